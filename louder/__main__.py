@@ -1,0 +1,3 @@
+from louder.cli import main
+
+main()

@@ -1,0 +1,76 @@
+"""The contract between data and models: histories end to end, never padded."""
+
+from dataclasses import dataclass, fields
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from louder.errors import InputError
+
+
+@dataclass(frozen=True, kw_only=True)
+class SequenceBatch:
+    """The histories of B users, laid end to end: L tokens in all.
+
+    ids               [L]      int64; item ids, or value ids of the auxiliary series that `kinds` names
+    timestamps        [L]      int64 seconds, oldest first within a user
+    query_timestamps  [L]      int64 seconds; when the prediction made at this row is asked for: the time of
+                               the next event, or of the request. Equal to `timestamps` where it is withheld
+    offsets           [B + 1]  int64; user b owns rows offsets[b] to offsets[b + 1]
+    actions           [L]      int64 bitmask of what the user did, or None if the log has no actions
+    kinds             [L]      uint8; 0 = engagement, k = the k-th auxiliary series; None = engagements only
+
+    Raises InputError if the fields do not fit together. It is checked here, once, so that no kernel has to.
+    """
+
+    ids: Tensor
+    timestamps: Tensor
+    query_timestamps: Tensor
+    offsets: Tensor
+    actions: Tensor | None = None
+    kinds: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        if self.offsets.dim() != 1 or len(self.offsets) == 0:
+            raise InputError(f"offsets must be [B + 1], but their shape is {list(self.offsets.shape)}.")
+        for field in "timestamps", "query_timestamps", "actions", "kinds":
+            value = getattr(self, field)
+            if value is not None and value.shape != self.ids.shape:
+                raise InputError(f"{field} has shape {list(value.shape)}, but ids has {list(self.ids.shape)}.")
+        if self.offsets.device.type != "cpu":  # reading values would stall the GPU; they were checked before the copy
+            return
+        first, last = int(self.offsets[0]), int(self.offsets[-1])
+        if (first, last) != (0, len(self.ids)):
+            raise InputError(
+                f"offsets run from {first} to {last}, but {len(self.ids)} ids need them to run from 0 to {len(self.ids)}. "
+                "For two users with 3 and 2 events, pass [0, 3, 5], not the lengths [3, 2]."
+            )
+        (backward,) = torch.where(self.offsets.diff() < 0)
+        if len(backward):
+            user = int(backward[0])
+            raise InputError(f"offsets fall from {self.offsets[user]} to {self.offsets[user + 1]} at user {user}.")
+
+    @property
+    def users(self) -> int:
+        return len(self.offsets) - 1
+
+    @property
+    def lengths(self) -> Tensor:
+        """[B]"""
+        return self.offsets.diff()
+
+    def positions(self) -> Tensor:
+        """[L] index of each token in its history, 0 = the oldest one kept"""
+        index = torch.arange(len(self.ids), device=self.ids.device)
+        return index - self.offsets[:-1].repeat_interleave(self.lengths, output_size=len(self.ids))
+
+    def last_rows(self) -> Tensor:
+        """[B] row of each user's latest token; -1 for a user without tokens"""
+        return torch.where(self.lengths > 0, self.offsets[1:] - 1, -1)
+
+    def to(self, device: torch.device | str) -> "SequenceBatch":
+        given: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
+        return SequenceBatch(
+            **{name: x if x is None else x.to(device, non_blocking=True) for name, x in given.items()}
+        )

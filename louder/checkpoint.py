@@ -1,0 +1,128 @@
+"""A checkpoint is a folder: safetensors and JSON, written whole or not at all. Nothing in it is pickled.
+
+model.safetensors      weights
+optimizer.safetensors  moments of each weight, as NAME.exp_avg and so on
+state.json             step, data position, best metric so far, config, vocabulary sizes, metrics
+vocabulary/, items.parquet   copied (hard links where possible) from the table, so that it can recommend alone
+"""
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from louder.errors import InputError
+from louder.folders import new_folder
+
+FORMAT_VERSION = 1
+
+
+def save(
+    folder: Path,
+    *,
+    model: dict[str, Tensor],
+    optimizer: dict[str, Tensor],
+    state: dict[str, Any],
+    beside: Path | None = None,
+) -> None:
+    """Write a checkpoint. `beside` is a folder whose vocabulary/ and items.parquet belong to it."""
+    from safetensors.torch import save_file
+
+    with new_folder(folder, overwrite=True) as temporary:
+        save_file({name: x.detach().contiguous() for name, x in model.items()}, temporary / "model.safetensors")
+        save_file({name: x.detach().contiguous() for name, x in optimizer.items()}, temporary / "optimizer.safetensors")
+        if beside is not None:
+            for file in [*sorted((beside / "vocabulary").glob("*.parquet")), beside / "items.parquet"]:
+                if file.exists():
+                    link_or_copy(file, temporary / file.relative_to(beside))
+        text = json.dumps({"format_version": FORMAT_VERSION, **state}, indent=1)
+        (temporary / "state.json").write_text(text + "\n", encoding="utf-8")
+
+
+def load_state(folder: Path) -> dict[str, Any]:
+    """Raises InputError if there is no checkpoint, or it is damaged or of another version."""
+    file = folder / "state.json"
+    if not file.is_file():
+        raise InputError(f"{folder} is not a checkpoint: it has no state.json.")
+    try:
+        state = json.loads(file.read_text(encoding="utf-8"))
+        version = state["format_version"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(damaged(file)) from error
+    if version != FORMAT_VERSION:
+        raise InputError(
+            f"{folder} is a checkpoint of format {version}, but this Louder reads format {FORMAT_VERSION}. "
+            "Use the Louder that wrote it, or train again: louder train RECIPE -o RUN."
+        )
+    return state
+
+
+def load_tensors(folder: Path, name: str) -> dict[str, Tensor]:
+    """`name` is "model" or "optimizer". Raises InputError if the file is missing or cut short."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    file = folder / f"{name}.safetensors"
+    try:
+        return load_file(file)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise InputError(damaged(file)) from error
+
+
+def load_into(model: nn.Module, tensors: dict[str, Tensor], folder: Path) -> None:
+    """Raises InputError if the weights are not those of this model."""
+    try:
+        model.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise InputError(
+            f"The weights in {folder} do not fit the model of its config ({' '.join(str(error).split())[:200]}). "
+            "Train again: louder train RECIPE -o RUN."
+        ) from error
+
+
+def damaged(file: Path) -> str:
+    return (
+        f"{file} is missing, cut short or damaged, so this checkpoint cannot be used. "
+        f"Remove {file.parent} to fall back on an older one, or train again: louder train RECIPE -o RUN."
+    )
+
+
+def link_or_copy(source: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.link(source, target)
+    except OSError:  # another file system, or one without hard links
+        shutil.copyfile(source, target)
+
+
+# A run is a folder of checkpoints:  RUN/checkpoints/step-NNNNNNNN/  and  RUN/best.json, which names one of them.
+
+
+def step_folder(run: Path, step: int) -> Path:
+    return run / "checkpoints" / f"step-{step:08d}"
+
+
+def latest(run: Path) -> Path | None:
+    folders = sorted((run / "checkpoints").glob("step-????????"))
+    return folders[-1] if folders else None
+
+
+def best(run: Path) -> Path:
+    """The checkpoint that evaluation chose. Raises InputError if the run has none yet."""
+    if not run.is_dir():
+        raise InputError(f"There is no run {run}. Make one: louder train RECIPE -o {run}.")
+    pointer = run / "best.json"
+    if not pointer.is_file():
+        raise InputError(
+            f"{run} has no best checkpoint yet. Finish its training: louder train RECIPE -o {run} --resume."
+        )
+    try:
+        name = json.loads(pointer.read_text(encoding="utf-8"))["checkpoint"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"{pointer} is damaged. Finish the training again: louder train RECIPE -o {run} --resume."
+        ) from error
+    return run / "checkpoints" / name

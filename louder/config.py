@@ -1,0 +1,116 @@
+"""Configs are nested frozen dataclasses. Here they become dictionaries and files, and come back checked."""
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import asdict, fields, is_dataclass
+from pathlib import Path
+from types import UnionType
+from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from louder.errors import InputError
+
+T = TypeVar("T")
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    return asdict(config)
+
+
+def from_dict(cls: type[T], values: Mapping[str, Any], path: str = "") -> T:
+    """Build a config from plain values. Raises InputError for a misspelt name or a value of the wrong type."""
+    from pydantic import TypeAdapter, ValidationError  # not needed by a recipe, nor where models only compute
+
+    checked = check_names(cls, values, path)
+    try:
+        return TypeAdapter(cls).validate_python(checked)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(str(part) for part in first["loc"] if not str(part).endswith("Config"))
+        raise InputError(
+            f"{join(path, name)} is {first['input']!r}, which does not fit: {first['msg'][0].lower()}{first['msg'][1:]}."
+        ) from error
+
+
+def override(config: T, settings: list[str]) -> T:
+    """Apply settings such as "training.epochs=5" or "model.time_bias=false" (values are read as YAML)."""
+    import yaml
+
+    values = to_dict(config)
+    for setting in settings:
+        name, equals, text = setting.partition("=")
+        if not equals:
+            raise InputError(f"--set needs NAME=VALUE, but it got {setting!r}. Such as: --set training.epochs=5")
+        *parents, leaf = name.strip().split(".")
+        at: Any = values
+        cls: Any = type(config)
+        for depth, parent in enumerate(parents):
+            require_name(cls, parent, ".".join(parents[:depth]))
+            cls = nested(cls, parent, at[parent])
+            if at[parent] is None:
+                at[parent] = {}
+            if cls is None or not isinstance(at[parent], dict):
+                raise InputError(f"{'.'.join(parents[: depth + 1])} is one value; it has no setting {leaf!r} inside.")
+            at = at[parent]
+        require_name(cls, leaf, ".".join(parents))
+        at[leaf] = plain(yaml.safe_load(text), text)
+    return from_dict(type(config), values)
+
+
+def plain(value: Any, text: str) -> Any:
+    """YAML 1.1 reads 1e-3 as a string; here it is the number that its writer meant."""
+    if isinstance(value, str):
+        try:
+            return float(text)
+        except ValueError:
+            return value
+    return value
+
+
+def load_yaml(cls: type[T], path: Path | str) -> T:
+    """Read a config file. Raises InputError if it is missing, no YAML, or has a wrong name or value."""
+    import yaml
+
+    try:
+        values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"The config {path} cannot be read: {error.strerror}.") from error
+    except yaml.YAMLError as error:
+        raise InputError(f"The config {path} is not valid YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(values, dict):
+        raise InputError(f"The config {path} holds {type(values).__name__}, but it needs names and values.")
+    return from_dict(cls, values)
+
+
+def check_names(cls: Any, values: Mapping[str, Any], path: str) -> dict[str, Any]:
+    """A copy of `values` in which every name, at every depth, is a field of its dataclass."""
+    checked = {}
+    for name, value in values.items():
+        require_name(cls, name, path)
+        inner = nested(cls, name, value) if isinstance(value, Mapping) else None
+        checked[name] = check_names(inner, value, join(path, name)) if inner else value
+    return checked
+
+
+def require_name(cls: Any, name: str, path: str) -> None:
+    names = [field.name for field in fields(cls)]
+    if name not in names:
+        near = difflib.get_close_matches(str(name), names, n=1, cutoff=0.4)
+        hint = f"Did you mean {join(path, near[0])!r}?" if near else f"There are: {', '.join(names)}."
+        raise InputError(f"There is no setting {join(path, str(name))!r}. {hint}")
+
+
+def nested(cls: Any, name: str, value: Any) -> Any:
+    """The dataclass that a field holds. Of several, the one whose `kind` the values name."""
+    hint = get_type_hints(cls)[name]
+    options = [x for x in (get_args(hint) if get_origin(hint) in (Union, UnionType) else [hint]) if is_dataclass(x)]
+    if len(options) < 2:
+        return options[0] if options else None
+    by_kind = {get_args(get_type_hints(option)["kind"])[0]: option for option in options}
+    kind = value.get("kind") if isinstance(value, Mapping) else None
+    if kind not in by_kind:
+        raise InputError(f"{name}.kind is {kind!r}, but it must be one of {', '.join(by_kind)}.")
+    return by_kind[kind]
+
+
+def join(path: str, name: str) -> str:
+    return f"{path}.{name}" if path and name else path or name

@@ -1,0 +1,76 @@
+"""Raw ids of the log <-> 0 .. n-1. The only place where they are converted."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from louder.errors import InputError
+
+RawId = int | str
+
+
+class IdMap:
+    """A vocabulary. It only ever grows: a raw id keeps its number for good.
+
+    raw   pyarrow array of n distinct integers or strings; position = id
+    """
+
+    def __init__(self, raw: pa.Array) -> None:
+        self.raw = raw
+
+    def __len__(self) -> int:
+        return len(self.raw)
+
+    def ids(self, raw: Sequence[RawId] | pa.Array) -> np.ndarray:
+        """Raw ids -> int64 [n]; -1 for those that are unknown."""
+        try:
+            values = pa.array(raw).cast(self.raw.type)
+        except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError):
+            # typed on a command line, ids may come as strings; what does not convert is unknown
+            values = pa.array([cast_or_none(value, self.raw.type) for value in raw], self.raw.type)
+        found = pc.index_in(values, value_set=self.raw, skip_nulls=True)
+        return pc.fill_null(found.cast(pa.int64()), -1).to_numpy(zero_copy_only=False)
+
+    def id(self, raw: RawId, what: str = "id") -> int:
+        """One raw id -> its number. Raises InputError if it is unknown."""
+        (number,) = self.ids([raw])
+        if number < 0:
+            examples = ", ".join(str(value) for value in self.raw[:3].to_pylist())
+            raise InputError(f"There is no {what} {raw!r} among the {len(self)} known ones (such as {examples}).")
+        return int(number)
+
+    def raws(self, ids: Iterable[int] | np.ndarray) -> list[RawId]:
+        return self.raw.take(pa.array(np.asarray(list(ids), dtype=np.int64))).to_pylist()
+
+    def grown(self, raw: Sequence[RawId] | pa.Array) -> "IdMap":
+        """A vocabulary that also holds `raw`: what is new is appended, in order of first appearance."""
+        values = pc.unique(pa.array(raw).cast(self.raw.type))
+        new = values.filter(pc.invert(pc.is_in(values, value_set=self.raw)))
+        return IdMap(pa.concat_arrays([self.raw, new]))
+
+    def write(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pq.write_table(pa.table({"raw": self.raw}), path, compression="zstd")
+
+    @classmethod
+    def read(cls, path: Path) -> "IdMap":
+        try:
+            raw = pq.read_table(path).column("raw").combine_chunks()
+        except (pa.ArrowInvalid, OSError, KeyError) as error:
+            raise InputError(
+                f"The vocabulary {path} cannot be read ({error}). Make the table or the run again."
+            ) from error
+        return cls(raw)
+
+
+def cast_or_none(value: RawId, kind: pa.DataType) -> RawId | None:
+    if pa.types.is_integer(kind):
+        try:
+            return int(value)
+        except ValueError:
+            return None
+    return str(value)
