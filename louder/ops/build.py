@@ -1,0 +1,94 @@
+"""Compile the C++ kernels, once per machine, when one of them is first used."""
+
+import fcntl
+import functools
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import torch
+
+HEADERS = Path(__file__).parent  # simd.h
+# not -ffast-math: it hides NaN, and the loader of such a library turns denormals off for the whole process
+FLAGS = ["-std=c++20", "-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-fopenmp", "-fPIC", "-shared"]
+
+
+@functools.cache
+def load(name: str, source: Path) -> bool:
+    """Make the ops of a .cpp file available as torch.ops.louder_cpu.*; False, with a warning, where that fails.
+
+    The first call on a machine compiles for about ten seconds; later ones take the library from the cache folder
+    (~/.cache/louder, or what LOUDER_CACHE says). The compiler is run directly: torch.utils.cpp_extension would need
+    ninja on the PATH and setuptools, and its lock file outlives a process that is killed.
+    """
+    try:
+        library = cache_folder() / fingerprint(source) / f"{name}.so"
+        if not library.exists():
+            build(name, source, library)
+        torch.ops.load_library(str(library))
+    except (OSError, subprocess.SubprocessError) as error:
+        warn_once(str(error))
+        return False
+    return True
+
+
+@functools.cache
+def warn_once(reason: str) -> None:
+    warnings.warn(
+        f"Louder's C++ kernels are not used on this machine: {reason}. PyTorch does the same work, more slowly.",
+        stacklevel=2,
+    )
+
+
+def cache_folder() -> Path:
+    return Path(os.environ.get("LOUDER_CACHE") or Path.home() / ".cache" / "louder")
+
+
+def fingerprint(source: Path) -> str:
+    """Differs between any two situations that need two libraries."""
+    texts = [path.read_text() for path in (source, *sorted(HEADERS.glob("*.h")))]
+    return hashlib.sha256("\0".join([*texts, *FLAGS, torch.__version__, cpu()]).encode()).hexdigest()[:16]
+
+
+def cpu() -> str:
+    """What -march=native looks at: a home folder can be shared by machines with different processors."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().split("\n\n")[0].splitlines()
+    except OSError:
+        return platform.platform() + platform.processor()
+    return "\n".join(line for line in lines if line.startswith(("model name", "flags", "Features", "CPU part")))
+
+
+def compiler() -> str:
+    for name in (os.environ.get("CXX"), "g++", "clang++"):
+        if name and (path := shutil.which(name)):
+            return path
+    raise OSError("no C++ compiler (g++ or clang++) was found")
+
+
+def build(name: str, source: Path, library: Path) -> None:
+    command = compiler()
+    library.parent.mkdir(parents=True, exist_ok=True)
+    with open(library.with_suffix(".lock"), "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # let go of by the system, even if this process is killed
+        if library.exists():  # another process built it while this one waited
+            return
+        print(f"louder: compiling {name} for this machine, once (about 10 s)", file=sys.stderr, flush=True)
+        torch_folder, unfinished = Path(torch.__file__).parent, library.with_suffix(".tmp")
+        includes = [f"-I{HEADERS}", f"-isystem{torch_folder}/include"]
+        libraries = [f"-L{torch_folder}/lib", "-ltorch_cpu", "-lc10"]
+        abi = f"-D_GLIBCXX_USE_CXX11_ABI={int(torch.compiled_with_cxx11_abi())}"
+        done = subprocess.run(
+            [command, *FLAGS, abi, *includes, str(source), "-o", str(unfinished), *libraries],
+            capture_output=True,
+            text=True,
+        )
+        if done.returncode != 0:
+            errors = [line for line in done.stderr.splitlines() if "error" in line] or ["it gave no reason"]
+            raise OSError(f"{command} could not compile {name}: {errors[0]}")
+        unfinished.rename(library)

@@ -1,0 +1,23 @@
+"""Between jagged [L, ...] and padded [B, N, ...]. Padding is at the end of each row and zero."""
+
+import torch
+from torch import Tensor
+
+
+def padded_rows(offsets: Tensor, rows: int, length: int) -> Tensor:
+    """[rows] where each jagged row stands in a padded [B * length, ...]"""
+    lengths = offsets.diff()
+    gaps = torch.arange(len(lengths), device=offsets.device) * length - offsets[:-1]
+    return torch.arange(rows, device=offsets.device) + gaps.repeat_interleave(lengths, output_size=rows)
+
+
+def to_padded(x: Tensor, offsets: Tensor, length: int) -> Tensor:
+    """x [L, ...] -> [B, length, ...]; no history may be longer than `length`."""
+    users = len(offsets) - 1
+    flat = x.new_zeros(users * length, *x.shape[1:])
+    return flat.index_copy(0, padded_rows(offsets, len(x), length), x).unflatten(0, (users, length))
+
+
+def to_jagged(x: Tensor, offsets: Tensor, rows: int) -> Tensor:
+    """x [B, N, ...] -> [rows, ...], without the padding."""
+    return x.flatten(0, 1).index_select(0, padded_rows(offsets, rows, x.shape[1]))

@@ -1,0 +1,140 @@
+// What the CPU kernels share: vectors of floats, a small matrix product, exp, and a fair way to hand out work.
+#pragma once
+
+#include <ATen/Parallel.h>
+#include <ATen/core/Tensor.h>
+#include <ATen/ops/zeros.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cmath>
+#include <cstring>
+
+namespace louder {
+
+#if defined(__AVX512F__)
+constexpr int64_t LANES = 16;
+#elif defined(__AVX__)
+constexpr int64_t LANES = 8;
+#else
+constexpr int64_t LANES = 4;
+#endif
+typedef float Vec __attribute__((vector_size(LANES * sizeof(float))));  // + - * work on all lanes at once
+
+inline Vec load(const float* from) {
+  Vec x;
+  std::memcpy(&x, from, sizeof x);  // one unaligned load
+  return x;
+}
+inline void store(float* to, Vec x) { std::memcpy(to, &x, sizeof x); }
+
+inline float sum(Vec x) {
+  typedef float Four __attribute__((vector_size(16)));
+  Four parts[LANES / 4];
+  std::memcpy(parts, &x, sizeof x);
+  for (int64_t n = 1; n < LANES / 4; ++n) parts[0] += parts[n];
+  return (parts[0][0] + parts[0][2]) + (parts[0][1] + parts[0][3]);
+}
+
+inline int64_t round_up(int64_t x) { return (x + LANES - 1) / LANES * LANES; }
+
+// The tensor itself if its last dimension is contiguous and fills whole vectors, else a copy padded with zeros.
+inline at::Tensor padded(const at::Tensor& x) {
+  const int64_t width = x.size(-1);
+  if (width % LANES == 0 && x.stride(-1) == 1) return x;
+  auto sizes = x.sizes().vec();
+  sizes.back() = round_up(width);
+  auto copy = at::zeros(sizes, x.options());
+  copy.narrow(-1, 0, width).copy_(x);
+  return copy;
+}
+
+// exp within 2 units in the last place; written without branches so that a loop over it becomes vector code.
+// NaN stays NaN. Below the smallest normal float it is exactly zero.
+inline float exp(float x) {
+  const float clamped = std::min(std::max(x, -87.0f), 88.3f);
+  const float n = std::nearbyint(clamped * 1.44269504f);
+  const float r = (clamped - n * 0.693359375f) + n * 2.12194440e-4f;  // ln 2 in two parts, to lose no digits
+  float p = 1.9875691500e-4f;
+  p = p * r + 1.3981999507e-3f;
+  p = p * r + 8.3334519073e-3f;
+  p = p * r + 4.1665795894e-2f;
+  p = p * r + 1.6666665459e-1f;
+  p = p * r + 5.0000001201e-1f;
+  p = p * r * r + r + 1.0f;
+  const int32_t bits = (static_cast<int32_t>(n) + 127) << 23;  // 2^n
+  float power;
+  std::memcpy(&power, &bits, sizeof power);
+  return x < -87.0f ? 0.0f : p * power;
+}
+
+// C [M, N vectors] += A [M, depth] B [depth, N vectors], held in registers.
+template <int M, int N>
+inline void multiply_block(int64_t depth, const float* a, int64_t a_row, int64_t a_column, const float* b,
+                           int64_t b_row, float* c, int64_t c_row) {
+  Vec total[M][N];
+  for (int m = 0; m < M; ++m)
+    for (int n = 0; n < N; ++n) total[m][n] = load(c + m * c_row + n * LANES);
+  for (int64_t d = 0; d < depth; ++d) {
+    Vec right[N];
+    for (int n = 0; n < N; ++n) right[n] = load(b + d * b_row + n * LANES);
+    for (int m = 0; m < M; ++m)
+      for (int n = 0; n < N; ++n) total[m][n] += a[m * a_row + d * a_column] * right[n];
+  }
+  for (int m = 0; m < M; ++m)
+    for (int n = 0; n < N; ++n) store(c + m * c_row + n * LANES, total[m][n]);
+}
+
+template <int N>
+inline void multiply_columns(int64_t rows, int64_t depth, const float* a, int64_t a_row, int64_t a_column,
+                             const float* b, int64_t b_row, float* c, int64_t c_row) {
+  int64_t m = 0;
+  for (; m + 4 <= rows; m += 4)
+    multiply_block<4, N>(depth, a + m * a_row, a_row, a_column, b, b_row, c + m * c_row, c_row);
+  for (; m < rows; ++m) multiply_block<1, N>(depth, a + m * a_row, a_row, a_column, b, b_row, c + m * c_row, c_row);
+}
+
+// C [rows, columns] += A [rows, depth] B [depth, columns]; columns is a multiple of LANES.
+// A's two strides are free, so the same function multiplies by A transposed. Each number of C is summed in
+// the order of depth, whatever the sizes: a row's bits do not depend on its neighbours.
+inline void multiply(int64_t rows, int64_t columns, int64_t depth, const float* a, int64_t a_row, int64_t a_column,
+                     const float* b, int64_t b_row, float* c, int64_t c_row) {
+  int64_t n = 0;
+  for (; n + 3 * LANES <= columns; n += 3 * LANES)
+    multiply_columns<3>(rows, depth, a, a_row, a_column, b + n, b_row, c + n, c_row);
+  if (columns - n == 2 * LANES)
+    multiply_columns<2>(rows, depth, a, a_row, a_column, b + n, b_row, c + n, c_row);
+  else if (columns - n == LANES)
+    multiply_columns<1>(rows, depth, a, a_row, a_column, b + n, b_row, c + n, c_row);
+}
+
+// out [width] = sum over n < count of weight(n) * row(n) [width], N vectors of it in registers at a time.
+template <int N = 8, typename Weight, typename Row>
+inline void weighted_sum(int64_t count, int64_t width, const Weight& weight, const Row& row, float* out,
+                         int64_t done = 0) {
+  for (; done + N * LANES <= width; done += N * LANES) {
+    Vec total[N] = {};
+    for (int64_t n = 0; n < count; ++n) {
+      const float w = weight(n);
+      const float* from = row(n) + done;
+      for (int m = 0; m < N; ++m) total[m] += w * load(from + m * LANES);
+    }
+    for (int m = 0; m < N; ++m) store(out + done + m * LANES, total[m]);
+  }
+  if constexpr (N > 1) weighted_sum<N - 1>(count, width, weight, row, out, done);
+}
+
+// Runs work(next) on every thread; next() gives the tasks 0, 1, ... to whichever thread is free, then -1.
+// Each task must write its own memory only: then the result does not depend on who did what.
+template <typename Work>
+void share_tasks(int64_t tasks, const Work& work) {
+  std::atomic<int64_t> given{0};
+  const auto next = [&]() -> int64_t {
+    const int64_t task = given++;
+    return task < tasks ? task : -1;
+  };
+  const int64_t workers = std::min<int64_t>(tasks, at::get_num_threads());
+  at::parallel_for(0, workers, 1, [&](int64_t, int64_t) { work(next); });
+}
+
+}  // namespace louder

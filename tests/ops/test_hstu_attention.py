@@ -1,0 +1,204 @@
+import random
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from louder.ops import hstu_attention as ops
+from louder.ops.hstu_attention import attention, hstu_attention, naive
+
+pytestmark = pytest.mark.usefixtures("needs_compiler")
+
+LENGTHS = [5], [3, 0, 2], [0, 0], [], [1, 1, 1], [63, 64, 65], [1, 130, 0, 7], [300]
+TABLES = ["position", "time", "both", "neither"]
+
+
+def example(lengths, heads=1, width=8, v_width=None, tables="both", dtype=torch.float32, P=40, T=60, seed=0):
+    """The positional inputs of the op: q, k, v, offsets, scale, position_bias, time_bias, query_times, key_times."""
+    generator = torch.Generator().manual_seed(seed)
+    v_width = v_width or width
+
+    def normal(*shape):
+        return torch.randn(shape, generator=generator, dtype=dtype).requires_grad_()
+
+    L = sum(lengths)
+    # slices of one tensor, as the model makes them: not contiguous
+    qkv = normal(L, heads * (2 * width + v_width)).detach()
+    q, k, v = qkv.split([heads * width, heads * width, heads * v_width], dim=1)
+    q, k, v = (x.view(L, heads, x.shape[1] // heads).requires_grad_() for x in (q, k, v))
+    offsets = torch.tensor([0, *lengths]).cumsum(0)
+    key_times = torch.randint(0, 10**8, (L,), generator=generator).sort().values
+    query_times = key_times + torch.randint(0, 10**5, (L,), generator=generator)
+    position_bias = normal(P) if tables in ("position", "both") else None
+    time_bias = normal(T) if tables in ("time", "both") else None
+    return q, k, v, offsets, 1 / 50, position_bias, time_bias, query_times, key_times
+
+
+def run(op, inputs):
+    """The output and the gradient of every float input."""
+    out = op(*inputs)
+    weight = torch.randn(out.shape, generator=torch.Generator().manual_seed(1), dtype=out.dtype)
+    leaves = [x for x in inputs if isinstance(x, torch.Tensor) and x.requires_grad]
+    return [out.detach(), *torch.autograd.grad(out, leaves, weight, materialize_grads=True)]
+
+
+def assert_same_as_naive(inputs):
+    for got, expected in zip(run(attention, inputs), run(naive.hstu_attention, inputs), strict=True):
+        # a table's gradient is a sum over all pairs, so its rounding grows with the largest of them
+        largest = expected.abs().max().item() if expected.numel() else 0.0
+        torch.testing.assert_close(got, expected, rtol=1e-5, atol=1e-5 * max(largest, 0.01))
+
+
+@pytest.mark.parametrize("tables", TABLES)
+@pytest.mark.parametrize("lengths", LENGTHS, ids=str)
+def test_agrees_with_naive_for_all_lengths(lengths, tables):
+    inputs = example(lengths, tables=tables)
+    if sum(lengths) > 0:
+        assert_same_as_naive(inputs)
+    else:  # naive's autograd has nothing to hang on
+        out, *grads = run(attention, inputs)
+        assert out.shape == inputs[2].shape
+        assert not any(grad.any() for grad in grads)
+
+
+@pytest.mark.parametrize("heads", [1, 2, 3])
+@pytest.mark.parametrize(("width", "v_width"), [(1, 1), (8, 8), (25, 25), (50, 50), (64, 64), (25, 64), (64, 5)])
+def test_agrees_with_naive_for_all_widths(width, v_width, heads):
+    assert_same_as_naive(example([3, 0, 66], heads=heads, width=width, v_width=v_width))
+
+
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    lengths=st.lists(st.integers(0, 140), min_size=1, max_size=6).filter(any),
+    heads=st.integers(1, 3),
+    width=st.integers(1, 70),
+    v_width=st.integers(1, 70),
+    tables=st.sampled_from(TABLES),
+    P=st.integers(1, 200),
+    T=st.integers(1, 150),
+    seed=st.integers(0, 100),
+)
+def test_agrees_with_naive_for_any_shape(lengths, heads, width, v_width, tables, P, T, seed):
+    assert_same_as_naive(example(lengths, heads, width, v_width, tables, P=P, T=T, seed=seed))
+
+
+def test_contiguous_or_not_gives_the_same_bits():
+    inputs = example([70, 3], heads=2, width=16)
+    contiguous = [x.contiguous() if isinstance(x, torch.Tensor) else x for x in inputs]
+    assert not inputs[0].is_contiguous()
+    assert torch.equal(attention(*inputs), attention(*contiguous))
+
+
+def bucket_of(seconds, buckets):
+    """The bucket the kernel uses for each time difference, read off its output.
+
+    Every user has two events. The first has value 1 and the second has value 0, so the second row's result is
+    silu(time_bias[bucket]), and the entries of time_bias are far apart.
+    """
+    users = len(seconds)
+    v = torch.tensor([1.0, 0.0]).repeat(users).view(-1, 1, 1)
+    nothing = torch.zeros(2 * users, 1, 1)
+    query_times = torch.stack([torch.zeros_like(seconds), seconds], dim=1).flatten()
+    key_times = torch.zeros(2 * users, dtype=torch.int64)
+    table = torch.arange(1.0, buckets + 1)
+    offsets = torch.arange(users + 1) * 2
+    out = hstu_attention(
+        nothing, nothing, v, offsets, scale=1, time_bias=table, query_times=query_times, key_times=key_times
+    )
+    return (out[1::2].flatten()[:, None] - F.silu(table)).abs().argmin(dim=1)
+
+
+@pytest.mark.parametrize("buckets", [1, 2, 60, 128, 200])
+def test_time_buckets_are_naives_at_every_boundary(buckets):
+    starts = ops.bucket_starts(200)
+    starts = starts[starts < 2.0**40]
+    # the float32 before, at and after each boundary; above 2^24 they are some seconds apart
+    near = torch.stack([starts.nextafter(torch.tensor(0.0)), starts, starts.nextafter(torch.tensor(torch.inf))])
+    seconds = (near.to(torch.int64)[..., None] + torch.arange(-2, 3)).flatten()
+    seconds = torch.cat([seconds, seconds - 512, -seconds, torch.arange(-300, 300)])
+    assert torch.equal(bucket_of(seconds, buckets), naive.time_buckets(seconds, buckets))
+
+
+def test_time_buckets_are_naives_for_any_difference():
+    random.seed(0)
+    seconds = torch.tensor([random.randrange(2 ** random.randint(1, 33)) for _ in range(20_000)])
+    assert torch.equal(bucket_of(seconds, 128), naive.time_buckets(seconds, 128))
+
+
+def test_bucket_starts_are_the_first_seconds_of_their_buckets():
+    starts = ops.bucket_starts(50).to(torch.int64)  # float32 has every whole second so far
+    # exp(0.301 * 2) = 1.83 and exp(0.301 * 3) = 2.47; no whole second lies in bucket 1
+    assert starts[:4].tolist() == [1, 2, 2, 3]
+    assert (naive.time_buckets(starts, 50) >= torch.arange(50)).all()
+    assert (naive.time_buckets(starts[1:] - 1, 50) < torch.arange(1, 50)).all()
+
+
+def test_same_bits_twice_and_with_any_number_of_threads(threads):
+    inputs = example([130, 0, 64, 1, 200, 65, 3] * 6, heads=2, width=25)
+    with threads(1):
+        expected = run(attention, inputs)
+    for count in (1, 2, 2, 3):
+        with threads(count):
+            for got, want in zip(run(attention, inputs), expected):
+                assert torch.equal(got, want)
+
+
+def test_a_user_does_not_depend_on_the_rest_of_the_batch():
+    lengths = [7, 130, 0, 300, 64]
+    q, k, v, offsets, scale, position_bias, time_bias, query_times, key_times = example(lengths, heads=2, width=25)
+    together = run(attention, (q, k, v, offsets, scale, position_bias, time_bias, query_times, key_times))
+    weight = torch.randn(v.shape, generator=torch.Generator().manual_seed(1))
+    for start, end in zip(offsets[:-1].tolist(), offsets[1:].tolist()):
+        mine = [x[start:end].detach().requires_grad_() for x in (q, k, v)]
+        one = torch.tensor([0, end - start])
+        out = attention(*mine, one, scale, position_bias, time_bias, query_times[start:end], key_times[start:end])
+        alone = [out, *torch.autograd.grad(out, mine, weight[start:end])]
+        for got, want in zip(together, alone):
+            assert torch.equal(got[start:end], want)
+
+
+def test_a_row_does_not_see_later_events():
+    inputs = example([100], width=8)
+    q, k, v, offsets, *rest = inputs
+    changed = [torch.cat([x[:60], torch.randn_like(x[60:])]) for x in (q, k, v)]
+    assert torch.equal(attention(*inputs)[:60], attention(*changed, offsets, *rest)[:60])
+
+
+def test_large_and_broken_scores():
+    q = torch.tensor([1e4, -1e4, 90.0, -90.0, torch.nan]).view(-1, 1, 1)
+    one = torch.ones(5, 1, 1)
+    out = hstu_attention(q, one, one, torch.arange(6), scale=1.0)
+    torch.testing.assert_close(out, F.silu(q), equal_nan=True)
+
+
+@pytest.mark.parametrize("tables", TABLES)
+def test_naive_backward_of_the_op_agrees_with_plain_autograd(tables, monkeypatch):
+    """The op without a compiler."""
+    monkeypatch.setattr("louder.ops.build.load", lambda *_: False)
+    assert_same_as_naive(example([3, 0, 66], heads=2, tables=tables))
+
+
+@pytest.mark.parametrize("tables", ["both", "neither"])
+def test_gradients_in_float64(tables):
+    inputs = example([2, 0, 3], heads=2, width=2, v_width=3, tables=tables, P=3, T=30, dtype=torch.float64)
+    assert torch.autograd.gradcheck(attention, inputs)
+
+
+@pytest.mark.parametrize("tables", ["both", "neither"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_op_keeps_the_rules_of_torch_compile(tables, dtype):
+    inputs = example([3, 0, 2], width=4, tables=tables, dtype=dtype)
+    torch.library.opcheck(attention, inputs)
+    torch.library.opcheck(ops.attention_backward, (torch.ones_like(inputs[2]), *(detached(x) for x in inputs)))
+
+
+def detached(x):
+    return x.detach() if isinstance(x, torch.Tensor) else x
+
+
+def test_time_bias_needs_times():
+    q, k, v, offsets, *_ = example([3])
+    with pytest.raises(AssertionError, match="needs query_times"):
+        hstu_attention(q, k, v, offsets, scale=1.0, time_bias=torch.ones(3))
