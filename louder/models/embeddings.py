@@ -1,0 +1,48 @@
+"""Tokens -> vectors: items, what was done with them, and the values of auxiliary series."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from louder.batch import SequenceBatch
+
+
+@dataclass(frozen=True, kw_only=True)
+class Vocabulary:
+    """How many of everything there is. It comes from the table, not from the config."""
+
+    items: int
+    actions: int = 0  # action types, bits of SequenceBatch.actions; 0 where tokens carry none
+    series: tuple[int, ...] = ()  # number of values of each auxiliary series
+
+
+class EventEmbedding(nn.Module):
+    """Vector of a token: its item plus its actions (the retrieval token (Phi_i, a_i) of the paper's Table 1), or the
+    value of an auxiliary series.
+
+        forward(batch) -> [L, D]
+    """
+
+    def __init__(self, vocabulary: Vocabulary, width: int) -> None:
+        super().__init__()
+        self.items = nn.Embedding(vocabulary.items, width)
+        self.actions = nn.Embedding(vocabulary.actions, width) if vocabulary.actions else None
+        self.series = nn.ModuleList(nn.Embedding(values, width) for values in vocabulary.series)
+        for table in self.modules():
+            if isinstance(table, nn.Embedding):
+                nn.init.trunc_normal_(table.weight, std=0.02, a=-0.04, b=0.04)
+
+    def forward(self, batch: SequenceBatch) -> Tensor:
+        if batch.kinds is None or not self.series:
+            x_LD = self.items(batch.ids)
+        else:
+            x_LD = self.items(torch.where(batch.kinds == 0, batch.ids, 0))
+            for kind, table in enumerate(self.series, start=1):
+                rows = batch.kinds == kind
+                x_LD = torch.where(rows[:, None], table(torch.where(rows, batch.ids, 0)), x_LD)
+        if self.actions is not None and batch.actions is not None:
+            bits = torch.arange(self.actions.num_embeddings, device=batch.actions.device)
+            happened = (batch.actions[:, None] >> bits & 1).to(self.actions.weight.dtype)  # [L, A] multi-hot
+            x_LD = x_LD + happened @ self.actions.weight
+        return x_LD

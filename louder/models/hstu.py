@@ -1,0 +1,104 @@
+"""HSTU ("Actions Speak Louder than Words", section 2.2), with the details of the official research code."""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from louder.batch import SequenceBatch
+from louder.errors import InputError
+from louder.models.embeddings import Vocabulary
+from louder.models.sequential import NORM_EPS, SequentialModel, require_positive, require_share
+from louder.ops.dropout import dropout
+from louder.ops.hstu_attention import hstu_attention
+from louder.ops.softmax_attention import softmax_attention
+
+
+@dataclass(frozen=True, kw_only=True)
+class HSTUConfig:
+    """Shape of one HSTU. The defaults are the official ML-1M settings."""
+
+    kind: Literal["hstu"] = "hstu"
+    layers: int = 2
+    heads: int = 1
+    width: int = 50  # of the residual stream, and of the item vectors
+    qk_width: int = 50  # per head
+    v_width: int = 50  # per head
+    max_len: int = 211  # rows of the position tables; attention is scaled by 1 / max_len, whatever the batch
+    position_bias: bool = True  # rab by distance
+    time_bias: bool = True  # rab by time
+    time_buckets: int = 129
+    attention: str = "silu"  # or "softmax", the paper's ablation
+    gating: bool = True  # Norm(AV) * U; False leaves U out, an ablation
+    dropout: float = 0.2  # of the input
+    linear_dropout: float = 0.2  # before each output projection
+    normalised: bool = True  # L2-normalise states and item vectors
+
+    def __post_init__(self) -> None:
+        require_positive(self, "layers", "heads", "width", "qk_width", "v_width", "max_len", "time_buckets")
+        require_share(self, "dropout", "linear_dropout")
+        if self.attention not in ("silu", "softmax"):
+            raise InputError(f"model.attention must be silu or softmax, but it is {self.attention!r}.")
+
+
+class HSTU(SequentialModel):
+    def __init__(self, config: HSTUConfig, vocabulary: Vocabulary) -> None:
+        super().__init__(config, vocabulary)
+        self.dropout = config.dropout
+        self.positions = nn.Embedding(config.max_len, config.width)
+        nn.init.xavier_normal_(self.positions.weight)
+        self.layers = nn.ModuleList(HSTULayer(config) for _ in range(config.layers))
+
+    def encode(self, batch: SequenceBatch) -> Tensor:
+        x_LD = self.events(batch) * self.config.width**0.5 + self.positions(batch.positions())
+        x_LD = dropout(x_LD, self.dropout, self.training)
+        for layer in self.layers:
+            x_LD = layer(x_LD, batch)
+        return x_LD
+
+
+class HSTULayer(nn.Module):
+    """X + f2(Norm(A(X) V(X)) * U(X)), equations 1 to 3 of the paper; pre-norm, without affine parameters."""
+
+    def __init__(self, config: HSTUConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.sizes = [
+            config.heads * size for size in (config.v_width, config.v_width, config.qk_width, config.qk_width)
+        ]
+        self.uvqk = nn.Linear(config.width, sum(self.sizes), bias=False)
+        self.out = nn.Linear(config.heads * config.v_width, config.width)
+        nn.init.normal_(self.uvqk.weight, std=0.02)
+        nn.init.xavier_uniform_(self.out.weight)
+        self.position_bias = bias_table(config.max_len) if config.position_bias else None
+        self.time_bias = bias_table(config.time_buckets) if config.time_bias else None
+
+    def forward(self, x_LD: Tensor, batch: SequenceBatch) -> Tensor:
+        config = self.config
+        projected = F.silu(self.uvqk(layer_norm(x_LD)))  # (1)
+        u, v, q, k = projected.split(self.sizes, dim=-1)
+        q, k, v = (x.unflatten(-1, (config.heads, -1)) for x in (q, k, v))  # [L, H, ...]
+        bias: dict[str, Any] = dict(
+            position_bias=self.position_bias,
+            time_bias=self.time_bias,
+            query_times=batch.query_timestamps,
+            key_times=batch.timestamps,
+        )
+        if config.attention == "silu":
+            a = hstu_attention(q, k, v, batch.offsets, scale=1 / config.max_len, **bias)  # (2)
+        else:
+            a = softmax_attention(q, k, v, batch.offsets, scale=config.qk_width**-0.5, **bias)
+        y = layer_norm(a.flatten(1))
+        y = y * u if config.gating else y
+        y = dropout(y, config.linear_dropout, self.training)
+        return x_LD + self.out(y)  # (3)
+
+
+def layer_norm(x: Tensor) -> Tensor:
+    return F.layer_norm(x, x.shape[-1:], eps=NORM_EPS)
+
+
+def bias_table(rows: int) -> nn.Parameter:
+    return nn.Parameter(torch.empty(rows).normal_(std=0.02))

@@ -1,0 +1,83 @@
+"""SASRec (Kang and McAuley, 2018), with the details of the official generative-recommenders baseline."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from louder.batch import SequenceBatch
+from louder.errors import InputError
+from louder.models.embeddings import Vocabulary
+from louder.models.sequential import SequentialModel, require_positive, require_share
+from louder.ops.dropout import dropout
+from louder.ops.softmax_attention import softmax_attention
+
+NORM_EPS = 1e-8
+
+
+@dataclass(frozen=True, kw_only=True)
+class SASRecConfig:
+    """Shape of one SASRec. The defaults are the official ML-1M settings."""
+
+    kind: Literal["sasrec"] = "sasrec"
+    layers: int = 2
+    heads: int = 1
+    width: int = 50
+    hidden: int = 50  # of the feed-forward part
+    max_len: int = 211  # rows of the position table
+    dropout: float = 0.2  # everywhere: input, attention weights, feed-forward
+    normalised: bool = True
+
+    def __post_init__(self) -> None:
+        require_positive(self, "layers", "heads", "width", "hidden", "max_len")
+        require_share(self, "dropout")
+        if self.width % self.heads:
+            raise InputError(f"model.width is {self.width}, but it must be a multiple of model.heads, {self.heads}.")
+
+
+class SASRec(SequentialModel):
+    def __init__(self, config: SASRecConfig, vocabulary: Vocabulary) -> None:
+        super().__init__(config, vocabulary)
+        self.dropout = config.dropout
+        self.positions = nn.Embedding(config.max_len, config.width)
+        deviation = config.width**-0.5
+        nn.init.trunc_normal_(self.positions.weight, std=deviation, a=-2 * deviation, b=2 * deviation)
+        self.layers = nn.ModuleList(SASRecLayer(config) for _ in range(config.layers))
+
+    def encode(self, batch: SequenceBatch) -> Tensor:
+        x_LD = self.events(batch) * self.config.width**0.5 + self.positions(batch.positions())
+        x_LD = dropout(x_LD, self.dropout, self.training)
+        for layer in self.layers:
+            x_LD = layer(x_LD, batch)
+        return x_LD
+
+
+class SASRecLayer(nn.Module):
+    """z = LN(q + attention(q, x, x)) with q = LN(x); then z + FFN(z). Keys and values are not normalised."""
+
+    def __init__(self, config: SASRecConfig) -> None:
+        super().__init__()
+        self.config = config
+        width = config.width
+        self.q, self.k, self.v, self.out = (nn.Linear(width, width) for _ in range(4))
+        self.inner, self.outer = nn.Linear(width, config.hidden), nn.Linear(config.hidden, width)
+        for linear in self.q, self.k, self.v, self.out, self.inner, self.outer:
+            nn.init.xavier_normal_(linear.weight)
+
+    def forward(self, x_LD: Tensor, batch: SequenceBatch) -> Tensor:
+        config = self.config
+        query = layer_norm(x_LD)
+        q, k, v = (
+            linear(x).unflatten(-1, (config.heads, -1))
+            for linear, x in ((self.q, query), (self.k, x_LD), (self.v, x_LD))
+        )
+        rate = config.dropout if self.training else 0.0
+        a = softmax_attention(q, k, v, batch.offsets, scale=q.shape[-1] ** -0.5, dropout=rate)
+        z_LD = layer_norm(query + self.out(a.flatten(1)))
+        hidden = dropout(F.relu(self.inner(z_LD)), config.dropout, self.training)
+        return z_LD + dropout(self.outer(hidden), config.dropout, self.training)
+
+
+def layer_norm(x: Tensor) -> Tensor:
+    return F.layer_norm(x, x.shape[-1:], eps=NORM_EPS)

@@ -1,0 +1,68 @@
+"""What HSTU, SASRec and the Transformer share: tokens in, one vector a token out, compared with item vectors."""
+
+from typing import Protocol
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from louder.batch import SequenceBatch
+from louder.errors import InputError
+from louder.models.embeddings import EventEmbedding, Vocabulary
+
+NORM_EPS = 1e-6
+
+
+class SequentialConfig(Protocol):
+    """The settings that every sequential model has."""
+
+    @property
+    def width(self) -> int: ...
+    @property
+    def max_len(self) -> int: ...
+    @property
+    def dropout(self) -> float: ...
+    @property
+    def normalised(self) -> bool: ...
+
+
+class SequentialModel(nn.Module):
+    """Base of the sequential models. A child defines `encode`.
+
+        forward(batch)  -> [L, D] a state for each token, which a score compares with item vectors by dot product
+        item_vectors()  -> [I, D]
+
+    Both are L2-normalised if the config says so; then a score is a cosine.
+    """
+
+    def __init__(self, config: SequentialConfig, vocabulary: Vocabulary) -> None:
+        super().__init__()
+        self.config, self.vocabulary = config, vocabulary
+        self.events = EventEmbedding(vocabulary, config.width)
+
+    def encode(self, batch: SequenceBatch) -> Tensor:
+        raise NotImplementedError
+
+    def forward(self, batch: SequenceBatch) -> Tensor:
+        return self.normalise(self.encode(batch))
+
+    def item_vectors(self) -> Tensor:
+        return self.normalise(self.events.items.weight)
+
+    def normalise(self, x: Tensor) -> Tensor:
+        return F.normalize(x, dim=-1, eps=NORM_EPS) if self.config.normalised else x
+
+
+def require_positive(config: object, *names: str) -> None:
+    """Raise InputError for a size below 1."""
+    for name in names:
+        value = getattr(config, name)
+        if value < 1:
+            raise InputError(f"model.{name} must be at least 1, but it is {value}.")
+
+
+def require_share(config: object, *names: str) -> None:
+    """Raise InputError for a dropout outside [0, 1)."""
+    for name in names:
+        value = getattr(config, name)
+        if not 0 <= value < 1:
+            raise InputError(f"model.{name} must be in [0, 1), but it is {value}.")

@@ -1,0 +1,93 @@
+"""A Transformer in the manner of LLaMA (Touvron et al., 2023): RMSNorm, rotary positions, SwiGLU. The paper's
+Transformer++."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from louder.batch import SequenceBatch
+from louder.errors import InputError
+from louder.models.embeddings import Vocabulary
+from louder.models.sequential import SequentialModel, require_positive, require_share
+from louder.ops.dropout import dropout
+from louder.ops.softmax_attention import softmax_attention
+
+
+@dataclass(frozen=True, kw_only=True)
+class TransformerConfig:
+    """Shape of one Transformer. The defaults fit ML-1M beside HSTU."""
+
+    kind: Literal["transformer"] = "transformer"
+    layers: int = 2
+    heads: int = 1
+    width: int = 50
+    hidden: int = 136  # of SwiGLU; 8/3 of the width has as many parameters as 4 times the width without a gate
+    max_len: int = 211  # longest history; rotary positions need no table, so this is a limit only
+    rope_base: float = 10000.0
+    dropout: float = 0.2  # of the input and of both residual branches
+    normalised: bool = True
+
+    def __post_init__(self) -> None:
+        require_positive(self, "layers", "heads", "width", "hidden", "max_len")
+        require_share(self, "dropout")
+        if self.width % (2 * self.heads):
+            raise InputError(
+                f"model.width is {self.width}, but rotary positions need a multiple of twice model.heads, {2 * self.heads}."
+            )
+
+
+class Transformer(SequentialModel):
+    def __init__(self, config: TransformerConfig, vocabulary: Vocabulary) -> None:
+        super().__init__(config, vocabulary)
+        self.dropout, self.rope_base = config.dropout, config.rope_base
+        self.head_width = config.width // config.heads
+        self.layers = nn.ModuleList(TransformerLayer(config) for _ in range(config.layers))
+        self.norm = nn.RMSNorm(config.width, eps=1e-6)
+
+    def encode(self, batch: SequenceBatch) -> Tensor:
+        x_LD = dropout(self.events(batch) * self.config.width**0.5, self.dropout, self.training)
+        turn = rotation(batch.positions(), self.head_width, self.rope_base)
+        for layer in self.layers:
+            x_LD = layer(x_LD, batch, turn)
+        return self.norm(x_LD)
+
+
+class TransformerLayer(nn.Module):
+    """x + attention(norm(x)), then x + SwiGLU(norm(x))."""
+
+    def __init__(self, config: TransformerConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.attention_norm = nn.RMSNorm(config.width, eps=1e-6)
+        self.hidden_norm = nn.RMSNorm(config.width, eps=1e-6)
+        self.qkv = nn.Linear(config.width, 3 * config.width, bias=False)
+        self.out = nn.Linear(config.width, config.width, bias=False)
+        self.gate_and_up = nn.Linear(config.width, 2 * config.hidden, bias=False)
+        self.down = nn.Linear(config.hidden, config.width, bias=False)
+        for linear in self.qkv, self.out, self.gate_and_up, self.down:
+            nn.init.normal_(linear.weight, std=0.02)
+
+    def forward(self, x_LD: Tensor, batch: SequenceBatch, turn: tuple[Tensor, Tensor]) -> Tensor:
+        config = self.config
+        q, k, v = self.qkv(self.attention_norm(x_LD)).unflatten(-1, (3, config.heads, -1)).unbind(1)  # [L, H, K]
+        a = softmax_attention(rotate(q, turn), rotate(k, turn), v, batch.offsets, scale=q.shape[-1] ** -0.5)
+        x_LD = x_LD + dropout(self.out(a.flatten(1)), config.dropout, self.training)
+        gate, up = self.gate_and_up(self.hidden_norm(x_LD)).chunk(2, dim=-1)
+        return x_LD + dropout(self.down(F.silu(gate) * up), config.dropout, self.training)
+
+
+def rotation(positions: Tensor, width: int, base: float) -> tuple[Tensor, Tensor]:
+    """Cosine and sine of each position's angles, both [L, 1, width / 2] (Su et al., 2021)."""
+    frequency = base ** (-torch.arange(0, width, 2, device=positions.device) / width)
+    angle = positions[:, None, None] * frequency
+    return angle.cos(), angle.sin()
+
+
+def rotate(x: Tensor, turn: tuple[Tensor, Tensor]) -> Tensor:
+    """x [L, H, K] with each pair (x[i], x[i + K/2]) turned by its angle"""
+    cos, sin = turn
+    first, second = x.chunk(2, dim=-1)
+    return torch.cat([first * cos - second * sin, first * sin + second * cos], dim=-1).to(x.dtype)
