@@ -1,0 +1,43 @@
+"""Ranks in, numbers out. One relevant item a user, so recall@k equals HR@k."""
+
+from typing import Any
+
+import numpy as np
+
+CUTOFFS = (1, 10, 50, 200)
+GROUPS = (10, 20, 50, 100, 200)  # upper ends of the history-length groups; the last is open
+
+
+def hit_rate(ranks: np.ndarray, k: int) -> float:
+    """Share of targets among the first k. ranks [U], 1 = best; a rank may end in .5 where scores tie."""
+    return float((ranks <= k).mean())
+
+
+def ndcg(ranks: np.ndarray, k: int) -> float:
+    """Mean of 1 / log2(rank + 1) for ranks up to k, 0 beyond."""
+    return float(np.where(ranks <= k, 1 / np.log2(ranks + 1), 0.0).mean())
+
+
+def mean_reciprocal_rank(ranks: np.ndarray) -> float:
+    return float((1 / ranks).mean())
+
+
+def retrieval_metrics(ranks: np.ndarray) -> dict[str, float]:
+    """Every metric of ranks [U], by name: hr@k, recall@k, ndcg@k for each cutoff, and mrr."""
+    metrics = {f"hr@{k}": hit_rate(ranks, k) for k in CUTOFFS}
+    metrics |= {f"recall@{k}": hit_rate(ranks, k) for k in CUTOFFS}
+    metrics |= {f"ndcg@{k}": ndcg(ranks, k) for k in CUTOFFS}
+    return metrics | {"mrr": mean_reciprocal_rank(ranks)}
+
+
+def by_length(ranks: np.ndarray, lengths: np.ndarray) -> list[dict[str, Any]]:
+    """Metrics for each group of users by history length [U]."""
+    rows: list[dict[str, Any]] = []
+    low = 1
+    for high in (*GROUPS, None):
+        chosen = (lengths >= low) & (lengths <= high) if high else lengths >= low
+        if chosen.any():
+            name = f"{low}-{high}" if high else f"{low}+"
+            rows.append({"history": name, "users": int(chosen.sum())} | retrieval_metrics(ranks[chosen]))
+        low = high + 1 if high else low
+    return rows

@@ -1,0 +1,154 @@
+"""Exact rank of each user's target in the whole catalogue."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from louder.data.loader import Loader, RetrievalBatch
+from louder.data.table import Table, ranges
+from louder.errors import InputError
+from louder.evaluation.metrics import CUTOFFS, by_length, retrieval_metrics
+
+BLOCK_SCORES = 1 << 25  # scores held at once: 128 MiB in float32
+
+Scorer = Callable[[RetrievalBatch], tuple[Tensor, Tensor]]
+"""batch -> states [B, D] of the users and item vectors [I, D]; a score is their dot product"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationConfig:
+    """seen: items left out of the ranking, because the user has had them: those in the model's "window" (the official
+    code), in the whole "history", or "none" """
+
+    seen: str = "window"
+    every_epochs: int = 1
+    select: str = "ndcg@10"  # the metric that chooses the best epoch
+
+    def __post_init__(self) -> None:
+        if self.seen not in ("window", "history", "none"):
+            raise InputError(f"evaluation.seen must be window, history or none, but it is {self.seen!r}.")
+        if self.every_epochs < 1:
+            raise InputError(f"evaluation.every_epochs must be at least 1, but it is {self.every_epochs}.")
+        names = retrieval_metrics(np.ones(1))
+        if self.select not in names:
+            raise InputError(f"evaluation.select is {self.select!r}, but it must be one of {', '.join(names)}.")
+
+
+@dataclass
+class Evaluation:
+    """ranks [U] of the targets, lengths [U] of the histories given to the model, and the share of the catalogue that
+    was in anybody's first k."""
+
+    ranks: np.ndarray
+    lengths: np.ndarray
+    coverage: dict[str, float] = field(default_factory=dict)
+
+    def metrics(self) -> dict[str, float]:
+        return retrieval_metrics(self.ranks) | self.coverage
+
+    def report(self) -> dict[str, Any]:
+        return {"users": len(self.ranks), "metrics": self.metrics(), "by_length": by_length(self.ranks, self.lengths)}
+
+
+@torch.no_grad()
+def evaluate(
+    scorer: Scorer, loader: Loader, *, seen: str = "window", on_batch: Callable[[int], None] | None = None
+) -> Evaluation:
+    """Rank the target of every span of `loader` in the catalogue. Exact: every item is scored and counted.
+
+    rank = 1 + items that score higher + half of the other items that score the same. Seen items are left out; a
+    target that is itself among them can't be recommended, so it gets the rank after the last (a miss).
+    `on_batch(users)` is called after each batch.
+    """
+    ranks, lengths = [], []
+    shown: dict[int, Tensor] = {}
+    for batch in loader.batches():
+        states, items = scorer(batch)
+        targets = batch.targets[batch.sequences.offsets[1:] - 1]
+        seen_ids, seen_lengths = seen_items(loader.table, batch, seen)
+        start = 0
+        for size in block_sizes(len(states), len(items)):
+            users = slice(start, start + size)
+            first, last = seen_lengths[:start].sum(), seen_lengths[: start + size].sum()
+            scores = (states[users] @ items.T).float()
+            target = targets[users].to(scores.device)
+            target_scores = scores.gather(1, target[:, None])
+            row = torch.from_numpy(np.repeat(np.arange(size), seen_lengths[users])).to(scores.device)
+            scores[row, torch.from_numpy(seen_ids[first:last]).to(scores.device)] = -torch.inf
+            ranks.append(rank_of(scores, target_scores, target).cpu().numpy())
+            cover(shown, scores)
+            start += size
+        lengths.append(batch.sequences.lengths.numpy())
+        if on_batch:
+            on_batch(len(states))
+    if not ranks:
+        raise InputError("There is nobody to evaluate: no user of this part of the table has a history and a target.")
+    coverage = {f"coverage@{k}": float(seen_by.double().mean()) for k, seen_by in shown.items()}
+    return Evaluation(np.concatenate(ranks), np.concatenate(lengths), coverage)
+
+
+def rank_of(scores: Tensor, target_scores: Tensor, targets: Tensor) -> Tensor:
+    """scores [B, I] with -inf for what is left out, target_scores [B, 1], targets [B]  ->  ranks [B] float64"""
+    higher = (scores > target_scores).sum(1)
+    ties = (scores == target_scores).sum(1) - 1  # the target ties with itself
+    ranks = 1 + higher + ties.clamp(min=0) / 2
+    left_out = scores.gather(1, targets[:, None]).squeeze(1).isneginf()
+    return torch.where(left_out, scores.shape[1] + 1, ranks.double())
+
+
+def cover(shown: dict[int, Tensor], scores: Tensor) -> None:
+    """Mark the items in the first k of each row of scores [B, I], for every cutoff."""
+    deepest = min(CUTOFFS[-1], scores.shape[1])
+    top = scores.topk(deepest).indices
+    for k in CUTOFFS:
+        marks = shown.setdefault(k, torch.zeros(scores.shape[1], dtype=torch.bool, device=scores.device))
+        marks[top[:, :k].flatten()] = True
+
+
+def seen_items(table: Table, batch: RetrievalBatch, seen: str) -> tuple[np.ndarray, np.ndarray]:
+    """Item ids to leave out, users end to end, and how many each user has [B]."""
+    users = len(batch.users)
+    if seen == "none":
+        return np.empty(0, dtype=np.int64), np.zeros(users, dtype=np.int64)
+    if seen == "window":
+        ids, kinds = batch.sequences.ids.numpy(), batch.sequences.kinds
+        lengths = batch.sequences.lengths.numpy()
+        engaged = np.ones(len(ids), dtype=bool) if kinds is None else kinds.numpy() == 0
+    else:
+        starts, ends = table.offsets[batch.users.numpy()], batch.rows.numpy()
+        rows, lengths = ranges(starts, ends - starts), ends - starts
+        ids, engaged = table.ids[rows], table.kinds[rows] == 0
+    owner = np.repeat(np.arange(users), lengths)[engaged]
+    return ids[engaged], np.bincount(owner, minlength=users)
+
+
+def block_sizes(users: int, items: int) -> Iterable[int]:
+    """Cut `users` rows into blocks of at most BLOCK_SCORES scores."""
+    size = max(1, BLOCK_SCORES // max(1, items))
+    return [min(size, users - start) for start in range(0, users, size)]
+
+
+def model_scorer(model: torch.nn.Module, device: torch.device | str = "cpu") -> Scorer:
+    """Score with a sequential model: its state at each user's latest token against its item vectors."""
+    with torch.no_grad():
+        items = model.item_vectors()  # type: ignore[operator]
+
+    def scorer(batch: RetrievalBatch) -> tuple[Tensor, Tensor]:
+        states = model(batch.sequences.to(device))
+        return states[batch.sequences.last_rows().to(device)], items
+
+    return scorer
+
+
+def popularity_scorer(popularity: np.ndarray) -> Scorer:
+    """Score every item by how often it is used, the same for all users: what a model has to beat."""
+    items = torch.from_numpy(popularity.astype(np.float32))[:, None]
+
+    def scorer(batch: RetrievalBatch) -> tuple[Tensor, Tensor]:
+        return torch.ones(len(batch.users), 1), items
+
+    return scorer
