@@ -1,0 +1,79 @@
+"""One run is one Config. It travels in the run's checkpoints."""
+
+from dataclasses import dataclass, field
+
+from louder.data.loader import DataConfig
+from louder.errors import InputError
+from louder.evaluation.retrieval import EvaluationConfig
+from louder.models import HSTUConfig, ModelConfig
+from louder.training.losses import LossConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingConfig:
+    """The defaults are the official ML-1M settings."""
+
+    epochs: int = 101
+    learning_rate: float = 1e-3
+    betas: tuple[float, float] = (0.9, 0.98)
+    weight_decay: float = 0.0
+    warmup_steps: int = 0  # the rate rises linearly from 0 over so many steps
+    schedule: str = "constant"  # or "linear", "cosine": down to 0 at the last epoch
+    clip_norm: float | None = None  # largest norm of the whole gradient
+    precision: str = "float32"  # or "bfloat16": autocast of the matrix products
+    patience: int | None = None  # stop after so many evaluations without a better one; None trains to the end
+    checkpoint_steps: int = 1000  # steps between checkpoints, besides the one at the end of every epoch
+    log_steps: int = 10  # steps between rows of log.jsonl
+    seed: int = 42
+    device: str = "auto"  # cuda where there is one
+
+    def __post_init__(self) -> None:
+        for name in "epochs", "checkpoint_steps", "log_steps", "patience":
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise InputError(f"training.{name} must be at least 1, but it is {value}.")
+        for name, allowed in ("schedule", ("constant", "linear", "cosine")), ("precision", ("float32", "bfloat16")):
+            if getattr(self, name) not in allowed:
+                raise InputError(
+                    f"training.{name} must be one of {', '.join(allowed)}, but it is {getattr(self, name)!r}."
+                )
+        if self.learning_rate <= 0:
+            raise InputError(f"training.learning_rate must be above 0, but it is {self.learning_rate}.")
+        if self.seed < 0:
+            raise InputError(f"training.seed must be 0 or more, but it is {self.seed}.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Everything that a run depends on, besides the table's content.
+
+    protocol   "validated": the last target of a user is for testing, the one before for validation, which alone
+               chooses the epoch. "official": as Meta's code, train up to the test target and take the epoch that is
+               best on the test. The numbers of the two must never share a table.
+    """
+
+    name: str
+    protocol: str = "validated"
+    data: DataConfig = field(default_factory=DataConfig)
+    model: ModelConfig = field(default_factory=HSTUConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+
+    def __post_init__(self) -> None:
+        if self.protocol not in ("validated", "official"):
+            raise InputError(f"protocol must be validated or official, but it is {self.protocol!r}.")
+        if self.data.max_len > self.model.max_len:
+            raise InputError(
+                f"data.max_len is {self.data.max_len}, but the model takes histories up to model.max_len, {self.model.max_len}."
+            )
+
+    @property
+    def held_out(self) -> int:
+        """Targets of each user that training does not see."""
+        return 2 if self.protocol == "validated" else 1
+
+    @property
+    def selection_part(self) -> str:
+        """The part of the data that chooses the best epoch."""
+        return "validation" if self.protocol == "validated" else "test"

@@ -1,0 +1,315 @@
+"""The one loop: step, log, evaluate, save.
+
+What a step computes depends only on (config, table, step): the order of users, the negatives and the dropout are
+seeded by the step's number. So a run that is killed and resumed ends with the same bits as one that was not.
+"""
+
+import json
+import math
+import shutil
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from louder import checkpoint
+from louder.config import from_dict, to_dict
+from louder.data.table import Table
+from louder.errors import InputError
+from louder.folders import write_text
+from louder.models import SequentialModel, build
+from louder.results import append_row, provenance, read_rows
+from louder.training import retrieval
+from louder.training.config import Config, TrainingConfig
+from louder.training.losses import RetrievalLoss
+from louder.training.screen import Screen
+
+
+@dataclass
+class Progress:
+    """Where a run is. Part of every checkpoint."""
+
+    step: int = 0  # optimizer steps done
+    epoch: int = 0  # the epoch that comes next, or is under way
+    step_in_epoch: int = 0
+    loss_sum: float = 0.0  # of this epoch's steps
+    seconds: float = 0.0  # of training, evaluation included, over all resumed parts
+    best: float | None = None  # of evaluation.select
+    best_epoch: int = -1
+    best_step: int = -1
+    evaluations_without_gain: int = 0
+    finished: bool = False
+
+
+def train(
+    config: Config, run: Path, *, resume: bool = False, overwrite: bool = False, quiet: bool = False
+) -> dict[str, Any]:
+    """Train to the end, or until `patience` runs out; returns the metrics of the best epoch on the test part.
+
+        RUN/config.json  log.jsonl  metrics.json  best.json  tensorboard/  checkpoints/step-NNNNNNNN/
+
+    Raises InputError if the folder exists and neither `resume` nor `overwrite` is given.
+    """
+    run = Path(run)
+    if resume and (run / "config.json").is_file():
+        config = same_config(config, run)
+    elif run.exists() and not overwrite:
+        raise InputError(
+            f"{run} exists already. Go on with it: --resume. Start anew: --overwrite. Or choose another: -o NAME."
+        )
+    table = retrieval.open_config_table(config)
+    trainer = Trainer(config, table, run)
+    if run.exists() and not resume:
+        shutil.rmtree(run)
+    if not (run / "config.json").is_file():
+        start_folder(run, config, table)
+    trainer.restore()
+    with Screen(config, quiet=quiet) as screen:
+        trainer.run_to_end(screen)
+        screen.status("measuring the best epoch on the test part")
+        metrics = retrieval.evaluate_run(run)
+    metrics |= {"train_seconds": round(trainer.progress.seconds, 1), "epochs_trained": trainer.progress.epoch}
+    write_text(run / "metrics.json", json.dumps(metrics | provenance(), indent=1) + "\n")
+    return metrics
+
+
+def same_config(config: Config, run: Path) -> Config:
+    """The config a run was started with; only epochs and patience may differ from it when it goes on."""
+    found = json.loads((run / "config.json").read_text(encoding="utf-8"))
+    started, now = found, json.loads(json.dumps(to_dict(config)))
+    for name in "epochs", "patience":
+        started["training"][name] = now["training"][name]
+    differing = differences(started, now)
+    if differing:
+        name, was, is_now = differing[0]
+        raise InputError(
+            f"{run} was started with {name} = {was!r}, but now it is {is_now!r}. "
+            "Resume with the same config, or start another run: -o NAME."
+        )
+    return from_dict(Config, now)
+
+
+def differences(a: Any, b: Any, path: str = "") -> list[tuple[str, Any, Any]]:
+    if isinstance(a, dict) and isinstance(b, dict):
+        names = sorted({*a, *b})
+        return [x for n in names for x in differences(a.get(n), b.get(n), f"{path}.{n}" if path else n)]
+    return [] if a == b else [(path, a, b)]
+
+
+def start_folder(run: Path, config: Config, table: Table) -> None:
+    run.mkdir(parents=True, exist_ok=True)
+    for file in [*sorted((table.path / "vocabulary").glob("*.parquet")), table.path / "items.parquet"]:
+        if file.exists():
+            target = run / file.relative_to(table.path)
+            target.parent.mkdir(exist_ok=True)
+            shutil.copyfile(file, target)
+    write_text(run / "config.json", json.dumps(to_dict(config), indent=1) + "\n")
+
+
+class Trainer:
+    """A model, its optimizer and how far they are."""
+
+    def __init__(self, config: Config, table: Table, run: Path) -> None:
+        self.config, self.table, self.run = config, table, run
+        self.device = choose_device(config.training.device)
+        self.loader = retrieval.part_loader(table, config, "train")
+        retrieval.part_loader(table, config, config.selection_part)  # fails now rather than after an epoch
+        self.vocabulary = retrieval.vocabulary(table, config)
+        torch.manual_seed(config.training.seed)
+        self.model: SequentialModel = build(config.model, self.vocabulary).to(self.device)
+        self.optimizer = torch.optim.AdamW(
+            self.model.parameters(),
+            lr=config.training.learning_rate,
+            betas=config.training.betas,
+            weight_decay=config.training.weight_decay,
+            fused=True,
+        )
+        counts = retrieval.popularity(table, self.loader)
+        self.loss = RetrievalLoss(config.loss, torch.from_numpy(counts).double())
+        self.progress = Progress()
+        self.steps_in_all = sum(self.loader.steps(epoch) for epoch in range(config.training.epochs))
+
+    def run_to_end(self, screen: Screen) -> None:
+        progress, training = self.progress, self.config.training
+        while not progress.finished:
+            if progress.epoch >= training.epochs or self.out_of_patience():
+                progress.finished = True
+                self.save()
+                break
+            self.train_epoch(screen)
+
+    def out_of_patience(self) -> bool:
+        patience = self.config.training.patience
+        return patience is not None and self.progress.evaluations_without_gain >= patience
+
+    def train_epoch(self, screen: Screen) -> None:
+        progress, training = self.progress, self.config.training
+        epoch, steps = progress.epoch, self.loader.steps(progress.epoch)
+        self.model.train()
+        began, tokens = time.perf_counter(), 0
+        screen.start_epoch(epoch, steps, progress.step_in_epoch)
+        for batch in self.loader.batches(epoch, progress.step_in_epoch):
+            loss = self.step(batch)
+            progress.step += 1
+            progress.step_in_epoch += 1
+            progress.loss_sum += loss
+            tokens += len(batch.targets)
+            events_per_s = tokens / (time.perf_counter() - began)
+            screen.step(loss, events_per_s)
+            if progress.step % training.log_steps == 0:
+                self.log(
+                    {"kind": "step", "loss": loss, "learning_rate": self.rate(), "events_per_s": round(events_per_s)}
+                )
+            if progress.step % training.checkpoint_steps == 0 and progress.step_in_epoch < steps:
+                progress.seconds += time.perf_counter() - began
+                self.save()
+                began, tokens = time.perf_counter(), 0
+        mean_loss = progress.loss_sum / max(1, progress.step_in_epoch)
+        row = {
+            "kind": "epoch",
+            "loss": mean_loss,
+            "events_per_s": round(tokens / max(1e-9, time.perf_counter() - began)),
+        }
+        last = epoch + 1 == training.epochs
+        if (epoch + 1) % self.config.evaluation.every_epochs == 0 or last:
+            screen.status("evaluating")
+            row |= self.evaluate_epoch(epoch)
+        progress.epoch, progress.step_in_epoch, progress.loss_sum = epoch + 1, 0, 0.0
+        progress.seconds += time.perf_counter() - began
+        self.log(row | {"epoch": epoch, "seconds": round(progress.seconds, 2)})
+        screen.end_epoch(epoch, row, progress.best_epoch)
+        self.save()
+
+    def step(self, batch: Any) -> float:
+        """One optimizer step; returns the loss."""
+        training, number = self.config.training, self.progress.step
+        torch.manual_seed(training.seed * 1_000_003 + number + 1)  # negatives and dropout of this step
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(training, number, self.steps_in_all)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=training.precision == "bfloat16"):
+            loss = retrieval.batch_loss(self.model, self.loss, batch, self.device)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        if training.clip_norm is not None:
+            torch.nn.utils.clip_grad_norm_(self.model.parameters(), training.clip_norm)
+        self.optimizer.step()
+        value = loss.item()
+        if not math.isfinite(value):
+            raise InputError(
+                f"The loss became {value} at step {number}. Lower the rate (--set training.learning_rate=1e-4), "
+                "warm up (--set training.warmup_steps=1000) or clip (--set training.clip_norm=1)."
+            )
+        return value
+
+    def rate(self) -> float:
+        return float(self.optimizer.param_groups[0]["lr"])
+
+    def evaluate_epoch(self, epoch: int) -> dict[str, Any]:
+        """Measure the part that selects, and remember whether this epoch is the best."""
+        part = self.config.selection_part
+        result = retrieval.evaluate_part(self.model, self.table, self.config, part, self.device)
+        metrics, progress = result.metrics(), self.progress
+        value = metrics[self.config.evaluation.select]
+        if progress.best is None or value > progress.best:
+            progress.best = value
+            progress.best_epoch, progress.best_step = epoch, progress.step
+            progress.evaluations_without_gain = 0
+        else:
+            progress.evaluations_without_gain += 1
+        return {"part": part, **{name: round(value, 6) for name, value in metrics.items()}}
+
+    def log(self, row: dict[str, Any]) -> None:
+        row = {"step": self.progress.step, "epoch": self.progress.epoch} | row
+        append_row(self.run / "log.jsonl", row)
+        for name, value in row.items():
+            if isinstance(value, float):
+                self.board().add_scalar(f"{row['kind']}/{name}", value, self.progress.step)
+
+    def board(self) -> Any:
+        if not hasattr(self, "_board"):
+            from torch.utils.tensorboard import SummaryWriter
+
+            self._board = SummaryWriter(self.run / "tensorboard", purge_step=self.progress.step)
+        return self._board
+
+    def save(self) -> None:
+        names: dict[Tensor, str] = {parameter: name for name, parameter in self.model.named_parameters()}
+        moments = {
+            f"{names[parameter]}.{key}": value
+            for parameter, values in self.optimizer.state.items()
+            for key, value in values.items()
+        }
+        checkpoint.save(
+            checkpoint.step_folder(self.run, self.progress.step),
+            model=self.model.state_dict(),
+            optimizer=moments,
+            state={
+                "progress": asdict(self.progress),
+                "config": to_dict(self.config),
+                "vocabulary": asdict(self.vocabulary),
+                "actions": self.table.manifest.actions,
+            },
+            beside=self.run,
+        )
+        self.point_to_best()
+        keep = {self.progress.step, self.progress.best_step}
+        for folder in (self.run / "checkpoints").glob("step-????????"):
+            if int(folder.name.removeprefix("step-")) not in keep:
+                shutil.rmtree(folder)
+
+    def point_to_best(self) -> None:
+        if self.progress.best_step >= 0:
+            name = checkpoint.step_folder(self.run, self.progress.best_step).name
+            write_text(
+                self.run / "best.json", json.dumps({"checkpoint": name, "epoch": self.progress.best_epoch}) + "\n"
+            )
+
+    def restore(self) -> None:
+        """Take up the latest checkpoint, if there is one, and forget what was logged after it."""
+        folder = checkpoint.latest(self.run)
+        log = self.run / "log.jsonl"
+        if folder is not None:
+            state = checkpoint.load_state(folder)
+            checkpoint.load_into(self.model, checkpoint.load_tensors(folder, "model"), folder)
+            restore_optimizer(self.optimizer, self.model, checkpoint.load_tensors(folder, "optimizer"))
+            self.progress = Progress(**state["progress"])
+            if (
+                self.progress.finished
+                and self.progress.epoch < self.config.training.epochs
+                and not self.out_of_patience()
+            ):
+                self.progress.finished = False  # more epochs are asked for now
+            self.point_to_best()
+        if log.exists():
+            rows = [row for row in read_rows(log) if row["step"] <= self.progress.step]
+            write_text(log, "".join(json.dumps(row) + "\n" for row in rows))
+
+
+def restore_optimizer(optimizer: torch.optim.Optimizer, model: torch.nn.Module, tensors: dict[str, Tensor]) -> None:
+    for name, parameter in model.named_parameters():
+        own = {key.removeprefix(f"{name}."): value for key, value in tensors.items() if key.rpartition(".")[0] == name}
+        if own:
+            optimizer.state[parameter] = {
+                key: value if key == "step" else value.to(parameter.device) for key, value in own.items()
+            }
+
+
+def learning_rate(training: TrainingConfig, step: int, steps: int) -> float:
+    """Rate at `step` (from 0) of `steps`: linear warm-up, then the schedule."""
+    if step < training.warmup_steps:
+        return training.learning_rate * (step + 1) / training.warmup_steps
+    done = (step - training.warmup_steps) / max(1, steps - training.warmup_steps)
+    factors = {"constant": 1.0, "linear": 1 - done, "cosine": (1 + math.cos(math.pi * done)) / 2}
+    return training.learning_rate * factors[training.schedule]
+
+
+def choose_device(name: str) -> torch.device:
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        return torch.device(name)
+    except RuntimeError as error:
+        raise InputError(f"training.device is {name!r}, but it must be auto, cpu or cuda.") from error

@@ -1,0 +1,61 @@
+"""What a person sees of a run: a progress bar, and a line for every epoch. On standard error."""
+
+import sys
+from typing import Any
+
+from louder.training.config import Config
+
+
+class Screen:
+    """Used as `with Screen(config) as screen`. Where nobody watches, only the lines are printed."""
+
+    def __init__(self, config: Config, *, quiet: bool = False) -> None:
+        self.config, self.quiet = config, quiet
+        self.bar: Any = None
+        self.task: Any = None
+
+    def __enter__(self) -> "Screen":
+        if not self.quiet and sys.stderr.isatty():
+            from rich.console import Console
+            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+            self.bar = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TextColumn("{task.fields[note]}"),
+                TimeRemainingColumn(),
+                console=Console(stderr=True),
+            )
+            self.bar.start()
+            self.task = self.bar.add_task("starting", total=None, note="")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.bar is not None:
+            self.bar.stop()
+
+    def start_epoch(self, epoch: int, steps: int, done: int) -> None:
+        if self.bar is not None:
+            name = f"epoch {epoch + 1}/{self.config.training.epochs}"
+            self.bar.reset(self.task, description=name, total=steps, completed=done, note="")
+
+    def step(self, loss: float, events_per_s: float) -> None:
+        if self.bar is not None:
+            self.bar.update(self.task, advance=1, note=f"loss {loss:.4f} · {events_per_s:,.0f} events/s")
+
+    def status(self, text: str) -> None:
+        if self.bar is not None:
+            self.bar.update(self.task, note=text)
+
+    def end_epoch(self, epoch: int, row: dict[str, Any], best_epoch: int) -> None:
+        if self.quiet:
+            return
+        text = f"epoch {epoch + 1:>3}  loss {row['loss']:.4f}  {row['events_per_s']:>9,} events/s"
+        if "part" in row:
+            mark = "  best so far" if best_epoch == epoch else ""
+            text += f"  {row['part']}: HR@10 {row['hr@10']:.4f}  NDCG@10 {row['ndcg@10']:.4f}{mark}"
+        if self.bar is not None:
+            self.bar.console.print(text, highlight=False)
+        else:
+            print(text, file=sys.stderr, flush=True)
