@@ -71,7 +71,11 @@ def train(
         trainer.run_to_end(screen)
         screen.status("measuring the best epoch on the test part")
         metrics = retrieval.evaluate_run(run)
-    metrics |= {"train_seconds": round(trainer.progress.seconds, 1), "epochs_trained": trainer.progress.epoch}
+    metrics |= {
+        "train_seconds": round(trainer.progress.seconds, 1),
+        "epochs_trained": trainer.progress.epoch,
+        "threads": torch.get_num_threads(),
+    }
     write_text(run / "metrics.json", json.dumps(metrics | provenance(), indent=1) + "\n")
     return metrics
 

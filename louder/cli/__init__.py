@@ -1,0 +1,37 @@
+"""The command line. One file per command; each imports what it needs when it runs, so that --help is quick."""
+
+import sys
+
+import typer
+
+from louder.cli import bench, data, demo, etl, evaluate, recommend, report, train
+from louder.errors import InputError
+
+app = typer.Typer(
+    name="louder",
+    help="Generative recommenders: from raw interaction logs to recommendations.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("etl")(etl.etl)
+app.add_typer(data.app, name="data")
+app.command("train")(train.train)
+app.command("evaluate")(evaluate.evaluate)
+app.command("recommend")(recommend.recommend)
+app.command("report")(report.report)
+app.command("demo")(demo.demo)
+app.add_typer(bench.app, name="bench")
+
+
+def main() -> None:
+    """Run a command. A mistake of the user's is one sentence on standard error, with exit code 2."""
+    try:
+        app()
+    except InputError as error:
+        print(f"louder: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("louder: interrupted", file=sys.stderr)
+        sys.exit(130)

@@ -1,0 +1,57 @@
+"""louder recommend"""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def recommend(
+    run: Annotated[Path, typer.Argument(help="Folder of a run.")],
+    user: Annotated[str | None, typer.Option(help="Raw id of a user of the table.")] = None,
+    history: Annotated[Path | None, typer.Option(help="JSON file with the history of an unseen user.")] = None,
+    k: Annotated[int, typer.Option("-k", help="How many items.")] = 10,
+    at: Annotated[
+        int | None, typer.Option(help="Time of the request, seconds since 1970.", show_default="the latest event's")
+    ] = None,
+    seen: Annotated[bool, typer.Option("--seen", help="Also recommend what the user had already.")] = False,
+    table: Annotated[Path | None, typer.Option(help="The sequence table, in place of the run's.")] = None,
+    json_output: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+) -> None:
+    """Recommend items to a user.
+
+    A history file is a list of item ids, oldest first, or of objects:
+    `[{"item": 1193, "time": 978300760, "actions": ["like"]}]`. Examples:
+
+        louder recommend runs/ml1m-hstu --user 42 -k 10
+
+        louder recommend runs/ml1m-hstu --history me.json --json
+    """
+    from louder.inference.recommender import Recommender, read_history
+
+    recommender = Recommender(run, table)
+    events = read_history(history) if history else None
+    items = recommender.recommend(user=user, history=events, k=k, at=at, seen=seen)
+    if json_output:
+        print(json.dumps([asdict(item) for item in items]))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    past = recommender.history_of(user, events)
+    rows = [number for number, kind in zip(past.ids.tolist(), past.kinds.tolist()) if kind == 0]
+    shown = Table(title=f"Latest of {len(rows):,} events", title_justify="left")
+    for name in "item", "title", "genres":
+        shown.add_column(name)
+    for number in rows[-8:]:
+        shown.add_row(str(recommender.describe(number).item), recommender.title(number), recommender.genres(number))
+    console.print(shown)
+    answer = Table(title="Recommended", title_justify="left")
+    for name in "rank", "item", "title", "score":
+        answer.add_column(name, justify="right" if name in ("rank", "score") else "left")
+    for rank, item in enumerate(items, start=1):
+        answer.add_row(str(rank), str(item.item), item.title, f"{item.score:.4f}")
+    console.print(answer)
