@@ -1,0 +1,265 @@
+"""louder data: make, fetch and look at data."""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+app = typer.Typer(help="Make synthetic logs, fetch public data sets, look at a sequence table.", no_args_is_help=True)
+synth = typer.Typer(help="Write a synthetic event log, whose structure is known.", no_args_is_help=True)
+app.add_typer(synth, name="synth")
+
+Output = Annotated[Path, typer.Option("-o", "--output", help="The file to write, .parquet or .csv.")]
+Seed = Annotated[int, typer.Option(help="The same seed gives the same log.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the files if they exist.")]
+
+
+@synth.command()
+def dirichlet(
+    output: Output,
+    paper: Annotated[bool, typer.Option("--paper", help="The paper's size: 128 million events.")] = False,
+    records: Annotated[
+        int | None, typer.Option(help="Users, in the order of the stream.", show_default="20000")
+    ] = None,
+    items: Annotated[int | None, typer.Option(help="Ids, once all are released.", show_default="4000")] = None,
+    categories: Annotated[int | None, typer.Option(help="Categories of items.", show_default="20")] = None,
+    length: Annotated[int | None, typer.Option(help="Events of a user.", show_default="128")] = None,
+    initial: Annotated[float, typer.Option(help="Share of the ids that exist from the start.")] = 0.4,
+    seed: Seed = 0,
+    overwrite: Overwrite = False,
+) -> None:
+    """The paper's non-stationary stream (Appendix C): items are released while it runs.
+
+    Users are numbered in the order of the stream. There is no clock: `timestamp` is the position, and a schema file
+    written beside the log says so. Examples:
+
+        louder data synth dirichlet -o logs/stream.parquet
+
+        louder data synth dirichlet -o logs/paper.parquet --paper
+
+        louder data synth dirichlet -o logs/small.csv --records 2000 --items 400 --categories 10
+    """
+    from louder.data import synthetic
+
+    given = {"records": records, "items": items, "categories": categories, "length": length}
+    sizes = (synthetic.PAPER if paper else synthetic.SMALL) | {k: v for k, v in given.items() if v is not None}
+    schema = schema_file(output, overwrite)
+    settings: dict[str, Any] = sizes | {"initial": initial, "seed": seed}
+    write(synthetic.dirichlet(**settings), output, "dirichlet", settings, sizes["records"] * sizes["length"], overwrite)
+    write_schema(schema, {"has_times": False})
+    next_step(output, schema)
+
+
+@synth.command()
+def checkerboard(
+    output: Output,
+    users: Annotated[int, typer.Option(help="How many users.")] = 1000,
+    items: Annotated[int, typer.Option(help="How many items.")] = 200,
+    length: Annotated[int, typer.Option(help="Events of a user.")] = 20,
+    communities: Annotated[int, typer.Option(help="User u only meets items that equal u modulo this.")] = 2,
+    seed: Seed = 0,
+    overwrite: Overwrite = False,
+) -> None:
+    """Even users like even items, odd users odd ones: a model that works recommends nothing else.
+
+    Examples:
+
+        louder data synth checkerboard -o logs/board.csv
+
+        louder data synth checkerboard -o logs/board.parquet --users 5000 --communities 4
+    """
+    from louder.data import synthetic
+
+    settings = {"users": users, "items": items, "length": length, "communities": communities, "seed": seed}
+    batches = synthetic.checkerboard(users, items, length=length, communities=communities, seed=seed)
+    write(batches, output, "checkerboard", settings, users * length, overwrite)
+    next_step(output)
+
+
+@synth.command()
+def events(
+    output: Output,
+    n: Annotated[int, typer.Option("--events", help="How many events.")] = 1_000_000,
+    users: Annotated[int, typer.Option(help="How many users.")] = 50_000,
+    items: Annotated[int, typer.Option(help="How many items.")] = 20_000,
+    seed: Seed = 0,
+    overwrite: Overwrite = False,
+) -> None:
+    """Independent events, items by Zipf's law: nothing to learn, for measuring speed.
+
+    Examples:
+
+        louder data synth events -o logs/big.parquet --events 20000000 --users 200000 --items 100000
+    """
+    from louder.data import synthetic
+
+    settings = {"events": n, "users": users, "items": items, "seed": seed}
+    write(synthetic.events(n, users, items, seed), output, "events", settings, n, overwrite)
+    next_step(output)
+
+
+@synth.command()
+def demo(output: Output, seed: Seed = 0, overwrite: Overwrite = False) -> None:
+    """A small film service: 2,000 viewers, 600 invented films, many in series that are seen in order.
+
+    Beside the log it writes the films' titles and genres, and a schema file that names both. Examples:
+
+        louder data synth demo -o logs/demo.parquet
+    """
+    from louder.data import synthetic
+
+    items = free(output.with_name(f"{output.stem}-items.parquet"), overwrite)
+    schema = schema_file(output, overwrite)
+    log, films = synthetic.demo_log(seed)
+    write(log.to_batches(), output, "demo", {"seed": seed}, log.num_rows, overwrite)
+    synthetic.write_log(films.to_batches(), items, made_by={"kind": "demo items", "seed": seed}, overwrite=overwrite)
+    print(f"{films.num_rows:,} films written to {items}")
+    write_schema(schema, {"actions": {"watched": "watched", "liked": "liked"}, "items": {"file": items.name}})
+    next_step(output, schema)
+
+
+def write(batches: Iterable[Any], path: Path, kind: str, settings: dict[str, Any], total: int, overwrite: bool) -> None:
+    """Write a log with a progress bar."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from louder.data import synthetic
+
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("events", total=total)
+        rows = synthetic.write_log(
+            batches,
+            path,
+            made_by={"kind": kind} | settings,
+            overwrite=overwrite,
+            advance=lambda rows: progress.advance(task, rows),
+        )
+    print(f"{rows:,} events written to {path}")
+
+
+def schema_file(output: Path, overwrite: bool) -> Path:
+    return free(output.with_suffix(".yaml"), overwrite)
+
+
+def free(path: Path, overwrite: bool) -> Path:
+    """Raises InputError before anything is made if the file exists and may not be replaced."""
+    from louder.errors import InputError
+
+    if path.exists() and not overwrite:
+        raise InputError(f"{path} exists already. Choose another name, or add --overwrite to replace it.")
+    return path
+
+
+def write_schema(path: Path, schema: dict[str, Any]) -> None:
+    import yaml
+
+    from louder.folders import write_text
+
+    write_text(path, yaml.safe_dump(schema, sort_keys=False))
+
+
+def next_step(log: Path, schema: Path | None = None) -> None:
+    meaning = f" --schema {schema}" if schema else ""
+    print(f"\nNext: louder etl {log}{meaning} -o tables/{log.stem}")
+
+
+@app.command()
+def fetch(
+    name: Annotated[str, typer.Argument(help="ml-100k, ml-1m, ml-20m, ml-25m, ml-32m or amazon-books.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the archive.")] = Path("downloads"),
+) -> None:
+    """Download a public data set from its publisher, and check that it arrived whole.
+
+    A download that broke off goes on where it stopped. Examples:
+
+        louder data fetch ml-1m
+
+        louder data fetch ml-32m -o /data/archives
+    """
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
+    from louder.etl.fetch import dataset
+    from louder.etl.fetch import fetch as fetch_archive
+
+    source = dataset(name)
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task(source.file, total=None)
+        file = fetch_archive(name, output, lambda done, total: progress.update(task, completed=done, total=total))
+    print(f"{file} is there, {file.stat().st_size:,} bytes, checksum right.\n\n{source.licence}")
+    print(f"\nNext: louder etl {file} -o tables/{name}")
+
+
+@app.command()
+def inspect(
+    table: Annotated[Path, typer.Argument(help="Folder of a sequence table.")],
+    page: Annotated[
+        Path | None, typer.Option("--html", help="Also write a page with figures, which opens offline.")
+    ] = None,
+    json_output: Annotated[bool, typer.Option("--json", help="Print the statistics as JSON.")] = False,
+) -> None:
+    """Print what a sequence table holds: users, items, lengths, times, ties, repeats, cold items, actions.
+
+    Examples:
+
+        louder data inspect tables/ml-1m
+
+        louder data inspect tables/ml-1m --html ml-1m.html
+    """
+    from louder.data import inspect as statistics
+
+    counts = statistics.count(table)
+    if page:
+        statistics.write_page(counts, page)
+    found = statistics.summary(counts)
+    if json_output:
+        print(json.dumps(found, indent=1))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    shown = Table(title=found["table"], title_justify="left", show_header=False)
+    shown.add_column()
+    shown.add_column(justify="right", style="bold")
+    shown.add_column(style="dim")
+    for row in statistics.rows(found):
+        shown.add_row(*row)
+    console.print(shown)
+    print()
+    lengths, users = statistics.length_bins(counts.lengths)
+    labels = [f"{a:,}" if a < 2 else f"{a:,} to {2 * a - 1:,}" for a in lengths.tolist()]
+    console.print(bars("events a user", "users", labels, users.tolist()))
+    if counts.manifest.has_times:
+        print()
+        console.print(bars("pause between events", "pauses", list(statistics.PAUSES), counts.pauses.tolist()))
+        print()
+        slices = counts.time_counts.reshape(12, -1).sum(1).tolist()
+        starts = [statistics.iso(int(second))[:10] for second in counts.time_edges[:-1:8]]
+        console.print(bars("from", "events", starts, slices))
+    if page:
+        print(f"Figures: {page}")
+
+
+def bars(title: str, what: str, labels: list[str], numbers: list[int]) -> Any:
+    """A histogram of text: a row for each label."""
+    from rich.bar import Bar
+    from rich.table import Table
+
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    table.add_column(title, justify="right", min_width=20)
+    table.add_column(what, justify="right", min_width=10)
+    table.add_column()
+    for label, number in zip(labels, numbers):
+        table.add_row(label, f"{number:,}", Bar(max(*numbers, 1), 0, number, width=40, color="cyan"))
+    return table
