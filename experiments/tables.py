@@ -1,0 +1,86 @@
+"""Write the tables of README.md and docs/results.md from the rows in results/, so that no figure is typed by hand.
+
+    python experiments/tables.py          # rewrite what stands between <!-- rows: NAME --> and <!-- end -->
+    python experiments/tables.py --check  # exit with 1 if a page differs from the rows
+"""
+
+import json
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+PAGES = ROOT / "README.md", ROOT / "docs" / "index.md", ROOT / "docs" / "results.md"
+RESULTS = ROOT / "experiments" / "results"
+BENCHMARKS = ROOT / "benchmarks" / "results"
+METRICS = "hr@10", "ndcg@10", "hr@50", "hr@200"
+
+# README of the official code (04/15/2024), best epoch on the test: HR@10, NDCG@10, HR@50, HR@200
+PUBLISHED = {
+    "ml1m-sasrec": (0.2853, 0.1603, 0.5474, 0.7528),
+    "ml1m-hstu": (0.3097, 0.1720, 0.5754, 0.7716),
+}
+NAMES = {"ml1m-sasrec": "SASRec", "ml1m-hstu": "HSTU", "ml1m-transformer": "Transformer"}
+
+
+def rows(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+
+
+def ml1m(protocol: str) -> list[str]:
+    found = [row for row in rows(RESULTS / "ml1m.jsonl") if row["protocol"] == protocol]
+    lines = ["| model | HR@10 | NDCG@10 | HR@50 | HR@200 | epoch | seed |", "|---|---|---|---|---|---|---|"]
+    popularity = found[0]["popularity"]
+    lines.append(f"| popularity | {numbers([popularity[name] for name in METRICS])} | | |")
+    for row in sorted(found, key=lambda row: list(NAMES).index(row["experiment"])):
+        values = numbers([row["metrics"][name] for name in METRICS])
+        lines.append(f"| {NAMES[row['experiment']]} | {values} | {row['epoch'] + 1} | {row['seed']} |")
+        if protocol == "official" and row["experiment"] in PUBLISHED:
+            lines.append(f"| {NAMES[row['experiment']]}, as published | {numbers(PUBLISHED[row['experiment']])} | | |")
+    return lines
+
+
+def etl() -> list[str]:
+    lines = ["| log | implementation | median s | peak MiB | commit |", "|---|---|---|---|---|"]
+    for row in rows(BENCHMARKS / "etl.jsonl"):
+        peak = f"{row['peak_bytes'] / 2**20:,.0f}"
+        lines.append(f"| {row['case']} | {row['implementation']} | {row['median_s']:.2f} | {peak} | {row['commit']} |")
+    return lines
+
+
+def numbers(values: Any) -> str:
+    return " | ".join(f"{value:.4f}".lstrip("0") for value in values)
+
+
+TABLES: dict[str, Callable[[], list[str]]] = {
+    "ml1m validated": lambda: ml1m("validated"),
+    "ml1m official": lambda: ml1m("official"),
+    "etl": etl,
+}
+
+
+def rewritten(text: str) -> str:
+    def table(match: re.Match[str]) -> str:
+        return f"<!-- rows: {match[1]} -->\n" + "\n".join(TABLES[match[1]]()) + "\n<!-- end -->"
+
+    return re.sub(r"<!-- rows: ([^>]+?) -->\n.*?<!-- end -->", table, text, flags=re.DOTALL)
+
+
+def main() -> int:
+    stale = []
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        new = rewritten(text)
+        if new != text:
+            stale.append(page)
+            if "--check" not in sys.argv:
+                page.write_text(new, encoding="utf-8")
+    for page in stale:
+        print(f"{page.relative_to(ROOT)}: {'differs from the rows' if '--check' in sys.argv else 'rewritten'}")
+    return 1 if stale and "--check" in sys.argv else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
