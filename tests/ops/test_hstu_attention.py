@@ -39,16 +39,26 @@ def example(lengths, heads=1, width=8, v_width=None, tables="both", dtype=torch.
 def run(op, inputs):
     """The output and the gradient of every float input."""
     out = op(*inputs)
-    weight = torch.randn(out.shape, generator=torch.Generator().manual_seed(1), dtype=out.dtype)
+    weight = torch.randn(out.shape, generator=torch.Generator().manual_seed(1)).to(out.dtype)
     leaves = [x for x in inputs if isinstance(x, torch.Tensor) and x.requires_grad]
     return [out.detach(), *torch.autograd.grad(out, leaves, weight, materialize_grads=True)]
 
 
+def exact(inputs):
+    """The inputs in float64: over some thousand pairs, naive in float32 is itself rounded more than the kernel is."""
+    return [x.detach().double().requires_grad_() if is_float(x) else x for x in inputs]
+
+
+def is_float(x):
+    return isinstance(x, torch.Tensor) and x.is_floating_point()
+
+
 def assert_same_as_naive(inputs):
-    for got, expected in zip(run(attention, inputs), run(naive.hstu_attention, inputs), strict=True):
-        # a table's gradient is a sum over all pairs, so its rounding grows with the largest of them
+    for got, expected in zip(run(attention, inputs), run(naive.hstu_attention, exact(inputs)), strict=True):
+        # a table's gradient is a sum of positive and negative terms over all pairs: its rounding is that of the terms,
+        # however small the sum
         largest = expected.abs().max().item() if expected.numel() else 0.0
-        torch.testing.assert_close(got, expected, rtol=1e-5, atol=1e-5 * max(largest, 0.01))
+        torch.testing.assert_close(got, expected.float(), rtol=1e-5, atol=1e-5 * max(largest, 1.0))
 
 
 @pytest.mark.parametrize("tables", TABLES)

@@ -39,7 +39,9 @@ def run(op, inputs):
 
 def assert_same_as_naive(inputs):
     for got, expected in zip(run(loss_and_logsumexp, inputs), run(naive.sampled_softmax, inputs), strict=True):
-        torch.testing.assert_close(got, expected, rtol=1e-5, atol=2e-5)
+        # an item's gradient is a sum of positive and negative terms over the rows: its rounding is that of the terms
+        largest = expected.abs().max().item() if expected.numel() else 0.0
+        torch.testing.assert_close(got, expected, rtol=1e-5, atol=2e-5 * max(largest, 1.0))
 
 
 @pytest.mark.parametrize("corrected", [False, True])

@@ -6,6 +6,7 @@
 #include <ATen/ops/zeros_like.h>
 #include <torch/library.h>
 
+#include <limits>
 #include <numeric>
 #include <optional>
 #include <tuple>
@@ -33,18 +34,18 @@ struct Jagged {
 
 // position_bias[i - j] + time_bias[bucket(query_times[i] - key_times[j])], a tile at a time.
 struct Bias {
-  at::Tensor position_bias, time_bias, query_times_L, key_times_L, bucket_starts;  // keep what the pointers point to
-  const float *position = nullptr, *time = nullptr, *starts = nullptr;
+  at::Tensor position_bias, time_bias, query_times_L, key_times_L;  // keep what the pointers point to
+  const float *position = nullptr, *time = nullptr;
   const int64_t *query_times, *key_times;
   int64_t distances = 0, buckets = 0;
+  std::vector<float> starts;   // the first second of each bucket, and of the one after the last: never
   std::vector<int32_t> cells;  // a cell is an eighth of an octave of seconds -> the bucket of its first second
 
   // bucket_starts [T]: the shortest time difference of each bucket, as the float32 that naive.py takes the log of
   Bias(const std::optional<at::Tensor>& position_, const std::optional<at::Tensor>& time_,
-       const at::Tensor& query_times_, const at::Tensor& key_times_, const at::Tensor& bucket_starts_)
+       const at::Tensor& query_times_, const at::Tensor& key_times_, const at::Tensor& bucket_starts)
       : query_times_L(query_times_.contiguous()),
         key_times_L(key_times_.contiguous()),
-        bucket_starts(bucket_starts_),
         query_times(query_times_L.const_data_ptr<int64_t>()),
         key_times(key_times_L.const_data_ptr<int64_t>()) {
     if (position_) {
@@ -54,11 +55,12 @@ struct Bias {
     if (time_) {
       time_bias = time_->contiguous();
       time = time_bias.const_data_ptr<float>(), buckets = time_bias.numel();
-      starts = bucket_starts.const_data_ptr<float>();
+      starts.assign(bucket_starts.const_data_ptr<float>(), bucket_starts.const_data_ptr<float>() + buckets);
+      starts.push_back(std::numeric_limits<float>::infinity());
       cells.resize(64 * 8);
       for (int64_t cell = 0, bucket = 0; cell < 64 * 8; ++cell) {
         const float first = std::ldexp(1.0f + (cell % 8) / 8.0f, cell / 8);
-        while (bucket + 1 < buckets && starts[bucket + 1] <= first) ++bucket;
+        while (starts[bucket + 1] <= first) ++bucket;
         cells[cell] = bucket;
       }
     }
@@ -72,7 +74,7 @@ struct Bias {
     int32_t bits;
     std::memcpy(&bits, &seconds, sizeof bits);
     const int32_t guess = cells[(bits >> 20) - (127 << 3)];
-    return guess + (guess + 1 < buckets && seconds >= starts[guess + 1]);
+    return guess + (seconds >= starts[guess + 1]);
   }
 
   // tile and bucket_tile: [rows, COLUMNS]; rows i.., keys j..

@@ -164,7 +164,8 @@ std::tuple<at::Tensor, at::Tensor> backward(const at::Tensor& grad, const at::Te
   const int64_t* ends = starts.data() + parts * items;
   at::parallel_for(0, pairs, 4096, [&](int64_t first, int64_t last) {
     // an item belongs to the thread that has its last pair
-    for (int64_t item = std::upper_bound(ends, ends + items, first) - ends; item < items && ends[item] <= last; ++item) {
+    int64_t item = std::upper_bound(ends, ends + items, first) - ends;
+    for (; item < items && ends[item] <= last; ++item) {
       const int64_t begin = item == 0 ? 0 : ends[item - 1];
       const Pair* pair = sorted.data() + begin;
       louder::weighted_sum(
