@@ -1,9 +1,16 @@
 """Generative recommenders: from raw interaction logs to recommendations."""
 
-__version__ = "0.1.0"
+from typing import TYPE_CHECKING
+
+from louder.version import __version__
+
+if TYPE_CHECKING:
+    from louder.inference.recommender import Recommender
+
+__all__ = ["__version__", "load"]
 
 
-def load(run, table=None):
+def load(run: str, table: str | None = None) -> "Recommender":
     """Load the best checkpoint of a run: `louder.load("runs/demo").recommend(user=42, k=10)`."""
     from louder.inference.recommender import Recommender  # torch is heavy, and `louder --help` needs none of it
 

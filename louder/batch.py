@@ -70,7 +70,8 @@ class SequenceBatch:
         return torch.where(self.lengths > 0, self.offsets[1:] - 1, -1)
 
     def to(self, device: torch.device | str) -> "SequenceBatch":
-        given: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
-        return SequenceBatch(
-            **{name: x if x is None else x.to(device, non_blocking=True) for name, x in given.items()}
-        )
+        moved: dict[str, Any] = {}
+        for field in fields(self):
+            value = getattr(self, field.name)
+            moved[field.name] = None if value is None else value.to(device, non_blocking=True)
+        return SequenceBatch(**moved)

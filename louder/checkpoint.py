@@ -6,6 +6,7 @@ state.json             step, data position, best metric so far, config, vocabula
 vocabulary/, items.parquet   copied (hard links where possible) from the table, so that it can recommend alone
 """
 
+import errno
 import json
 import os
 import shutil
@@ -29,11 +30,19 @@ def save(
     beside: Path | None = None,
 ) -> None:
     """Write a checkpoint. `beside` is a folder whose vocabulary/ and items.parquet belong to it."""
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     with new_folder(folder, overwrite=True) as temporary:
-        save_file({name: x.detach().contiguous() for name, x in model.items()}, temporary / "model.safetensors")
-        save_file({name: x.detach().contiguous() for name, x in optimizer.items()}, temporary / "optimizer.safetensors")
+        for name, tensors in ("model", model), ("optimizer", optimizer):
+            try:
+                save_file(
+                    {key: x.detach().contiguous() for key, x in tensors.items()}, temporary / f"{name}.safetensors"
+                )
+            except SafetensorError as error:
+                if "No space left" in str(error) or "quota" in str(error).lower():
+                    raise OSError(errno.ENOSPC, str(error)) from error
+                raise
         if beside is not None:
             for file in [*sorted((beside / "vocabulary").glob("*.parquet")), beside / "items.parquet"]:
                 if file.exists():

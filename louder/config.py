@@ -20,12 +20,18 @@ def from_dict(cls: type[T], values: Mapping[str, Any], path: str = "") -> T:
     """Build a config from plain values. Raises InputError for a misspelt name or a value of the wrong type."""
     from pydantic import TypeAdapter, ValidationError  # not needed by a recipe, nor where models only compute
 
-    checked = check_names(cls, values, path)
+    checked: dict[str, Any] = {}
+    for name, value in values.items():
+        require_name(cls, name, path)
+        inner = nested(cls, name, value) if isinstance(value, Mapping) else None
+        checked[name] = from_dict(inner, value, join(path, name)) if inner else value
     try:
         return TypeAdapter(cls).validate_python(checked)
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(str(part) for part in first["loc"] if not str(part).endswith("Config"))
+        if first["type"] == "missing":
+            raise InputError(f"{join(path, name)} is missing, and it has no default.") from error
         raise InputError(
             f"{join(path, name)} is {first['input']!r}, which does not fit: {first['msg'][0].lower()}{first['msg'][1:]}."
         ) from error
@@ -52,7 +58,10 @@ def override(config: T, settings: list[str]) -> T:
                 raise InputError(f"{'.'.join(parents[: depth + 1])} is one value; it has no setting {leaf!r} inside.")
             at = at[parent]
         require_name(cls, leaf, ".".join(parents))
-        at[leaf] = plain(yaml.safe_load(text), text)
+        try:
+            at[leaf] = plain(yaml.safe_load(text), text)
+        except yaml.YAMLError as error:
+            raise InputError(f"--set {setting}: the value is not valid YAML: {' '.join(str(error).split())}") from error
     return from_dict(type(config), values)
 
 
@@ -74,21 +83,11 @@ def load_yaml(cls: type[T], path: Path | str) -> T:
         values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(f"The config {path} cannot be read: {error.strerror}.") from error
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise InputError(f"The config {path} is not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(values, dict):
         raise InputError(f"The config {path} holds {type(values).__name__}, but it needs names and values.")
     return from_dict(cls, values)
-
-
-def check_names(cls: Any, values: Mapping[str, Any], path: str) -> dict[str, Any]:
-    """A copy of `values` in which every name, at every depth, is a field of its dataclass."""
-    checked = {}
-    for name, value in values.items():
-        require_name(cls, name, path)
-        inner = nested(cls, name, value) if isinstance(value, Mapping) else None
-        checked[name] = check_names(inner, value, join(path, name)) if inner else value
-    return checked
 
 
 def require_name(cls: Any, name: str, path: str) -> None:

@@ -29,7 +29,7 @@ class IdMap:
         """Raw ids -> int64 [n]; -1 for those that are unknown."""
         try:
             values = pa.array(raw).cast(self.raw.type)
-        except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError):
+        except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError):
             # typed on a command line, ids may come as strings; what does not convert is unknown
             values = pa.array([cast_or_none(value, self.raw.type) for value in raw], self.raw.type)
         found = pc.index_in(values, value_set=self.raw, skip_nulls=True)
@@ -47,8 +47,15 @@ class IdMap:
         return self.raw.take(pa.array(np.asarray(list(ids), dtype=np.int64))).to_pylist()
 
     def grown(self, raw: Sequence[RawId] | pa.Array) -> "IdMap":
-        """A vocabulary that also holds `raw`: what is new is appended, in order of first appearance."""
-        values = pc.unique(pa.array(raw).cast(self.raw.type))
+        """A vocabulary that also holds `raw`: what is new is appended, in order of first appearance.
+
+        Raises InputError for an id that is not of this vocabulary's type.
+        """
+        try:
+            values = pc.unique(pa.array(raw).cast(self.raw.type))
+        except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError) as error:
+            kind = "integers" if pa.types.is_integer(self.raw.type) else "strings"
+            raise InputError(f"The ids of this vocabulary are {kind}, but a new one is not: {error}.") from error
         new = values.filter(pc.invert(pc.is_in(values, value_set=self.raw)))
         return IdMap(pa.concat_arrays([self.raw, new]))
 
@@ -70,7 +77,8 @@ class IdMap:
 def cast_or_none(value: RawId, kind: pa.DataType) -> RawId | None:
     if pa.types.is_integer(kind):
         try:
-            return int(value)
+            number = int(value)
         except ValueError:
             return None
+        return number if -(1 << 63) <= number < 1 << 63 else None
     return str(value)

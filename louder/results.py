@@ -10,7 +10,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from louder import __version__
+from louder.version import __version__
+from louder.errors import InputError
+from louder.folders import told_when_full
 
 
 def provenance() -> dict[str, Any]:
@@ -57,10 +59,20 @@ def machine() -> str:
 def append_row(path: Path | str, row: dict[str, Any]) -> None:
     """Add one row to a JSON-lines file, making the file and its folder if needed."""
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "a", encoding="utf-8") as file:
-        file.write(json.dumps(row) + "\n")
+    with told_when_full(path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(path, "a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
 
 
 def read_rows(path: Path | str) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in Path(path).read_text(encoding="utf-8").splitlines() if line.strip()]
+    """The rows of a JSON-lines file. A last one that a crash cut short is left out."""
+    lines = [line for line in Path(path).read_text(encoding="utf-8").split("\n") if line.strip()]
+    rows = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            rows.append(json.loads(line))
+        except ValueError as error:
+            if number < len(lines):
+                raise InputError(f"Row {number} of {path} is not JSON ({error}). Remove it.") from error
+    return rows

@@ -76,16 +76,16 @@ class Manifest:
         try:
             values = json.loads(file.read_text(encoding="utf-8"))
             version = values["schema_version"]
+            if version != SCHEMA_VERSION:
+                raise InputError(
+                    f"{folder} is a sequence table of schema version {version}, but this Louder reads version {SCHEMA_VERSION}. "
+                    f"Make it again: louder etl SOURCE -o {folder} --overwrite."
+                )
+            return cls(**values)
         except (ValueError, KeyError, TypeError) as error:
             raise InputError(
                 f"{file} is damaged ({error}). Make the table again: louder etl SOURCE -o {folder} --overwrite."
             ) from error
-        if version != SCHEMA_VERSION:
-            raise InputError(
-                f"{folder} is a sequence table of schema version {version}, but this Louder reads version {SCHEMA_VERSION}. "
-                f"Make it again: louder etl SOURCE -o {folder} --overwrite."
-            )
-        return cls(**values)
 
 
 def require_columns(path: str, found: Iterable[str], needed: Iterable[str] = (USER, ITEM, TIME)) -> None:

@@ -98,7 +98,10 @@ class Loader:
 
     def steps(self, epoch: int = 0) -> int:
         """Number of batches that this rank gets in an epoch."""
-        total = len(self.plan(epoch))
+        if self.config.events_per_batch is None:
+            total = -(-len(self.spans) // self.config.users_per_batch)
+        else:
+            total = len(self.plan(epoch))
         return total // self.world if self.every_row else len(range(self.rank, total, self.world))
 
     def plan(self, epoch: int) -> list[np.ndarray]:

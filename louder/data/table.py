@@ -70,7 +70,7 @@ def open_table(path: Path | str) -> Table:
                 f"{file} cannot be read ({str(error).splitlines()[0]}). Make the table again: louder etl SOURCE -o {path} --overwrite."
             ) from error
     rows = sum(len(part) for part in parts)
-    if rows != manifest.users:
+    if rows != manifest.users or not parts:
         raise InputError(
             f"{path} has {rows} users, but its manifest says {manifest.users}. "
             f"Make the table again: louder etl SOURCE -o {path} --overwrite."

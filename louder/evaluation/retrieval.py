@@ -61,7 +61,7 @@ def evaluate(
     """Rank the target of every span of `loader` in the catalogue. Exact: every item is scored and counted.
 
     rank = 1 + items that score higher + half of the other items that score the same. Seen items are left out; a
-    target that is itself among them can't be recommended, so it gets the rank after the last (a miss).
+    target that is itself among them can't be recommended, so its rank is beyond the last item and every cutoff.
     `on_batch(users)` is called after each batch.
     """
     ranks, lengths = [], []
@@ -93,20 +93,19 @@ def evaluate(
 
 def rank_of(scores: Tensor, target_scores: Tensor, targets: Tensor) -> Tensor:
     """scores [B, I] with -inf for what is left out, target_scores [B, 1], targets [B]  ->  ranks [B] float64"""
-    higher = (scores > target_scores).sum(1)
+    higher = (~(scores <= target_scores)).sum(1)  # a score that is not a number counts against the target
     ties = (scores == target_scores).sum(1) - 1  # the target ties with itself
     ranks = 1 + higher + ties.clamp(min=0) / 2
     left_out = scores.gather(1, targets[:, None]).squeeze(1).isneginf()
-    return torch.where(left_out, scores.shape[1] + 1, ranks.double())
+    return torch.where(left_out, max(scores.shape[1], CUTOFFS[-1]) + 1, ranks.double())
 
 
 def cover(shown: dict[int, Tensor], scores: Tensor) -> None:
-    """Mark the items in the first k of each row of scores [B, I], for every cutoff."""
-    deepest = min(CUTOFFS[-1], scores.shape[1])
-    top = scores.topk(deepest).indices
+    """Mark the items in the first k of each row of scores [B, I], for every cutoff; those left out are in none."""
+    values, top = scores.topk(min(CUTOFFS[-1], scores.shape[1]))
     for k in CUTOFFS:
         marks = shown.setdefault(k, torch.zeros(scores.shape[1], dtype=torch.bool, device=scores.device))
-        marks[top[:, :k].flatten()] = True
+        marks[top[:, :k][values[:, :k] > -torch.inf]] = True
 
 
 def seen_items(table: Table, batch: RetrievalBatch, seen: str) -> tuple[np.ndarray, np.ndarray]:

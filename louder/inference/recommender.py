@@ -73,7 +73,13 @@ class Recommender:
                 f"The histories of known users are in {self.table_path}, which is not there. "
                 "Say where the table is (--table FOLDER), or give a history (--history FILE.json)."
             )
-        return open_table(self.table_path)
+        table = open_table(self.table_path)
+        if table.items != len(self.item_ids):
+            raise InputError(
+                f"{table.path} has {table.items} items, but the model was trained on {len(self.item_ids)}. "
+                "Use the table it was trained on, or train on this one: louder train RECIPE."
+            )
+        return table
 
     def recommend(
         self,
@@ -208,7 +214,7 @@ def read_history(path: Path) -> list[Event]:
     for number, value in enumerate(values):
         given = value if isinstance(value, dict) else {"item": value, "time": number}
         item, time, actions = given.get("item"), given.get("time", number), given.get("actions", [])
-        whole = isinstance(time, int) and not isinstance(time, bool)
+        whole = isinstance(time, int) and not isinstance(time, bool) and abs(time) < 1 << 62
         named = isinstance(actions, list) and all(isinstance(name, str) for name in actions)
         if (
             isinstance(item, bool)

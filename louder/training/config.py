@@ -39,8 +39,13 @@ class TrainingConfig:
                 )
         if self.learning_rate <= 0:
             raise InputError(f"training.learning_rate must be above 0, but it is {self.learning_rate}.")
-        if self.seed < 0:
-            raise InputError(f"training.seed must be 0 or more, but it is {self.seed}.")
+        if not all(0 <= beta < 1 for beta in self.betas):
+            raise InputError(f"training.betas must be in [0, 1), but they are {list(self.betas)}.")
+        for name in "seed", "weight_decay", "warmup_steps":
+            if getattr(self, name) < 0:
+                raise InputError(f"training.{name} must be 0 or more, but it is {getattr(self, name)}.")
+        if self.clip_norm is not None and self.clip_norm <= 0:
+            raise InputError(f"training.clip_norm must be above 0, but it is {self.clip_norm}.")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,7 +19,7 @@ from louder import checkpoint
 from louder.config import from_dict, to_dict
 from louder.data.table import Table
 from louder.errors import InputError
-from louder.folders import write_text
+from louder.folders import new_folder, write_text
 from louder.models import SequentialModel, build
 from louder.results import append_row, provenance, read_rows
 from louder.training import retrieval
@@ -54,7 +54,8 @@ def train(
     Raises InputError if the folder exists and neither `resume` nor `overwrite` is given.
     """
     run = Path(run)
-    if resume and (run / "config.json").is_file():
+    resume = resume and run.exists()
+    if resume:
         config = same_config(config, run)
     elif run.exists() and not overwrite:
         raise InputError(
@@ -62,10 +63,8 @@ def train(
         )
     table = retrieval.open_config_table(config)
     trainer = Trainer(config, table, run)
-    if run.exists() and not resume:
-        shutil.rmtree(run)
-    if not (run / "config.json").is_file():
-        start_folder(run, config, table)
+    if not resume:
+        start_folder(run, config, table, overwrite=overwrite)
     trainer.restore()
     with Screen(config, quiet=quiet) as screen:
         trainer.run_to_end(screen)
@@ -82,10 +81,16 @@ def train(
 
 def same_config(config: Config, run: Path) -> Config:
     """The config a run was started with; only epochs and patience may differ from it when it goes on."""
-    found = json.loads((run / "config.json").read_text(encoding="utf-8"))
-    started, now = found, json.loads(json.dumps(to_dict(config)))
-    for name in "epochs", "patience":
-        started["training"][name] = now["training"][name]
+    now = json.loads(json.dumps(to_dict(config)))
+    try:
+        started = json.loads((run / "config.json").read_text(encoding="utf-8"))
+        for name in "epochs", "patience":
+            started["training"][name] = now["training"][name]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"{run} is not a run that can go on: its config.json is missing or damaged. "
+            "Start anew: --overwrite. Or choose another: -o NAME."
+        ) from error
     differing = differences(started, now)
     if differing:
         name, was, is_now = differing[0]
@@ -103,14 +108,14 @@ def differences(a: Any, b: Any, path: str = "") -> list[tuple[str, Any, Any]]:
     return [] if a == b else [(path, a, b)]
 
 
-def start_folder(run: Path, config: Config, table: Table) -> None:
-    run.mkdir(parents=True, exist_ok=True)
-    for file in [*sorted((table.path / "vocabulary").glob("*.parquet")), table.path / "items.parquet"]:
-        if file.exists():
-            target = run / file.relative_to(table.path)
-            target.parent.mkdir(exist_ok=True)
-            shutil.copyfile(file, target)
-    write_text(run / "config.json", json.dumps(to_dict(config), indent=1) + "\n")
+def start_folder(run: Path, config: Config, table: Table, *, overwrite: bool) -> None:
+    with new_folder(run, overwrite=overwrite) as temporary:
+        for file in [*sorted((table.path / "vocabulary").glob("*.parquet")), table.path / "items.parquet"]:
+            if file.exists():
+                target = temporary / file.relative_to(table.path)
+                target.parent.mkdir(exist_ok=True)
+                shutil.copyfile(file, target)
+        write_text(temporary / "config.json", json.dumps(to_dict(config), indent=1) + "\n")
 
 
 class Trainer:
@@ -137,17 +142,15 @@ class Trainer:
         self.steps_in_all = sum(self.loader.steps(epoch) for epoch in range(config.training.epochs))
 
     def run_to_end(self, screen: Screen) -> None:
-        progress, training = self.progress, self.config.training
-        while not progress.finished:
-            if progress.epoch >= training.epochs or self.out_of_patience():
-                progress.finished = True
-                self.save()
-                break
+        self.progress.finished = self.nothing_left()  # a run that goes on may have been given more epochs
+        while not self.progress.finished:
             self.train_epoch(screen)
 
-    def out_of_patience(self) -> bool:
-        patience = self.config.training.patience
-        return patience is not None and self.progress.evaluations_without_gain >= patience
+    def nothing_left(self) -> bool:
+        """Whether every epoch is done, or patience ran out."""
+        progress, training = self.progress, self.config.training
+        impatient = training.patience is not None and progress.evaluations_without_gain >= training.patience
+        return progress.epoch >= training.epochs or impatient
 
     def train_epoch(self, screen: Screen) -> None:
         progress, training = self.progress, self.config.training
@@ -182,6 +185,7 @@ class Trainer:
             screen.status("evaluating")
             row |= self.evaluate_epoch(epoch)
         progress.epoch, progress.step_in_epoch, progress.loss_sum = epoch + 1, 0, 0.0
+        progress.finished = self.nothing_left()
         progress.seconds += time.perf_counter() - began
         self.log(row | {"epoch": epoch, "seconds": round(progress.seconds, 2)})
         screen.end_epoch(epoch, row, progress.best_epoch)
@@ -273,6 +277,8 @@ class Trainer:
 
     def restore(self) -> None:
         """Take up the latest checkpoint, if there is one, and forget what was logged after it."""
+        for unfinished in (self.run / "checkpoints").glob(".step-*"):  # a run was killed while it saved
+            shutil.rmtree(unfinished)
         folder = checkpoint.latest(self.run)
         log = self.run / "log.jsonl"
         if folder is not None:
@@ -280,12 +286,6 @@ class Trainer:
             checkpoint.load_into(self.model, checkpoint.load_tensors(folder, "model"), folder)
             restore_optimizer(self.optimizer, self.model, checkpoint.load_tensors(folder, "optimizer"))
             self.progress = Progress(**state["progress"])
-            if (
-                self.progress.finished
-                and self.progress.epoch < self.config.training.epochs
-                and not self.out_of_patience()
-            ):
-                self.progress.finished = False  # more epochs are asked for now
             self.point_to_best()
         if log.exists():
             rows = [row for row in read_rows(log) if row["step"] <= self.progress.step]
@@ -296,9 +296,7 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, model: torch.nn.Module, 
     for name, parameter in model.named_parameters():
         own = {key.removeprefix(f"{name}."): value for key, value in tensors.items() if key.rpartition(".")[0] == name}
         if own:
-            optimizer.state[parameter] = {
-                key: value if key == "step" else value.to(parameter.device) for key, value in own.items()
-            }
+            optimizer.state[parameter] = {key: value.to(parameter.device) for key, value in own.items()}
 
 
 def learning_rate(training: TrainingConfig, step: int, steps: int) -> float:

@@ -77,7 +77,8 @@ def batch_loss(model: SequentialModel, loss: RetrievalLoss, batch: RetrievalBatc
     (rows,) = torch.where(targets >= 0)
     if not len(rows):
         return states_LD.sum() * 0.0
-    return loss(states_LD[rows].float(), model.item_vectors().float(), targets[rows])
+    with torch.autocast(device.type, enabled=False):  # logits over a small temperature need all of float32's digits
+        return loss(states_LD[rows].float(), model.item_vectors().float(), targets[rows])
 
 
 def evaluate_part(

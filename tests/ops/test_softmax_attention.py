@@ -50,7 +50,11 @@ def test_equals_one_user_at_a_time(lengths, with_bias):
 def test_dropout_keeps_the_mean_and_the_future_hidden():
     q, k, v, offsets = example([6, 40])
     ones = torch.ones_like(v)
-    mean = torch.stack([softmax_attention(q, k, ones, offsets, scale=0.3, dropout=0.2) for _ in range(300)]).detach().mean()
+    mean = (
+        torch.stack([softmax_attention(q, k, ones, offsets, scale=0.3, dropout=0.2) for _ in range(300)])
+        .detach()
+        .mean()
+    )
     assert abs(float(mean) - 1) < 0.02
     first = softmax_attention(q, k, v, offsets, scale=0.3, dropout=0.2)[0].detach()
     kept = torch.isclose(first, v[0] / 0.8, rtol=1e-4) | (first == 0)  # the first event sees itself alone

@@ -42,14 +42,14 @@ def softmax_attention(
         start = (offsets[group] - own[:-1]).repeat_interleave(lengths[group])
         rows = torch.arange(len(start), device=q.device) + start
         longest = int(lengths[group].max())
-        padded = [to_padded(x.index_select(0, rows), own, longest).transpose(1, 2) for x in (q, k, v)]  # [B, H, N, ...]
+        q_BHN, k_BHN, v_BHN = (to_padded(x.index_select(0, rows), own, longest).transpose(1, 2) for x in (q, k, v))
         mask = None
         if position_bias is not None or time_bias is not None:
             assert query_times is not None
             assert key_times is not None
             times = [to_padded(x[rows], own, longest) for x in (query_times, key_times)]
             mask = bias_mask(longest, position_bias, time_bias, *times).to(q.dtype)
-        mixed = attend(*padded, mask, scale, dropout)
+        mixed = attend(q_BHN, k_BHN, v_BHN, mask, scale, dropout)
         out.append(to_jagged(mixed.transpose(1, 2), own, len(rows)))
         order.append(rows)
     return torch.cat(out).index_select(0, torch.cat(order).argsort())

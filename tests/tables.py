@@ -1,0 +1,128 @@
+"""Sequence tables written straight from Python lists, and configs small enough to train in a second."""
+
+import random
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from louder.data.loader import DataConfig
+from louder.ids import IdMap
+from louder.models import HSTUConfig
+from louder.schema import Manifest
+from louder.training.config import Config, TrainingConfig
+from louder.training.losses import LossConfig
+
+TYPES = {"kind": pa.uint8(), "id": pa.int64(), "time": pa.int64(), "actions": pa.int64()}
+
+
+class Token(NamedTuple):
+    """One entry of a user's sequence. Raw ids are 1000 + id for items and 100 + number for users."""
+
+    id: int
+    time: int = 0
+    actions: int = 0
+    kind: int = 0
+
+
+def events(*ids: int, start: int = 0, gap: int = 60) -> list[Token]:
+    """Engagements, `gap` seconds apart."""
+    return [Token(item, start + gap * number) for number, item in enumerate(ids)]
+
+
+def write_table(
+    folder: Path,
+    users: Sequence[Sequence[Token]],
+    *,
+    items: int | None = None,
+    actions: Sequence[str] = (),
+    series: dict[str, int] | None = None,
+    parts: Sequence[Sequence[int]] | None = None,
+    has_times: bool = True,
+    titles: bool = False,
+    raw_items: Sequence[int | str] | None = None,
+    raw_users: Sequence[int | str] | None = None,
+) -> Path:
+    """`parts` are the numbers of the users in each Parquet file; one file in order unless given."""
+    tokens = [token for user in users for token in user]
+    engagements = [token for token in tokens if token.kind == 0]
+    if items is None:
+        items = max((token.id for token in engagements), default=0) + 1
+    times = [token.time for token in tokens] or [0]
+    (folder / "sequences").mkdir(parents=True)
+    Manifest(
+        louder="0",
+        command="louder etl",
+        name=folder.name,
+        sources=[],
+        users=len(users),
+        items=items,
+        events=len(engagements),
+        tokens=len(tokens),
+        has_times=has_times,
+        first_time=min(times),
+        last_time=max(times),
+        dropped={},
+        filters={},
+        actions=list(actions),
+        series=series or {},
+    ).write(folder)
+    names = ["kind", "id", "time", *(["actions"] if actions else [])]
+    for number, part in enumerate([range(len(users))] if parts is None else parts):
+        lists = {
+            name: pa.array([[getattr(token, name) for token in users[u]] for u in part], pa.list_(TYPES[name]))
+            for name in names
+        }
+        table = pa.table({"user": pa.array(list(part), pa.int64()), **lists})
+        pq.write_table(table, folder / "sequences" / f"part-{number:05d}.parquet")
+    IdMap(pa.array(raw_users or [100 + u for u in range(len(users))])).write(folder / "vocabulary" / "user.parquet")
+    IdMap(pa.array(raw_items or [1000 + i for i in range(items)])).write(folder / "vocabulary" / "item.parquet")
+    if titles:
+        columns = {"title": [f"Title {i}" for i in range(items)], "genres": [["Drama", "War"]] * items}
+        pq.write_table(pa.table(columns), folder / "items.parquet")
+    return folder
+
+
+def checkerboard(users: int = 40, liked: int = 10, seed: int = 0) -> list[list[Token]]:
+    """Even users have had every even item once, in an order of their own; odd users every odd item. So the item held
+    out of a user is the only one of that user's colour which the history does not hold."""
+    draw = random.Random(seed)
+    boards = []
+    for user in range(users):
+        ids = [2 * i + user % 2 for i in range(liked)]
+        draw.shuffle(ids)
+        boards.append(events(*ids, start=draw.randrange(1000)))
+    return boards
+
+
+def random_users(
+    users: int = 30, items: int = 15, longest: int = 12, seed: int = 0, actions: int = 0
+) -> list[list[Token]]:
+    draw = np.random.default_rng(seed)
+    result = []
+    for _ in range(users):
+        length = int(draw.integers(1, longest + 1))
+        times = np.sort(draw.integers(0, 100_000, length)).tolist()
+        result.append(
+            [
+                Token(int(draw.integers(items)), time, int(draw.integers(1 << actions)) if actions else 0)
+                for time in times
+            ]
+        )
+    return result
+
+
+def tiny_config(table: Path | str, **changes: object) -> Config:
+    """An HSTU of width 8, two epochs. `changes` replace whole parts: model=..., training=..., loss=..."""
+    config = Config(
+        name="tiny",
+        data=DataConfig(table=str(table), max_len=12, users_per_batch=8),
+        model=HSTUConfig(layers=1, width=8, qk_width=8, v_width=8, max_len=16),
+        loss=LossConfig(num_negatives=4),
+        training=TrainingConfig(epochs=2, checkpoint_steps=2, log_steps=1, device="cpu"),
+    )
+    return replace(config, **changes)  # type: ignore[arg-type]

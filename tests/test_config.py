@@ -1,0 +1,212 @@
+"""Settings: the nearest name for a misspelt one, and a way to files and back."""
+
+import json
+from dataclasses import dataclass, replace
+
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from louder.config import from_dict, load_yaml, override, to_dict
+from louder.data.loader import DataConfig
+from louder.data.stochastic_length import StochasticLength
+from louder.errors import InputError
+from louder.models import HSTUConfig, SASRecConfig, TransformerConfig
+from louder.training.config import Config, TrainingConfig
+
+BASE = Config(name="base")
+MODELS = HSTUConfig(), SASRecConfig(), TransformerConfig()
+
+
+@pytest.mark.parametrize(
+    ("setting", "misspelt", "nearest"),
+    [
+        ("protocl=official", "protocl", "protocol"),
+        ("trainin.epochs=5", "trainin", "training"),
+        ("training.epoch=5", "training.epoch", "training.epochs"),
+        ("model.heds=2", "model.heds", "model.heads"),
+        ("data.split.kid=time", "data.split.kid", "data.split.kind"),
+        ("data.stochastic_length.alfa=1.6", "data.stochastic_length.alfa", "data.stochastic_length.alpha"),
+    ],
+)
+def test_a_misspelt_name_gets_the_nearest_one_at_every_depth(setting, misspelt, nearest):
+    with pytest.raises(InputError) as error:
+        override(BASE, [setting])
+    assert str(error.value) == f"There is no setting {misspelt!r}. Did you mean {nearest!r}?"
+
+
+@pytest.mark.parametrize(
+    ("values", "misspelt", "nearest"),
+    [
+        ({"nme": "x"}, "nme", "name"),
+        ({"name": "x", "loss": {"temperatur": 1}}, "loss.temperatur", "loss.temperature"),
+        ({"name": "x", "data": {"split": {"test_user": 0.1}}}, "data.split.test_user", "data.split.test_users"),
+        ({"name": "x", "model": {"kind": "sasrec", "hiden": 1}}, "model.hiden", "model.hidden"),
+    ],
+    ids=str,
+)
+def test_a_misspelt_name_in_a_file_gets_the_nearest_one(values, misspelt, nearest, tmp_path):
+    file = tmp_path / "run.yaml"
+    file.write_text(yaml.safe_dump(values))
+    with pytest.raises(InputError, match=f"There is no setting {misspelt!r}. Did you mean {nearest!r}?"):
+        load_yaml(Config, file)
+
+
+def test_a_name_like_no_other_gets_the_list():
+    with pytest.raises(InputError, match=r"There is no setting 'xyzzy'. There are: name, protocol, data"):
+        override(BASE, ["xyzzy=1"])
+
+
+@pytest.mark.parametrize(
+    ("setting", "found"),
+    [
+        ("training.learning_rate=1e-3", lambda c: c.training.learning_rate == 0.001),
+        ("training.epochs=5", lambda c: c.training.epochs == 5),
+        ("training.epochs=1e1", lambda c: c.training.epochs == 10 and isinstance(c.training.epochs, int)),
+        ("training.betas=[0.8, 0.9]", lambda c: c.training.betas == (0.8, 0.9)),
+        ("training.clip_norm=1", lambda c: c.training.clip_norm == 1.0),
+        ("training.patience=null", lambda c: c.training.patience is None),
+        ("model.time_bias=false", lambda c: c.model.time_bias is False),
+        ("data.positive=[like, share]", lambda c: c.data.positive == ("like", "share")),
+        ("data.stochastic_length.alpha=1.6", lambda c: c.data.stochastic_length == StochasticLength(alpha=1.6)),
+        ("data.table=tables/a=b", lambda c: c.data.table == "tables/a=b"),
+        (" protocol =official", lambda c: c.protocol == "official"),
+    ],
+)
+def test_a_setting_is_read_as_its_writer_meant_it(setting, found):
+    assert found(override(BASE, [setting]))
+
+
+def test_settings_change_nothing_else():
+    changed = override(BASE, ["training.epochs=7", "model.layers=3"])
+    expected = replace(BASE, training=replace(BASE.training, epochs=7), model=replace(BASE.model, layers=3))
+    assert changed == expected
+    assert override(BASE, []) == BASE
+
+
+@pytest.mark.parametrize("model", MODELS, ids=lambda model: model.kind)
+def test_settings_reach_every_kind_of_model(model):
+    changed = override(replace(BASE, model=model), ["model.layers=5"])
+    assert changed.model == replace(model, layers=5)
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("training.epochs", "--set needs NAME=VALUE, but it got 'training.epochs'"),
+        ("training.epochs=many", "training.epochs is 'many', which does not fit: input should be a valid integer"),
+        ("training.epochs=5.5", "training.epochs is 5.5, which does not fit"),
+        ("training.betas=[0.9, many]", r"training.betas.1 is 'many', which does not fit"),
+        ("training.betas=[0.9]", "training.betas.1 is missing"),
+        ("training=5", "training is 5, which does not fit"),
+        ("training.epochs.more=5", "training.epochs is one value; it has no setting 'more' inside"),
+        ("model.kind=gru", "model.kind is 'gru', but it must be one of hstu, sasrec, transformer"),
+        ("name=[a", "is not valid YAML"),
+        ("training.epochs=0", "training.epochs must be at least 1, but it is 0"),
+        ("training.learning_rate=0", "training.learning_rate must be above 0"),
+        ("training.betas=[0.9, 1.5]", r"training.betas must be in \[0, 1\)"),
+        ("training.weight_decay=-1", "training.weight_decay must be 0 or more"),
+        ("training.warmup_steps=-1", "training.warmup_steps must be 0 or more"),
+        ("training.clip_norm=0", "training.clip_norm must be above 0"),
+        ("training.seed=-1", "training.seed must be 0 or more"),
+        ("training.schedule=step", "training.schedule must be one of constant, linear, cosine"),
+        ("protocol=both", "protocol must be validated or official"),
+        ("data.max_len=500", "data.max_len is 500, but the model takes histories up to model.max_len, 211"),
+        ("data.query_time=now", "data.query_time must be request or withheld"),
+        ("data.split.kind=random", "data.split.kind must be leave_last_out, time or users"),
+        ("data.split.kind=time", "data.split.kind=time needs data.split.validation_from"),
+        ("data.split.test_users=0.5", "data.split.test_users must be between 0 and 0.5"),
+        ("data.stochastic_length.alpha=1", r"data.stochastic_length.alpha must be in \(1, 2\]"),
+        ("data.stochastic_length.selection=best", "must be recent, random or weighted"),
+        ("evaluation.select=auc", "evaluation.select is 'auc', but it must be one of hr@1"),
+        ("evaluation.seen=all", "evaluation.seen must be window, history or none"),
+        ("loss.kind=hinge", "loss.kind must be one of sampled_softmax"),
+        ("loss.temperature=0", "loss.temperature must be above 0"),
+        ("model.dropout=1", r"model.dropout must be in \[0, 1\)"),
+        ("model.heads=0", "model.heads must be at least 1"),
+        ("model.attention=linear", "model.attention must be silu or softmax"),
+    ],
+)
+def test_a_value_that_does_not_fit_is_refused_in_a_sentence(setting, message):
+    with pytest.raises(InputError, match=message) as error:
+        override(BASE, [setting])
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("model", MODELS, ids=lambda model: model.kind)
+def test_a_wrong_type_is_told_of_the_model_that_was_asked_for(model):
+    values = to_dict(replace(BASE, model=model))
+    values["model"]["layers"] = "many"
+    with pytest.raises(
+        InputError, match=r"^model\.layers is 'many', which does not fit: input should be a valid integer"
+    ):
+        from_dict(Config, values)
+
+
+@pytest.mark.parametrize("model", MODELS, ids=lambda model: model.kind)
+def test_a_config_written_as_yaml_comes_back_equal(model, tmp_path):
+    config = replace(
+        BASE,
+        model=model,
+        data=DataConfig(positive=("like",), stochastic_length=StochasticLength(alpha=1.7)),
+        training=TrainingConfig(betas=(0.5, 0.6), clip_norm=1.5, learning_rate=1e-7),
+    )
+    file = tmp_path / "run.yaml"
+    file.write_text(yaml.safe_dump(json.loads(json.dumps(to_dict(config)))))
+    assert load_yaml(Config, file) == config
+
+
+@settings(max_examples=15)
+@given(
+    st.integers(1, 1000),
+    st.floats(1e-9, 10),
+    st.sampled_from(["constant", "linear", "cosine"]),
+    st.one_of(st.none(), st.floats(0.01, 100)),
+)
+def test_any_training_config_comes_back_equal_from_json(epochs, rate, schedule, clip):
+    training = TrainingConfig(epochs=epochs, learning_rate=rate, schedule=schedule, clip_norm=clip)
+    config = replace(BASE, training=training)
+    assert from_dict(Config, json.loads(json.dumps(to_dict(config)))) == config
+    assert override(BASE, [f"training.learning_rate={rate!r}"]).training.learning_rate == rate
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "cannot be read: No such file"),
+        (b"a: [1", "is not valid YAML"),
+        (b"- 1\n- 2", "holds list, but it needs names and values"),
+        (b"", "holds NoneType, but it needs names and values"),
+        (b"5: x", "There is no setting '5'"),
+        (b"protocol: official", "name is missing, and it has no default"),
+        (b"name: \xff\xfe", "is not valid YAML|cannot be read"),
+        (b"name: x\nmodel: {layers: 3}", "model.kind is None, but it must be one of hstu"),
+    ],
+    ids=str,
+)
+def test_a_bad_file_is_refused_in_a_sentence(content, message, tmp_path):
+    file = tmp_path / "run.yaml"
+    if content is not None:
+        file.write_bytes(content)
+    with pytest.raises(InputError, match=message) as error:
+        load_yaml(Config, file)
+    assert "\n" not in str(error.value)
+
+
+@given(st.text(max_size=20))
+def test_any_setting_is_taken_or_refused_with_an_input_error(text):
+    try:
+        assert isinstance(override(BASE, [text]), Config)
+        override(BASE, [f"name={text}"])
+    except InputError:
+        pass
+
+
+def test_a_dataclass_without_unions_is_read_too():
+    @dataclass(frozen=True, kw_only=True)
+    class Small:
+        size: int
+        share: float = 0.5
+
+    assert from_dict(Small, {"size": 3}) == Small(size=3)

@@ -1,0 +1,79 @@
+"""Raw ids keep their numbers for good."""
+
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from louder.errors import InputError
+from louder.ids import IdMap
+
+integers = st.lists(st.integers(-(2**63), 2**63 - 1), max_size=20)
+strings = st.lists(st.text(alphabet=st.characters(exclude_categories=["Cs"]), max_size=8), max_size=20)
+
+
+@given(st.one_of(st.tuples(integers, integers, integers), st.tuples(strings, strings, strings)))
+def test_growth_never_renumbers_and_appends_in_order_of_first_appearance(batches):
+    kind = pa.string() if any(isinstance(raw, str) for batch in batches for raw in batch) else pa.int64()
+    vocabulary, expected = IdMap(pa.array([], kind)), []
+    for batch in batches:
+        before = list(expected)
+        expected += [raw for raw in dict.fromkeys(batch) if raw not in expected]
+        vocabulary = vocabulary.grown(pa.array(batch, kind))
+        assert vocabulary.raw.to_pylist() == expected
+        assert vocabulary.ids(pa.array(before, kind)).tolist() == list(range(len(before)))
+    assert vocabulary.raws(range(len(expected))) == expected
+
+
+@given(strings)
+def test_a_vocabulary_comes_back_from_its_file(tmp_path_factory, raw):
+    file = tmp_path_factory.mktemp("vocabulary") / "inner" / "item.parquet"
+    vocabulary = IdMap(pa.array(list(dict.fromkeys(raw)), pa.string()))
+    vocabulary.write(file)
+    assert IdMap.read(file).raw.equals(vocabulary.raw)
+
+
+def test_unknown_ids_are_minus_one():
+    vocabulary = IdMap(pa.array([30, 10, 20]))
+    assert vocabulary.ids([10, 99, 30]).tolist() == [1, -1, 0]
+    assert vocabulary.ids([]).tolist() == []
+    assert len(vocabulary) == 3
+
+
+def test_integers_typed_as_strings_are_found():
+    vocabulary = IdMap(pa.array([30, 10]))
+    assert vocabulary.ids(["10", "30"]).tolist() == [1, 0]
+    assert vocabulary.ids(["10", "ten", "", 30, "1.5"]).tolist() == [1, -1, -1, 0, -1]
+
+
+def test_strings_given_as_integers_are_found():
+    assert IdMap(pa.array(["a", "7"])).ids([7, 8]).tolist() == [1, -1]
+
+
+def test_an_integer_too_large_for_the_vocabulary_is_unknown():
+    vocabulary = IdMap(pa.array([1, 2]))
+    assert vocabulary.ids([10**30, 2]).tolist() == [-1, 1]
+    assert vocabulary.ids([str(10**30), "2"]).tolist() == [-1, 1]
+
+
+@pytest.mark.parametrize("raw", [10**30, "nobody", -1])
+def test_one_unknown_id_is_told_with_examples(raw):
+    with pytest.raises(InputError, match=r"There is no user .* among the 4 known ones \(such as 5, 6, 7\)"):
+        IdMap(pa.array([5, 6, 7, 8])).id(raw, "user")
+
+
+def test_one_known_id_has_its_number():
+    assert IdMap(pa.array(["x", "y"])).id("y") == 1
+
+
+def test_new_ids_of_another_type_are_refused_in_a_sentence():
+    with pytest.raises(InputError, match="integer"):
+        IdMap(pa.array([1, 2])).grown(["three"])
+
+
+def test_a_damaged_or_missing_vocabulary_is_refused_in_a_sentence(tmp_path):
+    with pytest.raises(InputError, match=r"The vocabulary .* cannot be read"):
+        IdMap.read(tmp_path / "none.parquet")
+    (tmp_path / "bad.parquet").write_bytes(b"PAR1 and no more")
+    with pytest.raises(InputError, match=r"The vocabulary .* cannot be read"):
+        IdMap.read(tmp_path / "bad.parquet")

@@ -1,0 +1,44 @@
+"""Results are rows."""
+
+from pathlib import Path
+
+import pytest
+
+from louder.errors import InputError
+from louder.results import append_row, provenance, read_rows
+
+
+def test_rows_come_back_in_order(tmp_path):
+    file = tmp_path / "results" / "ml1m.jsonl"
+    rows = [{"hr@10": 0.3, "run": "ä"}, {"hr@10": 0.1, "by_length": [{"users": 2}]}]
+    for row in rows:
+        append_row(file, row)
+    assert read_rows(file) == rows
+    assert len(file.read_text().splitlines()) == 2
+
+
+def test_a_last_row_cut_short_by_a_crash_is_left_out(tmp_path):
+    file = tmp_path / "log.jsonl"
+    append_row(file, {"step": 1})
+    with open(file, "a") as stream:
+        stream.write('{"step": 2, "lo')
+    assert read_rows(file) == [{"step": 1}]
+
+
+def test_a_damaged_row_before_the_last_is_told(tmp_path):
+    (tmp_path / "log.jsonl").write_text('{"step": 1}\n{"st\n{"step": 3}\n')
+    with pytest.raises(InputError, match=r"Row 2 of .*log.jsonl is not JSON"):
+        read_rows(tmp_path / "log.jsonl")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+def test_a_row_that_does_not_fit_the_disk_is_one_sentence():
+    with pytest.raises(InputError, match=r"The disk that holds .* is full"):
+        append_row("/dev/full", {"step": 1})
+
+
+def test_provenance_says_what_is_needed_to_get_the_number_again():
+    found = provenance()
+    assert set(found) == {"command", "commit", "louder", "machine", "python", "date"}
+    assert found["command"].startswith("louder")
+    assert "core" in found["machine"]
