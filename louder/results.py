@@ -10,9 +10,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from louder.version import __version__
 from louder.errors import InputError
 from louder.folders import told_when_full
+from louder.version import __version__
 
 
 def provenance() -> dict[str, Any]:

@@ -13,8 +13,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from louder import __version__
 from louder.errors import InputError
+from louder.version import __version__
 
 TIMEOUT_S = 30
 BLOCK_BYTES = 1 << 20

@@ -1,0 +1,264 @@
+"""louder etl: raw log -> sequence table."""
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from louder.errors import InputError
+
+if TYPE_CHECKING:
+    from louder.schema import Manifest
+
+LOG, FILTERS, MACHINE = "What the log means", "What stays", "How it runs"
+
+
+def etl(
+    source: Annotated[
+        list[str],
+        typer.Argument(
+            help="A file, a folder, an archive, `archive.zip::member`, or several files.", show_default=False
+        ),
+    ],
+    output: Annotated[Path, typer.Option("-o", "--output", help="The folder to make.", show_default=False)],
+    schema: Annotated[
+        Path | None, typer.Option(help="A YAML file that says what the columns mean.", rich_help_panel=LOG)
+    ] = None,
+    column: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="WORD=NAME",
+            help="Which column holds user_id, item_id, timestamp, rating or request_id. Repeatable.",
+            rich_help_panel=LOG,
+        ),
+    ] = None,
+    format: Annotated[
+        str | None,
+        typer.Option(
+            help="movielens, amazon-ratings, leave-one-out, sequences, csv, parquet or jsonl; by default it is recognised.",
+            rich_help_panel=LOG,
+        ),
+    ] = None,
+    time_unit: Annotated[
+        str | None,
+        typer.Option(
+            help="s, ms, us, ns or iso (texts such as 2024-05-01 10:00:00, UTC unless they say otherwise). "
+            "By default dates are seen and numbers are seconds.",
+            rich_help_panel=LOG,
+        ),
+    ] = None,
+    no_times: Annotated[
+        bool, typer.Option("--no-times", help="There is no clock: the order of the log counts.", rich_help_panel=LOG)
+    ] = False,
+    string_ids: Annotated[
+        bool, typer.Option("--string-ids", help="Ids are texts, even if all look like numbers.", rich_help_panel=LOG)
+    ] = False,
+    action: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=RULE",
+            help="An action: a flag column (click=is_click) or a rule ('like=rating >= 4'). Repeatable.",
+            rich_help_panel=LOG,
+        ),
+    ] = None,
+    value: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=COLUMN",
+            help="A number of each event, such as watch=play_time_ms. Repeatable.",
+            rich_help_panel=LOG,
+        ),
+    ] = None,
+    series: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=COLUMN",
+            help="A category that changes now and then (city=city): its changes become tokens. Repeatable.",
+            rich_help_panel=LOG,
+        ),
+    ] = None,
+    items: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="Attributes of items; all of them join the catalogue.", rich_help_panel=LOG),
+    ] = None,
+    users: Annotated[str | None, typer.Option(metavar="FILE", help="Attributes of users.", rich_help_panel=LOG)] = None,
+    min_user_events: Annotated[
+        int, typer.Option(help="One pass: drop users with fewer events in the log.", rich_help_panel=FILTERS)
+    ] = 0,
+    min_item_events: Annotated[
+        int, typer.Option(help="One pass: drop items with fewer events in the log.", rich_help_panel=FILTERS)
+    ] = 0,
+    k_core: Annotated[
+        int,
+        typer.Option(help="Drop users and items with fewer events, until all have as many.", rich_help_panel=FILTERS),
+    ] = 0,
+    drop_duplicates: Annotated[
+        bool,
+        typer.Option(
+            "--drop-duplicates", help="Keep rows that are equal in every used column once.", rich_help_panel=FILTERS
+        ),
+    ] = False,
+    name: Annotated[str | None, typer.Option(help="Name of the data set; by default that of the source.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the table if it exists.")] = False,
+    memory: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SIZE", help="Memory of the engine before it spills to disk: 4GB.", rich_help_panel=MACHINE
+        ),
+    ] = None,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="Threads of the engine; by default one a core.", rich_help_panel=MACHINE)
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the manifest as JSON on standard output.", rich_help_panel=MACHINE)
+    ] = False,
+) -> None:
+    """Make a sequence table from a raw log.
+
+    MovieLens archives, Amazon ratings, ordered sequences, CSV, Parquet and JSON lines are recognised.
+    Rows that cannot be used are counted by reason; nothing is left behind if the run fails. Examples:
+
+        louder etl ml-1m.zip -o tables/ml-1m
+
+        louder etl ratings_Books.csv -o tables/books --min-user-events 5 --min-item-events 5
+
+        louder etl log.csv -o tables/log --column user_id=member --column item_id=sku --column timestamp=ts --time-unit ms
+
+        louder etl logs/ -o tables/log --action click=is_click --action 'like=rating >= 4' --value watch=seconds
+
+        louder etl KuaiRand.zip::log_standard.csv -o tables/kuairand --schema kuairand.yaml
+
+    A schema file holds the same settings, and more:
+
+        columns: {user_id: member, item_id: sku, timestamp: ts, request_id: session}
+
+        time_unit: ms
+
+        actions: {click: is_click, like: "rating >= 4"}
+
+        values: {watch: play_time}
+
+        series: {city: city, age: {file: ages.csv, user_id: member, timestamp: ts, value: band}}
+
+        items: {file: products.csv, id: sku}
+
+        users: {file: members.csv, id: member}
+    """
+    from louder.etl import LogSpec, SideFile, build_table, read_spec
+
+    spec = read_spec(schema) if schema else LogSpec()
+    spec = spec.merged(
+        columns=pairs(column, "--column", "timestamp=ts"),
+        format=format,
+        time_unit=time_unit,
+        has_times=False if no_times else None,
+        ids="string" if string_ids else None,
+        actions=pairs(action, "--action", "click=is_click"),
+        values=pairs(value, "--value", "watch=play_time"),
+        series=pairs(series, "--series", "city=city"),
+        items=SideFile(file=items) if items else None,
+        users=SideFile(file=users) if users else None,
+    )
+    with progress() as report:
+        manifest = build_table(
+            list(source),
+            output,
+            spec=spec,
+            min_user_events=min_user_events,
+            min_item_events=min_item_events,
+            k_core=k_core,
+            drop_duplicates=drop_duplicates,
+            name=name,
+            overwrite=overwrite,
+            memory_bytes=byte_count(memory) if memory else None,
+            threads=threads,
+            report=report,
+        )
+    if as_json:
+        print(json.dumps(asdict(manifest), indent=1))
+    summary(manifest, output)
+
+
+def pairs(entries: list[str] | None, flag: str, example: str) -> dict[str, str]:
+    """`["timestamp=ts"]` -> `{"timestamp": "ts"}`. Only the first "=" parts, so that rules may hold others."""
+    result = {}
+    for entry in entries or []:
+        name, equals, value = entry.partition("=")
+        if not (name.strip() and equals and value.strip()):
+            raise InputError(
+                f"{flag} is {entry!r}, but it must be a name, '=' and what it stands for: {flag} {example}."
+            )
+        result[name.strip()] = value.strip()
+    return result
+
+
+def byte_count(text: str) -> int:
+    """`4GB`, `512MiB` or `2g` in bytes."""
+    import re
+
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)(i?)b?\s*", text, re.IGNORECASE)
+    if match is None:
+        raise InputError(f"--memory is {text!r}, but it must be a size such as 4GB or 512MB.")
+    base = 1024 if match[3] else 1000
+    size = int(float(match[1]) * base ** " kmgt".index(match[2].lower() or " "))
+    if size < 64_000_000:
+        raise InputError(f"--memory is {text!r}, but at least 64MB are needed. Write it with its unit: --memory 4GB.")
+    return size
+
+
+@contextmanager
+def progress() -> Iterator[Callable[[str], None]]:
+    """A spinner with the time on a terminal, plain lines elsewhere; always on standard error."""
+    from rich.console import Console
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield lambda text: console.print(f"[dim]{text}[/dim]")
+        return
+    columns = SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn()
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task("starting")
+        yield lambda text: bar.update(task, description=text)
+
+
+def summary(manifest: "Manifest", output: Path) -> None:
+    """What the table holds and what was left out, on standard error."""
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    console = Console(stderr=True, highlight=False)
+    table = Table(title=escape(f"{manifest.name} → {output}"), show_header=False, title_justify="left")
+    table.add_column()
+    table.add_column(justify="right")
+    rows: list[tuple[str, object]] = [("users", manifest.users), ("items", manifest.items), ("events", manifest.events)]
+    if manifest.series:
+        rows.append(("tokens, with changes of series", manifest.tokens))
+    if manifest.has_times:
+        rows += [("first event (UTC)", moment(manifest.first_time)), ("last event (UTC)", moment(manifest.last_time))]
+    else:
+        rows.append(("times", "none: the order of the log"))
+    for title, names in ("actions", manifest.actions), ("values", manifest.values):
+        if names:
+            rows.append((title, ", ".join(names)))
+    rows += [(f"series {series}", f"{size:,} values") for series, size in manifest.series.items()]
+    rows += [(text, count) for text, count in manifest.counts.items()]
+    for text, shown in rows:
+        table.add_row(escape(text), f"{shown:,}" if isinstance(shown, int) else escape(str(shown)))
+    if manifest.dropped:
+        table.add_section()
+        for reason, count in manifest.dropped.items():
+            table.add_row(f"[yellow]dropped: {escape(reason)}[/yellow]", f"{count:,}")
+    console.print(table)
+    if manifest.left_out:
+        console.print(escape(f"Columns of the log that are not used: {', '.join(manifest.left_out)}."))
+
+
+def moment(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M")

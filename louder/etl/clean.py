@@ -1,0 +1,147 @@
+"""Columns of a raw log, typed or text -> user, item, time and actions, with a reason where a row cannot be used.
+
+Only Ibis expressions: nothing runs here.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import ibis
+import ibis.expr.types as ir
+
+from louder.etl.engine import epoch_us, naive_epoch_us
+from louder.etl.spec import Rule
+
+MISSING = ("", "NULL", "null", "None", "NaN", "nan", "\\N")  # texts that stand for no value
+MICROS = {"s": 1e6, "ms": 1e3, "us": 1.0, "ns": 1e-3}  # microseconds in one unit
+
+# the log table, after cleaning
+USER, ITEM, MICROS_COLUMN, ACTIONS, REQUEST, REASON, POSITION = (
+    "user",
+    "item",
+    "micros",
+    "actions",
+    "request",
+    "reason",
+    "position",
+)
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A column made ready, when a row is good, and the reasons why it is not, in order."""
+
+    value: ir.Value
+    good: ir.BooleanValue
+    reasons: Mapping[str, ir.BooleanValue]
+
+
+def is_missing(column: ir.Value) -> ir.BooleanValue:
+    if column.type().is_string():
+        return column.isnull() | column.isin(MISSING)
+    if column.type().is_floating():
+        return column.isnull() | column.isnan()
+    return column.isnull()
+
+
+def raw_id(column: ir.Value, kind: str, what: str) -> Checked:
+    """A raw id as int64 (kind "integer") or text (kind "string")."""
+    missing = is_missing(column)
+    if kind == "string":
+        return Checked(column.cast("string"), ~missing, {f"{what} missing": missing})
+    number = column.try_cast("int64")
+    # a cast alone would round 12.7 and read 007 as 7, which are two ids in the log
+    whole = number.notnull() if column.type().is_integer() else number.cast(column.type()) == column
+    return Checked(
+        number,
+        whole & (number >= 0),
+        {f"{what} missing": missing, f"{what} not an integer": ~whole.fill_null(False), f"{what} negative": number < 0},
+    )
+
+
+def microseconds(column: ir.Value, unit: str, latest: float, what: str = "timestamp") -> Checked:
+    """A time as microseconds since 1970, UTC. `latest` is the last plausible moment, in seconds since 1970.
+
+    Microseconds order the events; the table keeps whole seconds.
+    """
+    missing = is_missing(column)
+    if unit == "iso":
+        micros = epoch_us(column.try_cast("timestamp('UTC')")) if column.type().is_string() else moment(column)
+        unreadable = micros.isnull()
+        early, late = micros < 0, micros > int(latest * 1e6)
+        good = (micros >= 0) & ~late
+    else:
+        number = column.try_cast("float64") * MICROS[unit]
+        unreadable = number.isnull() | number.isnan()
+        early, late = number < 0, number > latest * 1e6
+        good = (number >= 0) & (number <= latest * 1e6)  # not so for a NaN, which is above all numbers
+        micros = ibis.ifelse(good, number.floor(), None).try_cast("int64")
+    return Checked(
+        micros,
+        good,
+        {
+            f"{what} missing": missing,
+            f"{what} not readable": unreadable,
+            f"{what} before 1970": early,
+            f"{what} in the future": late,
+        },
+    )
+
+
+def moment(column: ir.Value) -> ir.IntegerValue:
+    """A date or timestamp column -> microseconds since 1970."""
+    if column.type().is_date():
+        return naive_epoch_us(column.cast("timestamp"))
+    if column.type().timezone is not None:
+        return epoch_us(column)
+    return naive_epoch_us(column)
+
+
+def number(column: ir.Value) -> ir.FloatingValue:
+    return column.cast("float64") if column.type().is_boolean() else column.try_cast("float64")
+
+
+def happened(column: ir.Value, rule: Rule) -> ir.BooleanValue:
+    """Whether an action happened; never null: what is missing or unreadable did not."""
+    if not rule.operator:
+        if column.type().is_boolean():
+            flag = column
+        else:
+            flag = number(column) != 0
+            if column.type().is_string():
+                flag = flag.fill_null(False) | column.lower().isin(("true", "t", "yes", "y"))
+    elif isinstance(rule.value, str):
+        text = column.cast("string")
+        flag = text == rule.value if rule.operator == "==" else text != rule.value
+    else:
+        left = number(column)
+        flag = {
+            ">=": left >= rule.value,
+            "<=": left <= rule.value,
+            "==": left == rule.value,
+            "!=": left != rule.value,
+            ">": left > rule.value,
+            "<": left < rule.value,
+        }[rule.operator]
+    return flag.fill_null(False)
+
+
+def action_bits(table: ir.Table, rules: Mapping[str, Rule]) -> ir.IntegerValue:
+    """Bit j is set where the j-th action happened."""
+    bits: ir.Value = ibis.literal(0, "int64")
+    for j, rule in enumerate(rules.values()):
+        bits = bits + ibis.ifelse(happened(table[rule.column], rule), 1 << j, 0).cast("int64")
+    return bits
+
+
+def reason_code(checks: Sequence[Checked]) -> tuple[ir.IntegerValue, list[str]]:
+    """0 where a row can be used, else 1 + the index of the first reason that holds; and the reasons.
+
+    Nearly all rows are good, so that is asked first: the reasons are then worked out for the others only.
+    """
+    reasons = {text: condition for check in checks for text, condition in check.reasons.items()}
+    good = checks[0].good
+    for check in checks[1:]:
+        good = good & check.good
+    cases = [(condition.fill_null(False), code) for code, condition in enumerate(reasons.values(), 1)]
+    return ibis.cases((good.fill_null(False), 0), *cases, else_=0).cast("uint8"), list(reasons)

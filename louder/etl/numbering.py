@@ -1,0 +1,56 @@
+"""Raw ids -> 0 .. n-1: vocabularies sorted by raw id, and their joins."""
+
+from pathlib import Path
+from typing import Any
+
+import ibis
+import ibis.expr.types as ir
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from louder.etl.engine import save
+from louder.ids import IdMap
+
+RAW, NUMBER = "raw", "number"
+
+
+def vocabulary(con: Any, name: str, raws: ir.Table, file: Path | None = None) -> tuple[ir.Table, IdMap]:
+    """Distinct raw ids (first column of `raws`), ascending, numbered from 0; written to `file` if it is given.
+
+    Returns the table (raw, number) for joins and the same as an IdMap. Texts are ordered by their UTF-8 bytes.
+    """
+    column = raws[raws.columns[0]].name(RAW)
+    distinct = raws.select(column).filter(column.notnull()).distinct()
+    numbered = distinct.mutate(number=ibis.row_number().over(order_by=ibis.asc(distinct[RAW])))
+    table = save(con, f"vocabulary_{name}", numbered.order_by(RAW))
+    raw = table.order_by(NUMBER)[RAW].to_pyarrow()
+    ids = IdMap(raw.combine_chunks() if isinstance(raw, pa.ChunkedArray) else raw)
+    if file is not None:
+        ids.write(file)
+    return table, ids
+
+
+def numbered(events: ir.Table, column: str, table: ir.Table, into: str) -> ir.Table:
+    """Replace the raw ids of `column` by their numbers, called `into`. Rows whose id has no number are left out."""
+    other = table.view()
+    joined = events.inner_join(other, events[column] == other[RAW])
+    return joined.mutate(**{into: joined[NUMBER]}).drop(*{column, RAW, NUMBER} - {into})
+
+
+def attributes_by_id(attributes: pa.Table, ids: IdMap) -> pa.Table:
+    """Attributes with a column "raw" -> one row per id, nulls where an id has none."""
+    raw = cast_ids(attributes.column(RAW), ids.raw.type)
+    index = pc.index_in(ids.raw, value_set=raw.combine_chunks() if isinstance(raw, pa.ChunkedArray) else raw)
+    return attributes.drop_columns([RAW]).combine_chunks().take(index)
+
+
+def cast_ids(raw: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
+    """Ids as integers or texts; null where a text is no integer."""
+    if raw.type == kind:
+        return raw
+    if pa.types.is_string(kind):
+        return raw.cast(pa.string())
+    if pa.types.is_string(raw.type) or pa.types.is_large_string(raw.type):
+        whole = pc.match_substring_regex(raw, r"^(0|[1-9][0-9]{0,17})$")
+        return pc.if_else(whole, raw, None).cast(pa.int64())
+    return raw.cast(pa.int64(), safe=False)

@@ -1,0 +1,217 @@
+"""What the columns of a log mean: LogSpec, made from flags and a YAML file, checked when made."""
+
+import difflib
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+from louder.errors import InputError
+from louder.schema import ITEM, RATING, REQUEST, TIME, USER
+
+WORDS = (USER, ITEM, TIME, RATING, REQUEST)
+TIME_UNITS = ("auto", "s", "ms", "us", "ns", "iso")
+ID_KINDS = ("auto", "integer", "string")
+MAX_ACTIONS = 63  # bits of a signed int64 that are not its sign
+
+NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_ .\-]*")
+RULE = re.compile(
+    r"""\s*(?P<column>"[^"]+"|[^\s<>=!"']+)\s*(?P<operator>>=|<=|==|!=|=|>|<)\s*(?P<value>[^\s<>=!].*?)\s*"""
+)
+NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+
+
+@dataclass(frozen=True)
+class Rule:
+    """When an action happened: a flag column that is true, or `column operator value`."""
+
+    column: str
+    operator: str = ""  # "" for a flag; else one of >= <= == != > <
+    value: float | str = 0.0
+
+    @classmethod
+    def parse(cls, text: str, action: str = "action") -> "Rule":
+        """`is_click`, `rating >= 4`, `type == "buy"`, `type = buy`. Nothing of it is ever run as SQL."""
+        match = RULE.fullmatch(text)
+        if match is None:
+            if not text.strip() or re.search(r"[<>=!]", text):
+                raise InputError(
+                    f"The action {action!r} has the rule {text!r}, which is not understood. "
+                    f"Write a flag column, or COLUMN OPERATOR VALUE with one of >= <= == != > <: --action '{action}=rating >= 4'."
+                )
+            return cls(text.strip().strip('"'))
+        operator = {"=": "=="}.get(match["operator"], match["operator"])
+        value: float | str = match["value"]
+        if NUMBER.fullmatch(match["value"]):
+            value = float(match["value"])
+        elif isinstance(value, str):
+            value = value[1:-1] if len(value) > 1 and value[0] == value[-1] and value[0] in "'\"" else value
+            if operator not in ("==", "!="):
+                raise InputError(
+                    f"The action {action!r} compares with {value!r} by {operator}, but only numbers have an order. "
+                    f"Compare a number, or use == or !=: --action '{action}={match['column']} == {value}'."
+                )
+        return cls(match["column"].strip('"'), operator, value)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SideFile:
+    """A second file: attributes of items or users (`id`), or a series (`user_id`, `timestamp`, `value`)."""
+
+    file: str
+    id: str | None = None  # column of the raw id; None: the word itself, or the name it has in the log
+    user_id: str = USER
+    timestamp: str = TIME
+    value: str = "value"
+    time_unit: str = "auto"
+
+    def __post_init__(self) -> None:
+        check_choice("time_unit", self.time_unit, TIME_UNITS)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LogSpec:
+    """The columns of one event log.
+
+    columns    our word -> column of the log; words that are missing are looked for under their own name
+    time_unit  s, ms, us, ns, iso; auto: dates and texts of dates are seen, numbers are seconds
+    has_times  False: there is no clock, the order of the log is the order of events
+    ids        integer, string; auto: integers if (nearly) all are
+    actions    name -> flag column, or a rule over a column such as "rating >= 4"; bit j is the j-th
+    values     name -> column of numbers, such as watch seconds
+    series     name -> categorical column of the log, or a SideFile of its own
+    items      attributes of items, which also add items that nobody touched to the catalogue
+    users      attributes of users
+    """
+
+    columns: Mapping[str, str] = field(default_factory=dict)
+    format: str = "auto"
+    time_unit: str = "auto"
+    has_times: bool = True
+    ids: str = "auto"
+    actions: Mapping[str, str] = field(default_factory=dict)
+    values: Mapping[str, str] = field(default_factory=dict)
+    series: Mapping[str, str | SideFile] = field(default_factory=dict)
+    items: SideFile | None = None
+    users: SideFile | None = None
+
+    def __post_init__(self) -> None:
+        check_keys(self.columns, WORDS, "columns")
+        check_choice("time_unit", self.time_unit, TIME_UNITS)
+        check_choice("ids", self.ids, ID_KINDS)
+        if len(self.actions) > MAX_ACTIONS:
+            raise InputError(
+                f"There are {len(self.actions)} actions, but at most {MAX_ACTIONS} fit. Name fewer of them."
+            )
+        if len(self.series) > 255:
+            raise InputError(f"There are {len(self.series)} series, but at most 255 fit. Name fewer of them.")
+        for kind, names in ("actions", self.actions), ("values", self.values), ("series", self.series):
+            for name in names:
+                if not NAME.fullmatch(name):
+                    raise InputError(f"{kind} has the name {name!r}; use letters, digits, '_', '-' and '.' only.")
+        if taken := set(self.series) & {"user", "item"}:
+            raise InputError(
+                f"A series cannot be called {taken.pop()!r}, since users and items are. Give it another name."
+            )
+        self.rules()
+
+    def rules(self) -> dict[str, Rule]:
+        return {name: Rule.parse(text, name) for name, text in self.actions.items()}
+
+    def column(self, word: str) -> str:
+        return self.columns.get(word, word)
+
+    def merged(self, **flags: Any) -> "LogSpec":
+        """This spec with the settings of flags on top: mappings are joined, the rest replaced."""
+        changes: dict[str, Any] = {}
+        for name, value in flags.items():
+            if value is None or value == {}:
+                continue
+            old = getattr(self, name)
+            changes[name] = {**old, **value} if isinstance(old, Mapping) else value
+        return replace(self, **changes)
+
+
+def read_spec(path: Path | str) -> LogSpec:
+    """A LogSpec from a YAML file. Files it names are looked for beside it.
+
+    Raises InputError for a file that is no YAML, and for a misspelt key, with the nearest valid one.
+    """
+    import yaml
+
+    path = Path(path)
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(
+            f"The schema {path} cannot be read ({error.strerror}). Give a YAML file: --schema log.yaml."
+        ) from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"The schema {path} is not valid YAML: {' '.join(str(error).split())}.") from error
+    if not isinstance(content, dict):
+        raise InputError(
+            f"The schema {path} must be keys with values, such as 'columns: {{item_id: film}}', but it is not."
+        )
+    valid = [entry.name for entry in fields(LogSpec)]
+    check_keys(content, valid, str(path))
+    values: dict[str, Any] = {}
+    for key, value in content.items():
+        if key in ("items", "users"):
+            values[key] = side_file(value, f"{key} in {path}", path.parent)
+        elif key == "series":
+            entries = mapping(value, f"{key} in {path}")
+            values[key] = {
+                name: side_file(entry, f"series.{name} in {path}", path.parent)
+                if isinstance(entry, dict)
+                else str(entry)
+                for name, entry in entries.items()
+            }
+        elif key in ("columns", "actions", "values"):
+            values[key] = {str(name): str(entry) for name, entry in mapping(value, f"{key} in {path}").items()}
+        elif key == "has_times":
+            if not isinstance(value, bool):
+                raise InputError(f"has_times in {path} is {value!r}, but it must be true or false.")
+            values[key] = value
+        else:
+            values[key] = str(value)
+    return LogSpec(**values)
+
+
+def mapping(value: Any, where: str) -> dict[str, Any]:
+    """`{name: column}`, or a list of columns that keep their names."""
+    if isinstance(value, list):
+        return {str(entry): str(entry) for entry in value}
+    if isinstance(value, dict):
+        return {str(name): entry for name, entry in value.items()}
+    raise InputError(f"{where} is {value!r}, but it must be names with columns, such as {{click: is_click}}.")
+
+
+def side_file(value: Any, where: str, folder: Path) -> SideFile:
+    """`videos.csv`, or `{file: videos.csv, id: video_id}`; a relative path starts at `folder`."""
+    if isinstance(value, str):
+        value = {"file": value}
+    if not isinstance(value, dict) or "file" not in value:
+        raise InputError(f"{where} is {value!r}, but it must name a file, such as {{file: videos.csv, id: video_id}}.")
+    check_keys(value, [entry.name for entry in fields(SideFile)], where)
+    values = {key: str(entry) for key, entry in value.items()}
+    values["file"] = str(folder / values["file"])
+    return SideFile(**values)
+
+
+def check_keys(found: Iterable[str], valid: Iterable[str], where: str) -> None:
+    """Raise InputError for the first key that is not valid, naming the nearest one that is."""
+    valid = list(valid)
+    for key in found:
+        if key not in valid:
+            near = difflib.get_close_matches(str(key), valid, n=1, cutoff=0.5)
+            hint = f"Did you mean {near[0]!r}?" if near else "Remove it, or use one of those."
+            raise InputError(f"{where} has the key {key!r}; valid are {', '.join(valid)}. {hint}")
+
+
+def check_choice(name: str, value: str, valid: Iterable[str]) -> None:
+    valid = list(valid)
+    if value not in valid:
+        near = difflib.get_close_matches(str(value), valid, n=1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        raise InputError(f"{name} is {value!r}, but it must be one of {', '.join(valid)}.{hint}")
