@@ -10,16 +10,24 @@ from pathlib import Path
 from louder.errors import InputError
 
 
+def full_disk(place: Path) -> InputError:
+    return InputError(
+        f"The disk that holds {place.resolve()} is full. Free some space, or choose another place with -o."
+    )
+
+
+def is_full_disk(error: OSError) -> bool:
+    return error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
 @contextmanager
 def told_when_full(place: Path) -> Iterator[None]:
     """Turn the system's error about a full disk into an InputError."""
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise InputError(
-                f"The disk that holds {place.resolve()} is full. Free some space, or choose another place with -o."
-            ) from error
+        if is_full_disk(error):
+            raise full_disk(place) from error
         raise
 
 
@@ -51,7 +59,7 @@ def new_folder(path: Path | str, *, overwrite: bool = False) -> Iterator[Path]:
     try:
         with told_when_full(path.parent):
             path.parent.mkdir(parents=True, exist_ok=True)
-            shutil.rmtree(temporary, ignore_errors=True)
+            sweep(path)
             temporary.mkdir()
             yield temporary
             sync(temporary)
@@ -62,6 +70,24 @@ def new_folder(path: Path | str, *, overwrite: bool = False) -> Iterator[Path]:
             shutil.rmtree(replaced, ignore_errors=True)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def sweep(path: Path) -> None:
+    """Remove what processes that were killed left beside `path`."""
+    for leftover in path.parent.glob(f".{path.name}.*.tmp"):
+        process = leftover.name.split(".")[-2]
+        if process == str(os.getpid()) or (process.isdigit() and not is_running(int(process))):
+            shutil.rmtree(leftover, ignore_errors=True)
+
+
+def is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
 
 
 def sync(folder: Path) -> None:

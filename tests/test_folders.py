@@ -2,6 +2,8 @@
 
 import errno
 import os
+import subprocess
+import sys
 
 import pytest
 
@@ -112,3 +114,15 @@ def test_a_text_that_does_not_fit_the_disk_leaves_the_old_text_alone(tmp_path, m
         write_text(file, "new")
     assert file.read_text() == "old"
     assert everything(tmp_path) == ["best.json"]
+
+
+def test_what_a_killed_process_left_is_swept_away_but_not_what_a_living_one_writes(tmp_path):
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    left, living = tmp_path / f".run.{dead.pid}.tmp", tmp_path / f".run.{os.getppid()}.tmp"
+    left.mkdir()
+    living.mkdir()
+    with new_folder(tmp_path / "run"):
+        pass
+    assert not left.exists()
+    assert living.exists()

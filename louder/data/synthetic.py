@@ -4,7 +4,6 @@ Each generator yields Arrow record batches with the columns user_id, item_id, ti
 than memory can be written as it is made. The same seed gives the same log.
 """
 
-import errno
 import json
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -14,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from louder.errors import InputError
+from louder.folders import full_disk, is_full_disk
 from louder.schema import ITEM, TIME, USER
 
 FIRST_TIME = 1_704_067_200  # 2024-01-01 00:00 UTC: a fixed start, so that a log does not depend on the day it is made
@@ -375,11 +375,8 @@ def write_log(
         writer.close()
         temporary.replace(path)
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            place = path.parent.resolve()
-            raise InputError(
-                f"The disk that holds {place} is full. Free some space, or choose another with -o."
-            ) from error
+        if is_full_disk(error):
+            raise full_disk(path.parent) from error
         raise InputError(
             f"{path} cannot be written ({error.strerror or error}). Choose another place with -o."
         ) from error

@@ -13,6 +13,7 @@ import ibis.expr.datatypes as dt
 import ibis.expr.types as ir
 
 from louder.errors import InputError
+from louder.folders import full_disk
 
 GIB = 1 << 30
 
@@ -95,9 +96,7 @@ def sentences(what: str, out: Path) -> Iterator[None]:
     except duckdb.Error as error:
         text = str(error)
         if "No space left" in text or "max_temp_directory_size" in text or "Disk quota" in text:
-            raise InputError(
-                f"The disk that holds {out.parent.resolve()} is full. Free some space, or choose another place with -o."
-            ) from error
+            raise full_disk(out.parent) from error
         if isinstance(error, duckdb.OutOfMemoryException):
             raise InputError(
                 f"Reading {what} needs more memory than it was given ({first_line(text)}). Give it more: --memory 4GB."

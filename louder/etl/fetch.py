@@ -1,7 +1,6 @@
 """Download public data sets from their publishers, with a checksum. Standard library only."""
 
 import difflib
-import errno
 import hashlib
 import http.client
 import os
@@ -14,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from louder.errors import InputError
+from louder.folders import full_disk, is_full_disk
 from louder.version import __version__
 
 TIMEOUT_S = 30
@@ -100,12 +100,9 @@ def fetch(name: str, folder: Path | str, progress: Progress = lambda done, total
         os.replace(part, target)
         validator_file(part).unlink(missing_ok=True)
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if is_full_disk(error):
             remove(part)
-            place = target.parent.resolve()
-            raise InputError(
-                f"The disk that holds {place} is full. Free some space, or choose another with -o."
-            ) from error
+            raise full_disk(target.parent) from error
         raise InputError(
             f"{target} cannot be written ({error.strerror or error}). Choose another place with -o."
         ) from error
@@ -140,7 +137,7 @@ def download(url: str, part: Path, progress: Progress) -> None:
             return download(url, part, progress)
         raise InputError(f"{url} answered {error.code} {error.reason}. {by_hand(url, part)}") from error
     except urllib.error.URLError as error:
-        if isinstance(error.reason, OSError) and error.reason.errno in (errno.ENOSPC, errno.EDQUOT):
+        if isinstance(error.reason, OSError) and is_full_disk(error.reason):
             raise error.reason from error
         raise InputError(f"{url} cannot be reached ({error.reason}). {by_hand(url, part)}") from error
     except (TimeoutError, ConnectionError, ssl.SSLError, http.client.HTTPException) as error:
