@@ -11,6 +11,7 @@ app = typer.Typer(
     name="louder",
     help="Generative recommenders: from raw interaction logs to recommendations.",
     no_args_is_help=True,
+    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},

@@ -25,7 +25,8 @@ def train(
 ) -> None:
     """Train a model on a sequence table, and measure its best epoch.
 
-    Examples:
+    Recipes: demo; ml1m, ml20m or books with :sasrec, :transformer, :hstu or :hstu_large; synthetic with :hstu,
+    :hstu_softmax or :transformer. Examples:
 
         louder train ml1m:hstu
 
