@@ -1,0 +1,30 @@
+"""louder report"""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def report(
+    run: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="The HTML file to write.", show_default="RUN/report.html")
+    ] = None,
+    table: Annotated[Path | None, typer.Option(help="The sequence table, in place of the run's.")] = None,
+    show: Annotated[bool, typer.Option("--open", help="Open it in the browser.")] = False,
+) -> None:
+    """Write one HTML page about a run: metrics, curves, sample recommendations, data, config.
+
+    It opens without a network, and nothing is trained or measured again. Examples:
+
+        louder report runs/ml1m-hstu
+
+        louder report runs/ml1m-hstu -o hstu.html --table tables/ml-1m
+    """
+    from louder.reports.report import write_report
+
+    file = write_report(run, output, table=table)
+    print(f"{file} is written; it opens in any browser, without a network.")
+    if show:
+        typer.launch(file.resolve().as_uri())

@@ -1,0 +1,1 @@
+"""A finished run -> one HTML page that opens without a network."""
