@@ -7,9 +7,11 @@ from louder.training.config import Config, TrainingConfig
 
 def demo() -> Config:
     """A small HSTU, stopped when validation no longer gains."""
+    # chosen on validation: batches of 32 users learn more in an epoch than the official 128, and half the width or
+    # one layer less is no faster by much and less good
     return Config(
         name="demo",
-        data=DataConfig(table="tables/demo", max_len=100),
+        data=DataConfig(table="tables/demo", max_len=100, users_per_batch=32),
         model=HSTUConfig(max_len=128, width=64, qk_width=32, v_width=32, heads=2),
-        training=TrainingConfig(epochs=30, patience=3),
+        training=TrainingConfig(epochs=20, patience=3),
     )
