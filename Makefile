@@ -9,7 +9,7 @@ demo: $(VENV)/installed
 	$(BIN)/louder demo
 
 test: $(VENV)/installed
-	$(BIN)/pytest
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist worksteal
 
 check: $(VENV)/installed
 	$(BIN)/ruff format --check .

@@ -1,15 +1,17 @@
 """Write the tables of README.md and docs/results.md from the rows in results/, so that no figure is typed by hand.
 
-    python experiments/tables.py          # rewrite what stands between <!-- rows: NAME --> and <!-- end -->
-    python experiments/tables.py --check  # exit with 1 if a page differs from the rows
+python experiments/tables.py          # rewrite what stands between <!-- rows: NAME --> and <!-- end -->
+python experiments/tables.py --check  # exit with 1 if a page differs from the rows
 """
 
-import json
 import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from louder.reports.published import DATASETS, README
+from louder.results import read_rows
 
 ROOT = Path(__file__).parents[1]
 PAGES = ROOT / "README.md", ROOT / "docs" / "index.md", ROOT / "docs" / "results.md"
@@ -17,34 +19,36 @@ RESULTS = ROOT / "experiments" / "results"
 BENCHMARKS = ROOT / "benchmarks" / "results"
 METRICS = "hr@10", "ndcg@10", "hr@50", "hr@200"
 
-# README of the official code (04/15/2024), best epoch on the test: HR@10, NDCG@10, HR@50, HR@200
-PUBLISHED = {
-    "ml1m-sasrec": (0.2853, 0.1603, 0.5474, 0.7528),
-    "ml1m-hstu": (0.3097, 0.1720, 0.5754, 0.7716),
-}
 NAMES = {"ml1m-sasrec": "SASRec", "ml1m-hstu": "HSTU", "ml1m-transformer": "Transformer"}
 
 
-def rows(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-
-
 def ml1m(protocol: str) -> list[str]:
-    found = [row for row in rows(RESULTS / "ml1m.jsonl") if row["protocol"] == protocol]
+    found = [row for row in read_rows(RESULTS / "ml1m.jsonl") if row["protocol"] == protocol]
+    if not found:
+        return ["Not measured yet."]
     lines = ["| model | HR@10 | NDCG@10 | HR@50 | HR@200 | epoch | seed |", "|---|---|---|---|---|---|---|"]
     popularity = found[0]["popularity"]
     lines.append(f"| popularity | {numbers([popularity[name] for name in METRICS])} | | |")
     for row in sorted(found, key=lambda row: list(NAMES).index(row["experiment"])):
         values = numbers([row["metrics"][name] for name in METRICS])
         lines.append(f"| {NAMES[row['experiment']]} | {values} | {row['epoch'] + 1} | {row['seed']} |")
-        if protocol == "official" and row["experiment"] in PUBLISHED:
-            lines.append(f"| {NAMES[row['experiment']]}, as published | {numbers(PUBLISHED[row['experiment']])} | | |")
+        if protocol == "official":
+            lines += published(NAMES[row["experiment"]])
     return lines
+
+
+def published(model: str) -> list[str]:
+    """The line of the official README for a model on ML-1M."""
+    return [
+        f"| {model}, as published | {numbers([row.metrics[name] for name in METRICS])} | | |"
+        for row in DATASETS["ml1m"].rows
+        if row.model == model and row.source == README
+    ]
 
 
 def etl() -> list[str]:
     lines = ["| log | implementation | median s | peak MiB | commit |", "|---|---|---|---|---|"]
-    for row in rows(BENCHMARKS / "etl.jsonl"):
+    for row in read_rows(BENCHMARKS / "etl.jsonl"):
         peak = f"{row['peak_bytes'] / 2**20:,.0f}"
         lines.append(f"| {row['case']} | {row['implementation']} | {row['median_s']:.2f} | {peak} | {row['commit']} |")
     return lines

@@ -84,7 +84,7 @@ def run_demo(
 
     config = override(fitted(manifest, table), list(settings))
     epochs = config.training.epochs
-    print(f"Training a small HSTU in {run}: up to {epochs} epochs, fewer if validation stops gaining.\n", flush=True)
+    print(f"Training a small HSTU in {run}; epochs: {epochs}, or fewer if validation stops gaining.\n", flush=True)
     result = train(config, run, overwrite=True)
     print()
     print_metrics(result)
@@ -129,6 +129,8 @@ def make_table(source: str | None, table: Path, log: "tuple[pa.Table, pa.Table] 
         try:
             build_table(source, table, name=f"{NAME} of {name}", overwrite=True, report=report)
         except InputError as error:
+            if "--" not in str(error):  # no option of louder etl would help
+                raise
             raise InputError(
                 f"{error} What a log means is said to louder etl: louder etl {source} -o TABLE, "
                 "and then louder demo --data TABLE."
@@ -196,10 +198,11 @@ def print_sample(sample: "Sample") -> None:
     console = Console(highlight=False)
     timed = sample.held_out.time is not None
     past = Table(title=f"User {escape(str(sample.user))}, latest of {sample.events:,} events", title_justify="left")
-    for name in ["time"] * timed + ["item", "genres", "actions"]:
+    acted = any(line.actions for line in sample.history)
+    for name in ["time"] * timed + ["item", "genres"] + ["actions"] * acted:
         past.add_column(name)
     for line in sample.history[-6:]:
-        cells = [line.name, line.genres, ", ".join(line.actions)]
+        cells = [line.name, line.genres, *([", ".join(line.actions)] if acted else [])]
         past.add_row(*([moment(line)] if timed else []), *map(escape, cells))
     console.print(past)
     offered = Table(title="Recommended then", title_justify="left")

@@ -163,9 +163,9 @@ def number(value: float | None) -> str:
 
 def training_line(run: FinishedRun) -> str:
     result = run.result
-    part = run.config.selection_part
+    part, epochs = run.config.selection_part, result.get("epochs_trained", "?")
     return (
-        f"{result.get('epochs_trained', '?')} epochs in {span(result.get('train_seconds', 0.0))}, evaluation included, "
+        f"{epochs} epoch{'' if epochs == 1 else 's'} in {span(result.get('train_seconds', 0.0))}, evaluation included, "
         f"on {result.get('machine', 'an unknown machine')}. "
         f"The epoch was chosen by {label(run.config.evaluation.select)} on the {part} part."
     )

@@ -9,7 +9,7 @@ PAPER = "paper, Table 4"
 README = "authors' README"
 SOURCES = {
     PAPER: "Zhai et al., Actions Speak Louder than Words (ICML 2024), Table 4 and Table 12",
-    README: "facebookresearch/generative-recommenders, README.md, runs of 15 April 2024",
+    README: "facebookresearch/generative-recommenders, README.md, as verified on 15 April 2024",
 }
 COLUMNS = "hr@10", "hr@50", "hr@200", "ndcg@10", "ndcg@50", "ndcg@200"
 
