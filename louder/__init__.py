@@ -5,12 +5,14 @@ from typing import TYPE_CHECKING
 from louder.version import __version__
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from louder.inference.recommender import Recommender
 
 __all__ = ["__version__", "load"]
 
 
-def load(run: str, table: str | None = None) -> "Recommender":
+def load(run: "Path | str", table: "Path | str | None" = None) -> "Recommender":
     """Load the best checkpoint of a run: `louder.load("runs/demo").recommend(user=42, k=10)`."""
     from louder.inference.recommender import Recommender  # torch is heavy, and `louder --help` needs none of it
 
