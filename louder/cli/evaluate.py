@@ -29,6 +29,7 @@ def evaluate(
 
         louder evaluate runs/ml1m-hstu --seen history --json
     """
+    from louder.cli.show import counting, print_metrics
     from louder.errors import InputError
     from louder.results import append_row, provenance
     from louder.training.retrieval import evaluate_run
@@ -37,12 +38,11 @@ def evaluate(
         raise InputError(f"--part must be test or validation, but it is {part!r}.")
     if seen not in (None, "window", "history", "none"):
         raise InputError(f"--seen must be window, history or none, but it is {seen!r}.")
-    result = evaluate_run(run, part=part, table=table, seen=seen)
+    with counting("ranking", "users") as ranked:
+        result = evaluate_run(run, part=part, table=table, seen=seen, on_batch=ranked)
     if row:
         append_row(row, {"experiment": result["run"]} | result | provenance())
     if json_output:
         print(json.dumps(result))
         return
-    from louder.cli.show import print_metrics
-
     print_metrics(result)
