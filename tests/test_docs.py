@@ -20,7 +20,7 @@ def commands() -> list[tuple[str, str]]:
     for page in PAGES:
         for line in page.read_text(encoding="utf-8").splitlines():
             if match := re.match(r"\s*(?:\$ )?(louder [a-z].*)", line):
-                text = re.split(r"\s+#|\s+>", match[1])[0]
+                text = re.split(r"\s+#|\s+> ", match[1])[0]
                 found.append((str(page.relative_to(ROOT)), text))
     return found
 
