@@ -1,17 +1,22 @@
-"""Open a sequence table: its lists, laid end to end in memory."""
+"""Open a sequence table: its lists, laid end to end in memory.
+
+pyarrow is imported where a file is read, so that training can be imported where only torch and numpy are installed.
+"""
 
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from louder.errors import InputError
-from louder.ids import IdMap
 from louder.schema import Manifest
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from louder.ids import IdMap
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,11 +44,15 @@ class Table:
         return self.manifest.items
 
     @cached_property
-    def user_ids(self) -> IdMap:
+    def user_ids(self) -> "IdMap":
+        from louder.ids import IdMap
+
         return IdMap.read(self.path / "vocabulary" / "user.parquet")
 
     @cached_property
-    def item_ids(self) -> IdMap:
+    def item_ids(self) -> "IdMap":
+        from louder.ids import IdMap
+
         return IdMap.read(self.path / "vocabulary" / "item.parquet")
 
     def action_mask(self, names: tuple[str, ...]) -> int:
@@ -58,6 +67,9 @@ class Table:
 
 def open_table(path: Path | str) -> Table:
     """Read a table into memory: 17 to 25 bytes a token. Raises InputError if it is no table or is damaged."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     path = Path(path)
     manifest = Manifest.read(path)
     columns = ["user", "kind", "id", "time"] + (["actions"] if manifest.actions else [])
@@ -103,20 +115,22 @@ def ranges(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
     return np.arange(lengths.sum(), dtype=np.int64) + np.repeat(starts - before, lengths)
 
 
-def list_lengths(part: pa.Table, column: str) -> np.ndarray:
+def list_lengths(part: "pa.Table", column: str) -> np.ndarray:
     return np.diff(one_chunk(part, column).offsets.to_numpy())
 
 
-def flat_values(part: pa.Table, column: str) -> np.ndarray:
+def flat_values(part: "pa.Table", column: str) -> np.ndarray:
     return one_chunk(part, column).flatten().to_numpy()
 
 
-def one_chunk(part: pa.Table, column: str) -> Any:
+def one_chunk(part: "pa.Table", column: str) -> Any:
     values = part.column(column)
     return values.chunk(0) if values.num_chunks == 1 else values.combine_chunks()
 
 
-def item_attributes(folder: Path) -> pa.Table | None:
+def item_attributes(folder: Path) -> "pa.Table | None":
     """items.parquet of a table or a checkpoint: one row per item id; None if the log came without attributes."""
+    import pyarrow.parquet as pq
+
     file = folder / "items.parquet"
     return pq.read_table(file) if file.is_file() else None
