@@ -54,6 +54,17 @@ def etl() -> list[str]:
     return lines
 
 
+def demo() -> list[str]:
+    lines = [
+        "| seconds in all | HR@10 | NDCG@10 | popularity HR@10 | popularity NDCG@10 | machine |",
+        "|---|---|---|---|---|---|",
+    ]
+    for row in read_rows(BENCHMARKS / "demo.jsonl"):
+        values = numbers([row[name] for name in ("hr@10", "ndcg@10", "popularity_hr@10", "popularity_ndcg@10")])
+        lines.append(f"| {row['seconds']:.0f} | {values} | {row['machine']} |")
+    return lines
+
+
 def numbers(values: Any) -> str:
     return " | ".join(f"{value:.4f}".lstrip("0") for value in values)
 
@@ -62,6 +73,7 @@ TABLES: dict[str, Callable[[], list[str]]] = {
     "ml1m validated": lambda: ml1m("validated"),
     "ml1m official": lambda: ml1m("official"),
     "etl": etl,
+    "demo": demo,
 }
 
 
