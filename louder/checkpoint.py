@@ -44,11 +44,16 @@ def save(
                     raise OSError(errno.ENOSPC, str(error)) from error
                 raise
         if beside is not None:
-            for file in [*sorted((beside / "vocabulary").glob("*.parquet")), beside / "items.parquet"]:
-                if file.exists():
-                    link_or_copy(file, temporary / file.relative_to(beside))
+            for file in attached(beside):
+                link_or_copy(file, temporary / file.relative_to(beside))
         text = json.dumps({"format_version": FORMAT_VERSION, **state}, indent=1)
         (temporary / "state.json").write_text(text + "\n", encoding="utf-8")
+
+
+def attached(folder: Path) -> list[Path]:
+    """The files of a table, a run or a checkpoint that turn ids back into raw ids and titles."""
+    files = [*sorted((folder / "vocabulary").glob("*.parquet")), folder / "items.parquet"]
+    return [file for file in files if file.exists()]
 
 
 def load_state(folder: Path) -> dict[str, Any]:

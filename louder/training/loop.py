@@ -110,11 +110,10 @@ def differences(a: Any, b: Any, path: str = "") -> list[tuple[str, Any, Any]]:
 
 def start_folder(run: Path, config: Config, table: Table, *, overwrite: bool) -> None:
     with new_folder(run, overwrite=overwrite) as temporary:
-        for file in [*sorted((table.path / "vocabulary").glob("*.parquet")), table.path / "items.parquet"]:
-            if file.exists():
-                target = temporary / file.relative_to(table.path)
-                target.parent.mkdir(exist_ok=True)
-                shutil.copyfile(file, target)
+        for file in checkpoint.attached(table.path):
+            target = temporary / file.relative_to(table.path)
+            target.parent.mkdir(exist_ok=True)
+            shutil.copyfile(file, target)  # not a link: the table may be made again while the run goes on
         write_text(temporary / "config.json", json.dumps(to_dict(config), indent=1) + "\n")
 
 
