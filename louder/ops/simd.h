@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cmath>
+#include <cstdint>
 #include <cstring>
 
 namespace louder {
@@ -49,11 +50,12 @@ inline at::Tensor padded(const at::Tensor& x) {
   return copy;
 }
 
-// exp within 2 units in the last place; written without branches so that a loop over it becomes vector code.
-// NaN stays NaN. Below the smallest normal float it is exactly zero.
+// exp within 2 units in the last place, for x up to 88; below -87 it stays at exp(-87), 1.6e-38. NaN stays NaN.
+// Written without branches, calls or conversions, so that a loop over it becomes vector code on any machine.
 inline float exp(float x) {
-  const float clamped = std::min(std::max(x, -87.0f), 88.3f);
-  const float n = std::nearbyint(clamped * 1.44269504f);
+  constexpr float MAGIC = 12582912.0f;  // 1.5 * 2^23: adding it rounds to a whole number, kept in the low bits
+  const float clamped = std::min(std::max(x, -87.0f), 88.0f);
+  const float shifted = clamped * 1.44269504f + MAGIC, n = shifted - MAGIC;
   const float r = (clamped - n * 0.693359375f) + n * 2.12194440e-4f;  // ln 2 in two parts, to lose no digits
   float p = 1.9875691500e-4f;
   p = p * r + 1.3981999507e-3f;
@@ -62,50 +64,67 @@ inline float exp(float x) {
   p = p * r + 1.6666665459e-1f;
   p = p * r + 5.0000001201e-1f;
   p = p * r * r + r + 1.0f;
-  const int32_t bits = (static_cast<int32_t>(n) + 127) << 23;  // 2^n
-  float power;
-  std::memcpy(&power, &bits, sizeof power);
-  return x < -87.0f ? 0.0f : p * power;
+  uint32_t power, bits;
+  std::memcpy(&power, &shifted, sizeof power);
+  std::memcpy(&bits, &p, sizeof bits);
+  bits += power << 23;  // times 2^n
+  std::memcpy(&p, &bits, sizeof p);
+  return p;
 }
 
-// C [M, N vectors] += A [M, depth] B [depth, N vectors], held in registers.
-template <int M, int N>
+inline float sigmoid(float x) { return 1.0f / (1.0f + exp(-x)); }
+
+// C [M, N vectors] = (ADD ? C : 0) + A [M, depth] B [depth, N vectors], held in registers.
+template <bool ADD, int M, int N>
 inline void multiply_block(int64_t depth, const float* a, int64_t a_row, int64_t a_column, const float* b,
                            int64_t b_row, float* c, int64_t c_row) {
   Vec total[M][N];
+#pragma GCC unroll 16
   for (int m = 0; m < M; ++m)
-    for (int n = 0; n < N; ++n) total[m][n] = load(c + m * c_row + n * LANES);
+#pragma GCC unroll 2
+    for (int n = 0; n < N; ++n) total[m][n] = ADD ? load(c + m * c_row + n * LANES) : Vec{};
   for (int64_t d = 0; d < depth; ++d) {
     Vec right[N];
+#pragma GCC unroll 2
     for (int n = 0; n < N; ++n) right[n] = load(b + d * b_row + n * LANES);
+#pragma GCC unroll 16
     for (int m = 0; m < M; ++m)
+#pragma GCC unroll 2
       for (int n = 0; n < N; ++n) total[m][n] += a[m * a_row + d * a_column] * right[n];
   }
+#pragma GCC unroll 16
   for (int m = 0; m < M; ++m)
+#pragma GCC unroll 2
     for (int n = 0; n < N; ++n) store(c + m * c_row + n * LANES, total[m][n]);
 }
 
-template <int N>
+constexpr int BLOCK = LANES == 16 ? 12 : 6;  // rows: BLOCK times 2 vectors of C, 2 of B and one of A fill the registers
+
+template <bool ADD, int N>
 inline void multiply_columns(int64_t rows, int64_t depth, const float* a, int64_t a_row, int64_t a_column,
                              const float* b, int64_t b_row, float* c, int64_t c_row) {
   int64_t m = 0;
+  for (; m + BLOCK <= rows; m += BLOCK)
+    multiply_block<ADD, BLOCK, N>(depth, a + m * a_row, a_row, a_column, b, b_row, c + m * c_row, c_row);
   for (; m + 4 <= rows; m += 4)
-    multiply_block<4, N>(depth, a + m * a_row, a_row, a_column, b, b_row, c + m * c_row, c_row);
-  for (; m < rows; ++m) multiply_block<1, N>(depth, a + m * a_row, a_row, a_column, b, b_row, c + m * c_row, c_row);
+    multiply_block<ADD, 4, N>(depth, a + m * a_row, a_row, a_column, b, b_row, c + m * c_row, c_row);
+  if (m + 2 <= rows) {
+    multiply_block<ADD, 2, N>(depth, a + m * a_row, a_row, a_column, b, b_row, c + m * c_row, c_row);
+    m += 2;
+  }
+  if (m < rows) multiply_block<ADD, 1, N>(depth, a + m * a_row, a_row, a_column, b, b_row, c + m * c_row, c_row);
 }
 
-// C [rows, columns] += A [rows, depth] B [depth, columns]; columns is a multiple of LANES.
-// A's two strides are free, so the same function multiplies by A transposed. Each number of C is summed in
-// the order of depth, whatever the sizes: a row's bits do not depend on its neighbours.
+// C [rows, columns] = (ADD ? C : 0) + A [rows, depth] B [depth, columns]; columns is a multiple of LANES.
+// A's two strides are free, so the same function multiplies by A transposed. Fast if B's rows lie close together.
+// Each number of C is summed in the order of depth, whatever the sizes: a row's bits do not depend on its neighbours.
+template <bool ADD>
 inline void multiply(int64_t rows, int64_t columns, int64_t depth, const float* a, int64_t a_row, int64_t a_column,
                      const float* b, int64_t b_row, float* c, int64_t c_row) {
   int64_t n = 0;
-  for (; n + 3 * LANES <= columns; n += 3 * LANES)
-    multiply_columns<3>(rows, depth, a, a_row, a_column, b + n, b_row, c + n, c_row);
-  if (columns - n == 2 * LANES)
-    multiply_columns<2>(rows, depth, a, a_row, a_column, b + n, b_row, c + n, c_row);
-  else if (columns - n == LANES)
-    multiply_columns<1>(rows, depth, a, a_row, a_column, b + n, b_row, c + n, c_row);
+  for (; n + 2 * LANES <= columns; n += 2 * LANES)
+    multiply_columns<ADD, 2>(rows, depth, a, a_row, a_column, b + n, b_row, c + n, c_row);
+  if (n < columns) multiply_columns<ADD, 1>(rows, depth, a, a_row, a_column, b + n, b_row, c + n, c_row);
 }
 
 // out [width] = sum over n < count of weight(n) * row(n) [width], N vectors of it in registers at a time.

@@ -15,8 +15,23 @@ LENGTHS = [5], [3, 0, 2], [0, 0], [], [1, 1, 1], [63, 64, 65], [1, 130, 0, 7], [
 TABLES = ["position", "time", "both", "neither"]
 
 
-def example(lengths, heads=1, width=8, v_width=None, tables="both", dtype=torch.float32, P=40, T=60, seed=0):
-    """The positional inputs of the op: q, k, v, offsets, scale, position_bias, time_bias, query_times, key_times."""
+def example(
+    lengths,
+    heads=1,
+    width=8,
+    v_width=None,
+    tables="both",
+    dtype=torch.float32,
+    P=40,
+    T=60,
+    seed=0,
+    targets=None,
+    queries=None,
+    window=0,
+    full_rows=0,
+    context=0,
+):
+    """The positional inputs of the op; `targets` and `queries` are numbers for each user."""
     generator = torch.Generator().manual_seed(seed)
     v_width = v_width or width
 
@@ -29,11 +44,19 @@ def example(lengths, heads=1, width=8, v_width=None, tables="both", dtype=torch.
     q, k, v = qkv.split([heads * width, heads * width, heads * v_width], dim=1)
     q, k, v = (x.view(L, heads, x.shape[1] // heads).requires_grad_() for x in (q, k, v))
     offsets = torch.tensor([0, *lengths]).cumsum(0)
+    query_offsets = offsets if queries is None else torch.tensor([0, *queries]).cumsum(0)
+    if queries is not None:
+        q = normal(int(query_offsets[-1]), heads, width)
+    num_targets = torch.tensor(targets or [0] * len(lengths))
     key_times = torch.randint(0, 10**8, (L,), generator=generator).sort().values
     query_times = key_times + torch.randint(0, 10**5, (L,), generator=generator)
+    query_times = torch.cat(
+        [query_times[end - count : end] for end, count in zip(offsets[1:], query_offsets.diff())] or [query_times]
+    )
     position_bias = normal(P) if tables in ("position", "both") else None
     time_bias = normal(T) if tables in ("time", "both") else None
-    return q, k, v, offsets, 1 / 50, position_bias, time_bias, query_times, key_times
+    rows = query_times, key_times, query_offsets, num_targets
+    return q, k, v, offsets, 1 / 50, position_bias, time_bias, *rows, window, full_rows, context
 
 
 def run(op, inputs):

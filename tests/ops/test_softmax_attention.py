@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from louder.ops.hstu_attention.naive import attention_bias
+from louder.ops.softmax_attention import attention_bias
 from louder.ops.softmax_attention import softmax_attention
 
 LENGTHS = [5], [3, 0, 2], [1, 63, 7, 130, 0, 20], [0, 0]

@@ -21,37 +21,136 @@ def hstu_attention(
     time_bias: Tensor | None = None,
     query_times: Tensor | None = None,
     key_times: Tensor | None = None,
+    num_targets: Tensor | None = None,
+    window: int | None = None,
+    full_rows: int = 0,
+    context: int = 0,
+    query_offsets: Tensor | None = None,
 ) -> Tensor:
     """Mix each event of a user with that user's earlier events ("Actions Speak Louder than Words", eq. 2).
 
-        s_ij = q_i·k_j + position_bias[i - j] + time_bias[bucket(query_times_i - key_times_j)]
-        y_i = sum over j <= i of  silu(s_ij) * scale * v_j
+        s_ij = q_i·k_j + position_bias[place(i) - place(j)] + time_bias[bucket(query_times_i - key_times_j)]
+        y_i = sum over the j that i sees of  silu(s_ij) * scale * v_j
 
     The weights are not a softmax: a row need not sum to one, so more matching events add up to more.
 
-        q, k           [L, H, K]  float32 or float64, all users end to end
+        q              [M, H, K]  float32, float64 or bfloat16 (summed in float32), all users end to end
+        k              [L, H, K]
         v              [L, H, V]
-        offsets        [B + 1]    int64; user b owns rows offsets[b] to offsets[b + 1]
+        offsets        [B + 1]    int64; user b owns rows offsets[b] to offsets[b + 1] of k and v
         scale          a constant of the model, such as 1 / max_len: never the length of this batch
         position_bias  [P]        one number per distance, shared by the heads; distances above P - 1 use the last
         time_bias      [T]        one number per time bucket (see naive.time_buckets), shared by the heads
-        query_times    [L]        int64 seconds; when the prediction of row i is asked for. Needed with time_bias
+        query_times    [M]        int64 seconds; when the prediction of row i is asked for. Needed with time_bias
         key_times      [L]        int64 seconds; when event j happened. Needed with time_bias
-        returns        [L, H, V]  in v's dtype
+        returns        [M, H, V]  in v's dtype
 
-    The result of a user does not depend on who else is in the batch.
+    Who sees whom. An event sees itself and every earlier event of its user, except:
+
+        num_targets    [B]        int64; so many last events of each user are candidates: they see the history and
+                                  themselves, never each other, and all stand at the place right after the history
+        window         a row sees `window` events before itself; None for all. The context counts as one event
+        full_rows      so many last rows of each history, and the candidates, see everything in spite of the window;
+                       0 for none
+        context        so many first rows of each user describe the user: every row sees them, and they see the whole
+                       history, the future included. A causal loss on the history would then leak
+        query_offsets  [B + 1]    int64; user b owns rows query_offsets[b] to query_offsets[b + 1] of q, which are
+                                  the last of its events: with cached keys and values (M-FALCON) only new rows are
+                                  queries. None if q has all rows
+
+    The result of a user does not depend on who else is in the batch. Raises ValueError for inputs that do not fit.
     """
-    if time_bias is not None:
-        assert query_times is not None and key_times is not None, "time_bias needs query_times and key_times"
-    else:
-        query_times = key_times = offsets.new_zeros(len(q))
-    return attention(q, k, v, offsets, scale, position_bias, time_bias, query_times, key_times)
+    if time_bias is None:
+        query_times, key_times = offsets.new_zeros(len(q)), offsets.new_zeros(len(k))
+    elif query_times is None or key_times is None:
+        raise ValueError("time_bias needs query_times and key_times, but one of them is missing")
+    if query_offsets is None:
+        query_offsets = offsets
+    if num_targets is None:
+        num_targets = torch.zeros_like(offsets[1:])
+    check(q, k, v, offsets, position_bias, time_bias, query_times, key_times, query_offsets, num_targets)
+    for name, value in ("window", window), ("full_rows", full_rows), ("context", context):
+        if value is not None and (value < 0 or (name == "window" and value == 0)):
+            raise ValueError(
+                f"{name} must be {'at least 1, or None' if name == 'window' else '0 or more'}, but it is {value}"
+            )
+    return attention(
+        q, k, v, offsets, scale, position_bias, time_bias,
+        query_times, key_times, query_offsets, num_targets, window or 0, full_rows, context,
+    )  # fmt: skip
+
+
+def check(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    offsets: Tensor,
+    position_bias: Tensor | None,
+    time_bias: Tensor | None,
+    query_times: Tensor,
+    key_times: Tensor,
+    query_offsets: Tensor,
+    num_targets: Tensor,
+) -> None:
+    """Raise ValueError, naming the argument, for a shape, dtype or device that does not fit. Reads no values."""
+    floats = {"q": q, "k": k, "v": v, "position_bias": position_bias, "time_bias": time_bias}
+    integers = {
+        "offsets": offsets, "query_times": query_times, "key_times": key_times,
+        "query_offsets": query_offsets, "num_targets": num_targets,
+    }  # fmt: skip
+    for name, x in {**floats, **integers}.items():
+        if x is not None and x.device != q.device:
+            raise ValueError(f"{name} is on {x.device}, but q is on {q.device}")
+    if q.dtype not in (torch.float32, torch.float64, torch.bfloat16, torch.float16):
+        raise ValueError(f"q must be float32, float64, bfloat16 or float16, but it is {q.dtype}")
+    for name in "k", "v":
+        if floats[name].dtype != q.dtype:  # type: ignore[union-attr]
+            raise ValueError(f"{name} is {floats[name].dtype}, but q is {q.dtype}")  # type: ignore[union-attr]
+    for name in "position_bias", "time_bias":
+        table = floats[name]
+        if table is not None and (not table.is_floating_point() or table.dim() != 1 or len(table) == 0):
+            raise ValueError(f"{name} must be one row of floats, but it is {table.dtype} {list(table.shape)}")
+    for name, x in integers.items():
+        if x.dtype != torch.int64 or x.dim() != 1:
+            raise ValueError(f"{name} must be int64 in one dimension, but it is {x.dtype} {list(x.shape)}")
+    for name, x in ("q", q), ("k", k), ("v", v):
+        if x.dim() != 3:
+            raise ValueError(f"{name} must be [rows, heads, width], but it is {list(x.shape)}")
+    if k.shape[1:] != q.shape[1:]:
+        raise ValueError(f"k has {k.shape[1]} heads of {k.shape[2]}, but q has {q.shape[1]} of {q.shape[2]}")
+    if v.shape[:2] != k.shape[:2]:
+        raise ValueError(f"v has {len(v)} rows of {v.shape[1]} heads, but k has {len(k)} of {k.shape[1]}")
+    lengths = {
+        "query_times": (query_times, len(q)), "key_times": (key_times, len(k)),
+        "query_offsets": (query_offsets, len(offsets)), "num_targets": (num_targets, len(offsets) - 1),
+    }  # fmt: skip
+    for name, (x, rows) in lengths.items():
+        if len(x) != rows:
+            raise ValueError(f"{name} must have {rows} entries, but it has {len(x)}")
+
+
+def check_offsets(q: Tensor, k: Tensor, offsets: Tensor, query_offsets: Tensor, num_targets: Tensor) -> None:
+    """Raise ValueError for offsets that do not cut k and q into users. Only on a CPU: a GPU would have to wait."""
+    if offsets.device.type != "cpu":
+        return
+    for name, x, rows in ("offsets", offsets, len(k)), ("query_offsets", query_offsets, len(q)):
+        if len(x) == 0 or x[0] != 0 or x[-1] != rows or (x.diff() < 0).any():
+            raise ValueError(f"{name} must rise from 0 to {rows}, the number of rows, but it is {summary(x)}")
+    if (query_offsets.diff() > offsets.diff()).any():
+        raise ValueError("query_offsets gives a user more queries than offsets gives keys")
+    if ((num_targets < 0) | (num_targets > offsets.diff())).any():
+        raise ValueError(f"num_targets must be between 0 and a user's events, but it is {summary(num_targets)}")
+
+
+def summary(x: Tensor) -> str:
+    values = x.tolist()
+    return str(values if len(values) <= 8 else f"[{values[0]}, {values[1]}, ..., {values[-1]}]")
 
 
 def fast(*tensors: Tensor | None) -> bool:
-    """Whether cpu.cpp can do it: float32 on a CPU, and a compiler was found."""
+    """Whether cpu.cpp can do it: float32 or bfloat16 on a CPU, and a compiler was found."""
     given = [x for x in tensors if x is not None]
-    if any(x.dtype != torch.float32 or x.device.type != "cpu" for x in given):
+    if any(x.dtype not in (torch.float32, torch.bfloat16) or x.device.type != "cpu" for x in given):
         return False
     return build.load("hstu_attention", Path(__file__).with_name("cpu.cpp"))
 
@@ -79,8 +178,17 @@ def attention(
     time_bias: Tensor | None,
     query_times: Tensor,
     key_times: Tensor,
+    query_offsets: Tensor,
+    num_targets: Tensor,
+    window: int,
+    full_rows: int,
+    context: int,
 ) -> Tensor:
-    inputs = (q, k, v, offsets, scale, position_bias, time_bias, query_times, key_times)
+    inputs = (
+        q, k, v, offsets, scale, position_bias, time_bias,
+        query_times, key_times, query_offsets, num_targets, window, full_rows, context,
+    )  # fmt: skip
+    check_offsets(q, k, offsets, query_offsets, num_targets)
     if fast(q, k, v, position_bias, time_bias):
         starts = bucket_starts(0 if time_bias is None else len(time_bias))
         return torch.ops.louder_cpu.hstu_attention(*inputs, starts)
@@ -88,8 +196,8 @@ def attention(
 
 
 @attention.register_fake
-def _(q, k, v, offsets, scale, position_bias, time_bias, query_times, key_times):
-    return torch.empty_like(v)
+def _(q, k, v, *_):
+    return v.new_empty(len(q), *v.shape[1:])
 
 
 @torch.library.custom_op("louder::hstu_attention_backward", mutates_args=())
@@ -104,9 +212,17 @@ def attention_backward(
     time_bias: Tensor | None,
     query_times: Tensor,
     key_times: Tensor,
+    query_offsets: Tensor,
+    num_targets: Tensor,
+    window: int,
+    full_rows: int,
+    context: int,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Gradients of q, k, v, position_bias and time_bias; the last two are empty where there is no table."""
-    inputs = (grad, q, k, v, offsets, scale, position_bias, time_bias, query_times, key_times)
+    inputs = (
+        grad, q, k, v, offsets, scale, position_bias, time_bias,
+        query_times, key_times, query_offsets, num_targets, window, full_rows, context,
+    )  # fmt: skip
     if fast(grad, q, k, v, position_bias, time_bias):
         starts = bucket_starts(0 if time_bias is None else len(time_bias))
         return torch.ops.louder_cpu.hstu_attention_backward(*inputs, starts)
@@ -114,34 +230,28 @@ def attention_backward(
 
 
 @attention_backward.register_fake
-def _(grad, q, k, v, offsets, scale, position_bias, time_bias, query_times, key_times):
-    def like(table: Tensor | None) -> Tensor:
-        return q.new_empty(0) if table is None else torch.empty_like(table)
+def _(grad, q, k, v, offsets, scale, position_bias, time_bias, *_):
+    def like(x: Tensor | None) -> Tensor:
+        return q.new_empty(0) if x is None else x.new_empty(x.shape)
 
-    return torch.empty_like(q), torch.empty_like(k), torch.empty_like(v), like(position_bias), like(time_bias)
+    return like(q), like(k), like(v), like(position_bias), like(time_bias)
 
 
 def save_for_backward(ctx, inputs, output) -> None:
-    q, k, v, offsets, ctx.scale, position_bias, time_bias, query_times, key_times = inputs
-    ctx.save_for_backward(q, k, v, offsets, position_bias, time_bias, query_times, key_times)
+    *tensors, scale, position_bias, time_bias = inputs[:7]
+    ctx.constants = scale, *inputs[11:]
+    ctx.save_for_backward(*tensors, position_bias, time_bias, *inputs[7:11])
 
 
 def backward(ctx, grad: Tensor):
-    q, k, v, offsets, position_bias, time_bias, query_times, key_times = ctx.saved_tensors
+    q, k, v, offsets, position_bias, time_bias, *rows = ctx.saved_tensors
+    scale, *masks = ctx.constants
     dq, dk, dv, d_position, d_time = attention_backward(
-        grad.contiguous(), q, k, v, offsets, ctx.scale, position_bias, time_bias, query_times, key_times
+        grad, q, k, v, offsets, scale, position_bias, time_bias, *rows, *masks
     )
-    return (
-        dq,
-        dk,
-        dv,
-        None,
-        None,
-        d_position if position_bias is not None else None,
-        d_time if time_bias is not None else None,
-        None,
-        None,
-    )
+    d_position = None if position_bias is None else d_position
+    d_time = None if time_bias is None else d_time
+    return dq, dk, dv, None, None, d_position, d_time, *[None] * 7
 
 
 attention.register_autograd(backward, setup_context=save_for_backward)

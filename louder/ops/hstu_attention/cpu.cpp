@@ -1,9 +1,9 @@
-// Jagged HSTU attention on a CPU, float32. The maths is in naive.py; this computes it in tiles of 32 queries by
-// 64 keys, on and under the diagonal only, and recomputes the scores in the backward pass.
+// Jagged HSTU attention on a CPU. The maths is in naive.py; this computes it in tiles of 48 queries by 64 keys, of
+// those pairs only that see each other, and recomputes the scores in the backward pass. float32 or bfloat16 comes in
+// and goes out; sums are float32.
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/zeros.h>
-#include <ATen/ops/zeros_like.h>
 #include <torch/library.h>
 
 #include <limits>
@@ -18,43 +18,140 @@ namespace {
 
 using louder::LANES;
 using louder::multiply;
+using louder::round_up;
+using louder::Vec;
 
-constexpr int64_t ROWS = 32, COLUMNS = 64;  // of a tile; COLUMNS is a multiple of ROWS and of LANES
-constexpr int64_t TASK_ROWS = 256;          // queries per forward task: only longer users are split
+constexpr int64_t ROWS = 48, COLUMNS = 48;  // of a tile
+constexpr int64_t PARTIAL_ROWS = 24;        // of a tile with pairs that do not see each other: less is computed in vain
+constexpr int64_t TASK_ROWS = 5 * ROWS;     // queries of a forward task: longer users are shared out
+constexpr int64_t SHARES = 8;               // a user with more than one in so many of all pairs is shared out by heads
 constexpr int64_t CHUNKS = 32;              // partial sums of the tables' gradients, for any number of threads
 
-// A view of [L, H, width] floats.
+// A view of [L, H, width].
+template <typename T>
 struct Jagged {
-  float* data;
-  int64_t row, head;
+  T* data;
+  int64_t row, head, width;
   explicit Jagged(const at::Tensor& x)
-      : data(const_cast<float*>(x.const_data_ptr<float>())), row(x.stride(0)), head(x.stride(1)) {}
-  float* at(int64_t i, int64_t h) const { return data + i * row + h * head; }
+      : data(static_cast<T*>(x.data_ptr())), row(x.stride(0)), head(x.stride(1)), width(x.size(2)) {
+    TORCH_CHECK(x.stride(2) == 1 || x.size(2) == 1);
+  }
+  T* at(int64_t i, int64_t h) const { return data + i * row + h * head; }
 };
 
-// position_bias[i - j] + time_bias[bucket(query_times[i] - key_times[j])], a tile at a time.
+at::Tensor with_contiguous_rows(const at::Tensor& x) { return x.stride(2) == 1 ? x : x.contiguous(); }
+
+// rows i .. i + count of head h -> out [count, stride] float32, zeros right of the width
+template <typename T>
+void pack(const Jagged<T>& x, int64_t i, int64_t count, int64_t h, int64_t stride, float* out) {
+  for (int64_t r = 0; r < count; ++r, out += stride) {
+    const T* from = x.at(i + r, h);
+    for (int64_t c = 0; c < x.width; ++c) out[c] = from[c];
+    for (int64_t c = x.width; c < stride; ++c) out[c] = 0;
+  }
+}
+
+// keys j .. j + count of head h -> out [width, COLUMNS] float32, zeros right of count
+template <typename T>
+void pack_transposed(const Jagged<T>& x, int64_t j, int64_t count, int64_t h, float* out) {
+  for (int64_t c = 0; c < count; ++c) {
+    const T* from = x.at(j + c, h);
+    for (int64_t d = 0; d < x.width; ++d) out[d * COLUMNS + c] = from[d];
+  }
+  for (int64_t d = 0; d < x.width; ++d) std::fill(out + d * COLUMNS + count, out + (d + 1) * COLUMNS, 0.0f);
+}
+
+template <typename T>
+void unpack(const float* from, int64_t stride, int64_t count, const Jagged<T>& out, int64_t i, int64_t h) {
+  for (int64_t r = 0; r < count; ++r, from += stride) {
+    T* to = out.at(i + r, h);
+    for (int64_t c = 0; c < out.width; ++c) to[c] = from[c];
+  }
+}
+
+// The masks, for everybody.
+struct Masks {
+  int64_t window, full_rows, context;
+};
+
+// One user's M queries, the last of its N keys. Rows and keys are counted from the user's first key.
+struct User {
+  int64_t first_key, keys, first_query, queries, history;
+  Masks masks;
+
+  int64_t first_row() const { return keys - queries; }
+  int64_t place(int64_t i) const { return std::min(i, history); }
+
+  // Row i sees the keys from .. to, and itself if it is a target.
+  int64_t from(int64_t i) const {
+    const int64_t p = place(i);
+    if (masks.window == 0 || i < masks.context || (masks.full_rows > 0 && p >= history - masks.full_rows)) return 0;
+    return p - masks.context < masks.window ? 0 : p - masks.window;
+  }
+  int64_t to(int64_t i) const { return i < masks.context ? history : std::min(i + 1, history); }
+
+  int64_t cost() const { return queries * (keys + 1); }
+};
+
+// A stretch of rows, and the keys that one of them sees, and that all of them see.
+struct Rows {
+  int64_t first, count, any_from, any_to, all_from, all_to;
+  Rows(const User& user, int64_t first_, int64_t last) : first(first_), count(last - first_) {
+    any_from = all_to = std::numeric_limits<int64_t>::max();
+    any_to = all_from = 0;
+    for (int64_t i = first; i < last; ++i) {
+      const int64_t from = user.from(i), to = user.to(i);
+      any_from = std::min(any_from, from), all_from = std::max(all_from, from);
+      any_to = std::max(any_to, to), all_to = std::min(all_to, to);
+    }
+  }
+};
+
+std::vector<User> users_of(const at::Tensor& offsets_, const at::Tensor& query_offsets_, const at::Tensor& targets_,
+                           Masks masks) {
+  const auto offsets = offsets_.contiguous(), query_offsets = query_offsets_.contiguous();
+  const auto targets = targets_.contiguous();
+  const auto *bounds = offsets.const_data_ptr<int64_t>(), *query_bounds = query_offsets.const_data_ptr<int64_t>();
+  std::vector<User> users(targets.numel());
+  for (size_t b = 0; b < users.size(); ++b) {
+    const int64_t keys = bounds[b + 1] - bounds[b], queries = query_bounds[b + 1] - query_bounds[b];
+    const int64_t history = keys - targets.const_data_ptr<int64_t>()[b];
+    users[b] = {bounds[b], keys, query_bounds[b], queries, history, masks};
+    users[b].masks.context = std::min(masks.context, history);
+  }
+  std::stable_sort(users.begin(), users.end(), [](const User& a, const User& b) { return a.cost() > b.cost(); });
+  return users;  // from the most expensive on: the last tasks are small, and threads end together
+}
+
+// position_bias[place(i) - j] + time_bias[bucket(query_times[i] - key_times[j])].
 struct Bias {
-  at::Tensor position_bias, time_bias, query_times_L, key_times_L;  // keep what the pointers point to
-  const float *position = nullptr, *time = nullptr;
+  at::Tensor query_times_M, key_times_L;  // keep what the pointers point to
   const int64_t *query_times, *key_times;
-  int64_t distances = 0, buckets = 0;
+  int64_t distances = 0, buckets = 0, longest = 0;
+  std::vector<float> by_offset;  // entry j - i + longest: position_bias, clamped, so that a row of a tile is one piece
+  std::vector<float> time;
   std::vector<float> starts;   // the first second of each bucket, and of the one after the last: never
   std::vector<int32_t> cells;  // a cell is an eighth of an octave of seconds -> the bucket of its first second
 
   // bucket_starts [T]: the shortest time difference of each bucket, as the float32 that naive.py takes the log of
-  Bias(const std::optional<at::Tensor>& position_, const std::optional<at::Tensor>& time_,
-       const at::Tensor& query_times_, const at::Tensor& key_times_, const at::Tensor& bucket_starts)
-      : query_times_L(query_times_.contiguous()),
+  Bias(const std::optional<at::Tensor>& position, const std::optional<at::Tensor>& time_,
+       const at::Tensor& query_times_, const at::Tensor& key_times_, const at::Tensor& bucket_starts,
+       const std::vector<User>& users)
+      : query_times_M(query_times_.contiguous()),
         key_times_L(key_times_.contiguous()),
-        query_times(query_times_L.const_data_ptr<int64_t>()),
+        query_times(query_times_M.const_data_ptr<int64_t>()),
         key_times(key_times_L.const_data_ptr<int64_t>()) {
-    if (position_) {
-      position_bias = position_->contiguous();
-      position = position_bias.const_data_ptr<float>(), distances = position_bias.numel();
+    if (position) {
+      for (const User& user : users) longest = std::max(longest, user.keys);
+      distances = position->numel();
+      const auto table = position->to(at::kFloat).contiguous();
+      by_offset.resize(2 * longest + COLUMNS);
+      for (size_t n = 0; n < by_offset.size(); ++n) by_offset[n] = table.const_data_ptr<float>()[distance(n)];
     }
     if (time_) {
-      time_bias = time_->contiguous();
-      time = time_bias.const_data_ptr<float>(), buckets = time_bias.numel();
+      buckets = time_->numel();
+      const auto table = time_->to(at::kFloat).contiguous();
+      time.assign(table.const_data_ptr<float>(), table.const_data_ptr<float>() + buckets);
       starts.assign(bucket_starts.const_data_ptr<float>(), bucket_starts.const_data_ptr<float>() + buckets);
       starts.push_back(std::numeric_limits<float>::infinity());
       cells.resize(64 * 8);
@@ -66,199 +163,402 @@ struct Bias {
     }
   }
 
-  int64_t distance(int64_t i, int64_t j) const { return std::min(std::max<int64_t>(i - j, 0), distances - 1); }
+  // entry of position_bias behind an entry of by_offset
+  int64_t distance(int64_t entry) const { return std::clamp<int64_t>(longest - entry, 0, distances - 1); }
+  const float* along_row(int64_t place, int64_t j) const { return by_offset.data() + j - place + longest; }
 
   // A bucket spans a factor of 1.35 and a cell 1.125 at most: the answer is the cell's first bucket or the next.
-  int32_t bucket(int64_t i, int64_t j) const {
-    const float seconds = std::max<int64_t>(std::abs(query_times[i] - key_times[j]), 1);
+  int32_t bucket(int64_t seconds) const {
+    const float distance = std::max<int64_t>(std::abs(seconds), 1);
     int32_t bits;
-    std::memcpy(&bits, &seconds, sizeof bits);
+    std::memcpy(&bits, &distance, sizeof bits);
     const int32_t guess = cells[(bits >> 20) - (127 << 3)];
-    return guess + (seconds >= starts[guess + 1]);
-  }
-
-  // tile and bucket_tile: [rows, COLUMNS]; rows i.., keys j..
-  void fill(int64_t i, int64_t rows, int64_t j, int64_t columns, float* tile, int32_t* bucket_tile) const {
-    std::fill(tile, tile + rows * COLUMNS, 0.0f);
-    for (int64_t r = 0; r < rows; ++r, tile += COLUMNS, bucket_tile += COLUMNS) {
-      if (position)
-        for (int64_t c = 0; c < columns; ++c) tile[c] = position[distance(i + r, j + c)];
-      if (time)
-        for (int64_t c = 0; c < columns; ++c) tile[c] += time[bucket_tile[c] = bucket(i + r, j + c)];
-    }
-  }
-
-  // Adds a tile of gradients to position's and time's.
-  void scatter(int64_t i, int64_t rows, int64_t j, int64_t columns, const float* grad, const int32_t* bucket_tile,
-               double* d_position, double* d_time) const {
-    for (int64_t r = 0; r < rows; ++r, grad += COLUMNS, bucket_tile += COLUMNS) {
-      const int64_t seen = std::min(columns, i + r - j + 1);
-      if (position)
-        for (int64_t c = 0; c < seen; ++c) d_position[distance(i + r, j + c)] += grad[c];
-      if (time)
-        for (int64_t c = 0; c < seen; ++c) d_time[bucket_tile[c]] += grad[c];
-    }
+    return guess + (distance >= starts[guess + 1]);
   }
 };
 
-// to [width, COLUMNS] = the transpose of `columns` rows of x, with zeros in the columns that are left.
-void transpose(const Jagged& x, int64_t row, int64_t head, int64_t columns, int64_t width, float* to) {
-  std::fill(to, to + width * COLUMNS, 0.0f);
-  for (int64_t c = 0; c < columns; ++c) {
-    const float* from = x.at(row + c, head);
-    for (int64_t d = 0; d < width; ++d) to[d * COLUMNS + c] = from[d];
+// The bias of one tile, and where its gradient goes.
+struct BiasTile {
+  const Bias& bias;
+  alignas(64) float values[ROWS * COLUMNS];
+  int32_t buckets[ROWS * COLUMNS];
+  bool uniform[ROWS * COLUMNS / LANES];  // all lanes of a vector have the same bucket
+  bool in_order = false;                 // the user's key times never fall: then equal ends mean an equal middle
+  const User* user = nullptr;
+
+  explicit BiasTile(const Bias& bias_) : bias(bias_) {}
+
+  void start(const User& user_) {
+    user = &user_;
+    const int64_t* times = bias.key_times + user->first_key;
+    in_order = bias.buckets > 0 && std::is_sorted(times, times + user->history);
+  }
+
+  int64_t query_time(int64_t i) const { return bias.query_times[user->first_query + i - user->first_row()]; }
+  int64_t key_time(int64_t j) const { return bias.key_times[user->first_key + j]; }
+
+  void fill(int64_t i, int64_t rows, int64_t j, int64_t columns) {
+    for (int64_t r = 0; r < rows; ++r) {
+      float* value = values + r * COLUMNS;
+      if (bias.distances)
+        std::copy_n(bias.along_row(user->place(i + r), j), COLUMNS, value);
+      else
+        std::fill_n(value, COLUMNS, 0.0f);
+      if (bias.buckets) add_time(r, query_time(i + r), j, columns);
+    }
+  }
+
+  void add_time(int64_t r, int64_t now, int64_t j, int64_t columns) {
+    const int64_t* then = bias.key_times + user->first_key + j;
+    float* value = values + r * COLUMNS;
+    int32_t* bucket = buckets + r * COLUMNS;
+    bool* same = uniform + r * COLUMNS / LANES;
+    const auto ends_equal = [&](int64_t c, int64_t count) {
+      return in_order && now >= then[c + count - 1] &&
+             (bucket[c] = bias.bucket(now - then[c])) == bias.bucket(now - then[c + count - 1]);
+    };
+    const bool row_same = columns > LANES && ends_equal(0, columns);
+    for (int64_t c = 0; c < columns; c += LANES, ++same) {
+      const int64_t count = std::min(LANES, columns - c);
+      if (row_same) bucket[c] = bucket[0];
+      *same = row_same || ends_equal(c, count);
+      if (*same) {
+        const float shift = bias.time[bucket[c]];
+        for (int64_t lane = 0; lane < LANES; ++lane) value[c + lane] += shift;
+      } else {
+        for (int64_t lane = 0; lane < LANES; ++lane) {
+          bucket[c + lane] = lane < count ? bias.bucket(now - then[c + lane]) : 0;
+          value[c + lane] += bias.time[bucket[c + lane]];
+        }
+      }
+    }
+  }
+
+  // of a target and itself
+  float alone(int64_t i) const {
+    float value = 0;
+    if (bias.distances) value += *bias.along_row(0, 0);
+    if (bias.buckets) value += bias.time[bias.bucket(query_time(i) - key_time(i))];
+    return value;
+  }
+};
+
+// Gradients of the two tables. What a tile adds is kept in float for a while, in the layout that it comes in, and is
+// then added up in double.
+struct BiasGradient {
+  const Bias& bias;
+  std::vector<float> by_offset, by_bucket;  // as Bias::by_offset; [buckets, LANES]
+
+  explicit BiasGradient(const Bias& bias_)
+      : bias(bias_), by_offset(bias_.by_offset.size()), by_bucket(bias_.buckets * LANES) {}
+
+  // grad [rows, COLUMNS], 0 where a row does not see a key; tile.fill was called for the same rows and keys
+  void add(const BiasTile& tile, int64_t i, int64_t rows, int64_t j, int64_t columns, const float* grad) {
+    for (int64_t r = 0; r < rows; ++r, grad += COLUMNS) {
+      if (bias.distances) {
+        float* to = by_offset.data() + (bias.along_row(tile.user->place(i + r), j) - bias.by_offset.data());
+        for (int64_t c = 0; c < round_up(columns); ++c) to[c] += grad[c];
+      }
+      if (!bias.buckets) continue;
+      const int32_t* bucket = tile.buckets + r * COLUMNS;
+      const bool* same = tile.uniform + r * COLUMNS / LANES;
+      for (int64_t c = 0; c < columns; c += LANES, ++same) {
+        if (*same) {
+          float* to = &by_bucket[bucket[c] * LANES];
+          louder::store(to, louder::load(to) + louder::load(grad + c));
+        } else {
+          for (int64_t lane = 0; lane < LANES; ++lane) by_bucket[bucket[c + lane] * LANES + lane] += grad[c + lane];
+        }
+      }
+    }
+  }
+
+  void add_alone(const BiasTile& tile, int64_t i, float grad) {
+    if (bias.distances) by_offset[bias.longest] += grad;
+    if (bias.buckets) by_bucket[bias.bucket(tile.query_time(i) - tile.key_time(i)) * LANES] += grad;
+  }
+
+  // position and time: [distances], [buckets]
+  void flush(double* position, double* time) {
+    for (size_t n = 0; n < by_offset.size(); ++n) position[bias.distance(n)] += by_offset[n];
+    for (size_t n = 0; n < by_bucket.size(); ++n) time[n / LANES] += by_bucket[n];
+    std::fill(by_offset.begin(), by_offset.end(), 0.0f);
+    std::fill(by_bucket.begin(), by_bucket.end(), 0.0f);
+  }
+};
+
+// Zero what row i does not see of its COLUMNS numbers from key j on.
+void hide(const User& user, int64_t i, int64_t j, float* row) {
+  const int64_t from = std::clamp<int64_t>(user.from(i) - j, 0, COLUMNS);
+  const int64_t to = std::clamp<int64_t>(user.to(i) - j, from, COLUMNS);
+  std::fill(row, row + from, 0.0f);
+  std::fill(row + to, row + COLUMNS, 0.0f);
+}
+
+// Calls tile(i, rows, columns, whole) for the tiles of keys j .. j + COLUMNS and the rows first .. last.
+template <typename Tile>
+void for_tiles(const User& user, int64_t first, int64_t last, int64_t j, const Tile& tile) {
+  const auto seen_by = [&](const Rows& rows) { return rows.any_from < j + COLUMNS && rows.any_to > j; };
+  const auto whole = [&](const Rows& rows) { return rows.all_from <= j && rows.all_to >= j + COLUMNS; };
+  for (int64_t i = first; i < last;) {
+    Rows rows(user, i, std::min(i + ROWS, last));
+    if (!whole(rows)) rows = Rows(user, i, std::min(i + PARTIAL_ROWS, last));
+    if (seen_by(rows)) tile(i, rows.count, std::min(COLUMNS, rows.any_to - j), whole(rows));
+    i += rows.count;
   }
 }
 
-std::vector<int64_t> longest_first(const int64_t* bounds, int64_t users) {
-  std::vector<int64_t> order(users);
-  std::iota(order.begin(), order.end(), 0);
-  const auto length = [&](int64_t user) { return bounds[user + 1] - bounds[user]; };
-  std::stable_sort(order.begin(), order.end(), [&](int64_t a, int64_t b) { return length(a) > length(b); });
-  return order;
+// scores -> scale * silu(score)
+void weigh(int64_t count, float scale, float* scores) {
+#pragma omp simd
+  for (int64_t n = 0; n < count; ++n) scores[n] *= scale * louder::sigmoid(scores[n]);
 }
 
-at::Tensor forward(const at::Tensor& q_, const at::Tensor& k_, const at::Tensor& v_, const at::Tensor& offsets,
-                   double scale_, const std::optional<at::Tensor>& position_bias,
-                   const std::optional<at::Tensor>& time_bias, const at::Tensor& query_times,
-                   const at::Tensor& key_times, const at::Tensor& bucket_starts) {
-  const int64_t heads = q_.size(1), K = q_.size(2), V = v_.size(2);
-  const float scale = scale_;
-  const auto q_LHK = louder::padded(q_), k_LHK = louder::padded(k_), v_LHV = louder::padded(v_);
-  const int64_t wide_V = v_LHV.size(2);
-  auto out_LHV = at::zeros(v_LHV.sizes(), v_.options());
-  const Jagged q(q_LHK), k(k_LHK), v(v_LHV), out(out_LHV);
-  const Bias bias(position_bias, time_bias, query_times, key_times, bucket_starts);
+// scores -> scale * silu(score), and gradients of that -> gradients of the scores
+void weigh_backward(int64_t count, float scale, float* __restrict__ scores, float* __restrict__ grads) {
+#pragma omp simd
+  for (int64_t n = 0; n < count; ++n) {
+    const float sigmoid = louder::sigmoid(scores[n]), silu = scores[n] * sigmoid;
+    grads[n] *= scale * (sigmoid + silu * (1.0f - sigmoid));
+    scores[n] = scale * silu;
+  }
+}
 
+float dot(const float* a, const float* b, int64_t width) {
+  float total = 0;
+#pragma omp simd reduction(+ : total)
+  for (int64_t d = 0; d < width; ++d) total += a[d] * b[d];
+  return total;
+}
+
+template <typename T>
+void forward(const at::Tensor& q_, const at::Tensor& k_, const at::Tensor& v_, const at::Tensor& out_, float scale,
+             const std::vector<User>& users, const Bias& bias) {
+  const Jagged<T> q(q_), k(k_), v(v_), out(out_);
+  const int64_t heads = q_.size(1), K = q.width, V = round_up(v.width);
   struct Task {
-    int64_t user, first, last;  // rows of the whole batch
+    const User* user;
+    int64_t first, last;  // rows
   };
   std::vector<Task> tasks;
-  const auto offsets_B = offsets.contiguous();
-  const int64_t* bounds = offsets_B.const_data_ptr<int64_t>();
-  for (const int64_t user : longest_first(bounds, offsets.numel() - 1))
-    for (int64_t last = bounds[user + 1]; last > bounds[user];) {
-      const int64_t first = bounds[user] + (last - bounds[user] - 1) / TASK_ROWS * TASK_ROWS;
-      tasks.push_back({bounds[user], first, last});
+  for (const User& user : users)
+    for (int64_t last = user.keys; last > user.first_row();) {
+      const int64_t first = std::max(last - TASK_ROWS, user.first_row());
+      tasks.push_back({&user, first, last});
       last = first;
     }
 
   louder::share_tasks(tasks.size(), [&](const auto& next) {
-    alignas(64) float bias_tile[ROWS * COLUMNS], tile[ROWS * COLUMNS];
-    int32_t bucket_tile[ROWS * COLUMNS];
-    std::vector<float> keys(heads * K * COLUMNS);
+    BiasTile bias_tile(bias);
+    alignas(64) float tile[ROWS * COLUMNS];
+    std::vector<float> queries(heads * TASK_ROWS * K), totals(heads * TASK_ROWS * V);
+    std::vector<float> keys(heads * K * COLUMNS), values(heads * V * COLUMNS), own(K + V);
     for (int64_t index; (index = next()) >= 0;) {
-      const Task task = tasks[index];
-      for (int64_t j = task.user; j < task.last; j += COLUMNS) {
-        const int64_t width = std::min(COLUMNS, task.last - j);
-        for (int64_t h = 0; h < heads; ++h) transpose(k, j, h, width, K, &keys[h * K * COLUMNS]);
-        for (int64_t i = std::max(j, task.first); i < task.last; i += ROWS) {
-          const int64_t rows = std::min(ROWS, task.last - i), columns = std::min(COLUMNS, i + rows - j);
-          bias.fill(i, rows, j, columns, bias_tile, bucket_tile);
-          for (int64_t h = 0; h < heads; ++h) {
-            std::copy(bias_tile, bias_tile + rows * COLUMNS, tile);
-            multiply(rows, louder::round_up(columns), K, q.at(i, h), q.row, 1, &keys[h * K * COLUMNS], COLUMNS, tile,
-                     COLUMNS);
-            for (int64_t r = 0; r < rows; ++r) {
-              float* weight = tile + r * COLUMNS;
-              const int64_t seen = std::min(columns, i + r - j + 1);
-              for (int64_t c = 0; c < seen; ++c) weight[c] *= scale / (1.0f + louder::exp(-weight[c]));
-              std::fill(weight + seen, weight + std::max(seen, columns), 0.0f);
-            }
-            multiply(rows, wide_V, columns, tile, COLUMNS, 1, v.at(j, h), v.row, out.at(i, h), out.row);
-          }
+      const auto [user_, first, last] = tasks[index];
+      const User& user = *user_;
+      const Rows all(user, first, last);
+      const int64_t query = user.first_query + first - user.first_row();
+      bias_tile.start(user);
+      for (int64_t h = 0; h < heads; ++h) pack(q, query, all.count, h, K, &queries[h * TASK_ROWS * K]);
+      std::fill(totals.begin(), totals.end(), 0.0f);
+
+      for (int64_t j = all.any_from / COLUMNS * COLUMNS; j < all.any_to; j += COLUMNS) {
+        const int64_t width = std::min(COLUMNS, all.any_to - j);
+        for (int64_t h = 0; h < heads; ++h) {
+          pack_transposed(k, user.first_key + j, width, h, &keys[h * K * COLUMNS]);
+          pack(v, user.first_key + j, width, h, V, &values[h * V * COLUMNS]);
         }
+        for_tiles(user, first, last, j, [&](int64_t i, int64_t rows, int64_t columns, bool whole) {
+          bias_tile.fill(i, rows, j, columns);
+          for (int64_t h = 0; h < heads; ++h) {
+            std::copy_n(bias_tile.values, rows * COLUMNS, tile);
+            multiply<true>(rows, round_up(columns), K, &queries[(h * TASK_ROWS + i - first) * K], K, 1,
+                           &keys[h * K * COLUMNS], COLUMNS, tile, COLUMNS);
+            weigh(rows * COLUMNS, scale, tile);
+            if (!whole)
+              for (int64_t r = 0; r < rows; ++r) hide(user, i + r, j, tile + r * COLUMNS);
+            multiply<true>(rows, V, columns, tile, COLUMNS, 1, &values[h * V * COLUMNS], V,
+                           &totals[(h * TASK_ROWS + i - first) * V], V);
+          }
+        });
+      }
+
+      for (int64_t h = 0; h < heads; ++h) {
+        for (int64_t i = std::max(first, user.history); i < last; ++i) {  // targets, and themselves
+          float *own_k = own.data(), *own_v = own_k + K, *total = &totals[(h * TASK_ROWS + i - first) * V];
+          pack(k, user.first_key + i, 1, h, K, own_k);
+          pack(v, user.first_key + i, 1, h, V, own_v);
+          const float score = dot(&queries[(h * TASK_ROWS + i - first) * K], own_k, K) + bias_tile.alone(i);
+          const float weight = scale * score * louder::sigmoid(score);
+          for (int64_t c = 0; c < V; ++c) total[c] += weight * own_v[c];
+        }
+        unpack(&totals[h * TASK_ROWS * V], V, all.count, out, query, h);
       }
     }
   });
-  return out_LHV.narrow(2, 0, V).contiguous();
 }
 
-std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor> backward(
-    const at::Tensor& grad_, const at::Tensor& q_, const at::Tensor& k_, const at::Tensor& v_,
-    const at::Tensor& offsets, double scale_, const std::optional<at::Tensor>& position_bias,
-    const std::optional<at::Tensor>& time_bias, const at::Tensor& query_times, const at::Tensor& key_times,
-    const at::Tensor& bucket_starts) {
-  const int64_t heads = q_.size(1), K = q_.size(2), V = v_.size(2), users = offsets.numel() - 1;
-  const float scale = scale_;
-  const auto q_LHK = louder::padded(q_), k_LHK = louder::padded(k_), v_LHV = louder::padded(v_);
-  const auto grad_LHV = louder::padded(grad_);
-  const int64_t wide_K = q_LHK.size(2), wide_V = v_LHV.size(2);
-  auto dq_LHK = at::zeros(q_LHK.sizes(), q_.options()), dk_LHK = at::zeros(k_LHK.sizes(), k_.options());
-  auto dv_LHV = at::zeros(v_LHV.sizes(), v_.options());
-  const Jagged q(q_LHK), k(k_LHK), v(v_LHV), grad(grad_LHV), dq(dq_LHK), dk(dk_LHK), dv(dv_LHV);
-  const Bias bias(position_bias, time_bias, query_times, key_times, bucket_starts);
+// Some heads of one user.
+struct Share {
+  const User* user;
+  int64_t first_head, heads;
+};
 
-  // chunk c owns every CHUNKS-th user, from the longest: even shares, and the same ones on every machine
-  const auto offsets_B = offsets.contiguous();
-  const int64_t* bounds = offsets_B.const_data_ptr<int64_t>();
-  const auto order = longest_first(bounds, users);
-  const int64_t table_size = bias.distances + bias.buckets;
-  std::vector<double> tables(CHUNKS * table_size);
+std::vector<Share> shares_of(const std::vector<User>& users, int64_t heads) {
+  int64_t total = 0;
+  for (const User& user : users) total += user.cost();
+  std::vector<Share> shares;
+  for (const User& user : users) {
+    if (user.keys == 0) continue;
+    const int64_t groups = std::clamp<int64_t>(user.cost() * SHARES / std::max<int64_t>(total, 1), 1, heads);
+    for (int64_t group = 0; group < groups; ++group) {
+      const int64_t first = heads * group / groups;
+      shares.push_back({&user, first, heads * (group + 1) / groups - first});
+    }
+  }
+  return shares;
+}
 
+template <typename T>
+void backward(const at::Tensor& grad_, const at::Tensor& q_, const at::Tensor& k_, const at::Tensor& v_,
+              const at::Tensor& dq_, const at::Tensor& dk_, const at::Tensor& dv_, float scale,
+              const std::vector<User>& users, const Bias& bias, std::vector<double>& tables) {
+  const Jagged<T> grad(grad_), q(q_), k(k_), v(v_), dq(dq_), dk(dk_), dv(dv_);
+  const int64_t K = round_up(q.width), V = round_up(v.width), table_size = bias.distances + bias.buckets;
+  const auto shares = shares_of(users, q_.size(1));
+
+  // chunk c owns every CHUNKS-th share, from the most expensive: even amounts, and the same ones on every machine
   louder::share_tasks(CHUNKS, [&](const auto& next) {
-    alignas(64) float bias_tile[ROWS * COLUMNS], d_bias[ROWS * COLUMNS];
-    alignas(64) float weights[ROWS * COLUMNS], d_scores[ROWS * COLUMNS];
-    int32_t bucket_tile[ROWS * COLUMNS];
-    std::vector<float> keys(heads * K * COLUMNS), values(heads * V * COLUMNS);
+    BiasTile bias_tile(bias);
+    BiasGradient bias_gradient(bias);
+    alignas(64) float weights[ROWS * COLUMNS], d_scores[ROWS * COLUMNS], d_bias[ROWS * COLUMNS];
+    std::vector<float> queries, grads, d_queries;  // [heads, M, K], [heads, M, V], [heads, M, K]
+    std::vector<float> keys, keys_T, values_T, d_keys, d_values, own(2 * K + 2 * V);
     for (int64_t chunk; (chunk = next()) >= 0;) {
-      double* d_position = tables.data() + chunk * table_size;
-      double* d_time = d_position + bias.distances;
-      for (int64_t rank = chunk; rank < users; rank += CHUNKS) {
-        const int64_t end = bounds[order[rank] + 1];
-        for (int64_t j = bounds[order[rank]]; j < end; j += COLUMNS) {
-          const int64_t width = std::min(COLUMNS, end - j);
+      double *d_position = tables.data() + chunk * table_size, *d_time = d_position + bias.distances;
+      for (size_t index = chunk; index < shares.size(); index += CHUNKS) {
+        const auto [user_, first_head, heads] = shares[index];
+        const User& user = *user_;
+        const int64_t M = user.queries, first = user.first_row();
+        bias_tile.start(user);
+        queries.resize(heads * M * K), grads.resize(heads * M * V), d_queries.assign(heads * M * K, 0.0f);
+        for (int64_t h = 0; h < heads; ++h) {
+          pack(q, user.first_query, M, first_head + h, K, &queries[h * M * K]);
+          pack(grad, user.first_query, M, first_head + h, V, &grads[h * M * V]);
+        }
+        keys.resize(heads * COLUMNS * K), keys_T.resize(heads * K * COLUMNS), values_T.resize(heads * V * COLUMNS);
+        d_keys.resize(heads * COLUMNS * K), d_values.resize(heads * COLUMNS * V);
+
+        for (int64_t j = 0; j < user.history; j += COLUMNS) {
+          const int64_t width = std::min(COLUMNS, user.history - j), key = user.first_key + j;
           for (int64_t h = 0; h < heads; ++h) {
-            transpose(k, j, h, width, K, &keys[h * K * COLUMNS]);
-            transpose(v, j, h, width, V, &values[h * V * COLUMNS]);
+            pack(k, key, width, first_head + h, K, &keys[h * COLUMNS * K]);
+            pack_transposed(k, key, width, first_head + h, &keys_T[h * K * COLUMNS]);
+            pack_transposed(v, key, width, first_head + h, &values_T[h * V * COLUMNS]);
           }
-          for (int64_t i = j; i < end; i += ROWS) {
-            const int64_t rows = std::min(ROWS, end - i), columns = std::min(COLUMNS, i + rows - j);
-            const int64_t wide = louder::round_up(columns);
-            bias.fill(i, rows, j, columns, bias_tile, bucket_tile);
-            std::fill(d_bias, d_bias + rows * COLUMNS, 0.0f);
+          std::fill(d_keys.begin(), d_keys.end(), 0.0f);
+          std::fill(d_values.begin(), d_values.end(), 0.0f);
+          // only the context sees later events
+          const int64_t first_seeing = std::max(first, user.masks.context > 0 ? 0 : j);
+          for_tiles(user, first_seeing, user.keys, j, [&](int64_t i, int64_t rows, int64_t columns, bool whole) {
+            const int64_t wide = round_up(columns);
+            bias_tile.fill(i, rows, j, columns);
             for (int64_t h = 0; h < heads; ++h) {
-              std::copy(bias_tile, bias_tile + rows * COLUMNS, weights);
-              std::fill(d_scores, d_scores + rows * COLUMNS, 0.0f);
-              multiply(rows, wide, K, q.at(i, h), q.row, 1, &keys[h * K * COLUMNS], COLUMNS, weights, COLUMNS);
-              multiply(rows, wide, V, grad.at(i, h), grad.row, 1, &values[h * V * COLUMNS], COLUMNS, d_scores, COLUMNS);
+              const float *query = &queries[(h * M + i - first) * K], *grad_row = &grads[(h * M + i - first) * V];
+              std::copy_n(bias_tile.values, rows * COLUMNS, weights);
+              multiply<true>(rows, wide, q.width, query, K, 1, &keys_T[h * K * COLUMNS], COLUMNS, weights, COLUMNS);
+              multiply<false>(rows, wide, v.width, grad_row, V, 1, &values_T[h * V * COLUMNS], COLUMNS, d_scores,
+                              COLUMNS);
               for (int64_t r = 0; r < rows; ++r) {
-                float *weight = weights + r * COLUMNS, *d_score = d_scores + r * COLUMNS, *d_b = d_bias + r * COLUMNS;
-                const int64_t seen = std::min(columns, i + r - j + 1);
-                for (int64_t c = 0; c < seen; ++c) {
-                  const float score = weight[c], sigmoid = 1.0f / (1.0f + louder::exp(-score));
-                  weight[c] = scale * score * sigmoid;
-                  d_score[c] *= scale * sigmoid * (1.0f + score * (1.0f - sigmoid));
-                  d_b[c] += d_score[c];
-                }
-                std::fill(weight + seen, weight + std::max(seen, columns), 0.0f);
-                std::fill(d_score + seen, d_score + std::max(seen, columns), 0.0f);
+                float *weight = weights + r * COLUMNS, *d_score = d_scores + r * COLUMNS;
+                weigh_backward(wide, scale, weight, d_score);
+                if (!whole) hide(user, i + r, j, weight), hide(user, i + r, j, d_score);
+                float* sum = d_bias + r * COLUMNS;
+                if (table_size > 0 && h == 0) std::copy_n(d_score, wide, sum);
+                if (table_size > 0 && h > 0)
+                  for (int64_t c = 0; c < wide; ++c) sum[c] += d_score[c];
               }
-              multiply(rows, wide_K, columns, d_scores, COLUMNS, 1, k.at(j, h), k.row, dq.at(i, h), dq.row);
-              multiply(columns, wide_K, rows, d_scores, 1, COLUMNS, q.at(i, h), q.row, dk.at(j, h), dk.row);
-              multiply(columns, wide_V, rows, weights, 1, COLUMNS, grad.at(i, h), grad.row, dv.at(j, h), dv.row);
+              multiply<true>(rows, K, columns, d_scores, COLUMNS, 1, &keys[h * COLUMNS * K], K,
+                             &d_queries[(h * M + i - first) * K], K);
+              multiply<true>(columns, K, rows, d_scores, 1, COLUMNS, query, K, &d_keys[h * COLUMNS * K], K);
+              multiply<true>(columns, V, rows, weights, 1, COLUMNS, grad_row, V, &d_values[h * COLUMNS * V], V);
             }
-            bias.scatter(i, rows, j, columns, d_bias, bucket_tile, d_position, d_time);
+            if (table_size > 0) bias_gradient.add(bias_tile, i, rows, j, columns, d_bias);
+          });
+          for (int64_t h = 0; h < heads; ++h) {
+            unpack(&d_keys[h * COLUMNS * K], K, width, dk, key, first_head + h);
+            unpack(&d_values[h * COLUMNS * V], V, width, dv, key, first_head + h);
           }
         }
+
+        for (int64_t h = 0; h < heads; ++h) {
+          for (int64_t i = std::max(first, user.history); i < user.keys; ++i) {  // targets, and themselves
+            float *own_k = own.data(), *own_v = own_k + K, *d_own_k = own_v + V, *d_own_v = d_own_k + K;
+            const float *query = &queries[(h * M + i - first) * K], *grad_row = &grads[(h * M + i - first) * V];
+            pack(k, user.first_key + i, 1, first_head + h, K, own_k);
+            pack(v, user.first_key + i, 1, first_head + h, V, own_v);
+            const float score = dot(query, own_k, K) + bias_tile.alone(i), sigmoid = louder::sigmoid(score);
+            const float silu = score * sigmoid;
+            const float d_score = dot(grad_row, own_v, V) * scale * (sigmoid + silu * (1.0f - sigmoid));
+            for (int64_t c = 0; c < K; ++c) d_queries[(h * M + i - first) * K + c] += d_score * own_k[c];
+            for (int64_t c = 0; c < K; ++c) d_own_k[c] = d_score * query[c];
+            for (int64_t c = 0; c < V; ++c) d_own_v[c] = scale * silu * grad_row[c];
+            unpack(d_own_k, K, 1, dk, user.first_key + i, first_head + h);
+            unpack(d_own_v, V, 1, dv, user.first_key + i, first_head + h);
+            if (table_size > 0) bias_gradient.add_alone(bias_tile, i, d_score);
+          }
+          unpack(&d_queries[h * M * K], K, M, dq, user.first_query, first_head + h);
+        }
+        bias_gradient.flush(d_position, d_time);
       }
     }
   });
+}
 
-  auto d_position = at::empty({bias.distances}, q_.options()), d_time = at::empty({bias.buckets}, q_.options());
+at::Tensor hstu_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const at::Tensor& offsets,
+                          double scale, const std::optional<at::Tensor>& position_bias,
+                          const std::optional<at::Tensor>& time_bias, const at::Tensor& query_times,
+                          const at::Tensor& key_times, const at::Tensor& query_offsets, const at::Tensor& num_targets,
+                          int64_t window, int64_t full_rows, int64_t context, const at::Tensor& bucket_starts) {
+  const auto users = users_of(offsets, query_offsets, num_targets, {window, full_rows, context});
+  const Bias bias(position_bias, time_bias, query_times, key_times, bucket_starts, users);
+  const auto out = at::empty({q.size(0), q.size(1), v.size(2)}, v.options());
+  const auto run = q.scalar_type() == at::kFloat ? forward<float> : forward<at::BFloat16>;
+  run(with_contiguous_rows(q), with_contiguous_rows(k), with_contiguous_rows(v), out, scale, users, bias);
+  return out;
+}
+
+std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor> hstu_attention_backward(
+    const at::Tensor& grad, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const at::Tensor& offsets,
+    double scale, const std::optional<at::Tensor>& position_bias, const std::optional<at::Tensor>& time_bias,
+    const at::Tensor& query_times, const at::Tensor& key_times, const at::Tensor& query_offsets,
+    const at::Tensor& num_targets, int64_t window, int64_t full_rows, int64_t context,
+    const at::Tensor& bucket_starts) {
+  const auto users = users_of(offsets, query_offsets, num_targets, {window, full_rows, context});
+  const Bias bias(position_bias, time_bias, query_times, key_times, bucket_starts, users);
+  const auto dq = at::empty(q.sizes(), q.options());
+  const auto dk = at::zeros(k.sizes(), k.options()), dv = at::zeros(v.sizes(), v.options());
+  const int64_t table_size = bias.distances + bias.buckets;
+  std::vector<double> tables(CHUNKS * table_size);
+  const auto run = q.scalar_type() == at::kFloat ? backward<float> : backward<at::BFloat16>;
+  run(with_contiguous_rows(grad), with_contiguous_rows(q), with_contiguous_rows(k), with_contiguous_rows(v), dq, dk,
+      dv, scale, users, bias, tables);
+
+  auto d_tables = at::empty({table_size}, q.options().dtype(at::kFloat));
   for (int64_t n = 0; n < table_size; ++n) {
     double total = 0;
     for (int64_t chunk = 0; chunk < CHUNKS; ++chunk) total += tables[chunk * table_size + n];
-    (n < bias.distances ? d_position.mutable_data_ptr<float>()[n]
-                        : d_time.mutable_data_ptr<float>()[n - bias.distances]) = total;
+    d_tables.mutable_data_ptr<float>()[n] = total;
   }
-  return {dq_LHK.narrow(2, 0, K).contiguous(), dk_LHK.narrow(2, 0, K).contiguous(),
-          dv_LHV.narrow(2, 0, V).contiguous(), d_position, d_time};
+  const auto part = [&](int64_t first, int64_t size, const std::optional<at::Tensor>& table) {
+    return d_tables.narrow(0, first, size).to(table ? table->scalar_type() : q.scalar_type(), false, /*copy=*/true);
+  };
+  return {dq, dk, dv, part(0, bias.distances, position_bias), part(bias.distances, bias.buckets, time_bias)};
 }
 
 }  // namespace
 
 TORCH_LIBRARY_FRAGMENT(louder_cpu, library) {
-  library.def("hstu_attention", &forward);
-  library.def("hstu_attention_backward", &backward);
+  library.def("hstu_attention", &hstu_attention);
+  library.def("hstu_attention_backward", &hstu_attention_backward);
 }

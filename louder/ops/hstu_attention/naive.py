@@ -1,7 +1,9 @@
 """Jagged HSTU attention, the slow way: one user at a time, the equation as it is written."""
 
+from collections.abc import Iterator
+from typing import NamedTuple
+
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 BUCKET_WIDTH = 0.301  # natural logarithm; a bucket spans a factor of 1.35 in time
@@ -16,22 +18,79 @@ def time_buckets(seconds: Tensor, buckets: int) -> Tensor:
     return (logarithm / BUCKET_WIDTH).to(torch.int64).clamp(max=buckets - 1)
 
 
-def distances(length: int, position_bias: Tensor) -> Tensor:
-    """The entry of position_bias [P] of each pair, [length, length]; pairs above the diagonal are never looked at."""
-    position = torch.arange(length, device=position_bias.device)
-    return (position[:, None] - position).clamp(0, len(position_bias) - 1)
+def distances(queries: Tensor, keys: Tensor, position_bias: Tensor) -> Tensor:
+    """The entry of position_bias [P] for the places of queries [M] and keys [N]: [M, N], 0 for a key that is not earlier."""
+    return (queries[:, None] - keys).clamp(0, len(position_bias) - 1)
 
 
-def attention_bias(
-    length: int, position_bias: Tensor | None, time_bias: Tensor | None, query_times: Tensor, key_times: Tensor
-) -> Tensor | float:
-    """rab [N, N] of one user of N events: row = query, column = key; 0.0 where there is no bias."""
-    bias: Tensor | float = 0.0
-    if position_bias is not None:
-        bias = bias + position_bias[distances(length, position_bias)]
-    if time_bias is not None:
-        bias = bias + time_bias[time_buckets(query_times[:, None] - key_times, len(time_bias))]
-    return bias
+def places(keys: int, queries: int, targets: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Where a user's queries [M] and keys [N] stand: 0, 1, ... in the history, and all targets right after it.
+
+    The queries are the last ones of the keys.
+    """
+    key_places = torch.arange(keys, device=device).clamp(max=keys - targets)
+    return key_places[keys - queries :], key_places
+
+
+def visible(
+    keys: int, queries: int, targets: int, window: int, full_rows: int, context: int, device: torch.device
+) -> Tensor:
+    """Which keys each query of a user sees: [M, N] bool. The rules are in louder.ops.hstu_attention."""
+    history = keys - targets
+    key = torch.arange(keys, device=device)
+    row = key[keys - queries :, None]
+    place = row.clamp(max=history)
+    sees = (key < place) & (key < history)
+    if window > 0:
+        everything = place >= history - full_rows if full_rows > 0 else torch.zeros_like(place, dtype=torch.bool)
+        reaches_start = place - min(context, history) < window  # the context stands one place before the first event
+        sees &= (place - key <= window) | everything | reaches_start
+    sees |= (row < context) & (row < history) & (key < history)
+    return sees | (row == key)
+
+
+class User(NamedTuple):
+    """What the equation needs to know of one user: M queries, N keys."""
+
+    queries: slice  # rows of q
+    keys: slice  # rows of k and v
+    visible: Tensor  # [M, N] bool
+    bias: Tensor | float  # rab [M, N]; 0.0 where there is none
+    distances: Tensor | None  # [M, N] entry of position_bias
+    buckets: Tensor | None  # [M, N] entry of time_bias
+
+
+def users(
+    offsets: Tensor,
+    position_bias: Tensor | None,
+    time_bias: Tensor | None,
+    query_times: Tensor,
+    key_times: Tensor,
+    query_offsets: Tensor,
+    num_targets: Tensor,
+    window: int,
+    full_rows: int,
+    context: int,
+) -> Iterator[User]:
+    bounds, query_bounds, device = offsets.tolist(), query_offsets.tolist(), offsets.device
+    for user, targets in enumerate(num_targets.tolist()):
+        rows, keys = slice(*query_bounds[user : user + 2]), slice(*bounds[user : user + 2])
+        M, N = rows.stop - rows.start, keys.stop - keys.start
+        bias: Tensor | float = 0.0
+        entries = buckets = None
+        if position_bias is not None:
+            entries = distances(*places(N, M, targets, device), position_bias)
+            bias = bias + position_bias[entries]
+        if time_bias is not None:
+            buckets = time_buckets(query_times[rows, None] - key_times[keys], len(time_bias))
+            bias = bias + time_bias[buckets]
+        sees = visible(N, M, targets, window, full_rows, context, device)
+        yield User(rows, keys, sees, bias, entries, buckets)
+
+
+def exact(x: Tensor) -> Tensor:
+    """float32, or float64 as it is"""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def hstu_attention(
@@ -42,18 +101,18 @@ def hstu_attention(
     scale: float,
     position_bias: Tensor | None,
     time_bias: Tensor | None,
-    query_times: Tensor,
-    key_times: Tensor,
+    *masks: Tensor | int,
 ) -> Tensor:
-    """See louder.ops.hstu_attention. Differentiable by plain autograd; keeps an [H, N, N] tensor per user."""
+    """See louder.ops.hstu_attention; `masks` are query_times and what follows it there.
+
+    Differentiable by plain autograd; keeps an [H, M, N] tensor per user.
+    """
     out = []
-    for start, end in zip(offsets[:-1].tolist(), offsets[1:].tolist()):
-        q_NHK, k_NHK, v_NHV = (x[start:end].float() if x.dtype != torch.float64 else x[start:end] for x in (q, k, v))
-        rab = attention_bias(end - start, position_bias, time_bias, query_times[start:end], key_times[start:end])
-        scores = torch.einsum("nhk,mhk->hnm", q_NHK, k_NHK) + rab
-        weights = (F.silu(scores) * scale).tril()  # [H, N, N], each event sees itself and before
-        out.append(torch.einsum("hnm,mhv->nhv", weights, v_NHV).to(v.dtype))
-    return torch.cat(out) if out else torch.zeros_like(v)
+    for user in users(offsets, position_bias, time_bias, *masks):  # type: ignore[arg-type]
+        scores = torch.einsum("mhk,nhk->hmn", exact(q[user.queries]), exact(k[user.keys])) + user.bias
+        weights = (scores * scores.sigmoid() * scale).masked_fill(~user.visible, 0.0)
+        out.append(torch.einsum("hmn,nhv->mhv", weights, exact(v[user.keys])).to(v.dtype))
+    return torch.cat(out) if out else v.new_zeros(0, *v.shape[1:])
 
 
 def hstu_attention_backward(
@@ -65,8 +124,7 @@ def hstu_attention_backward(
     scale: float,
     position_bias: Tensor | None,
     time_bias: Tensor | None,
-    query_times: Tensor,
-    key_times: Tensor,
+    *masks: Tensor | int,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Gradients of q, k, v, position_bias and time_bias; the last two are empty where there is no table.
 
@@ -74,25 +132,20 @@ def hstu_attention_backward(
     """
     dq, dk, dv = (torch.empty_like(x, memory_format=torch.contiguous_format) for x in (q, k, v))
     d_position, d_time = (q.new_zeros(0) if x is None else torch.zeros_like(x) for x in (position_bias, time_bias))
-    for start, end in zip(offsets[:-1].tolist(), offsets[1:].tolist()):
-        here, length = slice(start, end), end - start
-        q_NHK, k_NHK, v_NHV, grad_NHV = (
-            x[here].to(torch.promote_types(x.dtype, torch.float32)) for x in (q, k, v, grad)
-        )
-        rab = attention_bias(length, position_bias, time_bias, query_times[here], key_times[here])
-        scores = torch.einsum("nhk,mhk->hnm", q_NHK, k_NHK) + rab
+    for user in users(offsets, position_bias, time_bias, *masks):  # type: ignore[arg-type]
+        q_MHK, grad_MHV = exact(q[user.queries]), exact(grad[user.queries])
+        k_NHK, v_NHV = exact(k[user.keys]), exact(v[user.keys])
+        scores = torch.einsum("mhk,nhk->hmn", q_MHK, k_NHK) + user.bias
         sigmoid = scores.sigmoid()
-        weights = (scores * sigmoid * scale).tril()  # [H, N, N]
-        slope = sigmoid * (1 + scores * (1 - sigmoid))  # of silu
-        d_scores = (torch.einsum("nhv,mhv->hnm", grad_NHV, v_NHV) * slope * scale).tril()
-        dq[here] = torch.einsum("hnm,mhk->nhk", d_scores, k_NHK).to(q.dtype)
-        dk[here] = torch.einsum("hnm,nhk->mhk", d_scores, q_NHK).to(k.dtype)
-        dv[here] = torch.einsum("hnm,nhv->mhv", weights, grad_NHV).to(v.dtype)
+        weights = (scores * sigmoid * scale).masked_fill(~user.visible, 0.0)  # [H, M, N]
+        slope = sigmoid * (1 + scores * (1 - sigmoid)) * scale  # of silu
+        d_scores = (torch.einsum("mhv,nhv->hmn", grad_MHV, v_NHV) * slope).masked_fill(~user.visible, 0.0)
+        dq[user.queries] = torch.einsum("hmn,nhk->mhk", d_scores, k_NHK).to(q.dtype)
+        dk[user.keys] = torch.einsum("hmn,mhk->nhk", d_scores, q_MHK).to(k.dtype)
+        dv[user.keys] = torch.einsum("hmn,mhv->nhv", weights, grad_MHV).to(v.dtype)
         d_bias = d_scores.sum(0).flatten()
-        if position_bias is not None:
-            entries = distances(length, position_bias).flatten()
-            d_position.index_add_(0, entries, d_bias.to(d_position.dtype))
-        if time_bias is not None:
-            entries = time_buckets(query_times[here, None] - key_times[here], len(time_bias)).flatten()
-            d_time.index_add_(0, entries, d_bias.to(d_time.dtype))
+        if user.distances is not None:
+            d_position.index_add_(0, user.distances.flatten(), d_bias.to(d_position.dtype))
+        if user.buckets is not None:
+            d_time.index_add_(0, user.buckets.flatten(), d_bias.to(d_time.dtype))
     return dq, dk, dv, d_position, d_time

@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from louder.ops.dropout import dropout as drop
-from louder.ops.hstu_attention.naive import attention_bias
+from louder.ops.hstu_attention.naive import distances, time_buckets
 from louder.ops.jagged import to_jagged, to_padded
 
 GROUPS = 4  # users of like length are padded together, so that little of the work is padding
@@ -73,6 +73,19 @@ def bias_mask(
         for query, key in zip(query_times, key_times)
     ]
     return torch.stack(rab)[:, None] + causal(length, query_times.device)
+
+
+def attention_bias(
+    length: int, position_bias: Tensor | None, time_bias: Tensor | None, query_times: Tensor, key_times: Tensor
+) -> Tensor | float:
+    """rab [N, N] of one user of N events: row = query, column = key; 0.0 where there is no bias."""
+    bias: Tensor | float = 0.0
+    if position_bias is not None:
+        place = torch.arange(length, device=position_bias.device)
+        bias = bias + position_bias[distances(place, place, position_bias)]
+    if time_bias is not None:
+        bias = bias + time_bias[time_buckets(query_times[:, None] - key_times, len(time_bias))]
+    return bias
 
 
 def causal(length: int, device: torch.device) -> Tensor:
