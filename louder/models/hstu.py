@@ -10,9 +10,12 @@ from torch import Tensor, nn
 from louder.batch import SequenceBatch
 from louder.errors import InputError
 from louder.models.embeddings import Vocabulary
-from louder.models.sequential import NORM_EPS, SequentialModel, require_positive, require_share
+from louder.models.sequential import SequentialModel, require_positive, require_share
 from louder.ops.dropout import dropout
 from louder.ops.hstu_attention import hstu_attention
+from louder.ops.hstu_layer import hstu_layer
+from louder.ops.hstu_layer.naive import layer_norm
+from louder.ops.random_bits import new_seed
 from louder.ops.softmax_attention import softmax_attention
 
 
@@ -77,27 +80,45 @@ class HSTULayer(nn.Module):
 
     def forward(self, x_LD: Tensor, batch: SequenceBatch) -> Tensor:
         config = self.config
-        projected = F.silu(self.uvqk(layer_norm(x_LD)))  # (1)
-        u, v, q, k = projected.split(self.sizes, dim=-1)
-        q, k, v = (x.unflatten(-1, (config.heads, -1)) for x in (q, k, v))  # [L, H, ...]
         bias: dict[str, Any] = dict(
             position_bias=self.position_bias,
             time_bias=self.time_bias,
             query_times=batch.query_timestamps,
             key_times=batch.timestamps,
         )
+        if config.attention == "softmax" or not config.gating:
+            return self.ablated(x_LD, batch, bias)
+        uvqk, out = self.uvqk.weight, self.out.weight
+        if torch.is_autocast_enabled(x_LD.device.type):
+            dtype = torch.get_autocast_dtype(x_LD.device.type)
+            uvqk, out = uvqk.to(dtype), out.to(dtype)
+        return hstu_layer(
+            x_LD,
+            uvqk,
+            out,
+            self.out.bias,
+            batch.offsets,
+            heads=config.heads,
+            qk_width=config.qk_width,
+            scale=1 / config.max_len,
+            dropout=config.linear_dropout,
+            seed=new_seed() if self.training and config.linear_dropout > 0 else None,
+            **bias,
+        )
+
+    def ablated(self, x_LD: Tensor, batch: SequenceBatch, bias: dict[str, Any]) -> Tensor:
+        """With softmax, or without the gate."""
+        config = self.config
+        projected = F.silu(self.uvqk(layer_norm(x_LD)))  # (1)
+        u, v, q, k = projected.split(self.sizes, dim=-1)
+        q, k, v = (x.unflatten(-1, (config.heads, -1)) for x in (q, k, v))  # [L, H, ...]
         if config.attention == "silu":
             a = hstu_attention(q, k, v, batch.offsets, scale=1 / config.max_len, **bias)  # (2)
         else:
             a = softmax_attention(q, k, v, batch.offsets, scale=config.qk_width**-0.5, **bias)
         y = layer_norm(a.flatten(1))
         y = y * u if config.gating else y
-        y = dropout(y, config.linear_dropout, self.training)
-        return x_LD + self.out(y)  # (3)
-
-
-def layer_norm(x: Tensor) -> Tensor:
-    return F.layer_norm(x, x.shape[-1:], eps=NORM_EPS)
+        return x_LD + self.out(dropout(y, config.linear_dropout, self.training))  # (3)
 
 
 def bias_table(rows: int) -> nn.Parameter:

@@ -143,6 +143,16 @@ inline void weighted_sum(int64_t count, int64_t width, const Weight& weight, con
   if constexpr (N > 1) weighted_sum<N - 1>(count, width, weight, row, out, done);
 }
 
+// 32 random bits of a seed and a place: see random_bits.py.
+inline uint32_t mix(uint32_t x) {
+  x ^= x >> 16, x *= 0x7FEB352Du;
+  x ^= x >> 15, x *= 0x846CA68Bu;
+  return x ^ (x >> 16);
+}
+inline uint32_t random_bits(uint64_t seed, uint64_t place) {
+  return mix(mix(static_cast<uint32_t>(place) ^ static_cast<uint32_t>(seed >> 32)) ^ static_cast<uint32_t>(seed));
+}
+
 // Runs work(next) on every thread; next() gives the tasks 0, 1, ... to whichever thread is free, then -1.
 // Each task must write its own memory only: then the result does not depend on who did what.
 template <typename Work>

@@ -8,6 +8,7 @@ from torch import Tensor
 from louder.data import negatives
 from louder.errors import InputError
 from louder.ops.candidate_scores import candidate_scores
+from louder.ops.random_bits import new_seed
 from louder.ops.sampled_softmax import full_softmax, sampled_softmax
 
 
@@ -62,10 +63,14 @@ class RetrievalLoss:
         config = self.config
         if config.kind == "full_softmax":
             return full_softmax(states, item_vectors, targets, temperature=config.temperature).mean()
+        if config.kind == "sampled_softmax" and config.negatives == "uniform":  # logQ would be one constant for all
+            losses = sampled_softmax(
+                states, item_vectors, targets, config.num_negatives, temperature=config.temperature, seed=new_seed()
+            )
+            return losses.mean()
         drawn = self.draw(targets)
         if config.kind == "sampled_softmax":
-            correct = config.logq and config.negatives != "uniform"  # uniform draws need none: it is one constant
-            log_weights = self.log_share.to(states.device) if correct else None
+            log_weights = self.log_share.to(states.device) if config.logq else None
             losses = sampled_softmax(
                 states, item_vectors, targets, drawn, temperature=config.temperature, log_weights=log_weights
             )

@@ -6,13 +6,14 @@ import torch.nn.functional as F
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from louder.ops.random_bits import random_items
 from louder.ops.sampled_softmax import (
     full_loss_and_logsumexp,
     full_softmax,
-    loss_and_logsumexp,
-    loss_backward,
+    loss_and_slopes,
     naive,
     sampled_softmax,
+    table_gradient,
 )
 
 pytestmark = pytest.mark.usefixtures("needs_compiler")
@@ -29,16 +30,19 @@ def example(rows=70, items=40, width=50, negatives=9, corrected=False, dtype=tor
     return states, table, targets, ids, 0.7, log_weights
 
 
+def op(states, table, targets, negatives, temperature, log_weights):
+    return sampled_softmax(states, table, targets, negatives, temperature=temperature, log_weights=log_weights)
+
+
 def run(op, inputs):
     """The loss and the gradients of states and table."""
     loss = op(*inputs)
-    loss = loss if isinstance(loss, torch.Tensor) else loss[0]
     weight = torch.randn(loss.shape, generator=torch.Generator().manual_seed(1), dtype=loss.dtype)
     return [loss.detach(), *torch.autograd.grad(loss, inputs[:2], weight)]
 
 
 def assert_same_as_naive(inputs):
-    for got, expected in zip(run(loss_and_logsumexp, inputs), run(naive.sampled_softmax, inputs), strict=True):
+    for got, expected in zip(run(op, inputs), run(naive.sampled_softmax, inputs), strict=True):
         # an item's gradient is a sum of positive and negative terms over the rows: its rounding is that of the terms
         largest = expected.abs().max().item() if expected.numel() else 0.0
         torch.testing.assert_close(got, expected, rtol=1e-5, atol=2e-5 * max(largest, 1.0))
@@ -101,16 +105,16 @@ def test_temperature_divides_the_logits():
 def test_rows_without_a_target_have_no_loss_and_no_gradient():
     states, table, targets, negatives, temperature, _ = example(rows=20)
     targets[::2] = -1
-    loss, d_states, _ = run(loss_and_logsumexp, (states, table, targets, negatives, temperature, None))
+    loss, d_states, _ = run(op, (states, table, targets, negatives, temperature, None))
     assert not loss[::2].any()
     assert not d_states[::2].any()
     targets[:] = -1
-    assert all(not x.any() for x in run(loss_and_logsumexp, (states, table, targets, negatives, temperature, None)))
+    assert all(not x.any() for x in run(op, (states, table, targets, negatives, temperature, None)))
 
 
 def test_items_nobody_drew_have_no_gradient():
     states, table, targets, negatives, temperature, _ = example(rows=5, items=1000)
-    d_table = run(loss_and_logsumexp, (states, table, targets, negatives, temperature, None))[2]
+    d_table = run(op, (states, table, targets, negatives, temperature, None))[2]
     drawn = torch.cat([targets[targets >= 0], negatives[targets >= 0].flatten()])
     rest = torch.ones(1000, dtype=torch.bool).index_fill(0, drawn, False)
     assert not d_table[rest].any()
@@ -119,7 +123,7 @@ def test_items_nobody_drew_have_no_gradient():
 
 def test_extreme_logits_stay_finite():
     states, table, targets, negatives, *_ = example()
-    for got in run(loss_and_logsumexp, (states, table, targets, negatives, 1e-4, None)):
+    for got in run(op, (states, table, targets, negatives, 1e-4, None)):
         assert got.isfinite().all()
 
 
@@ -135,10 +139,10 @@ def test_same_bits_twice_and_with_any_number_of_threads(threads):
     inputs = example(rows=900, items=50, negatives=30)
     inputs[3][:, :20] = 7  # an item that has most of the pairs
     with threads(1):
-        expected = run(loss_and_logsumexp, inputs)
+        expected = run(op, inputs)
     for count in (1, 2, 2, 3):
         with threads(count):
-            for got, want in zip(run(loss_and_logsumexp, inputs), expected):
+            for got, want in zip(run(op, inputs), expected):
                 assert torch.equal(got, want)
 
 
@@ -146,10 +150,8 @@ def test_views_give_the_same_bits():
     states, table, targets, negatives, temperature, _ = example(width=16)
     wide = torch.cat([states, states], dim=1).detach()[:, :16]
     assert not wide.is_contiguous()
-    expected = loss_and_logsumexp(states, table, targets, negatives, temperature, None)[0]
-    strided = loss_and_logsumexp(wide, table.T.contiguous().T, targets, negatives.T.contiguous().T, temperature, None)[
-        0
-    ]
+    expected = op(states, table, targets, negatives, temperature, None)
+    strided = op(wide, table.T.contiguous().T, targets, negatives.T.contiguous().T, temperature, None)
     assert torch.equal(strided, expected)
 
 
@@ -164,7 +166,7 @@ def test_an_id_outside_the_table_is_an_error():
 @pytest.mark.parametrize("corrected", [False, True])
 def test_gradients_in_float64(corrected):
     inputs = example(rows=5, items=6, width=3, negatives=4, corrected=corrected, dtype=torch.float64)
-    assert torch.autograd.gradcheck(lambda *x: loss_and_logsumexp(*x)[0], inputs)
+    assert torch.autograd.gradcheck(op, inputs)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -176,10 +178,36 @@ def test_naive_backward_of_the_op_agrees_with_plain_autograd(dtype, monkeypatch)
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_the_op_keeps_the_rules_of_torch_compile(dtype):
-    states, table, *rest = example(rows=4, width=3, corrected=True, dtype=dtype)
-    torch.library.opcheck(loss_and_logsumexp, (states, table, *rest))
-    ones = torch.ones(4, dtype=dtype)
-    torch.library.opcheck(loss_backward, (ones, ones, states.detach(), table.detach(), *rest))
+    states, table, targets, negatives, temperature, log_weights = example(rows=4, width=3, corrected=True, dtype=dtype)
+    for drawn in (negatives, 9, None), (None, 9, torch.tensor([5])):
+        torch.library.opcheck(loss_and_slopes, (states, table, targets, *drawn, temperature, log_weights))
+        _, slopes, _ = loss_and_slopes(states, table, targets, *drawn, temperature, log_weights)
+        ones = torch.ones(4, dtype=dtype)
+        torch.library.opcheck(table_gradient, (ones, slopes.detach(), states.detach(), targets, *drawn, len(table)))
+
+
+# --- negatives drawn inside ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(("rows", "items", "count"), [(70, 40, 9), (3, 1, 1), (130, 3883, 128)])
+def test_drawing_inside_is_drawing_outside(rows, items, count, dtype):
+    states, table, targets, *_ = example(rows=rows, items=items, width=10, dtype=dtype)
+    seed = torch.tensor([-123456789012345])
+    outside = random_items(seed, rows, count, items)
+
+    def inside(states, table):
+        return sampled_softmax(states, table, targets, count, temperature=0.7, seed=seed)
+
+    expected = run(lambda s, t: sampled_softmax(s, t, targets, outside, temperature=0.7), (states, table))
+    for got, want in zip(run(inside, (states, table)), expected, strict=True):
+        assert torch.equal(got, want)
+
+
+def test_a_number_of_negatives_needs_a_seed():
+    states, table, targets, *_ = example(rows=3)
+    with pytest.raises(ValueError, match="9 negatives need a seed"):
+        sampled_softmax(states, table, targets, 9, temperature=1.0)
 
 
 # --- full softmax ------------------------------------------------------------------------------------------------

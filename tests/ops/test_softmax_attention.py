@@ -1,8 +1,7 @@
 import pytest
 import torch
 
-from louder.ops.softmax_attention import attention_bias
-from louder.ops.softmax_attention import softmax_attention
+from louder.ops.softmax_attention import attention_bias, softmax_attention
 
 LENGTHS = [5], [3, 0, 2], [1, 63, 7, 130, 0, 20], [0, 0]
 

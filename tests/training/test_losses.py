@@ -29,6 +29,7 @@ def gradients(loss, *inputs):
 
 
 def given_negatives(monkeypatch, drawn):
+    """in place of those by popularity: the op draws uniform ones itself"""
     monkeypatch.setattr(RetrievalLoss, "draw", lambda *_: drawn)
 
 
@@ -48,7 +49,9 @@ def test_with_every_other_item_as_negative_the_sampled_softmax_is_the_full_one(e
     others = torch.stack([torch.tensor([i for i in range(ITEMS) if i != t]) for t in targets.tolist()])
     given_negatives(monkeypatch, others)
     full, sampled = (
-        RetrievalLoss(LossConfig(kind=kind, temperature=temperature), torch.ones(ITEMS))(*example)
+        RetrievalLoss(LossConfig(kind=kind, negatives="popularity", temperature=temperature), torch.ones(ITEMS))(
+            *example
+        )
         for kind in ("full_softmax", "sampled_softmax")
     )
     torch.testing.assert_close(sampled, full)
@@ -60,7 +63,7 @@ def test_a_negative_that_is_the_target_is_left_out(example, monkeypatch):
     with_target = torch.arange(ITEMS).expand(ROWS, ITEMS)
     given_negatives(monkeypatch, with_target)
     full, sampled = (
-        RetrievalLoss(LossConfig(kind=kind, temperature=1.0), torch.ones(ITEMS))(*example)
+        RetrievalLoss(LossConfig(kind=kind, negatives="popularity", temperature=1.0), torch.ones(ITEMS))(*example)
         for kind in ("full_softmax", "sampled_softmax")
     )
     torch.testing.assert_close(sampled, full)

@@ -1,28 +1,49 @@
-"""Dropout whose random numbers cost little on a CPU."""
+"""Dropout that keeps no mask: what is dropped is a function of a seed, and computed again in the backward pass."""
+
+from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-LEVELS = 1 << 16
+from louder.ops import build
+from louder.ops.random_bits import keep_factors, kept_scale, new_seed, threshold
 
 
 def dropout(x: Tensor, probability: float, training: bool) -> Tensor:
     """Zero each element with `probability`, scale the rest by 1 / (1 - probability); x as it is if not training.
 
-    torch draws one 64-bit number per element on a CPU; 16 bits decide as well, so four elements share a draw here. The
-    probability is rounded to a multiple of 1 / 65536.
+    The probability is rounded to a multiple of 1 / 65536. The seed comes from torch's generator.
     """
     if not training or probability == 0:
         return x
-    if x.device.type != "cpu":
-        return F.dropout(x, probability, training)
-    return x * keep_mask(x.shape, probability, x.dtype)
+    return seeded_dropout(x, probability, new_seed())
 
 
-def keep_mask(shape: torch.Size, probability: float, dtype: torch.dtype) -> Tensor:
-    """[shape] of 0 and 1 / (1 - probability), from torch's generator"""
-    dropped = round(probability * LEVELS)
-    draws = torch.empty((shape.numel() + 3) // 4, dtype=torch.int64).random_(-(1 << 63), None)
-    bits = draws.view(torch.int16)[: shape.numel()].view(shape)
-    return (bits >= dropped - LEVELS // 2).to(dtype).mul_(LEVELS / (LEVELS - dropped))
+@torch.library.custom_op("louder::dropout", mutates_args=())
+def seeded_dropout(x: Tensor, probability: float, seed: Tensor) -> Tensor:
+    """seed [1] int64 on the CPU"""
+    if (
+        x.dtype == torch.float32
+        and x.device.type == "cpu"
+        and build.load("dropout", Path(__file__).with_name("cpu.cpp"))
+    ):
+        drawn = threshold(probability), kept_scale(probability), int(seed)
+        return torch.ops.louder_cpu.dropout(x.contiguous(), *drawn)
+    return (x * keep_factors(seed.to(x.device), probability, x.shape, torch.float32).to(x.dtype)).contiguous()
+
+
+@seeded_dropout.register_fake
+def _(x, probability, seed):
+    return torch.empty_like(x, memory_format=torch.contiguous_format)
+
+
+def save_for_backward(ctx, inputs, output) -> None:
+    _, ctx.probability, seed = inputs
+    ctx.save_for_backward(seed)
+
+
+def backward(ctx, grad: Tensor):
+    return seeded_dropout(grad, ctx.probability, *ctx.saved_tensors), None, None
+
+
+seeded_dropout.register_autograd(backward, setup_context=save_for_backward)

@@ -60,24 +60,42 @@ def hstu_attention(
 
     The result of a user does not depend on who else is in the batch. Raises ValueError for inputs that do not fit.
     """
+    masks = prepare(
+        offsets, len(q), len(k), time_bias, query_times, key_times,
+        num_targets, window, full_rows, context, query_offsets,
+    )  # fmt: skip
+    check(q, k, v, offsets, position_bias, time_bias, *masks[:4])
+    return attention(q, k, v, offsets, scale, position_bias, time_bias, *masks)
+
+
+def prepare(
+    offsets: Tensor,
+    queries: int,
+    keys: int,
+    time_bias: Tensor | None,
+    query_times: Tensor | None,
+    key_times: Tensor | None,
+    num_targets: Tensor | None,
+    window: int | None,
+    full_rows: int,
+    context: int,
+    query_offsets: Tensor | None = None,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, int, int, int]:
+    """query_times, key_times, query_offsets, num_targets, window, full_rows, context, with what was left out filled in."""
     if time_bias is None:
-        query_times, key_times = offsets.new_zeros(len(q)), offsets.new_zeros(len(k))
+        query_times, key_times = offsets.new_zeros(queries), offsets.new_zeros(keys)
     elif query_times is None or key_times is None:
         raise ValueError("time_bias needs query_times and key_times, but one of them is missing")
     if query_offsets is None:
         query_offsets = offsets
     if num_targets is None:
         num_targets = torch.zeros_like(offsets[1:])
-    check(q, k, v, offsets, position_bias, time_bias, query_times, key_times, query_offsets, num_targets)
-    for name, value in ("window", window), ("full_rows", full_rows), ("context", context):
-        if value is not None and (value < 0 or (name == "window" and value == 0)):
-            raise ValueError(
-                f"{name} must be {'at least 1, or None' if name == 'window' else '0 or more'}, but it is {value}"
-            )
-    return attention(
-        q, k, v, offsets, scale, position_bias, time_bias,
-        query_times, key_times, query_offsets, num_targets, window or 0, full_rows, context,
-    )  # fmt: skip
+    if window is not None and window < 1:
+        raise ValueError(f"window must be at least 1, or None, but it is {window}")
+    for name, value in ("full_rows", full_rows), ("context", context):
+        if value < 0:
+            raise ValueError(f"{name} must be 0 or more, but it is {value}")
+    return query_times, key_times, query_offsets, num_targets, window or 0, full_rows, context
 
 
 def check(
@@ -167,6 +185,43 @@ def bucket_starts(buckets: int) -> Tensor:
     return torch.where(naive.time_buckets(low, buckets) >= bucket, low.float(), torch.inf)
 
 
+def compute(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    offsets: Tensor,
+    scale: float,
+    position_bias: Tensor | None,
+    time_bias: Tensor | None,
+    *masks: Tensor | int,
+) -> Tensor:
+    """The result by the best means there are; `masks` are query_times and what follows it."""
+    inputs = q, k, v, offsets, scale, position_bias, time_bias, *masks
+    if fast(q, k, v, position_bias, time_bias):
+        starts = bucket_starts(0 if time_bias is None else len(time_bias))
+        return torch.ops.louder_cpu.hstu_attention(*inputs, starts)
+    return naive.hstu_attention(*inputs)
+
+
+def compute_backward(
+    grad: Tensor,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    offsets: Tensor,
+    scale: float,
+    position_bias: Tensor | None,
+    time_bias: Tensor | None,
+    *masks: Tensor | int,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Gradients of q, k, v, position_bias and time_bias; the last two are empty where there is no table."""
+    inputs = grad, q, k, v, offsets, scale, position_bias, time_bias, *masks
+    if fast(grad, q, k, v, position_bias, time_bias):
+        starts = bucket_starts(0 if time_bias is None else len(time_bias))
+        return torch.ops.louder_cpu.hstu_attention_backward(*inputs, starts)
+    return naive.hstu_attention_backward(*inputs)
+
+
 @torch.library.custom_op("louder::hstu_attention", mutates_args=())
 def attention(
     q: Tensor,
@@ -184,15 +239,11 @@ def attention(
     full_rows: int,
     context: int,
 ) -> Tensor:
-    inputs = (
+    check_offsets(q, k, offsets, query_offsets, num_targets)
+    return compute(
         q, k, v, offsets, scale, position_bias, time_bias,
         query_times, key_times, query_offsets, num_targets, window, full_rows, context,
     )  # fmt: skip
-    check_offsets(q, k, offsets, query_offsets, num_targets)
-    if fast(q, k, v, position_bias, time_bias):
-        starts = bucket_starts(0 if time_bias is None else len(time_bias))
-        return torch.ops.louder_cpu.hstu_attention(*inputs, starts)
-    return naive.hstu_attention(*inputs)
 
 
 @attention.register_fake
@@ -218,15 +269,10 @@ def attention_backward(
     full_rows: int,
     context: int,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Gradients of q, k, v, position_bias and time_bias; the last two are empty where there is no table."""
-    inputs = (
+    return compute_backward(
         grad, q, k, v, offsets, scale, position_bias, time_bias,
         query_times, key_times, query_offsets, num_targets, window, full_rows, context,
     )  # fmt: skip
-    if fast(grad, q, k, v, position_bias, time_bias):
-        starts = bucket_starts(0 if time_bias is None else len(time_bias))
-        return torch.ops.louder_cpu.hstu_attention_backward(*inputs, starts)
-    return naive.hstu_attention_backward(*inputs)
 
 
 @attention_backward.register_fake

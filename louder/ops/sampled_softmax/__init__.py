@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from louder.ops import build
+from louder.ops.random_bits import random_items
 from louder.ops.sampled_softmax import naive
 
 
@@ -13,9 +14,10 @@ def sampled_softmax(
     states: Tensor,
     table: Tensor,
     targets: Tensor,
-    negatives: Tensor,
+    negatives: Tensor | int,
     *,
     temperature: float,
+    seed: Tensor | None = None,
     log_weights: Tensor | None = None,
 ) -> Tensor:
     """How surprising each row's target is among its own negatives.
@@ -26,14 +28,21 @@ def sampled_softmax(
         states       [L, D]  float32 or float64
         table        [I, D]  one row per item; normalise it first for a cosine
         targets      [L]     int64; a row whose target is -1 has loss 0 and no gradient
-        negatives    [L, R]  int64; one that equals its row's target is left out, one drawn twice counts twice
+        negatives    [L, R]  int64; one that equals its row's target is left out, one drawn twice counts twice.
+                             Or R, their number: each row draws its own from all items alike, and nobody stores them
         temperature  a constant
+        seed         [1]     int64 on the CPU (see random_bits.new_seed), from which R negatives are drawn
         log_weights  [I]     log of how often each item is drawn (logQ correction); None if all alike. No gradient
         returns      [L]
 
-    Neither a [L, R, D] nor a [L, I] tensor is made. The gradient of the table is dense, [I, D].
+    Neither a [L, R, D] nor a [L, I] tensor is made; [L, 1 + R] numbers are kept. The gradient of the table is dense,
+    [I, D]. Raises ValueError for a number of negatives without a seed.
     """
-    return loss_and_logsumexp(states, table, targets, negatives, temperature, log_weights)[0]
+    if isinstance(negatives, int):
+        if seed is None:
+            raise ValueError(f"{negatives} negatives need a seed to be drawn from, but seed is None")
+        return loss_and_slopes(states, table, targets, None, negatives, seed, temperature, log_weights)[0]
+    return loss_and_slopes(states, table, targets, negatives, negatives.shape[1], None, temperature, log_weights)[0]
 
 
 def full_softmax(states: Tensor, table: Tensor, targets: Tensor, *, temperature: float) -> Tensor:
@@ -60,65 +69,82 @@ def fast(*tensors: Tensor | None) -> bool:
 # --- sampled -----------------------------------------------------------------------------------------------------
 
 
+def drawn(negatives: Tensor | None, rows: int, count: int, seed: Tensor | None, items: int, device) -> Tensor:
+    """[L, R] the negatives that cpu.cpp draws inside"""
+    if negatives is None:
+        assert seed is not None
+        negatives = random_items(seed.to(device), rows, count, items)
+    return negatives
+
+
 @torch.library.custom_op("louder::sampled_softmax", mutates_args=())
-def loss_and_logsumexp(
+def loss_and_slopes(
     states: Tensor,
     table: Tensor,
     targets: Tensor,
-    negatives: Tensor,
+    negatives: Tensor | None,
+    num_negatives: int,
+    seed: Tensor | None,
     temperature: float,
     log_weights: Tensor | None,
-) -> tuple[Tensor, Tensor]:
-    """The loss [L], and what cpu.cpp's backward needs of the forward: the logsumexp [L]."""
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The losses [L], their gradients by the products of state and item [L, 1 + R], and by the states [L, D]."""
     if fast(states, table, log_weights):
-        return torch.ops.louder_cpu.sampled_softmax(states, table, targets, negatives, temperature, log_weights)
-    loss = naive.sampled_softmax(states, table, targets, negatives, temperature, log_weights)
-    return loss, torch.zeros_like(loss)  # naive's backward does without it
-
-
-@loss_and_logsumexp.register_fake
-def _(states, table, targets, negatives, temperature, log_weights):
-    return states.new_empty(len(states)), states.new_empty(len(states))
-
-
-@torch.library.custom_op("louder::sampled_softmax_backward", mutates_args=())
-def loss_backward(
-    grad: Tensor,
-    logsumexp: Tensor,
-    states: Tensor,
-    table: Tensor,
-    targets: Tensor,
-    negatives: Tensor,
-    temperature: float,
-    log_weights: Tensor | None,
-) -> tuple[Tensor, Tensor]:
-    """Gradients of states [L, D] and table [I, D]."""
-    if fast(grad, states, table, log_weights):
-        return torch.ops.louder_cpu.sampled_softmax_backward(
-            grad, logsumexp, states, table, targets, negatives, temperature, log_weights
+        number = 0 if seed is None else int(seed)
+        return torch.ops.louder_cpu.sampled_softmax(
+            states, table, targets, negatives, num_negatives, number, temperature, log_weights
         )
-    return naive.sampled_softmax_backward(grad, states, table, targets, negatives, temperature, log_weights)
+    negatives = drawn(negatives, len(states), num_negatives, seed, len(table), states.device)
+    return naive.loss_and_slopes(states, table, targets, negatives, temperature, log_weights)
 
 
-@loss_backward.register_fake
-def _(grad, logsumexp, states, table, targets, negatives, temperature, log_weights):
-    return torch.empty_like(states), torch.empty_like(table)
+@loss_and_slopes.register_fake
+def _(states, table, targets, negatives, num_negatives, *_):
+    rows = len(states)
+    return states.new_empty(rows), states.new_empty(rows, 1 + num_negatives), states.new_empty(states.shape)
+
+
+@torch.library.custom_op("louder::sampled_softmax_table_gradient", mutates_args=())
+def table_gradient(
+    grad: Tensor,
+    slopes: Tensor,
+    states: Tensor,
+    targets: Tensor,
+    negatives: Tensor | None,
+    num_negatives: int,
+    seed: Tensor | None,
+    items: int,
+) -> Tensor:
+    """[I, D]"""
+    if fast(grad, slopes, states):
+        number = 0 if seed is None else int(seed)
+        return torch.ops.louder_cpu.sampled_softmax_table_gradient(
+            grad, slopes, states, targets, negatives, num_negatives, number, items
+        )
+    negatives = drawn(negatives, len(states), num_negatives, seed, items, states.device)
+    return naive.table_gradient(grad, slopes, states, targets, negatives, items)
+
+
+@table_gradient.register_fake
+def _(grad, slopes, states, targets, negatives, num_negatives, seed, items):
+    return states.new_empty(items, states.shape[1])
 
 
 def save_for_backward(ctx, inputs, output) -> None:
-    states, table, targets, negatives, ctx.temperature, log_weights = inputs
-    ctx.save_for_backward(output[1], states, table, targets, negatives, log_weights)
+    states, table, targets, negatives, ctx.num_negatives, seed, *_ = inputs
+    ctx.items = len(table)
+    ctx.save_for_backward(*output[1:], states, targets, negatives, seed)
 
 
-def backward(ctx, grad: Tensor, _: Tensor):
-    logsumexp, states, table, targets, negatives, log_weights = ctx.saved_tensors
-    d_states, d_table = loss_backward(
-        grad.contiguous(), logsumexp, states, table, targets, negatives, ctx.temperature, log_weights
-    )
-    return d_states, d_table, None, None, None, None
+def backward(ctx, grad: Tensor, *_):
+    slopes, d_states, states, targets, negatives, seed = ctx.saved_tensors
+    d_table = None
+    if ctx.needs_input_grad[1]:
+        d_table = table_gradient(grad, slopes, states, targets, negatives, ctx.num_negatives, seed, ctx.items)
+    return d_states * grad[:, None], d_table, *[None] * 6
 
 
-loss_and_logsumexp.register_autograd(backward, setup_context=save_for_backward)
+loss_and_slopes.register_autograd(backward, setup_context=save_for_backward)
 
 
 # --- full --------------------------------------------------------------------------------------------------------

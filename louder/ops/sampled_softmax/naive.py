@@ -40,26 +40,39 @@ def sampled_softmax(
     return torch.cat(losses)
 
 
-def sampled_softmax_backward(
-    grad: Tensor,
+def table_gradient(
+    grad: Tensor, slopes: Tensor, states: Tensor, targets: Tensor, negatives: Tensor, items: int
+) -> Tensor:
+    """[I, D] for the gradient `grad` [L] of the losses and `slopes` [L, 1 + R] of each by its products."""
+    d_table = states.new_zeros(items, states.shape[1])
+    for block_grad, block_slopes, block, block_targets, block_negatives in zip(
+        *(x.split(ROWS) for x in (grad, slopes, states, targets, negatives))
+    ):
+        ids = torch.cat([block_targets.clamp(min=0)[:, None], block_negatives], dim=1)
+        d_rows = torch.einsum("nc,nd->ncd", block_slopes * block_grad[:, None], block)
+        d_table.index_add_(0, ids.flatten(), d_rows.flatten(0, 1))
+    return d_table
+
+
+def loss_and_slopes(
     states: Tensor,
     table: Tensor,
     targets: Tensor,
     negatives: Tensor,
     temperature: float,
     log_weights: Tensor | None,
-) -> tuple[Tensor, Tensor]:
-    """Gradients of states [L, D] and table [I, D].
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The losses [L], their gradients by the products of state and item [L, 1 + R], and by the states [L, D].
 
-    Written out, since autograd does not record inside a registered op. It computes the logits again.
+    Written out, since autograd does not record inside a registered op.
     """
-    d_states, d_table = [], torch.zeros_like(table)
-    blocks = zip(*(x.split(ROWS) for x in (grad, states, targets, negatives)))
-    for block_grad, block, block_targets, block_negatives in blocks:
+    losses, slopes, d_states = [], [], []
+    for block, block_targets, block_negatives in zip(*(x.split(ROWS) for x in (states, targets, negatives))):
         ids, scores = logits(block, table, block_targets, block_negatives, temperature, log_weights)
-        d_scores = scores.softmax(dim=1)
-        d_scores[:, 0] -= 1
-        d_scores *= block_grad.masked_fill(block_targets < 0, 0.0)[:, None] / temperature
-        d_states.append(torch.einsum("nc,ncd->nd", d_scores, table[ids]))
-        d_table.index_add_(0, ids.flatten(), torch.einsum("nc,nd->ncd", d_scores, block).flatten(0, 1))
-    return torch.cat(d_states), d_table
+        nothing = block_targets < 0
+        losses.append((scores.logsumexp(dim=1) - scores[:, 0]).masked_fill(nothing, 0.0))
+        slope = scores.softmax(dim=1)
+        slope[:, 0] -= 1
+        slopes.append((slope / temperature).masked_fill(nothing[:, None], 0.0))
+        d_states.append(torch.einsum("nc,ncd->nd", slopes[-1], table[ids]))
+    return torch.cat(losses), torch.cat(slopes), torch.cat(d_states)

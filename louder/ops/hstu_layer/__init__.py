@@ -1,0 +1,209 @@
+"""One HSTU layer whose backward pass keeps little and computes the rest again."""
+
+import torch
+from torch import Tensor
+
+from louder.ops import hstu_attention as attention
+from louder.ops.hstu_layer.rows import implementation
+
+
+def hstu_layer(
+    x: Tensor,
+    uvqk_weight: Tensor,
+    out_weight: Tensor,
+    out_bias: Tensor,
+    offsets: Tensor,
+    *,
+    heads: int,
+    qk_width: int,
+    scale: float,
+    dropout: float = 0.0,
+    seed: Tensor | None = None,
+    position_bias: Tensor | None = None,
+    time_bias: Tensor | None = None,
+    query_times: Tensor | None = None,
+    key_times: Tensor | None = None,
+    num_targets: Tensor | None = None,
+    window: int | None = None,
+    full_rows: int = 0,
+    context: int = 0,
+) -> Tensor:
+    """x + f2(dropout(norm(A V) * U)), with U, V, Q, K = silu(f1(norm(x))): equations 1 to 3 of "Actions Speak Louder than
+    Words". The norms are layer norms without parameters.
+
+        x            [L, D]  the residual stream; float32, float64, or bfloat16
+        uvqk_weight  [H (2 V + 2 K), D]; its dtype is that of the products and of what is kept
+        out_weight   [D, H V]
+        out_bias     [D]
+        heads, qk_width   H and K
+        dropout      of the gated result, if there is a seed
+        seed         [1] int64 on the CPU (see random_bits.new_seed); None for no dropout
+        returns      [L, D]  in x's dtype
+
+    The rest as in hstu_attention. Kept for the backward pass, besides x: 2 H (V + K) + H V numbers a token, which is
+    5 D where H V = H K = D; with x, 24·D bytes in float32 and 12·D in bfloat16 (the paper, section 3.3, has 14·D).
+    """
+    masks = attention.prepare(
+        offsets, len(x), len(x), time_bias, query_times, key_times, num_targets, window, full_rows, context
+    )
+    check(x, uvqk_weight, out_weight, out_bias, heads, qk_width, seed)
+    return layer(
+        x, uvqk_weight, out_weight, out_bias, offsets, heads, qk_width, scale, dropout, seed,
+        position_bias, time_bias, *masks, torch.is_grad_enabled(),
+    )[0]  # fmt: skip
+
+
+def check(
+    x: Tensor,
+    uvqk_weight: Tensor,
+    out_weight: Tensor,
+    out_bias: Tensor,
+    heads: int,
+    qk_width: int,
+    seed: Tensor | None,
+) -> None:
+    """Raise ValueError, naming the argument, for a shape that does not fit."""
+    v_width, rest = divmod(out_weight.shape[1], heads)
+    shapes = {
+        "uvqk_weight": (uvqk_weight, [2 * heads * (v_width + qk_width), x.shape[-1]]),
+        "out_weight": (out_weight, [x.shape[-1], heads * v_width]),
+        "out_bias": (out_bias, [x.shape[-1]]),
+    }
+    for name, (tensor, shape) in shapes.items():
+        if list(tensor.shape) != shape or rest:
+            raise ValueError(f"{name} must be {shape} for {heads} heads, but it is {list(tensor.shape)}")
+    if seed is not None and (seed.shape != (1,) or seed.dtype != torch.int64 or seed.device.type != "cpu"):
+        raise ValueError(
+            f"seed must be one int64 on the CPU, but it is {seed.dtype} {list(seed.shape)} on {seed.device}"
+        )
+
+
+def split(projected: Tensor, heads: int, qk_width: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """u [L, H V], v [L, H, V], and q and k [L, H, K], as views of what silu made of the projection."""
+    v_width = projected.shape[1] // (2 * heads) - qk_width
+    u, v, q, k = projected.split([heads * v_width] * 2 + [heads * qk_width] * 2, dim=1)
+    v, q, k = (y.unflatten(1, (heads, -1)) for y in (v, q, k))
+    return u, v, q, k
+
+
+@torch.library.custom_op("louder::hstu_layer", mutates_args=())
+def layer(
+    x: Tensor,
+    uvqk_weight: Tensor,
+    out_weight: Tensor,
+    out_bias: Tensor,
+    offsets: Tensor,
+    heads: int,
+    qk_width: int,
+    scale: float,
+    dropout: float,
+    seed: Tensor | None,
+    position_bias: Tensor | None,
+    time_bias: Tensor | None,
+    query_times: Tensor,
+    key_times: Tensor,
+    query_offsets: Tensor,
+    num_targets: Tensor,
+    window: int,
+    full_rows: int,
+    context: int,
+    training: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The result, and what the backward pass needs: the projection [L, H (2 V + 2 K)] before silu, and A V [L, H V]."""
+    attention.check_offsets(x, x, offsets, query_offsets, num_targets)
+    rows = implementation(x, uvqk_weight, out_weight)
+    projected = rows.norm(x).to(uvqk_weight.dtype) @ uvqk_weight.T
+    u, v, q, k = split(rows.silu(projected), heads, qk_width)
+    masks = query_times, key_times, query_offsets, num_targets, window, full_rows, context
+    a = attention.compute(q, k, v, offsets, scale, position_bias, time_bias, *masks).flatten(1)
+    out = add_product(x + out_bias, rows.gate(a, u, dropout, seed), out_weight.T)
+    return (out, projected, a) if training else (out, x.new_empty(0), x.new_empty(0))
+
+
+def add_product(x: Tensor, a: Tensor, b: Tensor) -> Tensor:
+    """x += a b, in x's dtype"""
+    return x.addmm_(a, b) if x.dtype == a.dtype else x.add_(a @ b)
+
+
+@layer.register_fake
+def _(x, uvqk_weight, out_weight, *rest):
+    out = torch.empty_like(x, memory_format=torch.contiguous_format)
+    if not rest[-1]:
+        return out, x.new_empty(0), x.new_empty(0)
+    return out, uvqk_weight.new_empty(len(x), len(uvqk_weight)), uvqk_weight.new_empty(len(x), out_weight.shape[1])
+
+
+@torch.library.custom_op("louder::hstu_layer_backward", mutates_args=())
+def layer_backward(
+    grad: Tensor,
+    projected: Tensor,
+    a: Tensor,
+    x: Tensor,
+    uvqk_weight: Tensor,
+    out_weight: Tensor,
+    offsets: Tensor,
+    heads: int,
+    qk_width: int,
+    scale: float,
+    dropout: float,
+    seed: Tensor | None,
+    position_bias: Tensor | None,
+    time_bias: Tensor | None,
+    query_times: Tensor,
+    key_times: Tensor,
+    query_offsets: Tensor,
+    num_targets: Tensor,
+    window: int,
+    full_rows: int,
+    context: int,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Gradients of x, uvqk_weight, out_weight, out_bias, position_bias and time_bias; the last two are empty where there
+    is no table."""
+    rows = implementation(x, uvqk_weight, out_weight)
+    masks = query_times, key_times, query_offsets, num_targets, window, full_rows, context
+    dtype = uvqk_weight.dtype
+    inner = grad.to(dtype)
+    u, v, q, k = split(rows.silu(projected), heads, qk_width)
+    d_out_weight = inner.T @ rows.gate(a, u, dropout, seed)
+    da, du = rows.gate_backward(inner @ out_weight, a, u, dropout, seed)
+    dq, dk, dv, d_position, d_time = attention.compute_backward(
+        da.view(v.shape), q, k, v, offsets, scale, position_bias, time_bias, *masks
+    )
+    d_projected = rows.silu_backward(projected, du, dv.flatten(1), dq.flatten(1), dk.flatten(1))
+    d_uvqk_weight = d_projected.T @ rows.norm(x).to(dtype)
+    dx = rows.norm_backward(x, (d_projected @ uvqk_weight).to(x.dtype), grad)
+    return dx, d_uvqk_weight, d_out_weight, grad.sum(0).to(dtype), d_position, d_time
+
+
+@layer_backward.register_fake
+def _(grad, projected, a, x, uvqk_weight, out_weight, *rest):
+    position_bias, time_bias = rest[6:8]
+
+    def like(table: Tensor | None) -> Tensor:
+        return x.new_empty(0) if table is None else table.new_empty(table.shape)
+
+    weights = uvqk_weight.new_empty(uvqk_weight.shape), out_weight.new_empty(out_weight.shape)
+    return x.new_empty(x.shape), *weights, out_weight.new_empty(len(out_weight)), like(position_bias), like(time_bias)
+
+
+def save_for_backward(ctx, inputs, output) -> None:
+    x, uvqk_weight, out_weight, _, offsets, *constants, seed, position_bias, time_bias = inputs[:12]
+    _, projected, a = output
+    ctx.constants, ctx.masks = constants, inputs[16:19]
+    ctx.save_for_backward(
+        projected, a, x, uvqk_weight, out_weight, offsets, seed, position_bias, time_bias, *inputs[12:16]
+    )
+
+
+def backward(ctx, grad: Tensor, *_):
+    projected, a, x, uvqk_weight, out_weight, offsets, *rest = ctx.saved_tensors
+    weights = projected, a, x, uvqk_weight, out_weight
+    dx, d_uvqk, d_out, d_bias, d_position, d_time = layer_backward(
+        grad.contiguous(), *weights, offsets, *ctx.constants, *rest, *ctx.masks
+    )
+    _, position_bias, time_bias = rest[:3]
+    tables = None if position_bias is None else d_position, None if time_bias is None else d_time
+    return dx, d_uvqk, d_out, d_bias, *[None] * 6, *tables, *[None] * 8
+
+
+layer.register_autograd(backward, setup_context=save_for_backward)

@@ -1,0 +1,173 @@
+import pytest
+import torch
+
+from louder.ops import hstu_layer as ops
+from louder.ops.hstu_layer import hstu_layer, naive, rows
+
+pytestmark = pytest.mark.usefixtures("needs_compiler")
+
+LENGTHS = [5], [3, 0, 2], [63, 64, 65], [1, 130, 0, 7]
+
+
+def example(lengths=(3, 0, 66), width=24, heads=2, qk_width=9, v_width=7, dtype=torch.float32, dropout=0.3, seed=0):
+    """The tensors, and the keyword arguments."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def normal(*shape, scale=1.0):
+        return (torch.randn(*shape, generator=generator, dtype=dtype) * scale).requires_grad_()
+
+    L = sum(lengths)
+    key_times = torch.randint(0, 10**7, (L,), generator=generator).sort().values
+    tensors = (
+        normal(L, width),
+        normal(2 * heads * (qk_width + v_width), width, scale=width**-0.5),
+        normal(width, heads * v_width, scale=0.5),
+        normal(width),
+        torch.tensor([0, *lengths]).cumsum(0),
+    )
+    settings = dict(
+        heads=heads,
+        qk_width=qk_width,
+        scale=1 / 50,
+        dropout=dropout,
+        seed=torch.tensor([99]) if dropout else None,
+        position_bias=normal(40),
+        time_bias=normal(60),
+        query_times=key_times + 1000,
+        key_times=key_times,
+    )
+    return tensors, settings
+
+
+def run(op, tensors, settings):
+    out = op(*tensors, **settings)
+    weight = torch.randn(out.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64).to(out.dtype)
+    leaves = [x for x in (*tensors, *settings.values()) if isinstance(x, torch.Tensor) and x.requires_grad]
+    return [out.detach(), *torch.autograd.grad(out, leaves, weight, materialize_grads=True)]
+
+
+def in_float64(tensors, settings):
+    def exact(x):
+        return x.detach().double().requires_grad_() if isinstance(x, torch.Tensor) and x.is_floating_point() else x
+
+    return [exact(x) for x in tensors], {name: exact(x) for name, x in settings.items()}
+
+
+def assert_same_as_naive(tensors, settings, tolerance=1e-5):
+    expected = run(naive.hstu_layer, *in_float64(tensors, settings))
+    for got, want in zip(run(hstu_layer, tensors, settings), expected, strict=True):
+        largest = want.abs().max().item() if want.numel() else 0.0
+        torch.testing.assert_close(got.double(), want, rtol=tolerance, atol=tolerance * max(largest, 1.0))
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+@pytest.mark.parametrize("lengths", LENGTHS, ids=str)
+def test_agrees_with_naive_for_all_lengths(lengths, dropout):
+    assert_same_as_naive(*example(lengths, dropout=dropout))
+
+
+@pytest.mark.parametrize(("width", "heads", "qk_width", "v_width"), [(50, 1, 50, 50), (50, 2, 25, 25), (5, 1, 1, 3)])
+def test_agrees_with_naive_for_all_widths(width, heads, qk_width, v_width):
+    assert_same_as_naive(*example(width=width, heads=heads, qk_width=qk_width, v_width=v_width))
+
+
+@pytest.mark.parametrize(
+    "mask", [dict(num_targets=torch.tensor([1, 0, 20])), dict(window=5, full_rows=3), dict(context=2)]
+)
+def test_agrees_with_naive_for_masks(mask):
+    tensors, settings = example()
+    assert_same_as_naive(tensors, settings | mask)
+
+
+def test_without_tables_and_without_a_compiler(monkeypatch):
+    tensors, settings = example()
+    settings |= dict(position_bias=None, time_bias=None, query_times=None, key_times=None)
+    assert_same_as_naive(tensors, settings)
+    monkeypatch.setattr("louder.ops.build.load", lambda *_: False)
+    assert rows.implementation(tensors[0]) is rows.PLAIN
+    assert_same_as_naive(tensors, settings)
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+def test_the_compiled_parts_are_the_plain_ones(dropout):
+    generator = torch.Generator().manual_seed(0)
+    a, grad, add, wide = (torch.randn(65, n, generator=generator) for n in (7, 7, 7, 28))
+    u = wide[:, 3:10]  # a slice, as the layer has it
+    seed = torch.tensor([-5]) if dropout else None
+    fast, plain = rows.implementation(a), rows.PLAIN
+    assert fast is not plain
+    for got, want in [
+        (fast.norm(a), plain.norm(a)),
+        (fast.norm_backward(a, grad, add), plain.norm_backward(a, grad, add)),
+        (fast.silu(wide), plain.silu(wide)),
+        (fast.gate(a, u, dropout, seed), plain.gate(a, u, dropout, seed)),
+        (fast.gate_backward(grad, a, u, dropout, seed), plain.gate_backward(grad, a, u, dropout, seed)),
+        (fast.silu_backward(wide, grad, add, a, grad), plain.silu_backward(wide, grad, add, a, grad)),
+    ]:
+        torch.testing.assert_close(got, want, rtol=1e-5, atol=1e-5)
+
+
+def test_gradients_in_float64():
+    tensors, settings = example([2, 0, 3], width=4, qk_width=2, v_width=3, dtype=torch.float64)
+
+    def op(x, uvqk, out, bias, position_bias, time_bias):
+        given = settings | dict(position_bias=position_bias, time_bias=time_bias)
+        return hstu_layer(x, uvqk, out, bias, tensors[4], **given)
+
+    assert torch.autograd.gradcheck(op, (*tensors[:4], settings["position_bias"], settings["time_bias"]))
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_the_op_keeps_the_rules_of_torch_compile(training):
+    tensors, settings = example([3, 0, 2])
+    _, _, scale, dropout, seed, *bias = settings.values()
+    offsets, nobody = tensors[4], torch.zeros(3, dtype=torch.int64)
+    inputs = (*tensors, 2, 9, scale, dropout, seed, *bias, offsets, nobody, 0, 0, 0, training)
+    if not training:
+        inputs = tuple(x.detach() if isinstance(x, torch.Tensor) else x for x in inputs)
+    torch.library.opcheck(ops.layer, inputs)
+
+
+def test_keeps_six_numbers_a_channel():
+    """24 bytes times the width for a token in float32, of which x is the layer's input; the paper has 28."""
+    tensors, settings = example([500], width=64, heads=2, qk_width=32, v_width=32)
+    sizes = {}
+
+    def count(x):
+        sizes[x.untyped_storage().data_ptr()] = x.untyped_storage().nbytes()
+        return x
+
+    with torch.autograd.graph.saved_tensors_hooks(count, lambda x: x):
+        hstu_layer(*tensors, **settings)
+    constants = [*tensors[1:], *(x for x in settings.values() if isinstance(x, torch.Tensor))]
+    for x in constants:
+        sizes.pop(x.untyped_storage().data_ptr(), None)
+    assert sum(sizes.values()) <= 500 * 64 * 24 + 100
+
+
+def test_nothing_is_kept_without_gradients():
+    tensors, settings = example()
+    with torch.no_grad():
+        out = hstu_layer(*tensors, **settings)
+    torch.testing.assert_close(out, hstu_layer(*tensors, **settings))
+
+
+def test_products_in_bfloat16_leave_the_residual_stream_in_float32():
+    tensors, settings = example()
+    x, uvqk, out, *rest = tensors
+    got = hstu_layer(x, uvqk.bfloat16(), out.bfloat16(), *rest, **settings)
+    assert got.dtype == torch.float32
+    torch.testing.assert_close(got, hstu_layer(*tensors, **settings), rtol=0.05, atol=0.1)
+    got.sum().backward()
+    assert x.grad.dtype == torch.float32
+    assert uvqk.grad.isfinite().all()
+
+
+def test_wrong_shapes_name_the_argument():
+    (x, uvqk, out, bias, offsets), settings = example()
+    with pytest.raises(ValueError, match="uvqk_weight must be"):
+        hstu_layer(x, uvqk[1:], out, bias, offsets, **settings)
+    with pytest.raises(ValueError, match="out_bias must be"):
+        hstu_layer(x, uvqk, out, bias[1:], offsets, **settings)
+    with pytest.raises(ValueError, match="seed must be one int64"):
+        hstu_layer(x, uvqk, out, bias, offsets, **settings | dict(seed=torch.tensor(1)))
