@@ -61,19 +61,21 @@ def hstu_attention(
     The result of a user does not depend on who else is in the batch. Raises ValueError for inputs that do not fit.
     """
     if time_bias is None:
-        query_times, key_times = offsets.new_zeros(len(q)), offsets.new_zeros(len(k))
+        query_times = key_times = None
     elif query_times is None or key_times is None:
         raise ValueError("time_bias needs query_times and key_times, but one of them is missing")
-    if query_offsets is None:
-        query_offsets = offsets
-    if num_targets is None:
-        num_targets = torch.zeros_like(offsets[1:])
     check(q, k, v, offsets, position_bias, time_bias, query_times, key_times, query_offsets, num_targets)
     for name, value in ("window", window), ("full_rows", full_rows), ("context", context):
         if value is not None and (value < 0 or (name == "window" and value == 0)):
             raise ValueError(
                 f"{name} must be {'at least 1, or None' if name == 'window' else '0 or more'}, but it is {value}"
             )
+    if query_times is None or key_times is None:
+        query_times, key_times = offsets.new_zeros(q.shape[0]), offsets.new_zeros(k.shape[0])
+    if query_offsets is None:
+        query_offsets = offsets
+    if num_targets is None:
+        num_targets = torch.zeros_like(offsets[1:])
     return attention(
         q, k, v, offsets, scale, position_bias, time_bias,
         query_times, key_times, query_offsets, num_targets, window or 0, full_rows, context,
@@ -87,12 +89,15 @@ def check(
     offsets: Tensor,
     position_bias: Tensor | None,
     time_bias: Tensor | None,
-    query_times: Tensor,
-    key_times: Tensor,
-    query_offsets: Tensor,
-    num_targets: Tensor,
+    query_times: Tensor | None,
+    key_times: Tensor | None,
+    query_offsets: Tensor | None,
+    num_targets: Tensor | None,
 ) -> None:
-    """Raise ValueError, naming the argument, for a shape, dtype or device that does not fit. Reads no values."""
+    """Raise ValueError, naming the argument, for a shape, dtype or device that does not fit. Reads no values.
+
+    Asks for x.shape[0], never len(x): that would tie a compiled or exported model to one number of rows.
+    """
     floats = {"q": q, "k": k, "v": v, "position_bias": position_bias, "time_bias": time_bias}
     integers = {
         "offsets": offsets, "query_times": query_times, "key_times": key_times,
@@ -108,10 +113,12 @@ def check(
             raise ValueError(f"{name} is {floats[name].dtype}, but q is {q.dtype}")  # type: ignore[union-attr]
     for name in "position_bias", "time_bias":
         table = floats[name]
-        if table is not None and (not table.is_floating_point() or table.dim() != 1 or len(table) == 0):
+        if table is not None and (not table.is_floating_point() or table.dim() != 1 or table.shape[0] == 0):
             raise ValueError(f"{name} must be one row of floats, but it is {table.dtype} {list(table.shape)}")
+        if table is not None and table.dtype == torch.float64 != q.dtype:
+            raise ValueError(f"{name} is {table.dtype}, but q is {q.dtype}")
     for name, x in integers.items():
-        if x.dtype != torch.int64 or x.dim() != 1:
+        if x is not None and (x.dtype != torch.int64 or x.dim() != 1):
             raise ValueError(f"{name} must be int64 in one dimension, but it is {x.dtype} {list(x.shape)}")
     for name, x in ("q", q), ("k", k), ("v", v):
         if x.dim() != 3:
@@ -119,14 +126,16 @@ def check(
     if k.shape[1:] != q.shape[1:]:
         raise ValueError(f"k has {k.shape[1]} heads of {k.shape[2]}, but q has {q.shape[1]} of {q.shape[2]}")
     if v.shape[:2] != k.shape[:2]:
-        raise ValueError(f"v has {len(v)} rows of {v.shape[1]} heads, but k has {len(k)} of {k.shape[1]}")
+        raise ValueError(f"v has {v.shape[0]} rows of {v.shape[1]} heads, but k has {k.shape[0]} of {k.shape[1]}")
+    if offsets.shape[0] == 0:
+        raise ValueError("offsets must have one entry more than there are users, but it is empty")
     lengths = {
-        "query_times": (query_times, len(q)), "key_times": (key_times, len(k)),
-        "query_offsets": (query_offsets, len(offsets)), "num_targets": (num_targets, len(offsets) - 1),
+        "query_times": (query_times, q.shape[0]), "key_times": (key_times, k.shape[0]),
+        "query_offsets": (query_offsets, offsets.shape[0]), "num_targets": (num_targets, offsets.shape[0] - 1),
     }  # fmt: skip
     for name, (x, rows) in lengths.items():
-        if len(x) != rows:
-            raise ValueError(f"{name} must have {rows} entries, but it has {len(x)}")
+        if x is not None and x.shape[0] != rows:
+            raise ValueError(f"{name} must have {rows} entries, but it has {x.shape[0]}")
 
 
 def check_offsets(q: Tensor, k: Tensor, offsets: Tensor, query_offsets: Tensor, num_targets: Tensor) -> None:
@@ -197,7 +206,7 @@ def attention(
 
 @attention.register_fake
 def _(q, k, v, *_):
-    return v.new_empty(len(q), *v.shape[1:])
+    return v.new_empty(q.shape[0], *v.shape[1:])
 
 
 @torch.library.custom_op("louder::hstu_attention_backward", mutates_args=())
