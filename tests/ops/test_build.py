@@ -58,7 +58,7 @@ def test_builds_once_and_then_loads(fresh, needs_compiler, capfd):
     source.write_text(SOURCE)
     with warnings.catch_warnings(action="error"):
         assert build.load("mine", source)
-    assert capfd.readouterr().err == "louder: compiling mine for this machine, once (about 10 s)\n"
+    assert capfd.readouterr().err == "louder: compiling mine for this machine, once (about 15 s)\n"
     build.load.cache_clear()
     assert build.load("mine", source)
     assert capfd.readouterr().err == ""

@@ -179,14 +179,14 @@ def test_same_bits_twice_and_with_any_number_of_threads(threads):
 
 
 def test_a_user_does_not_depend_on_the_rest_of_the_batch():
-    lengths = [7, 130, 0, 300, 64]
-    q, k, v, offsets, scale, position_bias, time_bias, query_times, key_times = example(lengths, heads=2, width=25)
-    together = run(attention, (q, k, v, offsets, scale, position_bias, time_bias, query_times, key_times))
+    inputs = example([7, 130, 0, 300, 64], heads=2, width=25)
+    q, k, v, offsets, scale, position_bias, time_bias, query_times, key_times, _, num_targets, *masks = inputs
+    together = run(attention, inputs)
     weight = torch.randn(v.shape, generator=torch.Generator().manual_seed(1))
-    for start, end in zip(offsets[:-1].tolist(), offsets[1:].tolist()):
+    for user, (start, end) in enumerate(zip(offsets[:-1].tolist(), offsets[1:].tolist())):
         mine = [x[start:end].detach().requires_grad_() for x in (q, k, v)]
-        one = torch.tensor([0, end - start])
-        out = attention(*mine, one, scale, position_bias, time_bias, query_times[start:end], key_times[start:end])
+        one, rows = torch.tensor([0, end - start]), (query_times[start:end], key_times[start:end])
+        out = attention(*mine, one, scale, position_bias, time_bias, *rows, one, num_targets[user : user + 1], *masks)
         alone = [out, *torch.autograd.grad(out, mine, weight[start:end])]
         for got, want in zip(together, alone):
             assert torch.equal(got[start:end], want)
@@ -233,5 +233,5 @@ def detached(x):
 
 def test_time_bias_needs_times():
     q, k, v, offsets, *_ = example([3])
-    with pytest.raises(AssertionError, match="needs query_times"):
+    with pytest.raises(ValueError, match="needs query_times"):
         hstu_attention(q, k, v, offsets, scale=1.0, time_bias=torch.ones(3))

@@ -1,7 +1,9 @@
 """SiLU attention over jagged histories, with the relative attention bias computed inside."""
 
 import functools
+import importlib
 from pathlib import Path
+from types import ModuleType
 
 import torch
 from torch import Tensor
@@ -34,7 +36,7 @@ def hstu_attention(
 
     The weights are not a softmax: a row need not sum to one, so more matching events add up to more.
 
-        q              [M, H, K]  float32, float64 or bfloat16 (summed in float32), all users end to end
+        q              [M, H, K]  float32, float64, bfloat16 or float16 (both summed in float32), all users end to end
         k              [L, H, K]
         v              [L, H, V]
         offsets        [B + 1]    int64; user b owns rows offsets[b] to offsets[b + 1] of k and v
@@ -52,19 +54,20 @@ def hstu_attention(
         window         a row sees `window` events before itself; None for all. The context counts as one event
         full_rows      so many last rows of each history, and the candidates, see everything in spite of the window;
                        0 for none
-        context        so many first rows of each user describe the user: every row sees them, and they see the whole
-                       history, the future included. A causal loss on the history would then leak
+        context        so many first rows of each user describe the user: a row sees them unless its window ends
+                       before them, and they see the whole history, the future included. A causal loss on the
+                       history would then leak
         query_offsets  [B + 1]    int64; user b owns rows query_offsets[b] to query_offsets[b + 1] of q, which are
                                   the last of its events: with cached keys and values (M-FALCON) only new rows are
                                   queries. None if q has all rows
 
     The result of a user does not depend on who else is in the batch. Raises ValueError for inputs that do not fit.
     """
+    check(q, k, v, offsets, position_bias, time_bias, query_times, key_times, query_offsets, num_targets)
     masks = prepare(
-        offsets, len(q), len(k), time_bias, query_times, key_times,
+        offsets, q.shape[0], k.shape[0], time_bias, query_times, key_times,
         num_targets, window, full_rows, context, query_offsets,
     )  # fmt: skip
-    check(q, k, v, offsets, position_bias, time_bias, *masks[:4])
     return attention(q, k, v, offsets, scale, position_bias, time_bias, *masks)
 
 
@@ -105,12 +108,15 @@ def check(
     offsets: Tensor,
     position_bias: Tensor | None,
     time_bias: Tensor | None,
-    query_times: Tensor,
-    key_times: Tensor,
-    query_offsets: Tensor,
-    num_targets: Tensor,
+    query_times: Tensor | None,
+    key_times: Tensor | None,
+    query_offsets: Tensor | None,
+    num_targets: Tensor | None,
 ) -> None:
-    """Raise ValueError, naming the argument, for a shape, dtype or device that does not fit. Reads no values."""
+    """Raise ValueError, naming the argument, for a shape, dtype or device that does not fit. Reads no values.
+
+    Asks for x.shape[0], never len(x): that would tie a compiled or exported model to one number of rows.
+    """
     floats = {"q": q, "k": k, "v": v, "position_bias": position_bias, "time_bias": time_bias}
     integers = {
         "offsets": offsets, "query_times": query_times, "key_times": key_times,
@@ -126,10 +132,12 @@ def check(
             raise ValueError(f"{name} is {floats[name].dtype}, but q is {q.dtype}")  # type: ignore[union-attr]
     for name in "position_bias", "time_bias":
         table = floats[name]
-        if table is not None and (not table.is_floating_point() or table.dim() != 1 or len(table) == 0):
+        if table is not None and (not table.is_floating_point() or table.dim() != 1 or table.shape[0] == 0):
             raise ValueError(f"{name} must be one row of floats, but it is {table.dtype} {list(table.shape)}")
+        if table is not None and table.dtype == torch.float64 != q.dtype:
+            raise ValueError(f"{name} is {table.dtype}, but q is {q.dtype}")
     for name, x in integers.items():
-        if x.dtype != torch.int64 or x.dim() != 1:
+        if x is not None and (x.dtype != torch.int64 or x.dim() != 1):
             raise ValueError(f"{name} must be int64 in one dimension, but it is {x.dtype} {list(x.shape)}")
     for name, x in ("q", q), ("k", k), ("v", v):
         if x.dim() != 3:
@@ -137,14 +145,16 @@ def check(
     if k.shape[1:] != q.shape[1:]:
         raise ValueError(f"k has {k.shape[1]} heads of {k.shape[2]}, but q has {q.shape[1]} of {q.shape[2]}")
     if v.shape[:2] != k.shape[:2]:
-        raise ValueError(f"v has {len(v)} rows of {v.shape[1]} heads, but k has {len(k)} of {k.shape[1]}")
+        raise ValueError(f"v has {v.shape[0]} rows of {v.shape[1]} heads, but k has {k.shape[0]} of {k.shape[1]}")
+    if offsets.shape[0] == 0:
+        raise ValueError("offsets must have one entry more than there are users, but it is empty")
     lengths = {
-        "query_times": (query_times, len(q)), "key_times": (key_times, len(k)),
-        "query_offsets": (query_offsets, len(offsets)), "num_targets": (num_targets, len(offsets) - 1),
+        "query_times": (query_times, q.shape[0]), "key_times": (key_times, k.shape[0]),
+        "query_offsets": (query_offsets, offsets.shape[0]), "num_targets": (num_targets, offsets.shape[0] - 1),
     }  # fmt: skip
     for name, (x, rows) in lengths.items():
-        if len(x) != rows:
-            raise ValueError(f"{name} must have {rows} entries, but it has {len(x)}")
+        if x is not None and x.shape[0] != rows:
+            raise ValueError(f"{name} must have {rows} entries, but it has {x.shape[0]}")
 
 
 def check_offsets(q: Tensor, k: Tensor, offsets: Tensor, query_offsets: Tensor, num_targets: Tensor) -> None:
@@ -173,6 +183,29 @@ def fast(*tensors: Tensor | None) -> bool:
     return build.load("hstu_attention", Path(__file__).with_name("cpu.cpp"))
 
 
+def on_gpu(q: Tensor) -> bool:
+    """Whether triton.py can do it: not float64, on a CUDA device, and Triton is there."""
+    return q.is_cuda and q.dtype != torch.float64 and triton_kernels() is not None
+
+
+@functools.cache
+def triton_kernels() -> ModuleType | None:
+    try:
+        return importlib.import_module("louder.ops.hstu_attention.triton")
+    except ModuleNotFoundError:
+        build.warn_once("Triton is not installed: pip install triton")
+        return None
+
+
+def bucket_starts_on(device: torch.device, time_bias: Tensor | None) -> Tensor:
+    return cached_bucket_starts(device, 0 if time_bias is None else len(time_bias))
+
+
+@functools.cache
+def cached_bucket_starts(device: torch.device, buckets: int) -> Tensor:
+    return bucket_starts(buckets).to(device)
+
+
 @functools.cache
 def bucket_starts(buckets: int) -> Tensor:
     """The shortest time difference of each bucket, float32 [buckets]; read off naive.time_buckets by bisection."""
@@ -197,9 +230,10 @@ def compute(
 ) -> Tensor:
     """The result by the best means there are; `masks` are query_times and what follows it."""
     inputs = q, k, v, offsets, scale, position_bias, time_bias, *masks
+    if on_gpu(q):
+        return triton_kernels().forward(*inputs, bucket_starts_on(q.device, time_bias))
     if fast(q, k, v, position_bias, time_bias):
-        starts = bucket_starts(0 if time_bias is None else len(time_bias))
-        return torch.ops.louder_cpu.hstu_attention(*inputs, starts)
+        return torch.ops.louder_cpu.hstu_attention(*inputs, bucket_starts_on(q.device, time_bias))
     return naive.hstu_attention(*inputs)
 
 
@@ -216,9 +250,10 @@ def compute_backward(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Gradients of q, k, v, position_bias and time_bias; the last two are empty where there is no table."""
     inputs = grad, q, k, v, offsets, scale, position_bias, time_bias, *masks
+    if on_gpu(q):
+        return triton_kernels().backward(*inputs, bucket_starts_on(q.device, time_bias))
     if fast(grad, q, k, v, position_bias, time_bias):
-        starts = bucket_starts(0 if time_bias is None else len(time_bias))
-        return torch.ops.louder_cpu.hstu_attention_backward(*inputs, starts)
+        return torch.ops.louder_cpu.hstu_attention_backward(*inputs, bucket_starts_on(q.device, time_bias))
     return naive.hstu_attention_backward(*inputs)
 
 
@@ -248,7 +283,7 @@ def attention(
 
 @attention.register_fake
 def _(q, k, v, *_):
-    return v.new_empty(len(q), *v.shape[1:])
+    return v.new_empty(q.shape[0], *v.shape[1:])
 
 
 @torch.library.custom_op("louder::hstu_attention_backward", mutates_args=())

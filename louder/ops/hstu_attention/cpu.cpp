@@ -1,4 +1,4 @@
-// Jagged HSTU attention on a CPU. The maths is in naive.py; this computes it in tiles of 48 queries by 64 keys, of
+// Jagged HSTU attention on a CPU. The maths is in naive.py; this computes it in tiles of 48 queries by 48 keys, of
 // those pairs only that see each other, and recomputes the scores in the backward pass. float32 or bfloat16 comes in
 // and goes out; sums are float32.
 #include <ATen/core/Tensor.h>

@@ -80,10 +80,10 @@ def users(
         entries = buckets = None
         if position_bias is not None:
             entries = distances(*places(N, M, targets, device), position_bias)
-            bias = bias + position_bias[entries]
+            bias = bias + exact(position_bias)[entries]
         if time_bias is not None:
             buckets = time_buckets(query_times[rows, None] - key_times[keys], len(time_bias))
-            bias = bias + time_bias[buckets]
+            bias = bias + exact(time_bias)[buckets]
         sees = visible(N, M, targets, window, full_rows, context, device)
         yield User(rows, keys, sees, bias, entries, buckets)
 
@@ -131,7 +131,8 @@ def hstu_attention_backward(
     Written out, since autograd does not record inside a registered op. It computes the scores again.
     """
     dq, dk, dv = (torch.empty_like(x, memory_format=torch.contiguous_format) for x in (q, k, v))
-    d_position, d_time = (q.new_zeros(0) if x is None else torch.zeros_like(x) for x in (position_bias, time_bias))
+    tables = tuple(q.new_zeros(0) if x is None else x for x in (position_bias, time_bias))
+    d_position, d_time = (exact(torch.zeros_like(x)) for x in tables)
     for user in users(offsets, position_bias, time_bias, *masks):  # type: ignore[arg-type]
         q_MHK, grad_MHV = exact(q[user.queries]), exact(grad[user.queries])
         k_NHK, v_NHV = exact(k[user.keys]), exact(v[user.keys])
@@ -148,4 +149,4 @@ def hstu_attention_backward(
             d_position.index_add_(0, user.distances.flatten(), d_bias.to(d_position.dtype))
         if user.buckets is not None:
             d_time.index_add_(0, user.buckets.flatten(), d_bias.to(d_time.dtype))
-    return dq, dk, dv, d_position, d_time
+    return dq, dk, dv, d_position.to(tables[0].dtype), d_time.to(tables[1].dtype)

@@ -43,8 +43,12 @@ def hstu_layer(
     The rest as in hstu_attention. Kept for the backward pass, besides x: 2 H (V + K) + H V numbers a token, which is
     5 D where H V = H K = D; with x, 24·D bytes in float32 and 12·D in bfloat16 (the paper, section 3.3, has 14·D).
     """
+    one_head = x[:, None]  # stands for q, k and v
+    attention.check(
+        one_head, one_head, one_head, offsets, position_bias, time_bias, query_times, key_times, None, num_targets
+    )
     masks = attention.prepare(
-        offsets, len(x), len(x), time_bias, query_times, key_times, num_targets, window, full_rows, context
+        offsets, x.shape[0], x.shape[0], time_bias, query_times, key_times, num_targets, window, full_rows, context
     )
     check(x, uvqk_weight, out_weight, out_bias, heads, qk_width, seed)
     return layer(
@@ -130,7 +134,11 @@ def _(x, uvqk_weight, out_weight, *rest):
     out = torch.empty_like(x, memory_format=torch.contiguous_format)
     if not rest[-1]:
         return out, x.new_empty(0), x.new_empty(0)
-    return out, uvqk_weight.new_empty(len(x), len(uvqk_weight)), uvqk_weight.new_empty(len(x), out_weight.shape[1])
+    return (
+        out,
+        uvqk_weight.new_empty(x.shape[0], len(uvqk_weight)),
+        uvqk_weight.new_empty(x.shape[0], out_weight.shape[1]),
+    )
 
 
 @torch.library.custom_op("louder::hstu_layer_backward", mutates_args=())

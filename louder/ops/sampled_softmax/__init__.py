@@ -100,7 +100,7 @@ def loss_and_slopes(
 
 @loss_and_slopes.register_fake
 def _(states, table, targets, negatives, num_negatives, *_):
-    rows = len(states)
+    rows = states.shape[0]
     return states.new_empty(rows), states.new_empty(rows, 1 + num_negatives), states.new_empty(states.shape)
 
 
@@ -172,7 +172,7 @@ def full_loss_and_logsumexp(
 
 @full_loss_and_logsumexp.register_fake
 def _(states, table, targets, temperature):
-    return states.new_empty(len(states)), states.new_empty(len(states))
+    return states.new_empty(states.shape[0]), states.new_empty(states.shape[0])
 
 
 @torch.library.custom_op("louder::full_softmax_backward", mutates_args=())
