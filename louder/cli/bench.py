@@ -6,6 +6,18 @@ from typing import Annotated, Any
 
 import typer
 
+from louder.errors import InputError
+
+Json = Annotated[Path | None, typer.Option(help="Append the rows to this file of JSON lines.")]
+Repeats = Annotated[int, typer.Option(help="Runs of each, one after the other in turn.", min=1)]
+Threads = Annotated[int | None, typer.Option(help="Threads of torch.", min=1, show_default="all cores")]
+Device = Annotated[str, typer.Option(help="cpu or cuda.")]
+Dtype = Annotated[str, typer.Option(help="float32, or bfloat16: of the attention's tensors, elsewhere by autocast.")]
+Full = Annotated[bool, typer.Option("--full", help="The whole set of sizes; takes far longer.")]
+Memory = Annotated[float, typer.Option(help="GiB; what would need more is left out, and the output says so.")]
+Lengths = Annotated[list[int] | None, typer.Option("--length", help="Longest history; may be given again.", min=2)]
+Tokens = Annotated[int | None, typer.Option(help="Events in all, about.", min=1)]
+
 app = typer.Typer(help="Measure speed and memory, beside what one would use instead.", no_args_is_help=True)
 
 
@@ -23,8 +35,8 @@ def etl(
     events: Annotated[
         int, typer.Option(help="Size of the generated Parquet and CSV, Louder alone; 0 leaves them out.", min=0)
     ] = 20_000_000,
-    repeats: Annotated[int, typer.Option(help="Runs of each, one after the other in turn.", min=1)] = 3,
-    json: Annotated[Path | None, typer.Option(help="Append the rows to this file of JSON lines.")] = None,
+    repeats: Repeats = 3,
+    json: Json = None,
 ) -> None:
     """Raw log to sequence table, beside the pandas way of the official preprocessing.
 
@@ -37,7 +49,6 @@ def etl(
     from rich.console import Console
     from rich.table import Table
 
-    from louder.errors import InputError
     from louder.etl import bench
     from louder.results import append_row, provenance
 
@@ -70,3 +81,277 @@ def etl(
     Console().print(table)
     for case, ratio in ratios:
         typer.echo(f"{case}: louder is {ratio:.1f} times as fast as pandas, process start and imports counted.")
+
+
+@app.command()
+def attention(
+    kind: Annotated[
+        list[str] | None,
+        typer.Option(help="uniform, uniform rab, zipf, zipf rab, targets, window. May be given again; all by default."),
+    ] = None,
+    length: Lengths = None,
+    tokens: Tokens = None,
+    heads: Annotated[int | None, typer.Option(min=1)] = None,
+    width: Annotated[int | None, typer.Option(help="Of a head.", min=1)] = None,
+    full: Full = False,
+    dtype: Dtype = "float32",
+    memory: Memory = 8.0,
+    repeats: Repeats = 5,
+    threads: Threads = None,
+    device: Device = "cpu",
+    json: Json = None,
+) -> None:
+    """The attention op, beside its naive twin, the official padded op and scaled_dot_product_attention.
+
+    Forward, and forward and backward, of 4 heads of 64, where the longest of the histories has 200 or 1024 of 2048
+    events; with --full 200, 1024, 4096 or 8192 of 8192. "uniform": all as long as the longest; "zipf": few are.
+    "rab": with biases by position and by time. Examples:
+
+        louder bench attention
+
+        louder bench attention --kind "zipf rab" --length 2048 --tokens 8192 --dtype bfloat16
+
+        louder bench attention --full --json benchmarks/results/attention.jsonl
+    """
+    from louder.bench import attention
+
+    for name in kind or ():
+        if name not in attention.KINDS:
+            raise InputError(f"There is no kind {name!r}. There are: {', '.join(attention.KINDS)}.")
+    sizes = chosen(attention, full, kinds=kind, lengths=length, tokens=tokens, heads=heads, width=width)
+    carry_out("attention", attention, sizes | {"dtype": number_type(dtype)}, memory, repeats, threads, device, json)
+
+
+@app.command()
+def layer(
+    length: Annotated[int | None, typer.Option(help="Longest history.", min=2)] = None,
+    tokens: Tokens = None,
+    width: Annotated[int | None, typer.Option(min=1)] = None,
+    heads: Annotated[int | None, typer.Option(min=1)] = None,
+    full: Full = False,
+    dtype: Dtype = "float32",
+    memory: Memory = 8.0,
+    repeats: Repeats = 5,
+    threads: Threads = None,
+    device: Device = "cpu",
+    json: Json = None,
+) -> None:
+    """One HSTU layer in training, beside itself with torch ops alone and beside Transformer layers of its width.
+
+    Also the bytes that each keeps for the backward pass. Width 512, 8 heads, 2048 events in histories of up to 512;
+    with --full 8192 in up to 1024. Examples:
+
+        louder bench layer
+
+        louder bench layer --full --dtype bfloat16 --json benchmarks/results/layer.jsonl
+    """
+    from louder.bench import layer
+
+    sizes = chosen(layer, full, length=length, tokens=tokens, width=width, heads=heads)
+    if sizes["width"] % sizes["heads"]:
+        raise InputError(f"--width is {sizes['width']}, but it must be a multiple of --heads, {sizes['heads']}.")
+    carry_out("layer", layer, sizes | {"dtype": number_type(dtype)}, memory, repeats, threads, device, json)
+
+
+@app.command()
+def loss(
+    full: Full = False,
+    memory: Memory = 8.0,
+    repeats: Repeats = 5,
+    threads: Threads = None,
+    device: Device = "cpu",
+    json: Json = None,
+) -> None:
+    """The sampled and the full softmax, beside their naive twins, the official way and cross_entropy.
+
+    A batch of ML-1M; with --full also 8,000 rows, 100,000 items and 512 negatives. Examples:
+
+        louder bench loss
+
+        louder bench loss --full --json benchmarks/results/loss.jsonl
+    """
+    from louder.bench import loss
+
+    carry_out("loss", loss, chosen(loss, full), memory, repeats, threads, device, json)
+
+
+@app.command()
+def step(
+    recipe: Annotated[
+        list[str] | None,
+        typer.Option(help="ml1m:hstu, ml1m:hstu_large, ml1m:sasrec. May be given again; all by default."),
+    ] = None,
+    users: Annotated[int | None, typer.Option(help="Users of a batch.", min=1)] = None,
+    table: Annotated[Path | None, typer.Option(help="Real batches, of this sequence table.")] = None,
+    full: Full = False,
+    memory: Memory = 8.0,
+    repeats: Repeats = 5,
+    threads: Threads = None,
+    device: Device = "cpu",
+    json: Json = None,
+) -> None:
+    """One whole training step, beside the same with naive ops and the official, padded way.
+
+    Batches of 32 users like those of ML-1M; with --full 128, as the recipes have. Examples:
+
+        louder bench step
+
+        louder bench step --full --table tables/ml-1m --json benchmarks/results/step.jsonl
+    """
+    from louder.bench import step
+
+    for name in recipe or ():
+        if name not in step.RECIPES:
+            raise InputError(f"There is no step of {name!r} to measure. There are: {', '.join(step.RECIPES)}.")
+    sizes = chosen(step, full, names=recipe, users=users, table=table)
+    carry_out("step", step, sizes, memory, repeats, threads, device, json)
+
+
+@app.command()
+def encoder(
+    length: Lengths = None,
+    tokens: Annotated[int | None, typer.Option(help="Users times the longest history.", min=1)] = None,
+    layers: Annotated[int | None, typer.Option(min=1)] = None,
+    full: Full = False,
+    dtype: Dtype = "float32",
+    memory: Memory = 8.0,
+    repeats: Repeats = 5,
+    threads: Threads = None,
+    device: Device = "cpu",
+    json: Json = None,
+) -> None:
+    """HSTU's encoder with stochastic length, beside a Transformer on padded full histories: the paper's figure 5.
+
+    Training with alpha 1.6 to 2.0, and inference. 2 layers of width 512 and 8 heads; 4 users of up to 1024 events and
+    2 of up to 2048; with --full 16 users of up to 1024 events to 2 of up to 8192. Examples:
+
+        louder bench encoder
+
+        louder bench encoder --length 8192 --tokens 32768 --repeats 3
+
+        louder bench encoder --full --json benchmarks/results/encoder.jsonl
+    """
+    from louder.bench import encoder
+
+    sizes = chosen(encoder, full, lengths=length, tokens=tokens, layers=layers)
+    carry_out("encoder", encoder, sizes | {"dtype": number_type(dtype)}, memory, repeats, threads, device, json)
+
+
+@app.command("all")
+def everything(
+    output: Annotated[Path, typer.Option("-o", "--output", help="The HTML page to write.")] = Path("bench.html"),
+    source: Annotated[
+        Path | None, typer.Option("--from", help="Measure nothing: draw the rows of a file, or of a folder's files.")
+    ] = None,
+    full: Full = False,
+    dtype: Dtype = "float32",
+    memory: Memory = 8.0,
+    repeats: Repeats = 5,
+    threads: Threads = None,
+    device: Device = "cpu",
+    json: Json = None,
+) -> None:
+    """Attention, layer, loss, step and encoder, one after the other, and a page with plots and tables of them.
+
+    Examples:
+
+        louder bench all -o bench.html
+
+        louder bench all --full --json benchmarks/results/bench.jsonl
+
+        louder bench all --from benchmarks/results
+    """
+    from louder.bench import attention, encoder, layer, loss, step
+    from louder.bench.page import read, write_page
+
+    rows: list[dict[str, Any]] = []
+    if source:
+        rows = read(source)
+    else:
+        number = {"dtype": number_type(dtype)}
+        benches: dict[str, tuple[Any, dict[str, Any]]] = {
+            "attention": (attention, number),
+            "layer": (layer, number),
+            "loss": (loss, {}),
+            "step": (step, {}),
+            "encoder": (encoder, number),
+        }
+        for name, (module, given) in benches.items():
+            sizes = chosen(module, full) | given
+            rows += carry_out(name, module, sizes, memory, repeats, threads, device, json)
+    write_page(rows, output)
+    typer.echo(f"{output} is written; it opens in any browser, without a network.")
+
+
+def chosen(module: Any, full: bool, **given: Any) -> dict[str, Any]:
+    """The sizes of a bench, with those that were given on the command line in place of its own."""
+    return (module.FULL if full else module.QUICK) | {name: value for name, value in given.items() if value is not None}
+
+
+def number_type(name: str) -> Any:
+    import torch
+
+    if name not in ("float32", "bfloat16"):
+        raise InputError(f"--dtype is {name!r}, but it must be float32 or bfloat16.")
+    return getattr(torch, name)
+
+
+def carry_out(
+    name: str,
+    module: Any,
+    sizes: dict[str, Any],
+    memory: float,
+    repeats: int,
+    threads: int | None,
+    device: str,
+    json: Path | None,
+) -> list[dict[str, Any]]:
+    """Measure every case of a bench, show it, and append its rows to the file."""
+    import torch
+    from rich.console import Console
+
+    from louder.bench.measure import measure
+    from louder.results import append_row, provenance
+    from louder.training.loop import choose_device
+
+    where = choose_device(device)
+    if where.type == "cuda" and not torch.cuda.is_available():
+        raise InputError("There is no GPU that torch can use. Measure on the processor: --device cpu.")
+    if threads:
+        torch.set_num_threads(threads)
+    facts, console, rows = provenance(), Console(), []
+    with Console(stderr=True).status(f"measuring: {name}") as status:
+        for case in module.cases(**sizes, device=where, memory=memory):
+            status.update(f"measuring: {case.name}")
+            measured = [{"bench": name, **row, **facts} for row in measure(case, repeats, where)]
+            console.print(shown(measured))
+            for row in measured:
+                if json:
+                    append_row(json, row)
+            rows += measured
+    return rows
+
+
+def shown(rows: list[dict[str, Any]]) -> Any:
+    """The rows of one case as a table of the screen."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    from louder.bench.page import columns, left_out
+
+    head, *lines = columns(rows)
+    title = f"{rows[0]['case']} (× is beside {rows[0]['reference']})"
+    caption = "\n".join(left_out(rows))
+    table = Table(
+        title=title,
+        title_justify="left",
+        caption=caption,
+        caption_justify="left",
+        box=SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+    )
+    for at, name in enumerate(head):
+        table.add_column(name, justify="right" if at else "left", no_wrap=True)
+    for line in lines:
+        table.add_row(*line)
+    return table

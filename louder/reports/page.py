@@ -40,8 +40,6 @@ QUERY_TIME = {
 
 def page(run: FinishedRun, counts: inspect.Counts | None, samples: Sequence[Sample], missing: dict[str, str]) -> str:
     """One HTML document with everything in it. `missing` says why a section, "data" or "samples", is empty."""
-    from plotly.offline import get_plotlyjs
-
     sections = [
         headline(run),
         published_numbers(run),
@@ -51,11 +49,17 @@ def page(run: FinishedRun, counts: inspect.Counts | None, samples: Sequence[Samp
         config_section(run),
         provenance_section(run, counts),
     ]
-    title = text(f"{run.config.name}: a run of Louder")
+    return document(f"{run.config.name}: a run of Louder", sections)
+
+
+def document(title: str, sections: Sequence[Html]) -> str:
+    """A page that needs nothing from elsewhere."""
+    from plotly.offline import get_plotlyjs
+
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{title}</title><style>{STYLE}</style></head>\n<body>\n{joined(sections)}\n"
+        f"<title>{text(title)}</title><style>{STYLE}</style></head>\n<body>\n{joined(sections)}\n"
         f"<script>{get_plotlyjs()}</script>\n<script>{SCRIPT}</script>\n</body></html>\n"
     )
 

@@ -128,13 +128,7 @@ class Trainer:
         self.vocabulary = retrieval.vocabulary(table, config)
         torch.manual_seed(config.training.seed)
         self.model: SequentialModel = build(config.model, self.vocabulary).to(self.device)
-        self.optimizer = torch.optim.AdamW(
-            self.model.parameters(),
-            lr=config.training.learning_rate,
-            betas=config.training.betas,
-            weight_decay=config.training.weight_decay,
-            fused=True,
-        )
+        self.optimizer = make_optimizer(self.model, config.training)
         counts = retrieval.popularity(table, self.loader)
         self.loss = RetrievalLoss(config.loss, torch.from_numpy(counts).double())
         self.progress = Progress()
@@ -198,11 +192,7 @@ class Trainer:
             group["lr"] = learning_rate(training, number, self.steps_in_all)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=training.precision == "bfloat16"):
             loss = retrieval.batch_loss(self.model, self.loss, batch, self.device)
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        if training.clip_norm is not None:
-            torch.nn.utils.clip_grad_norm_(self.model.parameters(), training.clip_norm)
-        self.optimizer.step()
+        update(self.model, self.optimizer, loss, training.clip_norm)
         value = loss.item()
         if not math.isfinite(value):
             raise InputError(
@@ -289,6 +279,25 @@ class Trainer:
         if log.exists():
             rows = [row for row in read_rows(log) if row["step"] <= self.progress.step]
             write_text(log, "".join(json.dumps(row) + "\n" for row in rows))
+
+
+def make_optimizer(model: torch.nn.Module, training: TrainingConfig) -> torch.optim.Optimizer:
+    return torch.optim.AdamW(
+        model.parameters(),
+        lr=training.learning_rate,
+        betas=training.betas,
+        weight_decay=training.weight_decay,
+        fused=True,
+    )
+
+
+def update(model: torch.nn.Module, optimizer: torch.optim.Optimizer, loss: Tensor, clip_norm: float | None) -> None:
+    """One step against the gradient of the loss."""
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    if clip_norm is not None:
+        torch.nn.utils.clip_grad_norm_(model.parameters(), clip_norm)
+    optimizer.step()
 
 
 def restore_optimizer(optimizer: torch.optim.Optimizer, model: torch.nn.Module, tensors: dict[str, Tensor]) -> None:

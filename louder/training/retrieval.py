@@ -18,7 +18,6 @@ from louder.evaluation.retrieval import Evaluation, evaluate, model_scorer, popu
 from louder.inference.loading import load_model
 from louder.models import HSTUConfig, SequentialModel, Vocabulary
 from louder.training.config import Config
-from louder.training.losses import RetrievalLoss
 
 
 def open_config_table(config: Config) -> Table:
@@ -70,7 +69,10 @@ def popularity(table: Table, loader: Loader) -> np.ndarray:
     return np.bincount(table.ids[rows], minlength=table.items)
 
 
-def batch_loss(model: SequentialModel, loss: RetrievalLoss, batch: RetrievalBatch, device: torch.device) -> Tensor:
+Loss = Callable[[Tensor, Tensor, Tensor], Tensor]  # states [L, D], item vectors [I, D], targets [L]  ->  scalar
+
+
+def batch_loss(model: SequentialModel, loss: Loss, batch: RetrievalBatch, device: torch.device) -> Tensor:
     """Mean loss of the rows that have a target; 0 where none has."""
     states_LD = model(batch.sequences.to(device))
     targets = batch.targets.to(device)

@@ -1,0 +1,1 @@
+"""Speed and memory of what Louder computes, each beside its naive twin and beside what one would use instead."""

@@ -1,0 +1,137 @@
+"""hstu_attention beside its naive twin, the official padded op and scaled_dot_product_attention."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from louder.batch import SequenceBatch
+from louder.bench import histories, padded
+from louder.bench.measure import Case, run
+from louder.bench.plain import Attention, naive_attention
+from louder.ops.hstu_attention import hstu_attention
+from louder.ops.jagged import to_padded
+
+TARGETS = 20  # candidates of each user in kind "targets"
+WINDOW = 256  # events before itself that a row sees in kind "window"
+TIME_BUCKETS = 129
+
+
+@dataclass(frozen=True)
+class Kind:
+    lengths: str  # "uniform", all of the same length; "zipf", see histories.zipf
+    bias: bool = False  # by position and by time
+    num_targets: int = 0
+    window: int | None = None
+
+
+KINDS = {
+    "uniform": Kind("uniform"),
+    "uniform rab": Kind("uniform", bias=True),
+    "zipf": Kind("zipf"),
+    "zipf rab": Kind("zipf", bias=True),
+    "targets": Kind("zipf", num_targets=TARGETS),
+    "window": Kind("zipf", window=WINDOW),
+}
+
+
+QUICK: dict[str, Any] = {"kinds": list(KINDS), "lengths": [200, 1024], "tokens": 2048, "heads": 4, "width": 64}
+FULL = QUICK | {"lengths": [200, 1024, 4096, 8192], "tokens": 8192}
+
+
+def cases(kinds: Sequence[str], lengths: Sequence[int], **sizes: Any) -> Iterator[Case]:
+    """Forward, and forward and backward, of each kind at each length of the longest history."""
+    for kind in kinds:
+        for length in lengths:
+            for backward in False, True:
+                yield make_case(kind, length, backward, **sizes)
+
+
+def make_case(
+    kind: str,
+    length: int,
+    backward: bool,
+    *,
+    tokens: int,
+    heads: int,
+    width: int,
+    dtype: torch.dtype,
+    device: torch.device,
+    memory: float,
+) -> Case:
+    """What is beside what:
+
+    louder             the op
+    louder, no bias    what it takes without the biases, where there are some
+    louder, padding    what it takes if every history is as long as the longest, where they are not
+    naive              its twin: one user at a time, differentiated by autograd
+    padded             the official op: padded to the longest, scores and biases in memory, and back to jagged
+    sdpa               causal softmax attention of tensors that are padded already; no bias, and no other mask
+    """
+    what = KINDS[kind]
+    events = (histories.zipf if what.lengths == "zipf" else histories.uniform)(length, tokens)
+    batch = histories.histories(events).to(device)
+    users, total = batch.users, sum(events)
+    generator = torch.Generator(device).manual_seed(0)
+    qkv = [
+        (torch.randn(total, heads, width, device=device, generator=generator) * 0.3).to(dtype).requires_grad_()
+        for _ in range(3)
+    ]
+    bias = {
+        name: (torch.randn(rows, device=device, generator=generator) * 0.02).requires_grad_()
+        for name, rows in {"position_bias": length, "time_bias": TIME_BUCKETS}.items()
+        if what.bias
+    }
+    own: dict[str, Any] = {"num_targets": batch.lengths.clamp(max=what.num_targets)} if what.num_targets else {}
+    own |= {"scale": 1 / length, "window": what.window}
+
+    passes = "forward and backward" if backward else "forward"
+    shape = {
+        "kind": kind,
+        "passes": passes,
+        **asdict(what),
+        "max_len": length,
+        "users": users,
+        "tokens": total,
+        "heads": heads,
+        "width": width,
+        "dtype": str(dtype).removeprefix("torch."),
+    }
+    case = Case(f"{kind}, N = {length}, {passes}", shape, memory)
+    case.add("louder", compute(hstu_attention, qkv, batch, bias, backward, own))
+    if bias:
+        case.add("louder, no bias", compute(hstu_attention, qkv, batch, {}, backward, own))
+    if what.lengths == "zipf":
+        full = histories.histories([length] * users).to(device)
+        padding = [to_padded(x.detach(), batch.offsets, length).flatten(0, 1).requires_grad_() for x in qkv]
+        case.add("louder, padding", compute(hstu_attention, padding, full, bias, backward, own))
+
+    # what a run takes, as measured at small sizes: so many tensors of scores, and some of integers for biases and masks
+    pairs, other = [n * n for n in events], 8 * (len(bias) + bool(what.num_targets))
+    needs: float = sum(pairs) * (18 * heads + other) if backward else max(pairs) * (18 * heads + other)
+    case.add("naive", compute(naive_attention, qkv, batch, bias, backward, own), needs=needs)
+    needs = users * length**2 * ((4 if backward else 3.5) * heads * qkv[0].element_size() + other)
+    official = partial(padded.hstu_attention, length=length)
+    case.add("padded", compute(official, qkv, batch, bias, backward, own), needs=needs)
+    q, k, v = (to_padded(x.detach(), batch.offsets, length).transpose(1, 2).contiguous().requires_grad_() for x in qkv)
+    sdpa = partial(F.scaled_dot_product_attention, q, k, v, is_causal=True)
+    case.add("sdpa", run(sdpa, [q, k, v], v if backward else None))
+    return case
+
+
+def compute(
+    attention: Attention,
+    qkv: Sequence[Tensor],
+    batch: SequenceBatch,
+    bias: dict[str, Tensor],
+    backward: bool,
+    own: dict[str, Any],
+) -> Callable[[], tuple[Tensor, ...]]:
+    """A run of the attention; `own` is what the kind of case gives it besides biases."""
+    times = {"query_times": batch.query_timestamps, "key_times": batch.timestamps} if bias else {}
+    forward = partial(attention, *qkv, batch.offsets, **own, **bias, **times)
+    return run(forward, [*qkv, *bias.values()], qkv[2] if backward else None)

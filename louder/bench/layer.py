@@ -1,0 +1,108 @@
+"""One layer of HSTU beside itself with torch ops alone, and beside one layer of a Transformer of the same width."""
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from louder.bench import histories, padded
+from louder.bench.measure import Case, autocast, kept_bytes, run
+from louder.bench.plain import hstu_layer, naive_attention
+from louder.bench.transformer import TransformerLayer
+from louder.models import HSTUConfig
+from louder.models.hstu import HSTULayer
+from louder.ops.jagged import to_padded
+
+KINDS = "uniform", "uniform rab", "zipf"  # as those of attention
+DROPOUT = 0.2
+QUICK = {"length": 512, "tokens": 2048, "width": 512, "heads": 8}
+FULL = QUICK | {"length": 1024, "tokens": 8192}
+
+
+def cases(
+    *,
+    length: int,
+    tokens: int,
+    width: int,
+    heads: int,
+    dtype: torch.dtype,
+    device: torch.device,
+    memory: float,
+    dropout: float = DROPOUT,
+) -> Iterator[Case]:
+    """Forward and backward in training mode; bfloat16 means autocast. `kept_bytes` is what the forward pass keeps for
+    the backward pass, the layer's input included, the weights not; `kept_bytes_per_token` counts real tokens only.
+
+    louder       HSTULayer
+    naive        the same with torch ops, attention by the naive twin
+    padded       the same with torch ops, attention by the official padded op
+    torch        nn.TransformerEncoderLayer, pre-norm, GELU, 4 widths inside, on padded input
+    transformer  the same, but qkv in one product, and no dropout of the weights of scaled_dot_product_attention
+    """
+    for kind in KINDS:
+        events = (histories.zipf if kind == "zipf" else histories.uniform)(length, tokens)
+        batch = histories.histories(events).to(device)
+        bias = kind.endswith("rab")
+        torch.manual_seed(0)
+        config = HSTUConfig(
+            heads=heads,
+            width=width,
+            qk_width=width // heads,
+            v_width=width // heads,
+            max_len=length,
+            position_bias=bias,
+            time_bias=bias,
+            linear_dropout=dropout,
+        )
+        layer = HSTULayer(config).to(device)
+        x_LD = torch.randn(sum(events), width, device=device, requires_grad=True)
+        shape = {
+            "kind": kind,
+            "passes": "forward and backward",
+            "max_len": length,
+            "users": batch.users,
+            "tokens": sum(events),
+            "heads": heads,
+            "width": width,
+            "dtype": str(dtype).removeprefix("torch."),
+        }
+        case = Case(f"one layer, {kind}, N = {length}", shape, memory)
+        own = [batch.offsets, batch.timestamps, batch.query_timestamps]
+        naive, official = naive_attention, partial(padded.hstu_attention, length=length)
+        scores = 4 * heads * batch.users * length**2  # bytes of one [B, H, N, N]
+        add(case, "louder", layer, partial(layer, x_LD, batch), x_LD, dtype, own)
+        for name, attention, needs in (
+            ("naive", naive, 5.5 * 4 * heads * sum(n * n for n in events)),
+            ("padded", official, 4.5 * scores + 8 * batch.users * length**2 * bias),
+        ):
+            add(case, name, layer, partial(hstu_layer, layer, x_LD, batch, attention), x_LD, dtype, own, needs)
+        if not bias:
+            x_BND = to_padded(x_LD.detach(), batch.offsets, length).requires_grad_()
+            causal = nn.Transformer.generate_square_subsequent_mask(length, device=device)
+            encoder = nn.TransformerEncoderLayer(
+                width, heads, 4 * width, dropout, "gelu", batch_first=True, norm_first=True, device=device
+            )
+            forward = partial(encoder, x_BND, src_mask=causal, is_causal=True)
+            add(case, "torch", encoder, forward, x_BND, dtype, [causal], 6 * scores if dropout else 0)
+            transformer = TransformerLayer(width, heads, dropout).to(device)
+            add(case, "transformer", transformer, partial(transformer, x_BND), x_BND, dtype)
+        yield case
+
+
+def add(
+    case: Case,
+    name: str,
+    layer: nn.Module,
+    forward: Callable[[], Tensor],
+    x: Tensor,
+    dtype: torch.dtype,
+    not_counted: Sequence[Tensor] = (),
+    needs: float = 0,
+) -> None:
+    forward = autocast(forward, x.device, dtype)
+    case.add(name, run(forward, [x, *layer.parameters()], x), needs=needs)
+    if name in case.candidates:
+        kept = kept_bytes(forward, [*layer.parameters(), *not_counted])
+        facts = {"kept_bytes": kept, "kept_bytes_per_token": round(kept / case.shape["tokens"], 1)}
+        case.candidates[name].facts.update(facts)

@@ -1,0 +1,130 @@
+"""HSTU and SASRec with torch ops alone, nothing fused, on the parameters of Louder's own: what is measured beside."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from louder.batch import SequenceBatch
+from louder.bench import padded
+from louder.models import HSTU, HSTUConfig, SASRec, SASRecConfig, Vocabulary
+from louder.models.hstu import HSTULayer
+from louder.models.sasrec import SASRecLayer
+from louder.models.sequential import NORM_EPS
+from louder.ops.hstu_attention import naive
+from louder.ops.jagged import to_jagged, to_padded
+
+Attention = Callable[..., Tensor]  # called as louder.ops.hstu_attention
+
+
+def naive_attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    offsets: Tensor,
+    *,
+    scale: float,
+    position_bias: Tensor | None = None,
+    time_bias: Tensor | None = None,
+    query_times: Tensor | None = None,
+    key_times: Tensor | None = None,
+    num_targets: Tensor | None = None,
+    window: int | None = None,
+) -> Tensor:
+    """The naive twin with the call of the op, differentiated by autograd."""
+    rows = offsets.new_zeros(len(q))
+    times = (rows if query_times is None else query_times, rows if key_times is None else key_times)
+    targets = torch.zeros_like(offsets[1:]) if num_targets is None else num_targets
+    return naive.hstu_attention(
+        q, k, v, offsets, scale, position_bias, time_bias, *times, offsets, targets, window or 0, 0, 0
+    )
+
+
+def one_user_at_a_time(q: Tensor, k: Tensor, v: Tensor, offsets: Tensor, *, scale: float, dropout: float) -> Tensor:
+    """Causal softmax attention."""
+    out = []
+    for start, end in zip(offsets[:-1].tolist(), offsets[1:].tolist()):
+        rows = slice(start, end)
+        own = torch.tensor([0, end - start], device=q.device)
+        out.append(padded.softmax_attention(q[rows], k[rows], v[rows], own, scale=scale, dropout=dropout))
+    return torch.cat(out)
+
+
+def layer_norm(x: Tensor, eps: float) -> Tensor:
+    return F.layer_norm(x, x.shape[-1:], eps=eps)
+
+
+def hstu_layer(layer: HSTULayer, x_LD: Tensor, batch: SequenceBatch, attention: Attention) -> Tensor:
+    """Equations 1 to 3 of the paper."""
+    config = layer.config
+    projected = F.silu(layer.uvqk(layer_norm(x_LD, NORM_EPS)))
+    sizes = [config.heads * size for size in (config.v_width, config.v_width, config.qk_width, config.qk_width)]
+    u, v, q, k = projected.split(sizes, dim=-1)
+    a = attention(
+        *(x.unflatten(-1, (config.heads, -1)) for x in (q, k, v)),
+        batch.offsets,
+        scale=1 / config.max_len,
+        position_bias=layer.position_bias,
+        time_bias=layer.time_bias,
+        query_times=batch.query_timestamps,
+        key_times=batch.timestamps,
+    )
+    y = u * layer_norm(a.flatten(1), NORM_EPS)
+    return x_LD + layer.out(F.dropout(y, config.linear_dropout, layer.training))
+
+
+class PlainHSTU(HSTU):
+    def __init__(self, config: HSTUConfig, vocabulary: Vocabulary, attention: Attention) -> None:
+        super().__init__(config, vocabulary)
+        self.attention = attention
+
+    def encode(self, batch: SequenceBatch) -> Tensor:
+        x_LD = self.events(batch) * self.config.width**0.5 + self.positions(batch.positions())
+        x_LD = F.dropout(x_LD, self.dropout, self.training)
+        for layer in self.layers:
+            x_LD = hstu_layer(layer, x_LD, batch, self.attention)  # type: ignore[arg-type]
+        return x_LD
+
+
+def sasrec_layer(layer: SASRecLayer, x_LD: Tensor, batch: SequenceBatch, attention: Attention) -> Tensor:
+    config = layer.config
+    rate = config.dropout if layer.training else 0.0
+    query = layer_norm(x_LD, 1e-8)
+    linears = (layer.q, query), (layer.k, x_LD), (layer.v, x_LD)
+    q, k, v = (linear(x).unflatten(-1, (config.heads, -1)) for linear, x in linears)
+    a = attention(q, k, v, batch.offsets, scale=q.shape[-1] ** -0.5, dropout=rate)
+    z_LD = layer_norm(query + layer.out(a.flatten(1)), 1e-8)
+    return z_LD + F.dropout(layer.outer(F.dropout(F.relu(layer.inner(z_LD)), rate)), rate)
+
+
+class PlainSASRec(SASRec):
+    """`padded`: as the official code, every history has max_len rows in every op; else one user at a time."""
+
+    def __init__(self, config: SASRecConfig, vocabulary: Vocabulary, *, padded: bool) -> None:
+        super().__init__(config, vocabulary)
+        self.padded = padded
+
+    def encode(self, batch: SequenceBatch) -> Tensor:
+        given, length = batch, self.config.max_len
+        if self.padded:
+            batch = pad(batch, length)
+        x_LD = self.events(batch) * self.config.width**0.5 + self.positions(batch.positions())
+        x_LD = F.dropout(x_LD, self.dropout, self.training)
+        attention = padded.softmax_attention if self.padded else one_user_at_a_time
+        for layer in self.layers:
+            x_LD = sasrec_layer(layer, x_LD, batch, attention)  # type: ignore[arg-type]
+        if self.padded:
+            x_LD = to_jagged(x_LD.unflatten(0, (given.users, length)), given.offsets, len(given.ids))
+        return x_LD
+
+
+def pad(batch: SequenceBatch, length: int) -> SequenceBatch:
+    """The batch with rows of item 0 after each history, so that all have `length`."""
+    fields: dict[str, Any] = {
+        name: to_padded(getattr(batch, name), batch.offsets, length).flatten()
+        for name in ("ids", "timestamps", "query_timestamps")
+    }
+    offsets = torch.arange(batch.users + 1, device=batch.offsets.device) * length
+    return SequenceBatch(**fields, offsets=offsets)

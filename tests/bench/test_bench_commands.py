@@ -1,0 +1,82 @@
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from louder.bench.page import read, write_page
+from louder.cli import app
+from louder.errors import InputError
+
+
+def bench(*words: str):
+    return CliRunner().invoke(app, ["bench", *words])
+
+
+ATTENTION = "attention", "--kind", "zipf", "--length", "16", "--length", "32", "--tokens", "64", "--width", "8"
+OTHERS = [
+    ("layer", "--length", "16", "--tokens", "32", "--width", "16", "--heads", "2"),
+    ("step", "--recipe", "ml1m:hstu", "--users", "2"),
+    ("encoder", "--length", "16", "--tokens", "32", "--layers", "1"),
+]
+
+
+@pytest.fixture(scope="module")
+def rows_file(tmp_path_factory):
+    file = tmp_path_factory.mktemp("rows") / "rows.jsonl"
+    for words in [ATTENTION, *OTHERS]:
+        done = bench(*words, "--repeats", "1", "--threads", "1", "--json", str(file))
+        assert done.exit_code == 0, done.output
+    return file
+
+
+def test_rows_are_appended_with_what_made_them(rows_file):
+    rows = [json.loads(line) for line in rows_file.read_text().splitlines()]
+    assert {row["bench"] for row in rows} == {"attention", "layer", "step", "encoder"}
+    for row in rows:
+        assert {"case", "implementation", "median_s", "peak_bytes", "command", "commit", "machine", "date"} <= set(row)
+
+
+def test_a_case_measured_again_stands_once_with_its_latest_numbers(rows_file, tmp_path):
+    rows = read(rows_file)
+    again = tmp_path / "again.jsonl"
+    again.write_text(rows_file.read_text() + json.dumps(rows[0] | {"median_s": 123.0}) + "\n")
+    assert len(read(again)) == len(rows)
+    assert 123.0 in [row["median_s"] for row in read(tmp_path)]
+
+
+def test_page_of_rows(rows_file, tmp_path):
+    page = tmp_path / "bench.html"
+    done = bench("all", "--from", str(rows_file), "-o", str(page))
+    assert done.exit_code == 0, done.output
+    text = page.read_text()
+    for words in "Attention", "One layer", "Training step", "Encoder", "louder, padding", "N = 32", "speed ×":
+        assert words in text
+    assert "http" not in text.split("<body>")[1].split("<script>")[0]
+
+
+def test_page_says_what_was_left_out(rows_file, tmp_path):
+    rows = read(rows_file)
+    left_out = {key: value for key, value in rows[0].items() if not key.endswith("_s")}
+    rows.append(left_out | {"implementation": "huge", "skipped": "would need about 99.0 GiB of memory"})
+    write_page(rows, tmp_path / "bench.html")
+    assert "Not measured: huge; it would need about 99.0 GiB of memory." in (tmp_path / "bench.html").read_text()
+
+
+def test_page_without_the_reference_of_a_case(rows_file, tmp_path):
+    rows = [row for row in read(rows_file) if row["implementation"] != "transformer"]
+    write_page(rows, tmp_path / "bench.html")
+    assert "Encoder" in (tmp_path / "bench.html").read_text()
+    done = bench("encoder", *OTHERS[2][1:], "--memory", "1e-6", "--repeats", "1")
+    assert done.exit_code == 0, done.output
+    assert "Not measured: transformer" in done.output
+
+
+def test_mistakes_are_told(tmp_path):
+    assert "no kind 'zipff'" in str(bench("attention", "--kind", "zipff").exception)
+    assert "no step of 'demo'" in str(bench("step", "--recipe", "demo").exception)
+    assert "--dtype" in str(bench("layer", "--dtype", "int8").exception)
+    assert "multiple of --heads" in str(bench("layer", "--width", "30").exception)
+    with pytest.raises(InputError, match="no rows of louder bench"):
+        read(tmp_path)
+    with pytest.raises(InputError, match="no file or folder"):
+        read(tmp_path / "nothing")
