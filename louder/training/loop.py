@@ -25,6 +25,7 @@ from louder.results import append_row, provenance, read_rows
 from louder.training import retrieval
 from louder.training.config import Config, TrainingConfig
 from louder.training.losses import RetrievalLoss
+from louder.training.memory import keep_freed_memory
 from louder.training.screen import Screen
 
 
@@ -122,6 +123,7 @@ class Trainer:
 
     def __init__(self, config: Config, table: Table, run: Path) -> None:
         self.config, self.table, self.run = config, table, run
+        keep_freed_memory()
         self.device = choose_device(config.training.device)
         self.loader = retrieval.part_loader(table, config, "train")
         retrieval.part_loader(table, config, config.selection_part)  # fails now rather than after an epoch
