@@ -89,22 +89,44 @@ def test_without_tables_and_without_a_compiler(monkeypatch):
 
 
 @pytest.mark.parametrize("dropout", [0.0, 0.3])
-def test_the_compiled_parts_are_the_plain_ones(dropout):
+@pytest.mark.parametrize("rows_count", [1, 47, 48, 49, 200])
+@pytest.mark.parametrize(("width", "inner"), [(7, 6), (16, 16), (50, 25), (3, 40)])
+def test_the_three_implementations_agree(width, inner, rows_count, dropout):
     generator = torch.Generator().manual_seed(0)
-    a, grad, add, wide = (torch.randn(65, n, generator=generator) for n in (7, 7, 7, 28))
-    u = wide[:, 3:10]  # a slice, as the layer has it
+
+    def normal(*shape):
+        return torch.randn(*shape, generator=generator)
+
+    x, add, a, grad = normal(rows_count, width), normal(rows_count, width), normal(rows_count, inner), None
+    weight, out_weight, bias = normal(4 * inner, width), normal(width, inner), normal(width)
+    wide = normal(rows_count, 4 * inner)
+    u, grad = wide[:, 3 : 3 + inner], normal(rows_count, width)  # a slice, as the layer has it
+    parts = wide[:, :inner], *(normal(rows_count, inner) for _ in range(3))
     seed = torch.tensor([-5]) if dropout else None
-    fast, plain = rows.implementation(a), rows.PLAIN
-    assert fast is not plain
-    for got, want in [
-        (fast.norm(a), plain.norm(a)),
-        (fast.norm_backward(a, grad, add), plain.norm_backward(a, grad, add)),
-        (fast.silu(wide), plain.silu(wide)),
-        (fast.gate(a, u, dropout, seed), plain.gate(a, u, dropout, seed)),
-        (fast.gate_backward(grad, a, u, dropout, seed), plain.gate_backward(grad, a, u, dropout, seed)),
-        (fast.silu_backward(wide, grad, add, a, grad), plain.silu_backward(wide, grad, add, a, grad)),
-    ]:
-        torch.testing.assert_close(got, want, rtol=1e-5, atol=1e-5)
+    assert rows.implementation(x, weight).project is not rows.PLAIN.project
+    for other in rows.fused(), rows.around_products(rows.compiled_rows()):
+        for name, inputs in dict(
+            project=(x, weight),
+            output=(x, a, u, out_weight, bias, dropout, seed),
+            output_backward=(grad, a, u, out_weight, dropout, seed),
+            project_backward=(x, wide, *parts, weight, add),
+        ).items():
+            got, want = getattr(other, name)(*inputs), getattr(rows.PLAIN, name)(*inputs)
+            torch.testing.assert_close(got, want, rtol=1e-4, atol=1e-4, msg=lambda text, name=name: f"{name}: {text}")
+
+
+def test_same_bits_with_any_number_of_threads(threads):
+    tensors, settings = example([130, 0, 64, 200], width=24)
+    with threads(1):
+        expected = run(hstu_layer, tensors, settings)
+    for count in 2, 2, 3:
+        with threads(count):
+            for got, want in zip(run(hstu_layer, tensors, settings), expected):
+                assert torch.equal(got, want)
+
+
+def test_a_wide_layer_agrees_with_naive():
+    assert_same_as_naive(*example(width=320, heads=2, qk_width=32, v_width=40), tolerance=3e-5)
 
 
 def test_gradients_in_float64():

@@ -116,17 +116,12 @@ def layer(
     """The result, and what the backward pass needs: the projection [L, H (2 V + 2 K)] before silu, and A V [L, H V]."""
     attention.check_offsets(x, x, offsets, query_offsets, num_targets)
     rows = implementation(x, uvqk_weight, out_weight)
-    projected = rows.norm(x).to(uvqk_weight.dtype) @ uvqk_weight.T
-    u, v, q, k = split(rows.silu(projected), heads, qk_width)
+    projected, activated = rows.project(x, uvqk_weight)
+    u, v, q, k = split(activated, heads, qk_width)
     masks = query_times, key_times, query_offsets, num_targets, window, full_rows, context
     a = attention.compute(q, k, v, offsets, scale, position_bias, time_bias, *masks).flatten(1)
-    out = add_product(x + out_bias, rows.gate(a, u, dropout, seed), out_weight.T)
+    out = rows.output(x, a, u, out_weight, out_bias, dropout, seed)
     return (out, projected, a) if training else (out, x.new_empty(0), x.new_empty(0))
-
-
-def add_product(x: Tensor, a: Tensor, b: Tensor) -> Tensor:
-    """x += a b, in x's dtype"""
-    return x.addmm_(a, b) if x.dtype == a.dtype else x.add_(a @ b)
 
 
 @layer.register_fake
@@ -169,18 +164,14 @@ def layer_backward(
     is no table."""
     rows = implementation(x, uvqk_weight, out_weight)
     masks = query_times, key_times, query_offsets, num_targets, window, full_rows, context
-    dtype = uvqk_weight.dtype
-    inner = grad.to(dtype)
     u, v, q, k = split(rows.silu(projected), heads, qk_width)
-    d_out_weight = inner.T @ rows.gate(a, u, dropout, seed)
-    da, du = rows.gate_backward(inner @ out_weight, a, u, dropout, seed)
+    da, du, d_out_weight = rows.output_backward(grad, a, u, out_weight, dropout, seed)
     dq, dk, dv, d_position, d_time = attention.compute_backward(
         da.view(v.shape), q, k, v, offsets, scale, position_bias, time_bias, *masks
     )
-    d_projected = rows.silu_backward(projected, du, dv.flatten(1), dq.flatten(1), dk.flatten(1))
-    d_uvqk_weight = d_projected.T @ rows.norm(x).to(dtype)
-    dx = rows.norm_backward(x, (d_projected @ uvqk_weight).to(x.dtype), grad)
-    return dx, d_uvqk_weight, d_out_weight, grad.sum(0).to(dtype), d_position, d_time
+    d_activated = du, dv.flatten(1), dq.flatten(1), dk.flatten(1)
+    dx, d_uvqk_weight = rows.project_backward(x, projected, *d_activated, uvqk_weight, grad)
+    return dx, d_uvqk_weight, d_out_weight, grad.sum(0), d_position, d_time
 
 
 @layer_backward.register_fake
@@ -191,13 +182,13 @@ def _(grad, projected, a, x, uvqk_weight, out_weight, *rest):
         return x.new_empty(0) if table is None else table.new_empty(table.shape)
 
     weights = uvqk_weight.new_empty(uvqk_weight.shape), out_weight.new_empty(out_weight.shape)
-    return x.new_empty(x.shape), *weights, out_weight.new_empty(len(out_weight)), like(position_bias), like(time_bias)
+    return x.new_empty(x.shape), *weights, x.new_empty(x.shape[1]), like(position_bias), like(time_bias)
 
 
 def save_for_backward(ctx, inputs, output) -> None:
-    x, uvqk_weight, out_weight, _, offsets, *constants, seed, position_bias, time_bias = inputs[:12]
+    x, uvqk_weight, out_weight, out_bias, offsets, *constants, seed, position_bias, time_bias = inputs[:12]
     _, projected, a = output
-    ctx.constants, ctx.masks = constants, inputs[16:19]
+    ctx.constants, ctx.masks, ctx.bias_dtype = constants, inputs[16:19], out_bias.dtype
     ctx.save_for_backward(
         projected, a, x, uvqk_weight, out_weight, offsets, seed, position_bias, time_bias, *inputs[12:16]
     )
@@ -211,7 +202,7 @@ def backward(ctx, grad: Tensor, *_):
     )
     _, position_bias, time_bias = rest[:3]
     tables = None if position_bias is None else d_position, None if time_bias is None else d_time
-    return dx, d_uvqk, d_out, d_bias, *[None] * 6, *tables, *[None] * 8
+    return dx, d_uvqk, d_out, d_bias.to(ctx.bias_dtype), *[None] * 6, *tables, *[None] * 8
 
 
 layer.register_autograd(backward, setup_context=save_for_backward)

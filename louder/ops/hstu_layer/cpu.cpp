@@ -1,8 +1,10 @@
-// The parts of an HSTU layer between its matrix products and its attention, float32, one pass over memory each.
-// The maths is in rows.py.
+// What an HSTU layer does to its rows before and after attention, float32. The maths is in rows.py. For narrow layers
+// the products are fused with what comes before and after them, a tile of rows at a time, so that memory is passed over
+// once; for wide ones a BLAS product is faster, and what is left is here, one pass each.
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
+#include <ATen/ops/zeros.h>
 #include <torch/library.h>
 
 #include <tuple>
@@ -40,6 +42,13 @@ Moments moments(const float* x, int64_t width, float eps) {
   return {mean, 1.0f / std::sqrt(squares / width + eps)};
 }
 
+void norm_row(const float* x, int64_t width, float eps, float* out) {
+  const auto [mean, inverse] = moments(x, width, eps);
+  const float center = mean, slope = inverse;
+#pragma omp simd
+  for (int64_t c = 0; c < width; ++c) out[c] = (x[c] - center) * slope;
+}
+
 // out = add + the gradient of x, for the gradient d of its norm
 void norm_backward_row(const float* x, const float* d, const float* add, int64_t width, float eps, float* out) {
   const auto [mean, inverse] = moments(x, width, eps);
@@ -56,13 +65,7 @@ at::Tensor norm(const at::Tensor& x_, double eps) {
   const auto out_ = at::empty({x_.size(0), x_.size(1)}, x_.options());
   const Matrix x(x_), out(out_);
   at::parallel_for(0, x.rows, GRAIN, [&](int64_t first, int64_t last) {
-    for (int64_t row = first; row < last; ++row) {
-      const auto [mean, inverse] = moments(x[row], x.width, eps);
-      const float* from = x[row];
-      float* to = out[row];
-#pragma omp simd
-      for (int64_t c = 0; c < x.width; ++c) to[c] = (from[c] - mean) * inverse;
-    }
+    for (int64_t row = first; row < last; ++row) norm_row(x[row], x.width, eps, out[row]);
   });
   return out_;
 }
@@ -88,20 +91,50 @@ at::Tensor silu(const at::Tensor& x_) {
   return out_;
 }
 
+// out [width] = dropout(norm(a) * u)
+void gate_row(const float* a, const float* u, int64_t row, int64_t width, const louder::Dropout& dropout, float eps,
+              float* out) {
+  const auto [mean, inverse] = moments(a, width, eps);
+  const float center = mean, slope = inverse;
+  dropout.row(row, width, out);
+#pragma omp simd
+  for (int64_t c = 0; c < width; ++c) out[c] *= (a[c] - center) * slope * u[c];
+}
+
+// Gradients of a and u for that of the gated row; scratch [width]
+void gate_backward_row(const float* grad, const float* a, const float* u, int64_t row, int64_t width,
+                       const louder::Dropout& dropout, float eps, float* scratch, float* da, float* du) {
+  const auto [mean, inverse] = moments(a, width, eps);
+  const float center = mean, slope = inverse;
+  dropout.row(row, width, du);
+#pragma omp simd
+  for (int64_t c = 0; c < width; ++c) {
+    const float kept = grad[c] * du[c];
+    du[c] = kept * (a[c] - center) * slope;
+    scratch[c] = kept * u[c];
+  }
+  norm_backward_row(a, scratch, nullptr, width, eps, da);
+}
+
+void silu_backward_row(const float* x, const float* grad, int64_t width, float* out) {
+#pragma omp simd
+  for (int64_t c = 0; c < width; ++c) {
+    const float sigmoid = louder::sigmoid(x[c]);
+    out[c] = grad[c] * (sigmoid + x[c] * sigmoid * (1.0f - sigmoid));
+  }
+}
+
+louder::Dropout dropout_of(int64_t dropped, double kept_scale, int64_t seed) {
+  return {static_cast<uint32_t>(dropped), static_cast<float>(kept_scale), static_cast<uint64_t>(seed)};
+}
+
 at::Tensor gate(const at::Tensor& a_, const at::Tensor& u_, int64_t dropped, double kept_scale, int64_t seed,
                 double eps) {
   const auto out_ = at::empty({a_.size(0), a_.size(1)}, a_.options());
   const Matrix a(a_), u(u_), out(out_);
-  const louder::Dropout dropout{static_cast<uint32_t>(dropped), static_cast<float>(kept_scale), static_cast<uint64_t>(seed)};
+  const auto dropout = dropout_of(dropped, kept_scale, seed);
   at::parallel_for(0, a.rows, GRAIN, [&](int64_t first, int64_t last) {
-    for (int64_t row = first; row < last; ++row) {
-      const auto [mean, inverse] = moments(a[row], a.width, eps);
-      const float *from = a[row], *by = u[row];
-      float* to = out[row];
-      dropout.row(row, a.width, to);
-#pragma omp simd
-      for (int64_t c = 0; c < a.width; ++c) to[c] *= (from[c] - mean) * inverse * by[c];
-    }
+    for (int64_t row = first; row < last; ++row) gate_row(a[row], u[row], row, a.width, dropout, eps, out[row]);
   });
   return out_;
 }
@@ -111,22 +144,11 @@ std::tuple<at::Tensor, at::Tensor> gate_backward(const at::Tensor& d_, const at:
                                                  int64_t dropped, double kept_scale, int64_t seed, double eps) {
   const auto da_ = at::empty({a_.size(0), a_.size(1)}, a_.options()), du_ = at::empty_like(da_);
   const Matrix d(d_), a(a_), u(u_), da(da_), du(du_);
-  const louder::Dropout dropout{static_cast<uint32_t>(dropped), static_cast<float>(kept_scale), static_cast<uint64_t>(seed)};
+  const auto dropout = dropout_of(dropped, kept_scale, seed);
   at::parallel_for(0, a.rows, GRAIN, [&](int64_t first, int64_t last) {
-    std::vector<float> d_norm(a.width);
-    for (int64_t row = first; row < last; ++row) {
-      const auto [mean, inverse] = moments(a[row], a.width, eps);
-      const float *from = a[row], *by = u[row], *grad = d[row];
-      float *d_gate = du[row], *d_normed = d_norm.data();
-      dropout.row(row, a.width, d_gate);
-#pragma omp simd
-      for (int64_t c = 0; c < a.width; ++c) {
-        const float kept = grad[c] * d_gate[c];
-        d_gate[c] = kept * (from[c] - mean) * inverse;
-        d_normed[c] = kept * by[c];
-      }
-      norm_backward_row(from, d_normed, nullptr, a.width, eps, da[row]);
-    }
+    std::vector<float> scratch(a.width);
+    for (int64_t row = first; row < last; ++row)
+      gate_backward_row(d[row], a[row], u[row], row, a.width, dropout, eps, scratch.data(), da[row], du[row]);
   });
   return {da_, du_};
 }
@@ -142,17 +164,175 @@ at::Tensor silu_backward(const at::Tensor& projected_, const at::Tensor& du_, co
       const float* x = projected[row];
       float* to = out[row];
       for (const Matrix& part : parts) {
-        const float* d = part[row];
-#pragma omp simd
-        for (int64_t c = 0; c < part.width; ++c) {
-          const float sigmoid = louder::sigmoid(x[c]);
-          to[c] = d[c] * (sigmoid + x[c] * sigmoid * (1.0f - sigmoid));
-        }
+        silu_backward_row(x, part[row], part.width, to);
         x += part.width, to += part.width;
       }
     }
   });
   return out_;
+}
+
+// --- fused with the products -----------------------------------------------------------------------------------------
+
+constexpr int64_t TILE = 48;    // rows whose numbers stay in the cache between one step and the next
+constexpr int64_t CHUNKS = 32;  // partial sums of the weights' gradients, for any number of threads
+
+using louder::LANES;
+using louder::round_up;
+
+// The right side of a product, [depth, columns], as blocks of two vectors of columns that lie close together.
+struct Right {
+  int64_t depth, columns;
+  std::vector<float> blocks;
+
+  // weight [depth, columns], or transposed: [columns, depth]
+  Right(const at::Tensor& weight_, bool transposed)
+      : depth(weight_.size(transposed ? 1 : 0)), columns(weight_.size(transposed ? 0 : 1)) {
+    const at::Tensor weight = weight_.contiguous();
+    const float* from = weight.const_data_ptr<float>();
+    const int64_t row = transposed ? 1 : columns, column = transposed ? depth : 1;
+    blocks.resize(round_up(columns) * depth);
+    for (int64_t n = 0; n < columns; ++n)
+      for (int64_t d = 0; d < depth; ++d) *at(d, n) = from[d * row + n * column];
+  }
+
+  int64_t block_width(int64_t n) const { return std::min(2 * LANES, round_up(columns) - n / (2 * LANES) * 2 * LANES); }
+  float* at(int64_t d, int64_t n) {
+    const int64_t first = n / (2 * LANES) * 2 * LANES;
+    return &blocks[first * depth + d * block_width(n) + n - first];
+  }
+
+  // c [rows, round_up(columns)] = (ADD ? c : 0) + a [rows, depth] times this
+  template <bool ADD>
+  void multiply(int64_t rows, const float* a, int64_t a_row, float* c, int64_t c_row) const {
+    for (int64_t n = 0; n < columns; n += 2 * LANES)
+      louder::multiply<ADD>(rows, block_width(n), depth, a, a_row, 1, &blocks[n * depth], block_width(n), c + n, c_row);
+  }
+};
+
+// Calls tile(first, count, scratch) for all rows, TILE at a time; scratch is `floats` zeros at first.
+template <typename Tile>
+void for_row_tiles(int64_t rows, int64_t floats, const Tile& tile) {
+  louder::share_tasks((rows + TILE - 1) / TILE, [&](const auto& next) {
+    std::vector<float> scratch(floats);
+    for (int64_t task; (task = next()) >= 0;) tile(task * TILE, std::min(TILE, rows - task * TILE), scratch.data());
+  });
+}
+
+// The same, with a sum [height, width] to add to. Chunk c of the rows adds to its own; returns the sum of all.
+template <typename Tile>
+at::Tensor sum_over_row_tiles(int64_t rows, int64_t floats, int64_t height, int64_t width, const at::Tensor& like,
+                              const Tile& tile) {
+  const int64_t tiles = (rows + TILE - 1) / TILE, wide = round_up(width), chunks = std::min(CHUNKS, tiles);
+  const auto sums_ = at::zeros({std::max<int64_t>(chunks, 1), height, wide}, like.options());
+  float* sums = sums_.mutable_data_ptr<float>();
+  louder::share_tasks(chunks, [&](const auto& next) {
+    std::vector<float> scratch(floats);
+    for (int64_t chunk; (chunk = next()) >= 0;)
+      for (int64_t index = chunk * tiles / chunks; index < (chunk + 1) * tiles / chunks; ++index)
+        tile(index * TILE, std::min(TILE, rows - index * TILE), scratch.data(), sums + chunk * height * wide);
+  });
+  float* total = sums;
+  for (int64_t chunk = 1; chunk < chunks; ++chunk)
+    for (int64_t n = 0; n < height * wide; ++n) total[n] += sums[chunk * height * wide + n];
+  return sums_[0].narrow(1, 0, width).contiguous();
+}
+
+// norm(x) weightᵀ, and silu of it; weight [N, D]
+std::tuple<at::Tensor, at::Tensor> project(const at::Tensor& x_, const at::Tensor& weight, double eps) {
+  const Right right(weight, true);
+  const int64_t N = right.columns, D = right.depth, wide = round_up(N);
+  const auto projected_ = at::empty({x_.size(0), N}, x_.options()), activated_ = at::empty_like(projected_);
+  const Matrix x(x_), projected(projected_), activated(activated_);
+  for_row_tiles(x.rows, TILE * (D + wide), [&](int64_t first, int64_t count, float* scratch) {
+    float *normed = scratch, *product = scratch + TILE * D;
+    for (int64_t r = 0; r < count; ++r) norm_row(x[first + r], D, eps, normed + r * D);
+    right.multiply<false>(count, normed, D, product, wide);
+    for (int64_t r = 0; r < count; ++r) {
+      const float* from = product + r * wide;
+      float *plain = projected[first + r], *silu = activated[first + r];
+#pragma omp simd
+      for (int64_t c = 0; c < N; ++c) plain[c] = from[c], silu[c] = from[c] * louder::sigmoid(from[c]);
+    }
+  });
+  return {projected_, activated_};
+}
+
+// x + dropout(norm(a) * u) weightᵀ + bias; weight [D, W]
+at::Tensor output(const at::Tensor& x_, const at::Tensor& a_, const at::Tensor& u_, const at::Tensor& weight,
+                  const at::Tensor& bias_, int64_t dropped, double kept_scale, int64_t seed, double eps) {
+  const Right right(weight, true);
+  const int64_t W = right.depth, D = right.columns, wide = round_up(D);
+  const auto out_ = at::empty({x_.size(0), D}, x_.options()), bias_D = bias_.contiguous();
+  const Matrix x(x_), a(a_), u(u_), out(out_);
+  const float* bias = bias_D.const_data_ptr<float>();
+  const auto dropout = dropout_of(dropped, kept_scale, seed);
+  for_row_tiles(x.rows, TILE * (W + wide), [&](int64_t first, int64_t count, float* scratch) {
+    float *gated = scratch, *product = scratch + TILE * W;
+    for (int64_t r = 0; r < count; ++r) gate_row(a[first + r], u[first + r], first + r, W, dropout, eps, gated + r * W);
+    right.multiply<false>(count, gated, W, product, wide);
+    for (int64_t r = 0; r < count; ++r) {
+      const float *from = product + r * wide, *add = x[first + r];
+      float* to = out[first + r];
+#pragma omp simd
+      for (int64_t c = 0; c < D; ++c) to[c] = add[c] + from[c] + bias[c];
+    }
+  });
+  return out_;
+}
+
+// Gradients of a, u and weight, for that of the output
+std::tuple<at::Tensor, at::Tensor, at::Tensor> output_backward(const at::Tensor& grad_, const at::Tensor& a_,
+                                                               const at::Tensor& u_, const at::Tensor& weight,
+                                                               int64_t dropped, double kept_scale, int64_t seed,
+                                                               double eps) {
+  const Right right(weight, false);
+  const int64_t D = right.depth, W = right.columns, wide = round_up(W);
+  const auto da_ = at::empty({a_.size(0), W}, a_.options()), du_ = at::empty_like(da_);
+  const Matrix grad(grad_), a(a_), u(u_), da(da_), du(du_);
+  const auto dropout = dropout_of(dropped, kept_scale, seed);
+  auto d_weight = sum_over_row_tiles(
+      a.rows, TILE * 2 * wide + W, D, W, grad_, [&](int64_t first, int64_t count, float* scratch, float* sum) {
+        float *d_gated = scratch, *gated = scratch + TILE * wide, *row = gated + TILE * wide;
+        right.multiply<false>(count, grad[first], grad.stride, d_gated, wide);
+        for (int64_t r = 0; r < count; ++r)
+          gate_row(a[first + r], u[first + r], first + r, W, dropout, eps, gated + r * wide);
+        louder::multiply<true>(D, wide, count, grad[first], 1, grad.stride, gated, wide, sum, wide);
+        for (int64_t r = 0; r < count; ++r)
+          gate_backward_row(d_gated + r * wide, a[first + r], u[first + r], first + r, W, dropout, eps, row,
+                            da[first + r], du[first + r]);
+      });
+  return {da_, du_, d_weight};
+}
+
+// Gradients of x and weight, for those of u, v, q and k, and of what x is added to
+std::tuple<at::Tensor, at::Tensor> project_backward(const at::Tensor& x_, const at::Tensor& projected_,
+                                                    const at::Tensor& du_, const at::Tensor& dv_,
+                                                    const at::Tensor& dq_, const at::Tensor& dk_,
+                                                    const at::Tensor& weight, const at::Tensor& add_, double eps) {
+  const Right right(weight, false);
+  const int64_t N = right.depth, D = right.columns, wide = round_up(D);
+  const auto dx_ = at::empty({x_.size(0), D}, x_.options());
+  const Matrix x(x_), projected(projected_), add(add_), dx(dx_);
+  const Matrix parts[] = {Matrix(du_), Matrix(dv_), Matrix(dq_), Matrix(dk_)};
+  auto d_weight = sum_over_row_tiles(
+      x.rows, TILE * (N + 2 * wide), N, D, x_, [&](int64_t first, int64_t count, float* scratch, float* sum) {
+        float *d_projected = scratch, *normed = scratch + TILE * N, *d_normed = normed + TILE * wide;
+        for (int64_t r = 0; r < count; ++r) {
+          const float* from = projected[first + r];
+          float* to = d_projected + r * N;
+          for (const Matrix& part : parts) {
+            silu_backward_row(from, part[first + r], part.width, to);
+            from += part.width, to += part.width;
+          }
+          norm_row(x[first + r], D, eps, normed + r * wide);
+        }
+        right.multiply<false>(count, d_projected, N, d_normed, wide);
+        louder::multiply<true>(N, wide, count, d_projected, 1, N, normed, wide, sum, wide);
+        for (int64_t r = 0; r < count; ++r)
+          norm_backward_row(x[first + r], d_normed + r * wide, add[first + r], D, eps, dx[first + r]);
+      });
+  return {dx_, d_weight};
 }
 
 }  // namespace
@@ -164,4 +344,8 @@ TORCH_LIBRARY_FRAGMENT(louder_cpu, library) {
   library.def("hstu_layer_gate", &gate);
   library.def("hstu_layer_gate_backward", &gate_backward);
   library.def("hstu_layer_silu_backward", &silu_backward);
+  library.def("hstu_layer_project", &project);
+  library.def("hstu_layer_output", &output);
+  library.def("hstu_layer_output_backward", &output_backward);
+  library.def("hstu_layer_project_backward", &project_backward);
 }

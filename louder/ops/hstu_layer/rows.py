@@ -1,5 +1,8 @@
-"""The parts of an HSTU layer that work on each row alone, forward and backward, in plain PyTorch. cpu.cpp has the same
-functions; `implementation` chooses."""
+"""What an HSTU layer does to its rows before and after attention, forward and backward.
+
+`implementation` chooses among three: plain PyTorch; PyTorch's products with the rest from cpu.cpp; and, for narrow
+layers, products and rest in one pass of cpu.cpp.
+"""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,6 +16,8 @@ from louder.ops import build
 from louder.ops.hstu_attention.naive import exact
 from louder.ops.hstu_layer.naive import NORM_EPS, layer_norm
 from louder.ops.random_bits import keep_factors, kept_scale, threshold
+
+NARROW = 256  # the widest layer whose products are not left to a BLAS
 
 
 def norm_backward(x: Tensor, grad: Tensor, add: Tensor) -> Tensor:
@@ -45,7 +50,7 @@ def silu_backward(projected: Tensor, du: Tensor, dv: Tensor, dq: Tensor, dk: Ten
     return torch.ops.aten.silu_backward(torch.cat([du, dv, dq, dk], dim=1), projected)
 
 
-PLAIN = SimpleNamespace(
+PLAIN_ROWS = SimpleNamespace(
     norm=layer_norm,
     norm_backward=norm_backward,
     silu=F.silu,
@@ -55,14 +60,59 @@ PLAIN = SimpleNamespace(
 )
 
 
-def compiled() -> SimpleNamespace:
+def around_products(rows: SimpleNamespace) -> SimpleNamespace:
+    """The four steps of a layer, from PyTorch's products and the functions of `rows`. The dtype of the products is the
+    weight's."""
+
+    def project(x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+        """norm(x) weightᵀ, and silu of it; weight [N, D]"""
+        projected = rows.norm(x).to(weight.dtype) @ weight.T
+        return projected, rows.silu(projected)
+
+    def output(
+        x: Tensor, a: Tensor, u: Tensor, weight: Tensor, bias: Tensor, dropout: float, seed: Tensor | None
+    ) -> Tensor:
+        """x + dropout(norm(a) * u) weightᵀ + bias; weight [D, H V]"""
+        gated, out = rows.gate(a, u, dropout, seed), x + bias
+        return out.addmm_(gated, weight.T) if out.dtype == gated.dtype else out.add_(gated @ weight.T)
+
+    def output_backward(
+        grad: Tensor, a: Tensor, u: Tensor, weight: Tensor, dropout: float, seed: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Gradients of a, u and weight."""
+        grad = grad.to(weight.dtype)
+        d_weight = grad.T @ rows.gate(a, u, dropout, seed)
+        return *rows.gate_backward(grad @ weight, a, u, dropout, seed), d_weight
+
+    def project_backward(
+        x: Tensor, projected: Tensor, du: Tensor, dv: Tensor, dq: Tensor, dk: Tensor, weight: Tensor, add: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """add + the gradient of x, and the gradient of weight"""
+        d_projected = rows.silu_backward(projected, du, dv, dq, dk)
+        d_weight = d_projected.T @ rows.norm(x).to(weight.dtype)
+        return rows.norm_backward(x, (d_projected @ weight).to(x.dtype), add), d_weight
+
+    return SimpleNamespace(
+        project=project,
+        silu=rows.silu,
+        output=output,
+        output_backward=output_backward,
+        project_backward=project_backward,
+    )
+
+
+PLAIN = around_products(PLAIN_ROWS)
+
+
+def draws(dropout: float, seed: Tensor | None) -> tuple[int, float, int, float]:
+    """What cpu.cpp wants to know of dropout, and the norm's epsilon."""
+    if seed is None:
+        return 0, 1.0, 0, NORM_EPS
+    return threshold(dropout), kept_scale(dropout), int(seed), NORM_EPS
+
+
+def compiled_rows() -> SimpleNamespace:
     ops = torch.ops.louder_cpu
-
-    def draws(dropout: float, seed: Tensor | None) -> tuple[int, float, int, float]:
-        if seed is None:
-            return 0, 1.0, 0, NORM_EPS
-        return threshold(dropout), kept_scale(dropout), int(seed), NORM_EPS
-
     return SimpleNamespace(
         norm=lambda x: ops.hstu_layer_norm(x, NORM_EPS),
         norm_backward=lambda x, grad, add: ops.hstu_layer_norm_backward(x, grad, add, NORM_EPS),
@@ -73,9 +123,24 @@ def compiled() -> SimpleNamespace:
     )
 
 
-def implementation(*tensors: Tensor) -> Any:
-    """The functions for these tensors: cpu.cpp for float32 on a CPU where there is a compiler."""
-    on_cpu = all(x.dtype == torch.float32 and x.device.type == "cpu" for x in tensors)
-    if on_cpu and build.load("hstu_layer", Path(__file__).with_name("cpu.cpp")):
-        return compiled()
-    return PLAIN
+def fused() -> SimpleNamespace:
+    ops = torch.ops.louder_cpu
+    return SimpleNamespace(
+        project=lambda x, weight: ops.hstu_layer_project(x, weight, NORM_EPS),
+        silu=ops.hstu_layer_silu,
+        output=lambda x, a, u, weight, bias, dropout, seed: ops.hstu_layer_output(
+            x, a, u, weight, bias, *draws(dropout, seed)
+        ),
+        output_backward=lambda grad, a, u, weight, dropout, seed: ops.hstu_layer_output_backward(
+            grad, a, u, weight, *draws(dropout, seed)
+        ),
+        project_backward=lambda *inputs: ops.hstu_layer_project_backward(*inputs, NORM_EPS),
+    )
+
+
+def implementation(x: Tensor, *weights: Tensor) -> Any:
+    """The functions for these tensors: cpu.cpp's for float32 on a CPU where there is a compiler."""
+    on_cpu = all(y.dtype == torch.float32 and y.device.type == "cpu" for y in (x, *weights))
+    if not (on_cpu and build.load("hstu_layer", Path(__file__).with_name("cpu.cpp"))):
+        return PLAIN
+    return fused() if max(x.shape[1], weights[-1].shape[1]) <= NARROW else around_products(compiled_rows())
