@@ -11,6 +11,10 @@
 #include <cstdint>
 #include <cstring>
 
+#if defined(__SSE__)
+#include <immintrin.h>
+#endif
+
 namespace louder {
 
 #if defined(__AVX512F__)
@@ -50,29 +54,56 @@ inline at::Tensor padded(const at::Tensor& x) {
   return copy;
 }
 
+// The first or last numbers of a row that does not fill its last vector: the rest is zero, or is left alone.
+inline Vec load(const float* from, int64_t count) {
+  Vec x = {};
+  std::memcpy(&x, from, count * sizeof(float));
+  return x;
+}
+inline void store(float* to, Vec x, int64_t count) { std::memcpy(to, &x, count * sizeof(float)); }
+
+// out[n] = function(a[n], ...) for n < count, a vector at a time; out may be one of the inputs.
+template <typename Function, typename... Inputs>
+inline void map(int64_t count, float* out, const Function& function, const Inputs*... inputs) {
+  int64_t n = 0;
+  for (; n + LANES <= count; n += LANES) store(out + n, function(load(inputs + n)...));
+  if (n < count) store(out + n, function(load(inputs + n, count - n)...), count - n);
+}
+
+// low <= x <= high in each lane; NaN stays NaN
+inline Vec clamp(Vec x, float low, float high) {
+  const Vec lows = Vec{} + low, highs = Vec{} + high;
+#if defined(__AVX512F__)
+  return _mm512_min_ps(highs, _mm512_max_ps(lows, x));  // of two operands, the second is taken if either is NaN
+#elif defined(__AVX__)
+  return _mm256_min_ps(highs, _mm256_max_ps(lows, x));
+#elif defined(__SSE__)
+  return _mm_min_ps(highs, _mm_max_ps(lows, x));
+#else
+  x = x < lows ? lows : x;
+  return x > highs ? highs : x;
+#endif
+}
+
 // exp within 2 units in the last place, for x up to 88; below -87 it stays at exp(-87), 1.6e-38. NaN stays NaN.
-// Written without branches, calls or conversions, so that a loop over it becomes vector code on any machine.
-inline float exp(float x) {
+inline Vec exp(Vec x) {
+  typedef uint32_t Bits __attribute__((vector_size(LANES * sizeof(float))));
   constexpr float MAGIC = 12582912.0f;  // 1.5 * 2^23: adding it rounds to a whole number, kept in the low bits
-  const float clamped = std::min(std::max(x, -87.0f), 88.0f);
-  const float shifted = clamped * 1.44269504f + MAGIC, n = shifted - MAGIC;
-  const float r = (clamped - n * 0.693359375f) + n * 2.12194440e-4f;  // ln 2 in two parts, to lose no digits
-  float p = 1.9875691500e-4f;
-  p = p * r + 1.3981999507e-3f;
+  x = clamp(x, -87.0f, 88.0f);
+  const Vec shifted = x * 1.44269504f + MAGIC, n = shifted - MAGIC;
+  const Vec r = (x - n * 0.693359375f) + n * 2.12194440e-4f;  // ln 2 in two parts, to lose no digits
+  Vec p = r * 1.9875691500e-4f + 1.3981999507e-3f;
   p = p * r + 8.3334519073e-3f;
   p = p * r + 4.1665795894e-2f;
   p = p * r + 1.6666665459e-1f;
   p = p * r + 5.0000001201e-1f;
-  p = p * r * r + r + 1.0f;
-  uint32_t power, bits;
-  std::memcpy(&power, &shifted, sizeof power);
-  std::memcpy(&bits, &p, sizeof bits);
-  bits += power << 23;  // times 2^n
-  std::memcpy(&p, &bits, sizeof p);
-  return p;
+  p = p * (r * r) + (r + 1.0f);
+  return reinterpret_cast<Vec>(reinterpret_cast<Bits>(p) + (reinterpret_cast<Bits>(shifted) << 23));  // times 2^n
 }
 
-inline float sigmoid(float x) { return 1.0f / (1.0f + exp(-x)); }
+inline Vec sigmoid(Vec x) { return 1.0f / (1.0f + exp(-x)); }
+inline float exp(float x) { return exp(Vec{} + x)[0]; }
+inline float sigmoid(float x) { return sigmoid(Vec{} + x)[0]; }
 
 // C [M, N vectors] = (ADD ? C : 0) + A [M, depth] B [depth, N vectors], held in registers.
 template <bool ADD, int M, int N>

@@ -308,19 +308,17 @@ void for_tiles(const User& user, int64_t first, int64_t last, int64_t j, const T
   }
 }
 
-// scores -> scale * silu(score)
+// scores -> scale * silu(score); count fills whole vectors
 void weigh(int64_t count, float scale, float* scores) {
-#pragma omp simd
-  for (int64_t n = 0; n < count; ++n) scores[n] *= scale * louder::sigmoid(scores[n]);
+  louder::map(count, scores, [scale](Vec score) { return score * scale * louder::sigmoid(score); }, scores);
 }
 
-// scores -> scale * silu(score), and gradients of that -> gradients of the scores
-void weigh_backward(int64_t count, float scale, float* __restrict__ scores, float* __restrict__ grads) {
-#pragma omp simd
-  for (int64_t n = 0; n < count; ++n) {
-    const float sigmoid = louder::sigmoid(scores[n]), silu = scores[n] * sigmoid;
-    grads[n] *= scale * (sigmoid + silu * (1.0f - sigmoid));
-    scores[n] = scale * silu;
+// scores -> scale * silu(score), and gradients of that -> gradients of the scores; count fills whole vectors
+void weigh_backward(int64_t count, float scale, float* scores, float* grads) {
+  for (int64_t n = 0; n < count; n += LANES) {
+    const Vec score = louder::load(scores + n), sigmoid = louder::sigmoid(score), silu = score * sigmoid;
+    louder::store(grads + n, louder::load(grads + n) * scale * (sigmoid + silu * (1.0f - sigmoid)));
+    louder::store(scores + n, silu * scale);
   }
 }
 

@@ -15,6 +15,10 @@
 
 namespace {
 
+using louder::LANES;
+using louder::round_up;
+using louder::Vec;
+
 constexpr int64_t GRAIN = 64;  // rows of a task
 
 // [rows, width] floats of a tensor whose rows are contiguous
@@ -32,33 +36,43 @@ struct Moments {
   float mean, inverse_deviation;
 };
 
+// Sum of function(a[n], ...) over n < count
+template <typename Function, typename... Inputs>
+float sum_of(int64_t count, const Function& function, const Inputs*... inputs) {
+  Vec total = {};
+  int64_t n = 0;
+  for (; n + LANES <= count; n += LANES) total += function(louder::load(inputs + n)...);
+  float rest = 0;
+  if (n < count) {
+    const Vec last = function(louder::load(inputs + n, count - n)...);
+    for (int64_t lane = 0; lane < count - n; ++lane) rest += last[lane];
+  }
+  return louder::sum(total) + rest;
+}
+
 Moments moments(const float* x, int64_t width, float eps) {
-  float sum = 0, squares = 0;
-#pragma omp simd reduction(+ : sum)
-  for (int64_t c = 0; c < width; ++c) sum += x[c];
-  const float mean = sum / width;
-#pragma omp simd reduction(+ : squares)
-  for (int64_t c = 0; c < width; ++c) squares += (x[c] - mean) * (x[c] - mean);
+  const float mean = sum_of(width, [](Vec x) { return x; }, x) / width;
+  const float squares = sum_of(width, [mean](Vec x) { return (x - mean) * (x - mean); }, x);
   return {mean, 1.0f / std::sqrt(squares / width + eps)};
 }
 
 void norm_row(const float* x, int64_t width, float eps, float* out) {
   const auto [mean, inverse] = moments(x, width, eps);
-  const float center = mean, slope = inverse;
-#pragma omp simd
-  for (int64_t c = 0; c < width; ++c) out[c] = (x[c] - center) * slope;
+  louder::map(width, out, [mean = mean, inverse = inverse](Vec x) { return (x - mean) * inverse; }, x);
 }
 
 // out = add + the gradient of x, for the gradient d of its norm
 void norm_backward_row(const float* x, const float* d, const float* add, int64_t width, float eps, float* out) {
-  const auto [mean, inverse] = moments(x, width, eps);
-  float sum = 0, product = 0;
-#pragma omp simd reduction(+ : sum, product)
-  for (int64_t c = 0; c < width; ++c) sum += d[c], product += d[c] * (x[c] - mean);
-  const float shift = sum / width, slope = product * inverse * inverse / width;
-#pragma omp simd
-  for (int64_t c = 0; c < width; ++c)
-    out[c] = (add ? add[c] : 0.0f) + inverse * (d[c] - shift - (x[c] - mean) * slope);
+  const Moments of_x = moments(x, width, eps);
+  const float mean = of_x.mean, inverse = of_x.inverse_deviation;
+  const float shift = sum_of(width, [](Vec d) { return d; }, d) / width;
+  const float product = sum_of(width, [mean](Vec d, Vec x) { return d * (x - mean); }, d, x);
+  const float slope = product * inverse * inverse / width;
+  const auto gradient = [=](Vec d, Vec x) { return (d - shift - (x - mean) * slope) * inverse; };
+  if (add)
+    louder::map(width, out, [&](Vec d, Vec x, Vec add) { return add + gradient(d, x); }, d, x, add);
+  else
+    louder::map(width, out, gradient, d, x);
 }
 
 at::Tensor norm(const at::Tensor& x_, double eps) {
@@ -85,8 +99,7 @@ at::Tensor silu(const at::Tensor& x_) {
   float* out = out_.mutable_data_ptr<float>();
   TORCH_CHECK(x_.is_contiguous());
   at::parallel_for(0, x_.numel(), 4096, [&](int64_t first, int64_t last) {
-#pragma omp simd
-    for (int64_t n = first; n < last; ++n) out[n] = x[n] * louder::sigmoid(x[n]);
+    louder::map(last - first, out + first, [](Vec x) { return x * louder::sigmoid(x); }, x + first);
   });
   return out_;
 }
@@ -95,33 +108,30 @@ at::Tensor silu(const at::Tensor& x_) {
 void gate_row(const float* a, const float* u, int64_t row, int64_t width, const louder::Dropout& dropout, float eps,
               float* out) {
   const auto [mean, inverse] = moments(a, width, eps);
-  const float center = mean, slope = inverse;
+  const auto gate = [mean = mean, inverse = inverse](Vec keep, Vec a, Vec u) { return keep * (a - mean) * inverse * u; };
   dropout.row(row, width, out);
-#pragma omp simd
-  for (int64_t c = 0; c < width; ++c) out[c] *= (a[c] - center) * slope * u[c];
+  louder::map(width, out, gate, out, a, u);
 }
 
 // Gradients of a and u for that of the gated row; scratch [width]
 void gate_backward_row(const float* grad, const float* a, const float* u, int64_t row, int64_t width,
                        const louder::Dropout& dropout, float eps, float* scratch, float* da, float* du) {
   const auto [mean, inverse] = moments(a, width, eps);
-  const float center = mean, slope = inverse;
   dropout.row(row, width, du);
-#pragma omp simd
-  for (int64_t c = 0; c < width; ++c) {
-    const float kept = grad[c] * du[c];
-    du[c] = kept * (a[c] - center) * slope;
-    scratch[c] = kept * u[c];
-  }
+  louder::map(width, scratch, [](Vec grad, Vec keep, Vec u) { return grad * keep * u; }, grad, du, u);
+  const auto times_norm = [mean = mean, inverse = inverse](Vec grad, Vec keep, Vec a) {
+    return grad * keep * (a - mean) * inverse;
+  };
+  louder::map(width, du, times_norm, grad, du, a);
   norm_backward_row(a, scratch, nullptr, width, eps, da);
 }
 
 void silu_backward_row(const float* x, const float* grad, int64_t width, float* out) {
-#pragma omp simd
-  for (int64_t c = 0; c < width; ++c) {
-    const float sigmoid = louder::sigmoid(x[c]);
-    out[c] = grad[c] * (sigmoid + x[c] * sigmoid * (1.0f - sigmoid));
-  }
+  const auto gradient = [](Vec x, Vec grad) {
+    const Vec sigmoid = louder::sigmoid(x);
+    return grad * (sigmoid + x * sigmoid * (1.0f - sigmoid));
+  };
+  louder::map(width, out, gradient, x, grad);
 }
 
 louder::Dropout dropout_of(int64_t dropped, double kept_scale, int64_t seed) {
@@ -176,9 +186,6 @@ at::Tensor silu_backward(const at::Tensor& projected_, const at::Tensor& du_, co
 
 constexpr int64_t TILE = 48;    // rows whose numbers stay in the cache between one step and the next
 constexpr int64_t CHUNKS = 32;  // partial sums of the weights' gradients, for any number of threads
-
-using louder::LANES;
-using louder::round_up;
 
 // The right side of a product, [depth, columns], as blocks of two vectors of columns that lie close together.
 struct Right {
@@ -250,9 +257,8 @@ std::tuple<at::Tensor, at::Tensor> project(const at::Tensor& x_, const at::Tenso
     right.multiply<false>(count, normed, D, product, wide);
     for (int64_t r = 0; r < count; ++r) {
       const float* from = product + r * wide;
-      float *plain = projected[first + r], *silu = activated[first + r];
-#pragma omp simd
-      for (int64_t c = 0; c < N; ++c) plain[c] = from[c], silu[c] = from[c] * louder::sigmoid(from[c]);
+      std::copy_n(from, N, projected[first + r]);
+      louder::map(N, activated[first + r], [](Vec x) { return x * louder::sigmoid(x); }, from);
     }
   });
   return {projected_, activated_};
@@ -272,10 +278,8 @@ at::Tensor output(const at::Tensor& x_, const at::Tensor& a_, const at::Tensor& 
     for (int64_t r = 0; r < count; ++r) gate_row(a[first + r], u[first + r], first + r, W, dropout, eps, gated + r * W);
     right.multiply<false>(count, gated, W, product, wide);
     for (int64_t r = 0; r < count; ++r) {
-      const float *from = product + r * wide, *add = x[first + r];
-      float* to = out[first + r];
-#pragma omp simd
-      for (int64_t c = 0; c < D; ++c) to[c] = add[c] + from[c] + bias[c];
+      const auto add = [](Vec product, Vec x, Vec bias) { return product + x + bias; };
+      louder::map(D, out[first + r], add, product + r * wide, x[first + r], bias);
     }
   });
   return out_;

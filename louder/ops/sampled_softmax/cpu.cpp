@@ -117,11 +117,13 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> forward(const at::Tensor& states_
       const float positive = score[0];
       float largest = score[0], total = 0;
       for (n = 0; n < count; ++n) largest = std::max(largest, score[n]);
+      const auto weight = [largest](Vec score) {
+        const Vec below = score - largest;
+        return below < -87.0f ? Vec{} : louder::exp(below);  // -inf and the like: exactly zero
+      };
+      louder::map(count, score, weight, score);
 #pragma omp simd reduction(+ : total)
-      for (n = 0; n < count; ++n) {
-        score[n] = score[n] < largest - 87.0f ? 0.0f : louder::exp(score[n] - largest);
-        total += score[n];
-      }
+      for (n = 0; n < count; ++n) total += score[n];
       loss[row] = largest + std::log(total) - positive;
       const float scale = inverse_temperature / total;
       for (n = 0; n < count; ++n) score[n] *= scale;
