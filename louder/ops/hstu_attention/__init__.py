@@ -3,7 +3,7 @@
 import functools
 import importlib
 from pathlib import Path
-from types import ModuleType
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -189,7 +189,7 @@ def on_gpu(q: Tensor) -> bool:
 
 
 @functools.cache
-def triton_kernels() -> ModuleType | None:
+def triton_kernels() -> Any:
     try:
         return importlib.import_module("louder.ops.hstu_attention.triton")
     except ModuleNotFoundError:
@@ -229,7 +229,7 @@ def compute(
     *masks: Tensor | int,
 ) -> Tensor:
     """The result by the best means there are; `masks` are query_times and what follows it."""
-    inputs = q, k, v, offsets, scale, position_bias, time_bias, *masks
+    inputs: Any = (q, k, v, offsets, scale, position_bias, time_bias, *masks)
     if on_gpu(q):
         return triton_kernels().forward(*inputs, bucket_starts_on(q.device, time_bias))
     if fast(q, k, v, position_bias, time_bias):
@@ -249,7 +249,7 @@ def compute_backward(
     *masks: Tensor | int,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Gradients of q, k, v, position_bias and time_bias; the last two are empty where there is no table."""
-    inputs = grad, q, k, v, offsets, scale, position_bias, time_bias, *masks
+    inputs: Any = (grad, q, k, v, offsets, scale, position_bias, time_bias, *masks)
     if on_gpu(q):
         return triton_kernels().backward(*inputs, bucket_starts_on(q.device, time_bias))
     if fast(grad, q, k, v, position_bias, time_bias):
