@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import torch
@@ -25,19 +26,28 @@ FLAGS += ["--param=avoid-fma-max-bits=0"]
 def load(name: str, source: Path) -> bool:
     """Make the ops of a .cpp file available as torch.ops.louder_cpu.*; False, with a warning, where that fails.
 
-    The first call on a machine compiles for about fifteen seconds; later ones take the library from the cache folder
-    (~/.cache/louder, or what LOUDER_CACHE says). The compiler is run directly: torch.utils.cpp_extension would need
+    The first call on a machine compiles all of Louder's kernels, as many at a time as there are cores, for about thirty
+    seconds on two; later ones take the library from the cache folder (~/.cache/louder, or what LOUDER_CACHE says). The compiler is run directly: torch.utils.cpp_extension would need
     ninja on the PATH and setuptools, and its lock file outlives a process that is killed.
     """
     try:
-        library = cache_folder() / fingerprint(source) / f"{name}.so"
-        if not library.exists():
-            build(name, source, library)
-        torch.ops.load_library(str(library))
+        if not library_of(name, source).exists():
+            build_with_others(name, source)
+        torch.ops.load_library(str(library_of(name, source)))
     except (OSError, subprocess.SubprocessError) as error:
         warn_once(str(error))
         return False
     return True
+
+
+def build_with_others(name: str, source: Path) -> None:
+    """Build one kernel and, beside it, the others of this package: who needs one needs the next one soon."""
+    sources = {name: source}
+    if source.is_relative_to(HEADERS):
+        sources |= {path.parent.name: path for path in HEADERS.glob("*/cpu.cpp")}
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        builds = {name: pool.submit(build, name, path, library_of(name, path)) for name, path in sources.items()}
+    builds[name].result()  # raises if it failed; the others say so when they are needed
 
 
 @functools.cache
@@ -50,6 +60,10 @@ def warn_once(reason: str) -> None:
 
 def cache_folder() -> Path:
     return Path(os.environ.get("LOUDER_CACHE") or Path.home() / ".cache" / "louder")
+
+
+def library_of(name: str, source: Path) -> Path:
+    return cache_folder() / fingerprint(source) / f"{name}.so"
 
 
 def fingerprint(source: Path) -> str:
