@@ -107,6 +107,15 @@ def test_settings_reach_every_kind_of_model(model):
         ("training.learning_rate=0", "training.learning_rate must be above 0"),
         ("training.betas=[0.9, 1.5]", r"training.betas must be in \[0, 1\)"),
         ("training.weight_decay=-1", "training.weight_decay must be 0 or more"),
+        (
+            "training.embedding_optimizer=sgd",
+            "training.embedding_optimizer must be one of adamw, rowwise_adamw, rowwise_adagrad, but it is 'sgd'",
+        ),
+        ("training.embedding_learning_rate=0", "training.embedding_learning_rate must be above 0, but it is 0"),
+        (
+            "training.embedding_learning_rate=0.1",
+            "embedding_learning_rate is the rate of a row-wise optimizer, but training.embedding_optimizer is 'adamw'",
+        ),
         ("training.warmup_steps=-1", "training.warmup_steps must be 0 or more"),
         ("training.clip_norm=0", "training.clip_norm must be above 0"),
         ("training.seed=-1", "training.seed must be 0 or more"),

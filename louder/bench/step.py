@@ -22,7 +22,7 @@ from louder.models import HSTUConfig, SASRecConfig, SequentialModel, Vocabulary,
 from louder.ops.sampled_softmax import naive
 from louder.training import retrieval
 from louder.training.config import Config
-from louder.training.loop import make_optimizer, update
+from louder.training.loop import make_optimizers, update
 from louder.training.losses import LossConfig, RetrievalLoss
 
 RECIPES = "ml1m:hstu", "ml1m:hstu_large", "ml1m:sasrec"
@@ -116,12 +116,12 @@ def stepper(
 ) -> Callable[[], float]:
     """A function that does the next step."""
     model.to(device)
-    optimizer = make_optimizer(model, config.training)
+    optimizers = make_optimizers(model, config.training)
     turns = itertools.cycle(batches)
 
     def step() -> float:
         value = retrieval.batch_loss(model, loss, next(turns), device)
-        update(model, optimizer, value, config.training.clip_norm)
+        update(model, optimizers, value, config.training.clip_norm)
         return value.item()
 
     return step

@@ -9,10 +9,12 @@ def uniform(rows: int, negatives: int, items: int, *, generator: torch.Generator
     return torch.randint(items, (rows, negatives), generator=generator)
 
 
-def in_batch(targets: Tensor, negatives: int, *, generator: torch.Generator | None = None) -> Tensor:
-    """[rows, negatives] int64, drawn with replacement from the targets [rows] of the other rows and this one."""
-    rows = len(targets)
-    return targets[torch.randint(rows, (rows, negatives), generator=generator, device=targets.device)]
+def in_batch(
+    targets: Tensor, negatives: int, *, rows: int | None = None, generator: torch.Generator | None = None
+) -> Tensor:
+    """[rows, negatives] int64, drawn with replacement from all the targets; as many rows as targets, if not said."""
+    rows = len(targets) if rows is None else rows
+    return targets[torch.randint(len(targets), (rows, negatives), generator=generator, device=targets.device)]
 
 
 def popularity(rows: int, negatives: int, cumulative: Tensor, *, generator: torch.Generator | None = None) -> Tensor:

@@ -33,14 +33,18 @@ class EventEmbedding(nn.Module):
             if isinstance(table, nn.Embedding):
                 nn.init.trunc_normal_(table.weight, std=0.02, a=-0.04, b=0.04)
 
+    def tables(self) -> list[nn.Embedding]:
+        """The tables of which a token uses one row. With `table.sparse` the gradient holds the rows used alone."""
+        return [self.items, *(table for table in self.series if isinstance(table, nn.Embedding))]
+
     def forward(self, batch: SequenceBatch) -> Tensor:
         if batch.kinds is None or not self.series:
             x_LD = self.items(batch.ids)
         else:
-            x_LD = self.items(torch.where(batch.kinds == 0, batch.ids, 0))
-            for kind, table in enumerate(self.series, start=1):
-                rows = batch.kinds == kind
-                x_LD = torch.where(rows[:, None], table(torch.where(rows, batch.ids, 0)), x_LD)
+            x_LD = self.items.weight.new_zeros(len(batch.ids), self.items.embedding_dim)
+            for kind, table in enumerate(self.tables()):
+                (rows,) = torch.where(batch.kinds == kind)  # asked for anything else, a table would count it as used
+                x_LD = x_LD.index_copy(0, rows, table(batch.ids[rows]))
         if self.actions is not None and batch.actions is not None:
             bits = torch.arange(self.actions.num_embeddings, device=batch.actions.device)
             happened = (batch.actions[:, None] >> bits & 1).to(self.actions.weight.dtype)  # [L, A] multi-hot

@@ -29,7 +29,7 @@ class SequentialModel(nn.Module):
     """Base of the sequential models. A child defines `encode`.
 
         forward(batch)  -> [L, D] a state for each token, which a score compares with item vectors by dot product
-        item_vectors()  -> [I, D]
+        item_vectors()  -> [I, D]; item_vectors(ids [U]) -> [U, D], which reads no other row
 
     Both are L2-normalised if the config says so; then a score is a cosine.
     """
@@ -45,8 +45,8 @@ class SequentialModel(nn.Module):
     def forward(self, batch: SequenceBatch) -> Tensor:
         return self.normalise(self.encode(batch))
 
-    def item_vectors(self) -> Tensor:
-        return self.normalise(self.events.items.weight)
+    def item_vectors(self, ids: Tensor | None = None) -> Tensor:
+        return self.normalise(self.events.items.weight if ids is None else self.events.items(ids))
 
     def normalise(self, x: Tensor) -> Tensor:
         return F.normalize(x, dim=-1, eps=NORM_EPS) if self.config.normalised else x

@@ -20,6 +20,8 @@ class TrainingConfig:
     warmup_steps: int = 0  # the rate rises linearly from 0 over so many steps
     schedule: str = "constant"  # or "linear", "cosine": down to 0 at the last epoch
     clip_norm: float | None = None  # largest norm of the whole gradient
+    embedding_optimizer: str = "adamw"  # or "rowwise_adamw", "rowwise_adagrad": these touch only the rows used
+    embedding_learning_rate: float | None = None  # of a row-wise optimizer; None takes learning_rate
     precision: str = "float32"  # or "bfloat16": autocast of the matrix products
     patience: int | None = None  # stop after so many evaluations without a better one; None trains to the end
     checkpoint_steps: int = 1000  # steps between checkpoints, besides the one at the end of every epoch
@@ -32,20 +34,30 @@ class TrainingConfig:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise InputError(f"training.{name} must be at least 1, but it is {value}.")
-        for name, allowed in ("schedule", ("constant", "linear", "cosine")), ("precision", ("float32", "bfloat16")):
+        choices = {
+            "schedule": ("constant", "linear", "cosine"),
+            "precision": ("float32", "bfloat16"),
+            "embedding_optimizer": ("adamw", "rowwise_adamw", "rowwise_adagrad"),
+        }
+        for name, allowed in choices.items():
             if getattr(self, name) not in allowed:
                 raise InputError(
                     f"training.{name} must be one of {', '.join(allowed)}, but it is {getattr(self, name)!r}."
                 )
-        if self.learning_rate <= 0:
-            raise InputError(f"training.learning_rate must be above 0, but it is {self.learning_rate}.")
+        for name in "learning_rate", "embedding_learning_rate", "clip_norm":
+            value = getattr(self, name)
+            if value is not None and value <= 0:
+                raise InputError(f"training.{name} must be above 0, but it is {value}.")
+        if self.embedding_learning_rate is not None and self.embedding_optimizer == "adamw":
+            raise InputError(
+                "training.embedding_learning_rate is the rate of a row-wise optimizer, but training.embedding_optimizer "
+                "is 'adamw'. Choose one: --set training.embedding_optimizer=rowwise_adagrad."
+            )
         if not all(0 <= beta < 1 for beta in self.betas):
             raise InputError(f"training.betas must be in [0, 1), but they are {list(self.betas)}.")
         for name in "seed", "weight_decay", "warmup_steps":
             if getattr(self, name) < 0:
                 raise InputError(f"training.{name} must be 0 or more, but it is {getattr(self, name)}.")
-        if self.clip_norm is not None and self.clip_norm <= 0:
-            raise InputError(f"training.clip_norm must be above 0, but it is {self.clip_norm}.")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -26,6 +26,7 @@ from louder.training import retrieval
 from louder.training.config import Config, TrainingConfig
 from louder.training.losses import RetrievalLoss
 from louder.training.memory import keep_freed_memory
+from louder.training.rowwise import RowwiseAdagrad, RowwiseAdamW
 from louder.training.screen import Screen
 
 
@@ -87,7 +88,8 @@ def same_config(config: Config, run: Path) -> Config:
         started = json.loads((run / "config.json").read_text(encoding="utf-8"))
         for name in "epochs", "patience":
             started["training"][name] = now["training"][name]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        started = json.loads(json.dumps(to_dict(from_dict(Config, started))))  # with the settings that came since
+    except (OSError, ValueError, KeyError, TypeError, InputError) as error:
         raise InputError(
             f"{run} is not a run that can go on: its config.json is missing or damaged. "
             "Start anew: --overwrite. Or choose another: -o NAME."
@@ -119,7 +121,7 @@ def start_folder(run: Path, config: Config, table: Table, *, overwrite: bool) ->
 
 
 class Trainer:
-    """A model, its optimizer and how far they are."""
+    """A model, its optimizers and how far they are."""
 
     def __init__(self, config: Config, table: Table, run: Path) -> None:
         self.config, self.table, self.run = config, table, run
@@ -130,7 +132,7 @@ class Trainer:
         self.vocabulary = retrieval.vocabulary(table, config)
         torch.manual_seed(config.training.seed)
         self.model: SequentialModel = build(config.model, self.vocabulary).to(self.device)
-        self.optimizer = make_optimizer(self.model, config.training)
+        self.optimizers = make_optimizers(self.model, config.training)
         counts = retrieval.popularity(table, self.loader)
         self.loss = RetrievalLoss(config.loss, torch.from_numpy(counts).double())
         self.progress = Progress()
@@ -190,11 +192,11 @@ class Trainer:
         """One optimizer step; returns the loss."""
         training, number = self.config.training, self.progress.step
         torch.manual_seed(training.seed * 1_000_003 + number + 1)  # negatives and dropout of this step
-        for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(training, number, self.steps_in_all)
+        for group in groups(self.optimizers):
+            group["lr"] = learning_rate(training, number, self.steps_in_all, group["initial_lr"])
         with torch.autocast(self.device.type, torch.bfloat16, enabled=training.precision == "bfloat16"):
             loss = retrieval.batch_loss(self.model, self.loss, batch, self.device)
-        update(self.model, self.optimizer, loss, training.clip_norm)
+        update(self.model, self.optimizers, loss, training.clip_norm)
         value = loss.item()
         if not math.isfinite(value):
             raise InputError(
@@ -204,7 +206,7 @@ class Trainer:
         return value
 
     def rate(self) -> float:
-        return float(self.optimizer.param_groups[0]["lr"])
+        return float(self.optimizers[0].param_groups[0]["lr"])
 
     def evaluate_epoch(self, epoch: int) -> dict[str, Any]:
         """Measure the part that selects, and remember whether this epoch is the best."""
@@ -238,7 +240,8 @@ class Trainer:
         names: dict[Tensor, str] = {parameter: name for name, parameter in self.model.named_parameters()}
         moments = {
             f"{names[parameter]}.{key}": value
-            for parameter, values in self.optimizer.state.items()
+            for optimizer in self.optimizers
+            for parameter, values in optimizer.state.items()
             for key, value in values.items()
         }
         checkpoint.save(
@@ -275,7 +278,7 @@ class Trainer:
         if folder is not None:
             state = checkpoint.load_state(folder)
             checkpoint.load_into(self.model, checkpoint.load_tensors(folder, "model"), folder)
-            restore_optimizer(self.optimizer, self.model, checkpoint.load_tensors(folder, "optimizer"))
+            restore_optimizers(self.optimizers, self.model, checkpoint.load_tensors(folder, "optimizer"))
             self.progress = Progress(**state["progress"])
             self.point_to_best()
         if log.exists():
@@ -283,39 +286,80 @@ class Trainer:
             write_text(log, "".join(json.dumps(row) + "\n" for row in rows))
 
 
-def make_optimizer(model: torch.nn.Module, training: TrainingConfig) -> torch.optim.Optimizer:
-    return torch.optim.AdamW(
-        model.parameters(),
-        lr=training.learning_rate,
-        betas=training.betas,
-        weight_decay=training.weight_decay,
-        fused=True,
-    )
+def make_optimizers(model: SequentialModel, training: TrainingConfig) -> list[torch.optim.Optimizer]:
+    """AdamW of everything; or of what is not an embedding table, and a row-wise optimizer of the tables, whose gradients
+    become sparse. Each group knows its highest rate as "initial_lr"."""
+    rate, betas, decay = training.learning_rate, training.betas, training.weight_decay
+    row_rate = training.embedding_learning_rate or rate
+    by_row: list[torch.optim.Optimizer] = []
+    tables: set[Tensor] = set()
+    if training.embedding_optimizer != "adamw":
+        for table in model.events.tables():
+            table.sparse = True
+        weights = [table.weight for table in model.events.tables()]
+        if training.embedding_optimizer == "rowwise_adamw":
+            by_row = [RowwiseAdamW(weights, lr=row_rate, betas=betas, weight_decay=decay)]
+        else:
+            by_row = [RowwiseAdagrad(weights, lr=row_rate, weight_decay=decay)]
+        tables = set(weights)
+    rest = [parameter for parameter in model.parameters() if parameter not in tables]
+    optimizers = [torch.optim.AdamW(rest, lr=rate, betas=betas, weight_decay=decay, fused=True), *by_row]
+    for group in groups(optimizers):
+        group["initial_lr"] = group["lr"]
+    return optimizers
 
 
-def update(model: torch.nn.Module, optimizer: torch.optim.Optimizer, loss: Tensor, clip_norm: float | None) -> None:
+def groups(optimizers: list[torch.optim.Optimizer]) -> list[dict[str, Any]]:
+    return [group for optimizer in optimizers for group in optimizer.param_groups]
+
+
+def update(
+    model: torch.nn.Module, optimizers: list[torch.optim.Optimizer], loss: Tensor, clip_norm: float | None
+) -> None:
     """One step against the gradient of the loss."""
-    optimizer.zero_grad(set_to_none=True)
+    model.zero_grad(set_to_none=True)
     loss.backward()
     if clip_norm is not None:
-        torch.nn.utils.clip_grad_norm_(model.parameters(), clip_norm)
-    optimizer.step()
+        clip_gradient(model, clip_norm)
+    for optimizer in optimizers:
+        optimizer.step()
 
 
-def restore_optimizer(optimizer: torch.optim.Optimizer, model: torch.nn.Module, tensors: dict[str, Tensor]) -> None:
-    for name, parameter in model.named_parameters():
-        own = {key.removeprefix(f"{name}."): value for key, value in tensors.items() if key.rpartition(".")[0] == name}
-        if own:
-            optimizer.state[parameter] = {key: value.to(parameter.device) for key, value in own.items()}
+def restore_optimizers(
+    optimizers: list[torch.optim.Optimizer], model: torch.nn.Module, tensors: dict[str, Tensor]
+) -> None:
+    names: dict[Tensor, str] = {parameter: name for name, parameter in model.named_parameters()}
+    for optimizer in optimizers:
+        for parameter in (parameter for group in optimizer.param_groups for parameter in group["params"]):
+            own = {
+                key.rpartition(".")[2]: x for key, x in tensors.items() if key.rpartition(".")[0] == names[parameter]
+            }
+            if own:
+                optimizer.state[parameter] = {key: value.to(parameter.device) for key, value in own.items()}
 
 
-def learning_rate(training: TrainingConfig, step: int, steps: int) -> float:
-    """Rate at `step` (from 0) of `steps`: linear warm-up, then the schedule."""
+def clip_gradient(model: torch.nn.Module, largest: float) -> None:
+    """torch.nn.utils.clip_grad_norm_, for sparse gradients as well: their norm is that of the rows once added up."""
+    gradients = []
+    for parameter in model.parameters():
+        if parameter.grad is not None and parameter.grad.is_sparse:
+            parameter.grad = parameter.grad.coalesce()
+            gradients.append(parameter.grad.values())
+        elif parameter.grad is not None:
+            gradients.append(parameter.grad)
+    factor = (largest / (torch.nn.utils.get_total_norm(gradients) + 1e-6)).clamp(max=1)
+    for gradient in gradients:
+        gradient.mul_(factor)
+
+
+def learning_rate(training: TrainingConfig, step: int, steps: int, highest: float | None = None) -> float:
+    """Rate at `step` (from 0) of `steps`: linear warm-up to `highest` (training.learning_rate), then the schedule."""
+    highest = training.learning_rate if highest is None else highest
     if step < training.warmup_steps:
-        return training.learning_rate * (step + 1) / training.warmup_steps
+        return highest * (step + 1) / training.warmup_steps
     done = (step - training.warmup_steps) / max(1, steps - training.warmup_steps)
     factors = {"constant": 1.0, "linear": 1 - done, "cosine": (1 + math.cos(math.pi * done)) / 2}
-    return training.learning_rate * factors[training.schedule]
+    return highest * factors[training.schedule]
 
 
 def choose_device(name: str) -> torch.device:

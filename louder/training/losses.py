@@ -1,14 +1,16 @@
 """How well do states tell the item that came next from items that did not? Every loss is a mean over rows with a target."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from louder.data import negatives
 from louder.errors import InputError
 from louder.ops.candidate_scores import candidate_scores
-from louder.ops.random_bits import new_seed
+from louder.ops.random_bits import new_seed, random_items
 from louder.ops.sampled_softmax import full_softmax, sampled_softmax
 
 
@@ -25,6 +27,7 @@ class LossConfig:
     kind: str = "sampled_softmax"
     negatives: str = "uniform"  # or "in_batch", "popularity"
     num_negatives: int = 128
+    shared_negatives: bool = False  # one draw for all rows of a batch: fewer items are used, and more may be drawn
     logq: bool = False  # subtract the log of how often an item is drawn: corrects for popular negatives
     temperature: float = 0.05
     gbce_calibration: float = 0.75  # t: 0 is plain BCE, 1 fully calibrated
@@ -43,6 +46,8 @@ class LossConfig:
             raise InputError(f"loss.temperature must be above 0, but it is {self.temperature}.")
         if self.logq and self.kind != "sampled_softmax":
             raise InputError(f"loss.logq corrects sampled_softmax only, but loss.kind is {self.kind!r}.")
+        if self.shared_negatives and self.kind != "sampled_softmax":
+            raise InputError(f"loss.shared_negatives are for sampled_softmax only, but loss.kind is {self.kind!r}.")
 
 
 class RetrievalLoss:
@@ -56,35 +61,59 @@ class RetrievalLoss:
         # an item that never occurs would have log weight -inf; one pseudo-count keeps it finite
         share = (popularity + 1) / (popularity + 1).sum()
         self.cumulative = share.cumsum(0)
-        self.log_share = share.log().float()
+        # of uniform negatives logQ would be one constant for all
+        corrected = config.logq and config.negatives != "uniform"
+        self.log_weights = share.log().float() if corrected else None
 
     def __call__(self, states: Tensor, item_vectors: Tensor, targets: Tensor) -> Tensor:
         """states [L, D], item_vectors [I, D], targets [L] int64 >= 0  ->  scalar. Draws negatives from torch's generator."""
         config = self.config
         if config.kind == "full_softmax":
             return full_softmax(states, item_vectors, targets, temperature=config.temperature).mean()
-        if config.kind == "sampled_softmax" and config.negatives == "uniform":  # logQ would be one constant for all
-            losses = sampled_softmax(
+        if config.kind == "sampled_softmax" and config.negatives == "uniform" and not config.shared_negatives:
+            losses = sampled_softmax(  # draws what `draw` does, and stores none of it
                 states, item_vectors, targets, config.num_negatives, temperature=config.temperature, seed=new_seed()
             )
             return losses.mean()
+        return self.compare(states, item_vectors, targets, self.draw(targets), self.log_weights)
+
+    def among_used(self, states: Tensor, vectors_of: Callable[[Tensor], Tensor], targets: Tensor) -> Tensor:
+        """The same loss from the vectors of the targets and of the drawn items alone, vectors_of(ids [U]) -> [U, D].
+
+        So the gradient has U rows, and no step passes over the catalogue. Not for full_softmax, which uses every item.
+        """
         drawn = self.draw(targets)
-        if config.kind == "sampled_softmax":
-            log_weights = self.log_share.to(states.device) if config.logq else None
-            losses = sampled_softmax(
-                states, item_vectors, targets, drawn, temperature=config.temperature, log_weights=log_weights
-            )
-            return losses.mean()
-        return binary_cross_entropy(states, item_vectors, targets, drawn, config.temperature, self.beta())
+        used, numbers = torch.unique(torch.cat([targets, drawn.flatten()]), return_inverse=True)
+        targets, drawn = numbers[: len(targets)], numbers[len(targets) :].view_as(drawn)
+        log_weights = None if self.log_weights is None else self.log_weights[used.cpu()]
+        return self.compare(states, vectors_of(used).float(), targets, drawn, log_weights)
+
+    def compare(
+        self, states: Tensor, vectors: Tensor, targets: Tensor, drawn: Tensor, log_weights: Tensor | None
+    ) -> Tensor:
+        """The loss against what `draw` gave; targets and drawn number the rows of vectors and of log_weights."""
+        config = self.config
+        if config.kind != "sampled_softmax":
+            return binary_cross_entropy(states, vectors, targets, drawn, config.temperature, self.beta())
+        if log_weights is not None:
+            log_weights = log_weights.to(states.device)
+        if config.shared_negatives:
+            return shared_softmax(states, vectors, targets, drawn[0], config.temperature, log_weights).mean()
+        return sampled_softmax(
+            states, vectors, targets, drawn, temperature=config.temperature, log_weights=log_weights
+        ).mean()
 
     def draw(self, targets: Tensor) -> Tensor:
-        """[L, R] int64"""
-        rows, count = len(targets), self.config.num_negatives
-        if self.config.negatives == "uniform":
-            return negatives.uniform(rows, count, self.items).to(targets.device)
-        if self.config.negatives == "in_batch":
-            return negatives.in_batch(targets, count)
-        return negatives.popularity(rows, count, self.cumulative).to(targets.device)
+        """[L, R] int64, or [1, R] if all rows share them"""
+        config, count = self.config, self.config.num_negatives
+        rows = 1 if config.shared_negatives else len(targets)
+        if config.negatives == "in_batch":
+            return negatives.in_batch(targets, count, rows=rows)
+        if config.negatives == "popularity":
+            return negatives.popularity(rows, count, self.cumulative).to(targets.device)
+        if config.kind == "sampled_softmax":
+            return random_items(new_seed().to(targets.device), rows, count, self.items)
+        return negatives.uniform(rows, count, self.items).to(targets.device)
 
     def beta(self) -> float:
         """Power of the positive's probability in gBCE; 1 in BCE."""
@@ -105,3 +134,16 @@ def binary_cross_entropy(
     hit = drawn == targets[:, None]
     against = F.softplus(negative).masked_fill(hit, 0.0).sum(1)
     return ((beta * F.softplus(-positive) + against) / (1 + drawn.shape[1])).mean()
+
+
+def shared_softmax(
+    states: Tensor, vectors: Tensor, targets: Tensor, drawn: Tensor, temperature: float, log_weights: Tensor | None
+) -> Tensor:
+    """[L] sampled_softmax of rows that share the negatives `drawn` [R]: one matrix product [L, R], no gathered items."""
+    states = states / temperature
+    positive = (states * F.embedding(targets, vectors)).sum(1)
+    negative = states @ F.embedding(drawn, vectors).T
+    if log_weights is not None:
+        positive, negative = positive - log_weights[targets], negative - log_weights[drawn]
+    negative = negative.masked_fill(drawn == targets[:, None], -torch.inf)
+    return torch.cat([positive[:, None], negative], dim=1).logsumexp(dim=1) - positive

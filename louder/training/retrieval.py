@@ -18,6 +18,7 @@ from louder.evaluation.retrieval import Evaluation, evaluate, model_scorer, popu
 from louder.inference.loading import load_model
 from louder.models import HSTUConfig, SequentialModel, Vocabulary
 from louder.training.config import Config
+from louder.training.losses import RetrievalLoss
 
 
 def open_config_table(config: Config) -> Table:
@@ -80,6 +81,8 @@ def batch_loss(model: SequentialModel, loss: Loss, batch: RetrievalBatch, device
     if not len(rows):
         return states_LD.sum() * 0.0
     with torch.autocast(device.type, enabled=False):  # logits over a small temperature need all of float32's digits
+        if model.events.items.sparse and isinstance(loss, RetrievalLoss) and loss.config.kind != "full_softmax":
+            return loss.among_used(states_LD[rows].float(), model.item_vectors, targets[rows])
         return loss(states_LD[rows].float(), model.item_vectors().float(), targets[rows])
 
 

@@ -33,6 +33,10 @@ def test_a_total_just_under_one_still_gives_items_of_the_catalogue():
     assert set(drawn.flatten().tolist()) == {0, 1}
 
 
+def test_in_batch_draws_can_be_fewer_rows_than_there_are_targets():
+    assert negatives.in_batch(torch.tensor([7, 7, 3]), 50, rows=1, generator=generator()).shape == (1, 50)
+
+
 def test_in_batch_draws_are_items_of_the_batch_by_how_often_they_are_there():
     drawn = negatives.in_batch(torch.tensor([7, 7, 7, 3]), 5000, generator=generator())
     assert drawn.shape == (4, 5000)

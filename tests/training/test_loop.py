@@ -80,6 +80,14 @@ def test_the_loss_falls(tmp_path):
         {"data": DataConfig(max_len=12, split=SplitConfig(kind="users", test_users=0.2))},
         {"data": DataConfig(split=SplitConfig(kind="time", validation_from=60_000, test_from=80_000), max_len=9)},
         {"training": TrainingConfig(epochs=1, precision="bfloat16", schedule="cosine", warmup_steps=3, clip_norm=1.0)},
+        {
+            "training": TrainingConfig(embedding_optimizer="rowwise_adamw", precision="bfloat16", clip_norm=1.0),
+            "loss": LossConfig(negatives="in_batch", logq=True, num_negatives=4, shared_negatives=True),
+        },
+        {
+            "training": TrainingConfig(embedding_optimizer="rowwise_adagrad", weight_decay=0.1),
+            "loss": LossConfig(kind="bce", num_negatives=1),
+        },
     ],
     ids=lambda changes: next(iter(changes)),
 )
@@ -125,6 +133,86 @@ def test_a_clipped_gradient_has_the_norm_asked_for(table, tmp_path):
     trainer.step(next(trainer.loader.batches()))
     norm = torch.cat([p.grad.flatten() for p in trainer.model.parameters()]).norm()
     assert norm.item() == pytest.approx(1e-4, rel=1e-3)
+
+
+BY_ROW = ["rowwise_adamw", "rowwise_adagrad"]
+
+
+@pytest.mark.parametrize("optimizer", BY_ROW)
+def test_a_sparse_gradient_is_clipped_to_the_norm_of_its_rows_added_up(optimizer, table, tmp_path):
+    config = tiny_config(table, loss=LossConfig(num_negatives=2))
+    found = []
+    for name in "adamw", optimizer:
+        clipped = with_training(config, embedding_optimizer=name, clip_norm=1e-4)
+        trainer = Trainer(clipped, open_config_table(config), tmp_path / "run")
+        trainer.step(next(trainer.loader.batches()))
+        grads = [p.grad for p in trainer.model.parameters()]
+        assert any(grad.is_sparse for grad in grads) == (name != "adamw")
+        found.append(torch.cat([grad.to_dense().flatten() for grad in grads]))
+    assert found[1].norm().item() == pytest.approx(1e-4, rel=1e-3)
+    torch.testing.assert_close(*found)
+
+
+def test_a_gradient_shorter_than_the_norm_is_left_as_it_is():
+    model = torch.nn.Embedding(5, 2, sparse=True)
+    model(torch.tensor([1, 1, 3])).sum().backward()
+    loop.clip_gradient(model, 100.0)
+    assert model.weight.grad.to_dense().tolist() == [[0, 0], [2, 2], [0, 0], [1, 1], [0, 0]]
+
+
+@pytest.mark.parametrize("optimizer", BY_ROW)
+def test_the_tables_have_the_row_wise_optimizer_with_a_rate_of_their_own_and_the_rest_has_adamw(
+    optimizer, table, tmp_path
+):
+    config = with_training(
+        tiny_config(table),
+        embedding_optimizer=optimizer,
+        learning_rate=0.1,
+        embedding_learning_rate=0.3,
+        warmup_steps=4,
+    )
+    trainer = Trainer(config, open_config_table(config), tmp_path / "run")
+    for number in range(2):
+        trainer.step(next(trainer.loader.batches()))
+        rates = [group["lr"] for group in loop.groups(trainer.optimizers)]
+        assert rates == pytest.approx([0.1 * (number + 1) / 4, 0.3 * (number + 1) / 4])
+        trainer.progress.step += 1
+    dense, by_row = (group["params"] for group in loop.groups(trainer.optimizers))
+    assert [p is trainer.model.events.items.weight for p in by_row] == [True]
+    assert len(dense) + 1 == len(list(trainer.model.parameters()))
+    same = Trainer(with_training(config, embedding_learning_rate=None), open_config_table(config), tmp_path / "run")
+    assert [group["lr"] for group in loop.groups(same.optimizers)] == [0.1, 0.1]
+
+
+@pytest.mark.parametrize("optimizer", BY_ROW)
+def test_a_step_leaves_the_rows_it_did_not_use_as_they_were(optimizer, tmp_path):
+    table = write_table(tmp_path / "t", [events(0, 1, 2, 3, 4)] * 6, items=40)
+    config = tiny_config(table, loss=LossConfig(num_negatives=3, negatives="in_batch", shared_negatives=True))
+    config = with_training(config, embedding_optimizer=optimizer, weight_decay=0.1)
+    trainer = Trainer(config, open_config_table(config), tmp_path / "run")
+    items = trainer.model.events.items.weight
+    before = items.detach().clone()
+    trainer.step(next(trainer.loader.batches()))
+    moved = (items != before).any(1).nonzero()[:, 0].tolist()
+    assert moved == [0, 1, 2]  # the events that training sees: histories and targets
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", *BY_ROW])
+@pytest.mark.parametrize("shared", [False, True])
+def test_the_loss_falls_with_every_optimizer_of_the_tables(optimizer, shared, tmp_path):
+    table = write_table(tmp_path / "t", checkerboard(users=60))
+    config = tiny_config(table, loss=LossConfig(num_negatives=8, shared_negatives=shared, temperature=0.2))
+    config = with_training(
+        config,
+        epochs=8,
+        learning_rate=1e-2,
+        checkpoint_steps=1000,
+        embedding_optimizer=optimizer,
+        embedding_learning_rate=None if optimizer == "adamw" else 3e-2,
+    )
+    train(config, tmp_path / "run", quiet=True)
+    losses = [row["loss"] for row in read_rows(tmp_path / "run" / "log.jsonl") if row["kind"] == "epoch"]
+    assert losses[-1] < losses[0] - 0.3
 
 
 def test_two_runs_of_a_config_are_equal_and_another_seed_is_not(table, tmp_path):

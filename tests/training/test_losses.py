@@ -1,6 +1,7 @@
 """Losses against arithmetic and against each other."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -158,14 +159,96 @@ def test_negatives_come_from_where_the_config_says(example):
     popularity = torch.zeros(ITEMS, dtype=torch.float64)
     popularity[4] = 1e12
     for name, allowed in ("in_batch", set(targets.tolist())), ("popularity", {4}), ("uniform", set(range(ITEMS))):
-        drawn = RetrievalLoss(LossConfig(negatives=name, num_negatives=50), popularity).draw(targets)
-        assert drawn.shape == (ROWS, 50)
-        assert set(drawn.flatten().tolist()) == allowed
+        for shared, rows in (False, ROWS), (True, 1):
+            config = LossConfig(negatives=name, num_negatives=50 if rows > 1 else 1000, shared_negatives=shared)
+            drawn = RetrievalLoss(config, popularity).draw(targets)
+            assert drawn.shape == (rows, config.num_negatives)
+            assert set(drawn.flatten().tolist()) == allowed
 
 
 def test_logq_is_of_sampled_softmax_only():
     with pytest.raises(InputError, match=r"loss\.logq corrects sampled_softmax only, but loss\.kind is 'bce'"):
         LossConfig(kind="bce", logq=True)
+
+
+def test_negatives_are_shared_in_sampled_softmax_only():
+    for kind in "full_softmax", "bce", "gbce":
+        with pytest.raises(InputError, match=rf"shared_negatives are for sampled_softmax only, .* is '{kind}'"):
+            LossConfig(kind=kind, shared_negatives=True)
+
+
+SAMPLED = [
+    LossConfig(kind=kind, negatives=source, num_negatives=3, temperature=0.3, logq=logq, shared_negatives=shared)
+    for kind, logq, shared in [
+        ("sampled_softmax", False, False),
+        ("sampled_softmax", True, False),
+        ("sampled_softmax", False, True),
+        ("sampled_softmax", True, True),
+        ("bce", False, False),
+        ("gbce", False, False),
+    ]
+    for source in ("uniform", "in_batch", "popularity")
+]
+
+
+def name_of(config):
+    marks = [mark for mark in ("logq", "shared_negatives") if getattr(config, mark)]
+    return "-".join([config.kind, config.negatives, *marks])
+
+
+@pytest.mark.parametrize("config", SAMPLED, ids=name_of)
+def test_among_the_used_items_the_loss_and_its_gradients_are_those_of_the_whole_table(config):
+    random = torch.Generator().manual_seed(5)
+    states = torch.randn(8, WIDTH, generator=random, requires_grad=True)
+    items = torch.randn(60, WIDTH, generator=random, requires_grad=True)
+    targets = torch.randint(60, (8,), generator=random)
+    loss = RetrievalLoss(config, torch.arange(60.0))
+    asked = []
+
+    def vectors_of(ids):
+        asked.append(ids)
+        return F.normalize(F.embedding(ids, items, sparse=True), dim=1)
+
+    torch.manual_seed(0)
+    drawn = loss.draw(targets)
+    torch.manual_seed(0)
+    whole = loss(states, F.normalize(items, dim=1), targets)
+    d_states, d_items = gradients(whole, states, items)
+    torch.manual_seed(0)
+    found = loss.among_used(states, vectors_of, targets)
+    found_d_states, found_d_items = gradients(found, states, items)
+    torch.testing.assert_close(found, whole)
+    torch.testing.assert_close(found_d_states, d_states)
+    torch.testing.assert_close(found_d_items.to_dense(), d_items)
+    used = sorted({*targets.tolist(), *drawn.flatten().tolist()})
+    assert asked[0].tolist() == used
+    assert found_d_items.coalesce().indices()[0].tolist() == used
+    assert len(used) < 60
+
+
+@pytest.mark.parametrize("logq", [False, True])
+def test_shared_negatives_are_those_of_every_row(example, logq, monkeypatch):
+    states, items, targets = example
+    drawn = torch.tensor([[0, 3, 3, 7, 11]])  # some rows draw their own target; 3 counts twice
+    assert (drawn == targets[:, None]).any()
+    config = LossConfig(negatives="popularity", temperature=0.3, logq=logq)
+    given_negatives(monkeypatch, drawn.expand(ROWS, -1))
+    expected = RetrievalLoss(config, torch.arange(12.0))(*example)
+    given_negatives(monkeypatch, drawn)
+    found = RetrievalLoss(replace(config, shared_negatives=True), torch.arange(12.0))(*example)
+    torch.testing.assert_close(found, expected)
+    for ours, theirs in zip(gradients(found, states, items), gradients(expected, states, items)):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-6)
+
+
+def test_where_every_negative_is_the_target_the_loss_is_zero(example):
+    states, items, _ = example
+    targets = torch.full((ROWS,), 4)
+    for shared in False, True:
+        config = LossConfig(negatives="in_batch", num_negatives=3, shared_negatives=shared)
+        loss = RetrievalLoss(config, torch.ones(ITEMS))(states, items, targets)
+        assert loss.item() == 0
+        assert gradients(loss, items)[0].abs().max() < 1e-6
 
 
 @settings(max_examples=25)

@@ -50,6 +50,15 @@ def config_of(table):
     )
 
 
+def by_row(config, optimizer):
+    """The same with a row-wise optimizer of the tables."""
+    return replace(
+        config,
+        loss=replace(config.loss, shared_negatives=True),
+        training=replace(config.training, embedding_optimizer=optimizer, embedding_learning_rate=0.05),
+    )
+
+
 def contents(run):
     """What must be equal: weights and moments of every kept checkpoint, the log and the result, without clocks."""
     tensors = {
@@ -102,6 +111,44 @@ def test_a_run_stopped_after_any_step_ends_with_the_same_bits(table, uninterrupt
                 train(config_of(table), run, quiet=True)
         train(config_of(table), run, resume=True, quiet=True)
         assert_same(run, uninterrupted)
+
+
+@pytest.mark.parametrize("optimizer", ["rowwise_adamw", "rowwise_adagrad"])
+def test_a_run_with_a_row_wise_optimizer_does_so_too(optimizer, table, tmp_path, monkeypatch):
+    config, step = by_row(config_of(table), optimizer), Trainer.step
+    train(config, tmp_path / "whole", quiet=True)
+    whole = contents(tmp_path / "whole")
+    kept = {key for folder, name, key in whole[0] if name == "optimizer" and key.startswith("events.items")}
+    moments = {"rowwise_adamw": {"exp_avg", "exp_avg_sq", "step"}, "rowwise_adagrad": {"exp_avg_sq"}}
+    assert {key.rpartition(".")[2] for key in kept} == moments[optimizer]
+    for last in range(0, steps_of(whole), 4):
+        run = tmp_path / f"stopped-{last}"
+
+        def stopping(self, batch, last=last):
+            if self.progress.step == last:
+                raise Stopped
+            return step(self, batch)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Trainer, "step", stopping)
+            with pytest.raises(Stopped):
+                train(config, run, quiet=True)
+        train(config, run, resume=True, quiet=True)
+        assert_same(run, whole)
+
+
+def test_a_run_goes_on_whose_config_was_written_before_a_setting_came(table, tmp_path):
+    run = tmp_path / "run"
+    config = config_of(table)
+    config = replace(config, training=replace(config.training, epochs=1))
+    train(config, run, quiet=True)
+    started = json.loads((run / "config.json").read_text())
+    del started["training"]["embedding_optimizer"], started["loss"]["shared_negatives"]
+    (run / "config.json").write_text(json.dumps(started))
+    train(config, run, resume=True, quiet=True)
+    changed = replace(config, training=replace(config.training, embedding_optimizer="rowwise_adagrad"))
+    with pytest.raises(InputError, match=r"training\.embedding_optimizer = 'adamw', but now it is 'rowwise_adagrad'"):
+        train(changed, run, resume=True, quiet=True)
 
 
 def test_resuming_a_finished_run_changes_nothing(table, uninterrupted, tmp_path):
