@@ -174,6 +174,13 @@ inline void weighted_sum(int64_t count, int64_t width, const Weight& weight, con
   if constexpr (N > 1) weighted_sum<N - 1>(count, width, weight, row, out, done);
 }
 
+constexpr int64_t AHEAD = 8;  // rows
+
+// Asks for `bytes` of memory before they are needed: rows that lie far apart are not foreseen by the processor.
+inline void prefetch(const void* from, int64_t bytes) {
+  for (int64_t n = 0; n < bytes; n += 64) __builtin_prefetch(static_cast<const char*>(from) + n);
+}
+
 // 32 random bits of a seed and a place: see random_bits.py.
 inline uint32_t mix(uint32_t x) {
   x ^= x >> 16, x *= 0x7FEB352Du;

@@ -46,6 +46,7 @@ template <typename T>
 void pack(const Jagged<T>& x, int64_t i, int64_t count, int64_t h, int64_t stride, float* out) {
   for (int64_t r = 0; r < count; ++r, out += stride) {
     const T* from = x.at(i + r, h);
+    if (r + louder::AHEAD < count) louder::prefetch(x.at(i + r + louder::AHEAD, h), x.width * sizeof(T));
     for (int64_t c = 0; c < x.width; ++c) out[c] = from[c];
     for (int64_t c = x.width; c < stride; ++c) out[c] = 0;
   }
@@ -56,6 +57,7 @@ template <typename T>
 void pack_transposed(const Jagged<T>& x, int64_t j, int64_t count, int64_t h, float* out) {
   for (int64_t c = 0; c < count; ++c) {
     const T* from = x.at(j + c, h);
+    if (c + louder::AHEAD < count) louder::prefetch(x.at(j + c + louder::AHEAD, h), x.width * sizeof(T));
     for (int64_t d = 0; d < x.width; ++d) out[d * COLUMNS + c] = from[d];
   }
   for (int64_t d = 0; d < x.width; ++d) std::fill(out + d * COLUMNS + count, out + (d + 1) * COLUMNS, 0.0f);

@@ -30,6 +30,9 @@ struct Matrix {
     TORCH_CHECK(x.scalar_type() == at::kFloat && (x.stride(1) == 1 || x.size(1) == 1), "rows must be contiguous floats");
   }
   float* operator[](int64_t row) const { return data + row * stride; }
+  void prefetch(int64_t row) const {
+    if (row + louder::AHEAD < rows) louder::prefetch(data + (row + louder::AHEAD) * stride, width * sizeof(float));
+  }
 };
 
 struct Moments {
@@ -275,7 +278,10 @@ at::Tensor output(const at::Tensor& x_, const at::Tensor& a_, const at::Tensor& 
   const auto dropout = dropout_of(dropped, kept_scale, seed);
   for_row_tiles(x.rows, TILE * (W + wide), [&](int64_t first, int64_t count, float* scratch) {
     float *gated = scratch, *product = scratch + TILE * W;
-    for (int64_t r = 0; r < count; ++r) gate_row(a[first + r], u[first + r], first + r, W, dropout, eps, gated + r * W);
+    for (int64_t r = 0; r < count; ++r) {
+      u.prefetch(first + r), a.prefetch(first + r);
+      gate_row(a[first + r], u[first + r], first + r, W, dropout, eps, gated + r * W);
+    }
     right.multiply<false>(count, gated, W, product, wide);
     for (int64_t r = 0; r < count; ++r) {
       const auto add = [](Vec product, Vec x, Vec bias) { return product + x + bias; };
@@ -299,8 +305,10 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> output_backward(const at::Tensor&
       a.rows, TILE * 2 * wide + W, D, W, grad_, [&](int64_t first, int64_t count, float* scratch, float* sum) {
         float *d_gated = scratch, *gated = scratch + TILE * wide, *row = gated + TILE * wide;
         right.multiply<false>(count, grad[first], grad.stride, d_gated, wide);
-        for (int64_t r = 0; r < count; ++r)
+        for (int64_t r = 0; r < count; ++r) {
+          u.prefetch(first + r), a.prefetch(first + r);
           gate_row(a[first + r], u[first + r], first + r, W, dropout, eps, gated + r * wide);
+        }
         louder::multiply<true>(D, wide, count, grad[first], 1, grad.stride, gated, wide, sum, wide);
         for (int64_t r = 0; r < count; ++r)
           gate_backward_row(d_gated + r * wide, a[first + r], u[first + r], first + r, W, dropout, eps, row,
