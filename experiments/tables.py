@@ -14,12 +14,12 @@ from louder.reports.published import DATASETS, README
 from louder.results import read_rows
 
 ROOT = Path(__file__).parents[1]
-PAGES = ROOT / "README.md", ROOT / "docs" / "index.md", ROOT / "docs" / "results.md"
+PAGES = ROOT / "README.md", *(ROOT / "docs" / name for name in ("index.md", "results.md", "benchmarks.md"))
 RESULTS = ROOT / "experiments" / "results"
 BENCHMARKS = ROOT / "benchmarks" / "results"
 METRICS = "hr@10", "ndcg@10", "hr@50", "hr@200"
 
-NAMES = {"ml1m-sasrec": "SASRec", "ml1m-hstu": "HSTU", "ml1m-transformer": "Transformer"}
+NAMES = {"ml1m-sasrec": "SASRec", "ml1m-hstu": "HSTU", "ml1m-hstu-large": "HSTU-large", "ml1m-transformer": "Transformer"}
 
 
 def ml1m(protocol: str) -> list[str]:
@@ -29,11 +29,13 @@ def ml1m(protocol: str) -> list[str]:
     lines = ["| model | HR@10 | NDCG@10 | HR@50 | HR@200 | epoch | seed |", "|---|---|---|---|---|---|---|"]
     popularity = found[0]["popularity"]
     lines.append(f"| popularity | {numbers([popularity[name] for name in METRICS])} | | |")
-    for row in sorted(found, key=lambda row: list(NAMES).index(row["experiment"])):
-        values = numbers([row["metrics"][name] for name in METRICS])
-        lines.append(f"| {NAMES[row['experiment']]} | {values} | {row['epoch'] + 1} | {row['seed']} |")
-        if protocol == "official":
-            lines += published(NAMES[row["experiment"]])
+    for experiment, name in NAMES.items():
+        rows = sorted((row for row in found if row["experiment"] == experiment), key=lambda row: row["seed"])
+        for row in rows:
+            values = numbers([row["metrics"][metric] for metric in METRICS])
+            lines.append(f"| {name} | {values} | {row['epoch'] + 1} | {row['seed']} |")
+        if protocol == "official" and rows:
+            lines += published(name)
     return lines
 
 
@@ -65,6 +67,32 @@ def demo() -> list[str]:
     return lines
 
 
+def speed(file: str, columns: dict[str, str]) -> Callable[[], list[str]]:
+    """A line for each case: Louder's median, and how many times that the others take. `columns` says what a case is."""
+
+    def lines() -> list[str]:
+        path = BENCHMARKS / f"{file}.jsonl"
+        if not path.exists():
+            return ["Not measured yet."]
+        cases: dict[tuple[str, ...], dict[str, Any]] = {}
+        for row in read_rows(path):
+            if "median_s" in row:
+                case = tuple(f"{row[key]:,}" if isinstance(row[key], int) else str(row[key]) for key in columns)
+                cases.setdefault(case, {})[row["implementation"]] = row
+        names = list(dict.fromkeys(name for case in cases.values() for name in case if not name.startswith("louder")))
+        out = [
+            f"| {' | '.join(columns.values())} | Louder, ms | {' | '.join(f'{name}, ×' for name in names)} |",
+            "|---" * (len(columns) + 1 + len(names)) + "|",
+        ]
+        for case, rows in cases.items():
+            own = rows["louder"]["median_s"]
+            times = [f"{rows[name]['median_s'] / own:.1f}" if name in rows else "" for name in names]
+            out.append(f"| {' | '.join(case)} | {own * 1e3:,.0f} | {' | '.join(times)} |")
+        return out
+
+    return lines
+
+
 def numbers(values: Any) -> str:
     return " | ".join(f"{value:.4f}".lstrip("0") for value in values)
 
@@ -74,6 +102,10 @@ TABLES: dict[str, Callable[[], list[str]]] = {
     "ml1m official": lambda: ml1m("official"),
     "etl": etl,
     "demo": demo,
+    "attention": speed("attention", {"case": "case", "max_len": "longest", "pass": "pass"}),
+    "loss": speed("loss", {"case": "case"}),
+    "step": speed("step", {"case": "recipe"}),
+    "layer": speed("layer", {"case": "case"}),
 }
 
 
