@@ -7,6 +7,7 @@ python experiments/tables.py --check  # exit with 1 if a page differs from the r
 import re
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,12 @@ RESULTS = ROOT / "experiments" / "results"
 BENCHMARKS = ROOT / "benchmarks" / "results"
 METRICS = "hr@10", "ndcg@10", "hr@50", "hr@200"
 
-NAMES = {"ml1m-sasrec": "SASRec", "ml1m-hstu": "HSTU", "ml1m-hstu-large": "HSTU-large", "ml1m-transformer": "Transformer"}
+NAMES = {
+    "ml1m-sasrec": "SASRec",
+    "ml1m-hstu": "HSTU",
+    "ml1m-hstu-large": "HSTU-large",
+    "ml1m-transformer": "Transformer",
+}
 
 
 def ml1m(protocol: str) -> list[str]:
@@ -67,29 +73,21 @@ def demo() -> list[str]:
     return lines
 
 
-def speed(file: str, columns: dict[str, str]) -> Callable[[], list[str]]:
-    """A line for each case: Louder's median, and how many times that the others take. `columns` says what a case is."""
-
-    def lines() -> list[str]:
-        path = BENCHMARKS / f"{file}.jsonl"
-        if not path.exists():
-            return ["Not measured yet."]
-        cases: dict[tuple[str, ...], dict[str, Any]] = {}
-        for row in read_rows(path):
-            if "median_s" in row:
-                case = tuple(f"{row[key]:,}" if isinstance(row[key], int) else str(row[key]) for key in columns)
-                cases.setdefault(case, {})[row["implementation"]] = row
-        names = list(dict.fromkeys(name for case in cases.values() for name in case if not name.startswith("louder")))
-        out = [
-            f"| {' | '.join(columns.values())} | Louder, ms | {' | '.join(f'{name}, ×' for name in names)} |",
-            "|---" * (len(columns) + 1 + len(names)) + "|",
-        ]
-        for case, rows in cases.items():
-            own = rows["louder"]["median_s"]
-            times = [f"{rows[name]['median_s'] / own:.1f}" if name in rows else "" for name in names]
-            out.append(f"| {' | '.join(case)} | {own * 1e3:,.0f} | {' | '.join(times)} |")
-        return out
-
+def speed(bench: str) -> list[str]:
+    """A line for each row: median, how many times that of the case's reference, and memory."""
+    path = BENCHMARKS / f"{bench}.jsonl"
+    if not path.exists():
+        return ["Not measured yet."]
+    rows = [row for row in read_rows(path) if "median_s" in row]
+    medians = {(row["case"], row["implementation"]): row["median_s"] for row in rows}
+    lines = ["| case | implementation | median ms | × | peak MiB | commit |", "|---|---|---|---|---|---|"]
+    for row in rows:
+        ratio = row["median_s"] / medians[row["case"], row["reference"]]
+        peak = f"{row['peak_bytes'] / 2**20:,.0f}"
+        name = row["implementation"]
+        lines.append(
+            f"| {row['case']} | {name} | {row['median_s'] * 1e3:,.0f} | {ratio:.2f} | {peak} | {row['commit']} |"
+        )
     return lines
 
 
@@ -102,10 +100,7 @@ TABLES: dict[str, Callable[[], list[str]]] = {
     "ml1m official": lambda: ml1m("official"),
     "etl": etl,
     "demo": demo,
-    "attention": speed("attention", {"case": "case", "max_len": "longest", "pass": "pass"}),
-    "loss": speed("loss", {"case": "case"}),
-    "step": speed("step", {"case": "recipe"}),
-    "layer": speed("layer", {"case": "case"}),
+    **{bench: partial(speed, bench) for bench in ("attention", "layer", "loss", "step", "encoder")},
 }
 
 
