@@ -59,14 +59,14 @@ Moments moments(const float* x, int64_t width, float eps) {
   return {mean, 1.0f / std::sqrt(squares / width + eps)};
 }
 
-void norm_row(const float* x, int64_t width, float eps, float* out) {
-  const auto [mean, inverse] = moments(x, width, eps);
+void norm_row(const float* x, const Moments& of_x, int64_t width, float* out) {
+  const auto [mean, inverse] = of_x;
   louder::map(width, out, [mean = mean, inverse = inverse](Vec x) { return (x - mean) * inverse; }, x);
 }
 
 // out = add + the gradient of x, for the gradient d of its norm
-void norm_backward_row(const float* x, const float* d, const float* add, int64_t width, float eps, float* out) {
-  const Moments of_x = moments(x, width, eps);
+void norm_backward_row(const float* x, const Moments& of_x, const float* d, const float* add, int64_t width,
+                       float* out) {
   const float mean = of_x.mean, inverse = of_x.inverse_deviation;
   const float shift = sum_of(width, [](Vec d) { return d; }, d) / width;
   const float product = sum_of(width, [mean](Vec d, Vec x) { return d * (x - mean); }, d, x);
@@ -82,7 +82,7 @@ at::Tensor norm(const at::Tensor& x_, double eps) {
   const auto out_ = at::empty({x_.size(0), x_.size(1)}, x_.options());
   const Matrix x(x_), out(out_);
   at::parallel_for(0, x.rows, GRAIN, [&](int64_t first, int64_t last) {
-    for (int64_t row = first; row < last; ++row) norm_row(x[row], x.width, eps, out[row]);
+    for (int64_t row = first; row < last; ++row) norm_row(x[row], moments(x[row], x.width, eps), x.width, out[row]);
   });
   return out_;
 }
@@ -91,7 +91,8 @@ at::Tensor norm_backward(const at::Tensor& x_, const at::Tensor& d_, const at::T
   const auto out_ = at::empty({x_.size(0), x_.size(1)}, x_.options());
   const Matrix x(x_), d(d_), add(add_), out(out_);
   at::parallel_for(0, x.rows, GRAIN, [&](int64_t first, int64_t last) {
-    for (int64_t row = first; row < last; ++row) norm_backward_row(x[row], d[row], add[row], x.width, eps, out[row]);
+    for (int64_t row = first; row < last; ++row)
+      norm_backward_row(x[row], moments(x[row], x.width, eps), d[row], add[row], x.width, out[row]);
   });
   return out_;
 }
@@ -119,14 +120,14 @@ void gate_row(const float* a, const float* u, int64_t row, int64_t width, const 
 // Gradients of a and u for that of the gated row; scratch [width]
 void gate_backward_row(const float* grad, const float* a, const float* u, int64_t row, int64_t width,
                        const louder::Dropout& dropout, float eps, float* scratch, float* da, float* du) {
-  const auto [mean, inverse] = moments(a, width, eps);
+  const Moments of_a = moments(a, width, eps);
   dropout.row(row, width, du);
   louder::map(width, scratch, [](Vec grad, Vec keep, Vec u) { return grad * keep * u; }, grad, du, u);
-  const auto times_norm = [mean = mean, inverse = inverse](Vec grad, Vec keep, Vec a) {
+  const auto times_norm = [mean = of_a.mean, inverse = of_a.inverse_deviation](Vec grad, Vec keep, Vec a) {
     return grad * keep * (a - mean) * inverse;
   };
   louder::map(width, du, times_norm, grad, du, a);
-  norm_backward_row(a, scratch, nullptr, width, eps, da);
+  norm_backward_row(a, of_a, scratch, nullptr, width, da);
 }
 
 void silu_backward_row(const float* x, const float* grad, int64_t width, float* out) {
@@ -256,7 +257,7 @@ std::tuple<at::Tensor, at::Tensor> project(const at::Tensor& x_, const at::Tenso
   const Matrix x(x_), projected(projected_), activated(activated_);
   for_row_tiles(x.rows, TILE * (D + wide), [&](int64_t first, int64_t count, float* scratch) {
     float *normed = scratch, *product = scratch + TILE * D;
-    for (int64_t r = 0; r < count; ++r) norm_row(x[first + r], D, eps, normed + r * D);
+    for (int64_t r = 0; r < count; ++r) norm_row(x[first + r], moments(x[first + r], D, eps), D, normed + r * D);
     right.multiply<false>(count, normed, D, product, wide);
     for (int64_t r = 0; r < count; ++r) {
       const float* from = product + r * wide;
@@ -330,6 +331,7 @@ std::tuple<at::Tensor, at::Tensor> project_backward(const at::Tensor& x_, const 
   auto d_weight = sum_over_row_tiles(
       x.rows, TILE * (N + 2 * wide), N, D, x_, [&](int64_t first, int64_t count, float* scratch, float* sum) {
         float *d_projected = scratch, *normed = scratch + TILE * N, *d_normed = normed + TILE * wide;
+        Moments of_x[TILE];
         for (int64_t r = 0; r < count; ++r) {
           const float* from = projected[first + r];
           float* to = d_projected + r * N;
@@ -337,12 +339,13 @@ std::tuple<at::Tensor, at::Tensor> project_backward(const at::Tensor& x_, const 
             silu_backward_row(from, part[first + r], part.width, to);
             from += part.width, to += part.width;
           }
-          norm_row(x[first + r], D, eps, normed + r * wide);
+          of_x[r] = moments(x[first + r], D, eps);
+          norm_row(x[first + r], of_x[r], D, normed + r * wide);
         }
         right.multiply<false>(count, d_projected, N, d_normed, wide);
         louder::multiply<true>(N, wide, count, d_projected, 1, N, normed, wide, sum, wide);
         for (int64_t r = 0; r < count; ++r)
-          norm_backward_row(x[first + r], d_normed + r * wide, add[first + r], D, eps, dx[first + r]);
+          norm_backward_row(x[first + r], of_x[r], d_normed + r * wide, add[first + r], D, dx[first + r]);
       });
   return {dx_, d_weight};
 }
