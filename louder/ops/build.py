@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 HEADERS = Path(__file__).parent  # simd.h
 # not -ffast-math: it hides NaN, and the loader of such a library turns denormals off for the whole process
@@ -38,6 +39,14 @@ def load(name: str, source: Path) -> bool:
         warn_once(str(error))
         return False
     return True
+
+
+def kernel_for(name: str, *tensors: Tensor | None, dtypes: tuple[torch.dtype, ...] = (torch.float32,)) -> bool:
+    """Whether louder/ops/NAME/cpu.cpp can work on these tensors: all on a CPU, of its dtypes, and a compiler was found."""
+    given = [x for x in tensors if x is not None]
+    if any(x.dtype not in dtypes or x.device.type != "cpu" for x in given):
+        return False
+    return load(name, HEADERS / name / "cpu.cpp")
 
 
 def build_with_others(name: str, source: Path) -> None:

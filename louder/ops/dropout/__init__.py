@@ -1,7 +1,5 @@
 """Dropout that keeps no mask: what is dropped is a function of a seed, and computed again in the backward pass."""
 
-from pathlib import Path
-
 import torch
 from torch import Tensor
 
@@ -22,11 +20,7 @@ def dropout(x: Tensor, probability: float, training: bool) -> Tensor:
 @torch.library.custom_op("louder::dropout", mutates_args=())
 def seeded_dropout(x: Tensor, probability: float, seed: Tensor) -> Tensor:
     """seed [1] int64 on the CPU"""
-    if (
-        x.dtype == torch.float32
-        and x.device.type == "cpu"
-        and build.load("dropout", Path(__file__).with_name("cpu.cpp"))
-    ):
+    if build.kernel_for("dropout", x):
         drawn = threshold(probability), kept_scale(probability), int(seed)
         return torch.ops.louder_cpu.dropout(x.contiguous(), *drawn)
     return (x * keep_factors(seed.to(x.device), probability, x.shape, torch.float32).to(x.dtype)).contiguous()

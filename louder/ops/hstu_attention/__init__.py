@@ -2,7 +2,6 @@
 
 import functools
 import importlib
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -175,12 +174,8 @@ def summary(x: Tensor) -> str:
     return str(values if len(values) <= 8 else f"[{values[0]}, {values[1]}, ..., {values[-1]}]")
 
 
-def fast(*tensors: Tensor | None) -> bool:
-    """Whether cpu.cpp can do it: float32 or bfloat16 on a CPU, and a compiler was found."""
-    given = [x for x in tensors if x is not None]
-    if any(x.dtype not in (torch.float32, torch.bfloat16) or x.device.type != "cpu" for x in given):
-        return False
-    return build.load("hstu_attention", Path(__file__).with_name("cpu.cpp"))
+def on_cpu(*tensors: Tensor | None) -> bool:
+    return build.kernel_for("hstu_attention", *tensors, dtypes=(torch.float32, torch.bfloat16))
 
 
 def on_gpu(q: Tensor) -> bool:
@@ -232,7 +227,7 @@ def compute(
     inputs: Any = (q, k, v, offsets, scale, position_bias, time_bias, *masks)
     if on_gpu(q):
         return triton_kernels().forward(*inputs, bucket_starts_on(q.device, time_bias))
-    if fast(q, k, v, position_bias, time_bias):
+    if on_cpu(q, k, v, position_bias, time_bias):
         return torch.ops.louder_cpu.hstu_attention(*inputs, bucket_starts_on(q.device, time_bias))
     return naive.hstu_attention(*inputs)
 
@@ -252,7 +247,7 @@ def compute_backward(
     inputs: Any = (grad, q, k, v, offsets, scale, position_bias, time_bias, *masks)
     if on_gpu(q):
         return triton_kernels().backward(*inputs, bucket_starts_on(q.device, time_bias))
-    if fast(grad, q, k, v, position_bias, time_bias):
+    if on_cpu(grad, q, k, v, position_bias, time_bias):
         return torch.ops.louder_cpu.hstu_attention_backward(*inputs, bucket_starts_on(q.device, time_bias))
     return naive.hstu_attention_backward(*inputs)
 

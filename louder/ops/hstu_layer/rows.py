@@ -4,7 +4,6 @@
 layers, products and rest in one pass of cpu.cpp.
 """
 
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -140,7 +139,6 @@ def fused() -> SimpleNamespace:
 
 def implementation(x: Tensor, *weights: Tensor) -> Any:
     """The functions for these tensors: cpu.cpp's for float32 on a CPU where there is a compiler."""
-    on_cpu = all(y.dtype == torch.float32 and y.device.type == "cpu" for y in (x, *weights))
-    if not (on_cpu and build.load("hstu_layer", Path(__file__).with_name("cpu.cpp"))):
+    if not build.kernel_for("hstu_layer", x, *weights):
         return PLAIN
     return fused() if max(x.shape[1], weights[-1].shape[1]) <= NARROW else around_products(compiled_rows())

@@ -1,7 +1,5 @@
 """Cross-entropy of the next item against sampled negatives, or against the whole catalogue."""
 
-from pathlib import Path
-
 import torch
 from torch import Tensor
 
@@ -58,14 +56,6 @@ def full_softmax(states: Tensor, table: Tensor, targets: Tensor, *, temperature:
     return full_loss_and_logsumexp(states, table, targets, temperature)[0]
 
 
-def fast(*tensors: Tensor | None) -> bool:
-    """Whether cpu.cpp can do it: float32 on a CPU, and a compiler was found."""
-    given = [x for x in tensors if x is not None]
-    if any(x.dtype != torch.float32 or x.device.type != "cpu" for x in given):
-        return False
-    return build.load("sampled_softmax", Path(__file__).with_name("cpu.cpp"))
-
-
 # --- sampled -----------------------------------------------------------------------------------------------------
 
 
@@ -89,7 +79,7 @@ def loss_and_slopes(
     log_weights: Tensor | None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The losses [L], their gradients by the products of state and item [L, 1 + R], and by the states [L, D]."""
-    if fast(states, table, log_weights):
+    if build.kernel_for("sampled_softmax", states, table, log_weights):
         number = 0 if seed is None else int(seed)
         return torch.ops.louder_cpu.sampled_softmax(
             states, table, targets, negatives, num_negatives, number, temperature, log_weights
@@ -116,7 +106,7 @@ def table_gradient(
     items: int,
 ) -> Tensor:
     """[I, D]"""
-    if fast(grad, slopes, states):
+    if build.kernel_for("sampled_softmax", grad, slopes, states):
         number = 0 if seed is None else int(seed)
         return torch.ops.louder_cpu.sampled_softmax_table_gradient(
             grad, slopes, states, targets, negatives, num_negatives, number, items
