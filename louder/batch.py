@@ -20,6 +20,10 @@ class SequenceBatch:
     offsets           [B + 1]  int64; user b owns rows offsets[b] to offsets[b + 1]
     actions           [L]      int64 bitmask of what the user did, or None if the log has no actions
     kinds             [L]      uint8; 0 = engagement, k = the k-th auxiliary series; None = engagements only
+    values            [L, V]   float32 numbers of each event, such as watch time, NaN where absent; None = none
+    places            [L]      int64; where a token stands: it sees the first so many tokens of its user, and itself.
+                               Items of one request all stand where the request begins. None = each at its index
+    context           [B, C]   int64 codes of the users' attributes, 0 = unknown; None = none
 
     Raises InputError if the fields do not fit together. It is checked here, once, so that no kernel has to.
     """
@@ -30,14 +34,19 @@ class SequenceBatch:
     offsets: Tensor
     actions: Tensor | None = None
     kinds: Tensor | None = None
+    values: Tensor | None = None
+    places: Tensor | None = None
+    context: Tensor | None = None
 
     def __post_init__(self) -> None:
         if self.offsets.dim() != 1 or len(self.offsets) == 0:
             raise InputError(f"offsets must be [B + 1], but their shape is {list(self.offsets.shape)}.")
-        for field in "timestamps", "query_timestamps", "actions", "kinds":
+        for field in "timestamps", "query_timestamps", "actions", "kinds", "values", "places":
             value = getattr(self, field)
-            if value is not None and value.shape != self.ids.shape:
+            if value is not None and value.shape[: 1 if field == "values" else None] != self.ids.shape:
                 raise InputError(f"{field} has shape {list(value.shape)}, but ids has {list(self.ids.shape)}.")
+        if self.context is not None and len(self.context) != self.users:
+            raise InputError(f"context has {len(self.context)} rows, but there are {self.users} users.")
         if self.offsets.device.type != "cpu":  # reading values would stall the GPU; they were checked before the copy
             return
         first, last = int(self.offsets[0]), int(self.offsets[-1])
@@ -61,7 +70,11 @@ class SequenceBatch:
         return self.offsets.diff()
 
     def positions(self) -> Tensor:
-        """[L] index of each token in its history, 0 = the oldest one kept"""
+        """[L] where each token stands in its history, 0 = the oldest one kept"""
+        return self.index() if self.places is None else self.places
+
+    def index(self) -> Tensor:
+        """[L] index of each token in its history, whatever its place"""
         index = torch.arange(len(self.ids), device=self.ids.device)
         return index - self.offsets[:-1].repeat_interleave(self.lengths, output_size=len(self.ids))
 

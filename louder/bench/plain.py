@@ -80,8 +80,8 @@ class PlainHSTU(HSTU):
         super().__init__(config, vocabulary)
         self.attention = attention
 
-    def encode(self, batch: SequenceBatch) -> Tensor:
-        x_LD = self.events(batch) * self.config.width**0.5 + self.positions(batch.positions())
+    def transduce(self, x_LD: Tensor, batch: SequenceBatch) -> Tensor:
+        x_LD = x_LD * self.config.width**0.5 + self.positions(batch.positions())
         x_LD = F.dropout(x_LD, self.dropout, self.training)
         for layer in self.layers:
             x_LD = hstu_layer(layer, x_LD, batch, self.attention)  # type: ignore[arg-type]
@@ -106,11 +106,12 @@ class PlainSASRec(SASRec):
         super().__init__(config, vocabulary)
         self.padded = padded
 
-    def encode(self, batch: SequenceBatch) -> Tensor:
+    def transduce(self, x_LD: Tensor, batch: SequenceBatch) -> Tensor:
         given, length = batch, self.config.max_len
         if self.padded:
+            x_LD = to_padded(x_LD, batch.offsets, length).flatten(0, 1)
             batch = pad(batch, length)
-        x_LD = self.events(batch) * self.config.width**0.5 + self.positions(batch.positions())
+        x_LD = x_LD * self.config.width**0.5 + self.positions(batch.positions())
         x_LD = F.dropout(x_LD, self.dropout, self.training)
         attention = padded.softmax_attention if self.padded else one_user_at_a_time
         for layer in self.layers:

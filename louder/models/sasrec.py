@@ -45,8 +45,8 @@ class SASRec(SequentialModel):
         nn.init.trunc_normal_(self.positions.weight, std=deviation, a=-2 * deviation, b=2 * deviation)
         self.layers = nn.ModuleList(SASRecLayer(config) for _ in range(config.layers))
 
-    def encode(self, batch: SequenceBatch) -> Tensor:
-        x_LD = self.events(batch) * self.config.width**0.5 + self.positions(batch.positions())
+    def transduce(self, x_LD: Tensor, batch: SequenceBatch) -> Tensor:
+        x_LD = x_LD * self.config.width**0.5 + self.positions(batch.positions())
         x_LD = dropout(x_LD, self.dropout, self.training)
         for layer in self.layers:
             x_LD = layer(x_LD, batch)

@@ -26,9 +26,11 @@ class SequentialConfig(Protocol):
 
 
 class SequentialModel(nn.Module):
-    """Base of the sequential models. A child defines `encode`.
+    """Base of the sequential models. A child defines `transduce`.
 
         forward(batch)  -> [L, D] a state for each token, which a score compares with item vectors by dot product
+        transduce(x [L, D], batch)  -> [L, D] the layers, for tokens that are vectors already; of the batch it reads
+                           offsets, times and places only
         item_vectors()  -> [I, D]; item_vectors(ids [U]) -> [U, D], which reads no other row
 
     Both are L2-normalised if the config says so; then a score is a cosine.
@@ -39,11 +41,11 @@ class SequentialModel(nn.Module):
         self.config, self.vocabulary = config, vocabulary
         self.events = EventEmbedding(vocabulary, config.width)
 
-    def encode(self, batch: SequenceBatch) -> Tensor:
+    def transduce(self, x_LD: Tensor, batch: SequenceBatch) -> Tensor:
         raise NotImplementedError
 
     def forward(self, batch: SequenceBatch) -> Tensor:
-        return self.normalise(self.encode(batch))
+        return self.normalise(self.transduce(self.events(batch), batch))
 
     def item_vectors(self, ids: Tensor | None = None) -> Tensor:
         return self.normalise(self.events.items.weight if ids is None else self.events.items(ids))

@@ -47,8 +47,8 @@ class Transformer(SequentialModel):
         self.layers = nn.ModuleList(TransformerLayer(config) for _ in range(config.layers))
         self.norm = nn.RMSNorm(config.width, eps=1e-6)
 
-    def encode(self, batch: SequenceBatch) -> Tensor:
-        x_LD = dropout(self.events(batch) * self.config.width**0.5, self.dropout, self.training)
+    def transduce(self, x_LD: Tensor, batch: SequenceBatch) -> Tensor:
+        x_LD = dropout(x_LD * self.config.width**0.5, self.dropout, self.training)
         turn = rotation(batch.positions(), self.head_width, self.rope_base)
         for layer in self.layers:
             x_LD = layer(x_LD, batch, turn)
