@@ -89,7 +89,7 @@ class RankingLoader:
         self.table_rows = kept
         self.counters = counters
         self.table = table if config.auxiliary else selected(table, kept)
-        self.begins = request_begins(self.table)
+        self.begins = self.table.request_rows()
         self.asked = part_rows(self.table, self.begins, part, config.split, held_out=held_out)
         self.positive = target_rows(self.table, self.table.action_mask(config.positive))
         self.windows()
@@ -100,7 +100,9 @@ class RankingLoader:
         (asked,) = np.nonzero(self.asked)
         owner = np.searchsorted(table.offsets, asked, side="right") - 1
         begins = self.begins[asked]
-        first = table.offsets[owner] + window_start(begins - table.offsets[owner], self.config.max_len)
+        # of requests that overlap in the log the windows do not go back
+        upto = np.maximum.accumulate(begins)
+        first = table.offsets[owner] + window_start(upto - table.offsets[owner], self.config.max_len)
         if self.one_pass:
             same = (np.diff(owner, prepend=-1) == 0) & (np.diff(first, prepend=-1) == 0)
             heads = np.flatnonzero(~same)
@@ -108,7 +110,7 @@ class RankingLoader:
             self.users, self.first, self.ends, self.heads = owner[heads], first[heads], ends, asked[heads]
         else:
             # what comes before the request, and the exposure itself
-            self.users, self.first, self.ends, self.heads = owner, first, begins, asked
+            self.users, self.first, self.ends, self.heads = owner, first, np.maximum(begins, first), asked
 
     def __len__(self) -> int:
         """Sequences in an epoch."""
@@ -153,7 +155,7 @@ class RankingLoader:
             asked = np.cumsum(lengths) - 1
             rows[asked] = self.heads[chosen]
         offsets = np.concatenate([[0], np.cumsum(lengths)])
-        places = self.begins[rows] - np.repeat(first, lengths)
+        places = (self.begins[rows] - np.repeat(first, lengths)).clip(min=0)
         own = np.arange(len(rows)) - np.repeat(offsets[:-1], lengths)
         alone = bool((places == own).all())
         targets = self.next_items(rows, asked, lengths)
@@ -169,7 +171,9 @@ class RankingLoader:
             context=self.context[torch.from_numpy(self.users[chosen])] if self.context.shape[1] else None,
         )
         predicted = rows[asked]
-        bits = torch.from_numpy(table.actions[predicted]) if table.actions is not None else torch.zeros(len(asked), 0)
+        bits = torch.zeros(len(asked), dtype=torch.int64)
+        if table.actions is not None:
+            bits = torch.from_numpy(table.actions[predicted])
         labels = (bits[:, None] >> torch.arange(len(self.manifest.actions)) & 1).float()
         return RankingBatch(
             sequences=sequences,
@@ -181,6 +185,12 @@ class RankingLoader:
             users=torch.from_numpy(self.users[chosen]),
             rows=torch.from_numpy(self.table_rows[predicted]),
         )
+
+    def requests(self, batch: RankingBatch) -> np.ndarray:
+        """[M] the request of each exposure that is asked for; -1 where the log has none"""
+        if self.table.requests is None:
+            return np.full(len(batch.rows), -1)
+        return self.table.requests[np.searchsorted(self.table_rows, batch.rows.numpy())]
 
     def times(self, rows: np.ndarray) -> np.ndarray:
         """When each event happened; an item shown in a request with others, when that was made."""
@@ -238,8 +248,7 @@ def part_rows(table: Table, begins: np.ndarray, part: str, config: SplitConfig, 
         low, high = {"train": (0, validation), "validation": (validation, test), "test": (test, table.users)}[part]
         return engaged & (owner >= low) & (owner < high)
     rows = np.flatnonzero(engaged)
-    new = np.diff(begins[rows], prepend=-1) != 0  # the first engagement of each request
-    number = np.cumsum(new)  # of the request, over all users
+    number = np.unique(begins[rows], return_inverse=True)[1]  # of the request, over all users
     latest = np.zeros(table.users, dtype=np.int64)
     np.maximum.at(latest, owner[rows], number)
     back = latest[owner[rows]] - number  # 0 = the user's last request
@@ -247,21 +256,6 @@ def part_rows(table: Table, begins: np.ndarray, part: str, config: SplitConfig, 
     result = np.zeros(len(table.ids), dtype=bool)
     result[rows[wanted]] = True
     return result
-
-
-def request_begins(table: Table) -> np.ndarray:
-    """[T] the first row of each row's request: of neighbouring engagements with one request number. A row without a
-    request is one of its own."""
-    own = np.arange(len(table.ids))
-    if table.requests is None:
-        return own
-    engaged = np.flatnonzero(table.kinds == ENGAGEMENT)
-    numbers = table.requests[engaged]
-    owner = np.searchsorted(table.offsets, engaged, side="right")
-    same = (np.diff(numbers, prepend=-2) == 0) & (np.diff(owner, prepend=-1) == 0) & (numbers >= 0)
-    begin = np.maximum.accumulate(np.where(same, 0, engaged)) if len(engaged) else engaged
-    own[engaged] = begin
-    return own
 
 
 def selected(table: Table, rows: np.ndarray) -> Table:

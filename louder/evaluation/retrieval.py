@@ -15,6 +15,9 @@ from louder.evaluation.metrics import CUTOFFS, by_length, retrieval_metrics
 
 BLOCK_SCORES = 1 << 25  # scores held at once: 128 MiB in float32
 
+RETRIEVAL_SELECTORS = tuple(retrieval_metrics(np.ones(1)))
+RANKING_SELECTORS = "ne", "log_loss", "auc"  # of the main action
+
 Scorer = Callable[[RetrievalBatch], tuple[Tensor, Tensor]]
 """batch -> states [B, D] of the users and item vectors [I, D]; a score is their dot product"""
 
@@ -33,7 +36,7 @@ class EvaluationConfig:
             raise InputError(f"evaluation.seen must be window, history or none, but it is {self.seen!r}.")
         if self.every_epochs < 1:
             raise InputError(f"evaluation.every_epochs must be at least 1, but it is {self.every_epochs}.")
-        names = retrieval_metrics(np.ones(1))
+        names = *RETRIEVAL_SELECTORS, *RANKING_SELECTORS
         if self.select not in names:
             raise InputError(f"evaluation.select is {self.select!r}, but it must be one of {', '.join(names)}.")
 

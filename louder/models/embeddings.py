@@ -15,6 +15,11 @@ class Vocabulary:
     items: int
     actions: int = 0  # action types, bits of SequenceBatch.actions; 0 where tokens carry none
     series: tuple[int, ...] = ()  # number of values of each auxiliary series
+    # what only ranking uses
+    users: int = 0
+    values: int = 0  # numbers of an event, such as watch time
+    context: tuple[int, ...] = ()  # number of codes of each attribute of users
+    counters: int = 0
 
 
 class EventEmbedding(nn.Module):

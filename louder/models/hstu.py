@@ -10,11 +10,13 @@ from torch import Tensor, nn
 from louder.batch import SequenceBatch
 from louder.errors import InputError
 from louder.models.embeddings import Vocabulary
+from louder.models.memory import Memory, NewTokens
 from louder.models.sequential import SequentialModel, require_positive, require_share
 from louder.ops.dropout import dropout
 from louder.ops.hstu_attention import hstu_attention
-from louder.ops.hstu_layer import hstu_layer
+from louder.ops.hstu_layer import hstu_layer, split
 from louder.ops.hstu_layer.naive import layer_norm
+from louder.ops.hstu_layer.rows import implementation
 from louder.ops.random_bits import new_seed
 from louder.ops.softmax_attention import softmax_attention
 
@@ -61,6 +63,12 @@ class HSTU(SequentialModel):
             x_LD = layer(x_LD, batch)
         return x_LD
 
+    def extend(self, x_MD: Tensor, new: NewTokens, memory: Memory) -> Tensor:
+        x_MD = x_MD * self.config.width**0.5 + self.positions(new.positions)
+        for number, layer in enumerate(self.layers):
+            x_MD = layer.extend(x_MD, number, new, memory)
+        return x_MD
+
 
 class HSTULayer(nn.Module):
     """X + f2(Norm(A(X) V(X)) * U(X)), equations 1 to 3 of the paper; pre-norm, without affine parameters."""
@@ -85,6 +93,7 @@ class HSTULayer(nn.Module):
             time_bias=self.time_bias,
             query_times=batch.query_timestamps,
             key_times=batch.timestamps,
+            places=batch.places,
         )
         if config.attention == "softmax" or not config.gating:
             return self.ablated(x_LD, batch, bias)
@@ -105,6 +114,38 @@ class HSTULayer(nn.Module):
             seed=new_seed() if self.training and config.linear_dropout > 0 else None,
             **bias,
         )
+
+    def extend(self, x_MD: Tensor, number: int, new: NewTokens, memory: Memory) -> Tensor:
+        """The layer for new tokens; `number` is its own, in memory."""
+        config = self.config
+        if config.attention != "silu":
+            raise InputError("model.attention=softmax is an ablation of HSTU, for which no keys and values are kept.")
+        whole = isinstance(self.uvqk, nn.Linear) and isinstance(self.out, nn.Linear)  # not quantised
+        rows = implementation(x_MD, self.uvqk.weight, self.out.weight) if whole else None
+        if rows is None:
+            activated = F.silu(self.uvqk(layer_norm(x_MD)))
+        else:
+            activated = rows.project(x_MD, self.uvqk.weight)[1]
+        u, v, q, k = split(activated, config.heads, config.qk_width)
+        keys, values = memory.put(number, k, v)
+        a = hstu_attention(
+            q,
+            keys,
+            values,
+            new.offsets,
+            scale=1 / config.max_len,
+            position_bias=self.position_bias,
+            time_bias=self.time_bias,
+            query_times=new.query_times,
+            key_times=new.key_times,
+            query_offsets=new.query_offsets,
+            num_targets=new.num_targets,
+            places=new.places,
+        ).flatten(1)
+        if rows is not None and config.gating:
+            return rows.output(x_MD, a, u, self.out.weight, self.out.bias, 0.0, None)
+        y = layer_norm(a)
+        return x_MD + self.out(y * u if config.gating else y)
 
     def ablated(self, x_LD: Tensor, batch: SequenceBatch, bias: dict[str, Any]) -> Tensor:
         """With softmax, or without the gate."""

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from louder.batch import SequenceBatch
 from louder.errors import InputError
 from louder.models.embeddings import Vocabulary
+from louder.models.memory import Memory, NewTokens
 from louder.models.sequential import SequentialModel, require_positive, require_share
 from louder.ops.dropout import dropout
 from louder.ops.softmax_attention import softmax_attention
@@ -54,6 +55,13 @@ class Transformer(SequentialModel):
             x_LD = layer(x_LD, batch, turn)
         return self.norm(x_LD)
 
+    def extend(self, x_MD: Tensor, new: NewTokens, memory: Memory) -> Tensor:
+        x_MD = x_MD * self.config.width**0.5
+        turn = rotation(new.positions, self.head_width, self.rope_base)
+        for number, layer in enumerate(self.layers):
+            x_MD = layer.extend(x_MD, number, new, memory, turn)
+        return self.norm(x_MD)
+
 
 class TransformerLayer(nn.Module):
     """x + attention(norm(x)), then x + SwiGLU(norm(x))."""
@@ -71,9 +79,36 @@ class TransformerLayer(nn.Module):
             nn.init.normal_(linear.weight, std=0.02)
 
     def forward(self, x_LD: Tensor, batch: SequenceBatch, turn: tuple[Tensor, Tensor]) -> Tensor:
+        q, k, v = self.projected(x_LD, turn)
+        a = softmax_attention(q, k, v, batch.offsets, scale=q.shape[-1] ** -0.5, places=batch.places)
+        return self.finish(x_LD, a)
+
+    def extend(
+        self, x_MD: Tensor, number: int, new: NewTokens, memory: Memory, turn: tuple[Tensor, Tensor]
+    ) -> Tensor:
+        """The layer for new tokens; `number` is its own, in memory."""
+        q, k, v = self.projected(x_MD, turn)
+        keys, values = memory.put(number, k, v)
+        a = softmax_attention(
+            q,
+            keys,
+            values,
+            new.offsets,
+            scale=q.shape[-1] ** -0.5,
+            query_offsets=new.query_offsets,
+            num_targets=new.num_targets,
+            places=new.places,
+        )
+        return self.finish(x_MD, a)
+
+    def projected(self, x_LD: Tensor, turn: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+        """q, k and v [L, H, K] of the attention, turned by their places"""
+        q, k, v = self.qkv(self.attention_norm(x_LD)).unflatten(-1, (3, self.config.heads, -1)).unbind(1)
+        return rotate(q, turn), rotate(k, turn), v
+
+    def finish(self, x_LD: Tensor, a: Tensor) -> Tensor:
+        """What comes after attention, a [L, H, K]."""
         config = self.config
-        q, k, v = self.qkv(self.attention_norm(x_LD)).unflatten(-1, (3, config.heads, -1)).unbind(1)  # [L, H, K]
-        a = softmax_attention(rotate(q, turn), rotate(k, turn), v, batch.offsets, scale=q.shape[-1] ** -0.5)
         x_LD = x_LD + dropout(self.out(a.flatten(1)), config.dropout, self.training)
         gate, up = self.gate_and_up(self.hidden_norm(x_LD)).chunk(2, dim=-1)
         return x_LD + dropout(self.down(F.silu(gate) * up), config.dropout, self.training)

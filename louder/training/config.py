@@ -4,8 +4,8 @@ from dataclasses import dataclass, field
 
 from louder.data.loader import DataConfig
 from louder.errors import InputError
-from louder.evaluation.retrieval import EvaluationConfig
-from louder.models import HSTUConfig, ModelConfig
+from louder.evaluation.retrieval import RANKING_SELECTORS, RETRIEVAL_SELECTORS, EvaluationConfig
+from louder.models import HSTUConfig, ModelConfig, RankingConfig
 from louder.training.losses import LossConfig
 
 
@@ -76,13 +76,28 @@ class Config:
     loss: LossConfig = field(default_factory=LossConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    ranking: RankingConfig | None = None  # None: the task is the next item alone
 
     def __post_init__(self) -> None:
         if self.protocol not in ("validated", "official"):
             raise InputError(f"protocol must be validated or official, but it is {self.protocol!r}.")
-        if self.data.max_len > self.model.max_len:
+        needed, events = self.data.max_len, "histories"
+        if self.ranking is not None:
+            each = 2 if self.ranking.tokens == "interleaved" else 1
+            needed = each * self.data.max_len + len(self.ranking.context) + 1
+            events = f"{needed} tokens (an event has {each}, with context and a candidate)"
+        most = getattr(self.model, "max_len", None)  # a DLRM takes what it is given
+        if most is not None and needed > most:
             raise InputError(
-                f"data.max_len is {self.data.max_len}, but the model takes histories up to model.max_len, {self.model.max_len}."
+                f"data.max_len is {self.data.max_len}, which makes {events}, but the model takes up to model.max_len, "
+                f"{most}: --set model.max_len={needed}."
+                if self.ranking is not None
+                else f"data.max_len is {self.data.max_len}, but the model takes histories up to model.max_len, {most}."
+            )
+        names = RANKING_SELECTORS if self.ranking is not None else RETRIEVAL_SELECTORS
+        if self.evaluation.select not in names:
+            raise InputError(
+                f"evaluation.select is {self.evaluation.select!r}, but it must be one of {', '.join(names)}."
             )
 
     @property

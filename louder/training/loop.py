@@ -20,14 +20,13 @@ from louder.config import from_dict, to_dict
 from louder.data.table import Table
 from louder.errors import InputError
 from louder.folders import new_folder, write_text
-from louder.models import SequentialModel, build
 from louder.results import append_row, provenance, read_rows
-from louder.training import retrieval
+from louder.training import tasks
 from louder.training.config import Config, TrainingConfig
-from louder.training.losses import RetrievalLoss
 from louder.training.memory import keep_freed_memory
 from louder.training.rowwise import RowwiseAdagrad, RowwiseAdamW
 from louder.training.screen import Screen
+from louder.training.task import Task
 
 
 @dataclass
@@ -63,15 +62,15 @@ def train(
         raise InputError(
             f"{run} exists already. Go on with it: --resume. Start anew: --overwrite. Or choose another: -o NAME."
         )
-    table = retrieval.open_config_table(config)
-    trainer = Trainer(config, table, run)
+    task = tasks.open_task(config)
+    trainer = Trainer(config, task, run)
     if not resume:
-        start_folder(run, config, table, overwrite=overwrite)
+        start_folder(run, config, task.table, overwrite=overwrite)
     trainer.restore()
     with Screen(config, quiet=quiet) as screen:
         trainer.run_to_end(screen)
         screen.status("measuring the best epoch on the test part")
-        metrics = retrieval.evaluate_run(run)
+        metrics = tasks.evaluate_run(run)
     metrics |= {
         "train_seconds": round(trainer.progress.seconds, 1),
         "epochs_trained": trainer.progress.epoch,
@@ -123,18 +122,14 @@ def start_folder(run: Path, config: Config, table: Table, *, overwrite: bool) ->
 class Trainer:
     """A model, its optimizers and how far they are."""
 
-    def __init__(self, config: Config, table: Table, run: Path) -> None:
-        self.config, self.table, self.run = config, table, run
+    def __init__(self, config: Config, task: Task, run: Path) -> None:
+        self.config, self.task, self.run = config, task, run
         keep_freed_memory()
         self.device = choose_device(config.training.device)
-        self.loader = retrieval.part_loader(table, config, "train")
-        retrieval.part_loader(table, config, config.selection_part)  # fails now rather than after an epoch
-        self.vocabulary = retrieval.vocabulary(table, config)
+        self.loader = task.loader
         torch.manual_seed(config.training.seed)
-        self.model: SequentialModel = build(config.model, self.vocabulary).to(self.device)
+        self.model = task.build().to(self.device)
         self.optimizers = make_optimizers(self.model, config.training)
-        counts = retrieval.popularity(table, self.loader)
-        self.loss = RetrievalLoss(config.loss, torch.from_numpy(counts).double())
         self.progress = Progress()
         self.steps_in_all = sum(self.loader.steps(epoch) for epoch in range(config.training.epochs))
 
@@ -160,7 +155,7 @@ class Trainer:
             progress.step += 1
             progress.step_in_epoch += 1
             progress.loss_sum += loss
-            tokens += len(batch.targets)
+            tokens += len(batch.sequences.ids)
             events_per_s = tokens / (time.perf_counter() - began)
             screen.step(loss, events_per_s)
             if progress.step % training.log_steps == 0:
@@ -172,20 +167,21 @@ class Trainer:
                 self.save()
                 began, tokens = time.perf_counter(), 0
         mean_loss = progress.loss_sum / max(1, progress.step_in_epoch)
-        row = {
+        row: dict[str, Any] = {
             "kind": "epoch",
             "loss": mean_loss,
             "events_per_s": round(tokens / max(1e-9, time.perf_counter() - began)),
         }
-        last = epoch + 1 == training.epochs
+        last, headline = epoch + 1 == training.epochs, ""
         if (epoch + 1) % self.config.evaluation.every_epochs == 0 or last:
             screen.status("evaluating")
-            row |= self.evaluate_epoch(epoch)
+            measured, headline = self.evaluate_epoch(epoch)
+            row |= measured
         progress.epoch, progress.step_in_epoch, progress.loss_sum = epoch + 1, 0, 0.0
         progress.finished = self.nothing_left()
         progress.seconds += time.perf_counter() - began
         self.log(row | {"epoch": epoch, "seconds": round(progress.seconds, 2)})
-        screen.end_epoch(epoch, row, progress.best_epoch)
+        screen.end_epoch(epoch, row, headline, progress.best_epoch)
         self.save()
 
     def step(self, batch: Any) -> float:
@@ -195,7 +191,7 @@ class Trainer:
         for group in groups(self.optimizers):
             group["lr"] = learning_rate(training, number, self.steps_in_all, group["initial_lr"])
         with torch.autocast(self.device.type, torch.bfloat16, enabled=training.precision == "bfloat16"):
-            loss = retrieval.batch_loss(self.model, self.loss, batch, self.device)
+            loss = self.task.loss(self.model, batch, self.device)
         update(self.model, self.optimizers, loss, training.clip_norm)
         value = loss.item()
         if not math.isfinite(value):
@@ -208,19 +204,17 @@ class Trainer:
     def rate(self) -> float:
         return float(self.optimizers[0].param_groups[0]["lr"])
 
-    def evaluate_epoch(self, epoch: int) -> dict[str, Any]:
-        """Measure the part that selects, and remember whether this epoch is the best."""
-        part = self.config.selection_part
-        result = retrieval.evaluate_part(self.model, self.table, self.config, part, self.device)
-        metrics, progress = result.metrics(), self.progress
-        value = metrics[self.config.evaluation.select]
-        if progress.best is None or value > progress.best:
-            progress.best = value
+    def evaluate_epoch(self, epoch: int) -> tuple[dict[str, Any], str]:
+        """Measure the part that selects, and remember whether this epoch is the best. A row for the log, and a line."""
+        part, progress = self.config.selection_part, self.progress
+        score = self.task.evaluate(self.model, part, self.device)
+        if progress.best is None or score.selected > progress.best:
+            progress.best = score.selected
             progress.best_epoch, progress.best_step = epoch, progress.step
             progress.evaluations_without_gain = 0
         else:
             progress.evaluations_without_gain += 1
-        return {"part": part, **{name: round(value, 6) for name, value in metrics.items()}}
+        return {"part": part, **{name: round(value, 6) for name, value in score.metrics.items()}}, score.headline
 
     def log(self, row: dict[str, Any]) -> None:
         row = {"step": self.progress.step, "epoch": self.progress.epoch} | row
@@ -251,8 +245,9 @@ class Trainer:
             state={
                 "progress": asdict(self.progress),
                 "config": to_dict(self.config),
-                "vocabulary": asdict(self.vocabulary),
-                "actions": self.table.manifest.actions,
+                "vocabulary": asdict(self.task.vocabulary),
+                "actions": self.task.table.manifest.actions,
+                "values": self.task.table.manifest.values,
             },
             beside=self.run,
         )
@@ -286,7 +281,7 @@ class Trainer:
             write_text(log, "".join(json.dumps(row) + "\n" for row in rows))
 
 
-def make_optimizers(model: SequentialModel, training: TrainingConfig) -> list[torch.optim.Optimizer]:
+def make_optimizers(model: Any, training: TrainingConfig) -> list[torch.optim.Optimizer]:
     """AdamW of everything; or of what is not an embedding table, and a row-wise optimizer of the tables, whose gradients
     become sparse. Each group knows its highest rate as "initial_lr"."""
     rate, betas, decay = training.learning_rate, training.betas, training.weight_decay

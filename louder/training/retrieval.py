@@ -16,9 +16,10 @@ from louder.data.targets import split
 from louder.errors import InputError
 from louder.evaluation.retrieval import Evaluation, evaluate, model_scorer, popularity_scorer
 from louder.inference.loading import load_model
-from louder.models import HSTUConfig, SequentialModel, Vocabulary
+from louder.models import HSTUConfig, SequentialModel, Vocabulary, build
 from louder.training.config import Config
 from louder.training.losses import RetrievalLoss
+from louder.training.task import Score
 
 
 def open_config_table(config: Config) -> Table:
@@ -68,6 +69,34 @@ def popularity(table: Table, loader: Loader) -> np.ndarray:
     np.add.at(inside, loader.spans.lasts + 1, -1)
     rows = (np.cumsum(inside)[:-1] > 0) & loader.targets
     return np.bincount(table.ids[rows], minlength=table.items)
+
+
+class RetrievalTask:
+    """Next item, for the training loop (see task.py)."""
+
+    def __init__(self, config: Config, table: Table) -> None:
+        self.config, self.table = config, table
+        self.vocabulary = vocabulary(table, config)
+        self.loader = part_loader(table, config, "train")
+        part_loader(table, config, config.selection_part)  # fails now rather than after an epoch
+        self.losses = RetrievalLoss(config.loss, torch.from_numpy(popularity(table, self.loader)).double())
+
+    def build(self) -> SequentialModel:
+        return build(self.config.model, self.vocabulary)
+
+    def loss(self, model: SequentialModel, batch: RetrievalBatch, device: torch.device) -> Tensor:
+        return batch_loss(model, self.losses, batch, device)
+
+    def evaluate(
+        self,
+        model: SequentialModel,
+        part: str,
+        device: torch.device,
+        on_batch: Callable[[int], None] | None = None,
+    ) -> Score:
+        metrics = evaluate_part(model, self.table, self.config, part, device, on_batch).metrics()
+        headline = f"HR@10 {metrics['hr@10']:.4f}  NDCG@10 {metrics['ndcg@10']:.4f}"
+        return Score(metrics, metrics[self.config.evaluation.select], headline)
 
 
 Loss = Callable[[Tensor, Tensor, Tensor], Tensor]  # states [L, D], item vectors [I, D], targets [L]  ->  scalar

@@ -48,13 +48,13 @@ class Screen:
         if self.bar is not None:
             self.bar.update(self.task, note=text)
 
-    def end_epoch(self, epoch: int, row: dict[str, Any], best_epoch: int) -> None:
+    def end_epoch(self, epoch: int, row: dict[str, Any], headline: str, best_epoch: int) -> None:
         if self.quiet:
             return
         text = f"epoch {epoch + 1:>3}  loss {row['loss']:.4f}  {row['events_per_s']:>9,} events/s"
         if "part" in row:
             mark = "  best so far" if best_epoch == epoch else ""
-            text += f"  {row['part']}: HR@10 {row['hr@10']:.4f}  NDCG@10 {row['ndcg@10']:.4f}{mark}"
+            text += f"  {row['part']}: {headline}{mark}"
         if self.bar is not None:
             self.bar.console.print(text, highlight=False)
         else:

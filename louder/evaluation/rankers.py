@@ -1,0 +1,84 @@
+"""A ranker's predictions on one part of a table."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from louder.data.ranking import RankingBatch, RankingLoader
+from louder.data.table import ranges
+from louder.evaluation.ranking import RankingMetrics
+from louder.evaluation.retrieval import rank_of
+from louder.models import Ranker, RankingModel
+from louder.schema import ENGAGEMENT
+
+
+@torch.no_grad()
+def evaluate(
+    model: Ranker,
+    loader: RankingLoader,
+    actions: Sequence[str],
+    values: Sequence[str],
+    device: torch.device,
+    on_batch: Callable[[int], None] | None = None,
+) -> dict[str, Any]:
+    """The report of RankingMetrics on every exposure of the loader's part. `on_batch(exposures)` after each batch.
+
+    An exposure is predicted from all events before its request, those of the same part included: their outcome is
+    known by then.
+    """
+    metrics = RankingMetrics(actions, values)
+    for batch in loader.batches():
+        logits, numbers = model(batch.to(device))
+        owner = np.searchsorted(batch.sequences.offsets.numpy(), batch.asked.numpy(), side="right") - 1
+        metrics.update(
+            torch.sigmoid(logits).cpu().numpy(),
+            batch.labels.numpy(),
+            batch.users.numpy()[owner],
+            loader.requests(batch),
+            numbers.cpu().numpy(),
+            batch.numbers.numpy(),
+        )
+        if on_batch:
+            on_batch(len(batch.asked))
+    return metrics.report()
+
+
+@torch.no_grad()
+def next_item_ranks(
+    model: RankingModel, loader: RankingLoader, device: torch.device, *, seen: str = "window", at_once: int = 4096
+) -> np.ndarray:
+    """[R] the rank of each next item of the part in the whole catalogue, from the state after the request before it.
+
+    `seen`: items of the model's "window" are left out, or "none" are.
+    """
+    items, ranks = model.item_vectors(), []
+    for batch in loader.batches():
+        (rows,) = torch.where(batch.next_items >= 0)
+        if not len(rows):
+            continue
+        tokens = model.tokens(batch.sequences.to(device))
+        states = model.next_item_states(model.states(tokens), tokens.actions[rows.to(device)])
+        for part in torch.arange(len(rows)).split(at_once):
+            scores = (states[part] @ items.T).float()
+            target = batch.next_items[rows[part]].to(device)
+            own = scores.gather(1, target[:, None])
+            if seen != "none":
+                row, item = window_items(batch, rows[part])
+                scores[row.to(device), item.to(device)] = -torch.inf
+            ranks.append(rank_of(scores, own, target).cpu().numpy())
+    return np.concatenate(ranks) if ranks else np.empty(0)
+
+
+def window_items(batch: RankingBatch, rows: Tensor) -> tuple[Tensor, Tensor]:
+    """The items up to each of the rows [R] of its window: pairs of index in `rows`, item."""
+    offsets = batch.sequences.offsets.numpy()
+    starts = offsets[np.searchsorted(offsets, rows.numpy(), side="right") - 1]
+    lengths = rows.numpy() + 1 - starts
+    at, owner = ranges(starts, lengths), np.repeat(np.arange(len(rows)), lengths)
+    if batch.sequences.kinds is not None:
+        engaged = batch.sequences.kinds.numpy()[at] == ENGAGEMENT
+        at, owner = at[engaged], owner[engaged]
+    return torch.from_numpy(owner), batch.sequences.ids[torch.from_numpy(at)]

@@ -1,0 +1,112 @@
+"""Keys and values of tokens that a model has seen, so that only new tokens are computed ("Actions Speak Louder than
+Words", section 3.4)."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class NewTokens:
+    """What attention needs for M new tokens of one user that follow n remembered ones. All int64 tensors.
+
+    offsets        [0, n + M]
+    query_offsets  [0, M]
+    num_targets    [M] as a list of one: all new tokens are candidates; or [0]
+    positions      [M] where each new token stands
+    query_times    [M]
+    key_times      [n + M]
+    places         [n + M], or None where each token stands at its index, as candidates do after the history
+    """
+
+    offsets: Tensor
+    query_offsets: Tensor
+    num_targets: Tensor
+    positions: Tensor
+    query_times: Tensor
+    key_times: Tensor
+    places: Tensor | None
+
+
+class Memory:
+    """Of one user: keys [n, H, K] and values [n, H, V] of every layer, and the times and places of the n tokens.
+
+    The tensors have room for more than n tokens, so that adding some copies nothing but them.
+    """
+
+    def __init__(self, layers: int) -> None:
+        self.keys: list[Tensor | None] = [None] * layers
+        self.values: list[Tensor | None] = [None] * layers
+        self.times = torch.zeros(0, dtype=torch.int64)
+        self.places = torch.zeros(0, dtype=torch.int64)
+        self.in_order = True  # every token stands at its index
+        self.length = 0
+
+    @property
+    def bytes(self) -> int:
+        tensors = [self.times, self.places, *(x for x in (*self.keys, *self.values) if x is not None)]
+        return sum(x.numel() * x.element_size() for x in tensors)
+
+    def put(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Write the new tokens' keys and values [M, H, ...] after the remembered ones; returns all of them [n + M, H, ...].
+        They are remembered once `keep` is called."""
+        end = self.length + len(keys)
+        self.keys[layer] = with_room(self.keys[layer], keys, end)
+        self.values[layer] = with_room(self.values[layer], values, end)
+        all_keys, all_values = self.keys[layer], self.values[layer]
+        assert all_keys is not None
+        assert all_values is not None
+        all_keys[self.length : end] = keys
+        all_values[self.length : end] = values
+        return all_keys[:end], all_values[:end]
+
+    def announce(self, times: Tensor, query_times: Tensor, places: Tensor | None, *, candidates: bool) -> NewTokens:
+        """Times and places [M] of tokens that come next. Candidates stand at the place after the history, all of them."""
+        start, end = self.length, self.length + len(times)
+        self.times = with_room(self.times, times, end)
+        self.places = with_room(self.places, times, end)
+        own = torch.arange(start, end)
+        self.times[start:end] = times
+        if candidates:
+            stand = torch.full_like(own, start)
+            self.places[start:end] = stand
+        else:
+            stand = own if places is None else places
+            self.places[start:end] = stand
+            self.in_order = self.in_order and bool((stand == own).all())
+        return NewTokens(
+            offsets=torch.tensor([0, end]),
+            query_offsets=torch.tensor([0, len(times)]),
+            num_targets=torch.tensor([len(times) if candidates and self.in_order else 0]),
+            positions=stand,
+            query_times=query_times,
+            key_times=self.times[:end],
+            places=None if self.in_order else self.places[:end],
+        )
+
+    def keep(self, tokens: int) -> None:
+        """Remember so many of the tokens that were put last, and forget the others."""
+        self.length += tokens
+
+    def forget(self, length: int) -> None:
+        """Back to the first `length` tokens."""
+        self.length = length
+        self.in_order = bool((self.places[:length] == torch.arange(length)).all())
+
+    def fit(self) -> None:
+        """Give back the room that nothing is in."""
+        n = self.length
+        self.keys = [None if x is None else x[:n].clone() for x in self.keys]
+        self.values = [None if x is None else x[:n].clone() for x in self.values]
+        self.times, self.places = self.times[:n].clone(), self.places[:n].clone()
+
+
+def with_room(held: Tensor | None, like: Tensor, length: int) -> Tensor:
+    """`held` with at least `length` rows; what it holds is kept."""
+    if held is not None and len(held) >= length:
+        return held
+    room = like.new_empty(max(length, 0 if held is None else len(held) * 5 // 4), *like.shape[1:])
+    if held is not None:
+        room[: len(held)] = held
+    return room

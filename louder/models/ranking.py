@@ -1,0 +1,263 @@
+"""The generative ranker: "what will the user do with this item?" asked of a sequential model ("Actions Speak Louder
+than Words", section 2.2 and tables 1 and 11)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from louder.batch import SequenceBatch
+from louder.data.attributes import Attribute
+from louder.data.ranking import RankingBatch
+from louder.errors import InputError
+from louder.models.embeddings import Vocabulary
+from louder.models.sequential import NORM_EPS, SequentialModel
+from louder.ops.dropout import dropout
+from louder.schema import ENGAGEMENT
+
+
+@dataclass(frozen=True, kw_only=True)
+class RankingConfig:
+    """What a ranker is given, and how it learns. The tasks are all actions and values of the table.
+
+    context          attributes of users (columns of users.parquet) that begin every sequence
+    item_attributes  attributes of items (columns of items.parquet) that join the item's token
+    main             the action that chooses the epoch; "" takes the table's first
+    log_values       values that are learned, and measured, as log(1 + x)
+    tokens           "interleaved": item, action, item, action (table 1 of the paper). "added": one token an event,
+                     its item plus the action of the event before: half as long, for logs without requests
+    one_pass         all exposures of a history in one causal pass (generative training); False: a pass for each
+    next_item        weight of the next item's loss beside the actions': above 0 it is the joint model of table 11
+    value_weight     weight of the squared error of values, beside the actions' log-loss
+    hidden           width of the head, as a multiple of the model's
+    """
+
+    context: tuple[str, ...] = ()
+    item_attributes: tuple[str, ...] = ()
+    main: str = ""
+    log_values: tuple[str, ...] = ()
+    tokens: str = "interleaved"
+    one_pass: bool = True
+    next_item: float = 0.0
+    value_weight: float = 0.1
+    attribute_dropout: float = 0.1  # by dimension, of each part of an item's token on its own
+    hidden: int = 2
+
+    def __post_init__(self) -> None:
+        if self.tokens not in ("interleaved", "added"):
+            raise InputError(f"ranking.tokens must be interleaved or added, but it is {self.tokens!r}.")
+        if self.next_item < 0 or self.value_weight < 0:
+            raise InputError("ranking.next_item and ranking.value_weight are weights, so they must be 0 or more.")
+        if self.next_item and (self.tokens != "interleaved" or not self.one_pass):
+            raise InputError(
+                "ranking.next_item trains the state after an action, which only interleaved tokens in one pass have: "
+                "--set ranking.tokens=interleaved --set ranking.one_pass=true."
+            )
+        if not 0 <= self.attribute_dropout < 1:
+            raise InputError(f"ranking.attribute_dropout must be in [0, 1), but it is {self.attribute_dropout}.")
+        if self.hidden < 1:
+            raise InputError(f"ranking.hidden must be at least 1, but it is {self.hidden}.")
+
+
+class ItemTokens(nn.Module):
+    """Vector of an item: its id's, plus those of its attributes (a list's mean).
+
+    Each part is dropped out by dimension before they are summed, so that no part drowns the others and an item whose
+    id is unknown can be scored by its attributes. Ids below 0 are unknown.
+
+        forward(ids [L]) -> [L, D]
+    """
+
+    def __init__(self, ids: nn.Embedding, attributes: Sequence[Attribute], rate: float) -> None:
+        super().__init__()
+        self.ids, self.rate = ids, rate
+        width = ids.embedding_dim
+        self.tables = nn.ModuleList(nn.EmbeddingBag(attribute.size, width, mode="mean") for attribute in attributes)
+        for number, (table, attribute) in enumerate(zip(self.tables, attributes)):
+            nn.init.trunc_normal_(table.weight, std=0.02, a=-0.04, b=0.04)
+            # with a last, empty row for unknown items; read again from the items' file, so not part of a checkpoint
+            self.register_buffer(f"codes_{number}", attribute.codes, persistent=False)
+            ends = torch.cat([attribute.offsets, attribute.offsets[-1:]])
+            self.register_buffer(f"offsets_{number}", ends, persistent=False)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        known = ids.clamp(min=0)
+        x_LD = dropout(self.ids(known) * (ids >= 0)[:, None], self.rate, self.training)
+        for number, table in enumerate(self.tables):
+            codes, offsets = getattr(self, f"codes_{number}"), getattr(self, f"offsets_{number}")
+            x_LD = x_LD + dropout(self.bags(table, codes, offsets, ids), self.rate, self.training)
+        return x_LD
+
+    @staticmethod
+    def bags(table: nn.Module, codes: Tensor, offsets: Tensor, ids: Tensor) -> Tensor:
+        rows = torch.where(ids >= 0, ids, len(offsets) - 2)
+        starts, lengths = offsets[rows], offsets[rows + 1] - offsets[rows]
+        own = lengths.cumsum(0) - lengths
+        at = torch.arange(int(lengths.sum()), device=ids.device) + (starts - own).repeat_interleave(lengths)
+        return table(codes[at], own)
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """The tokens of a batch of events.
+
+    x        [T, D]
+    layout   what the layers read: offsets, times and places of the T tokens
+    items    [L] the token of each event's item, or of a series' entry
+    actions  [L] the token that holds each event's action; the same as `items` where there is none of its own
+    """
+
+    x: Tensor
+    layout: SequenceBatch
+    items: Tensor
+    actions: Tensor
+
+
+class RankingModel(nn.Module):
+    """A sequential model with tokens and heads for ranking.
+
+        forward(batch)          -> logits [M, A] of each action, numbers [M, V], for the rows that are asked for
+        states(tokens)          -> [T, D] what the layers make of tokens
+        predict(states [M, D])  -> logits [M, A], numbers [M, V]
+    """
+
+    def __init__(
+        self,
+        backbone: SequentialModel,
+        config: RankingConfig,
+        vocabulary: Vocabulary,
+        item_attributes: Sequence[Attribute] = (),
+    ) -> None:
+        super().__init__()
+        self.backbone, self.config, self.vocabulary = backbone, config, vocabulary
+        width = backbone.config.width
+        self.items = ItemTokens(backbone.events.items, item_attributes, config.attribute_dropout)
+        self.actions = nn.Embedding(vocabulary.actions + 1, width)  # the last row is part of every action's token
+        self.values = nn.Linear(vocabulary.values, width, bias=False)
+        self.context = nn.ModuleList(nn.Embedding(size, width) for size in vocabulary.context)
+        for table in (self.actions, self.values, *self.context):
+            nn.init.trunc_normal_(table.weight, std=0.02, a=-0.04, b=0.04)
+        hidden = config.hidden * width
+        self.head = nn.Sequential(
+            nn.LayerNorm(width, eps=NORM_EPS),
+            nn.Linear(width, hidden),
+            nn.SiLU(),
+            nn.Linear(hidden, vocabulary.actions + vocabulary.values),
+        )
+        # of the training part; values are learned on one scale
+        self.value_mean: Tensor
+        self.value_scale: Tensor
+        self.register_buffer("value_mean", torch.zeros(vocabulary.values))
+        self.register_buffer("value_scale", torch.ones(vocabulary.values))
+
+    def forward(self, batch: RankingBatch) -> tuple[Tensor, Tensor]:
+        tokens = self.tokens(batch.sequences)
+        return self.predict(self.states(tokens)[tokens.items[batch.asked]])
+
+    def set_value_scale(self, mean: Tensor, scale: Tensor) -> None:
+        """Mean and standard deviation [V] of each value in the training part."""
+        self.value_mean.copy_(mean)
+        self.value_scale.copy_(scale)
+
+    def states(self, tokens: Tokens) -> Tensor:
+        return self.backbone.transduce(tokens.x, tokens.layout)
+
+    def predict(self, states: Tensor) -> tuple[Tensor, Tensor]:
+        out = self.head(states).float()
+        logits, numbers = out.split([self.vocabulary.actions, self.vocabulary.values], dim=1)
+        return logits, numbers * self.value_scale + self.value_mean
+
+    def item_vectors(self, ids: Tensor | None = None) -> Tensor:
+        """[I, D], or of these ids: what the state after an action is compared with (the next item)."""
+        if ids is None:
+            ids = torch.arange(self.vocabulary.items, device=self.actions.weight.device)
+        return self.backbone.normalise(self.items(ids))
+
+    def next_item_states(self, states: Tensor, rows: Tensor) -> Tensor:
+        """states [T, D], rows [R] of tokens  ->  [R, D], compared with item vectors by dot product"""
+        return self.backbone.normalise(states[rows])
+
+    def tokens(self, batch: SequenceBatch) -> Tokens:
+        return self.interleaved(batch) if self.config.tokens == "interleaved" else self.added(batch)
+
+    def interleaved(self, batch: SequenceBatch) -> Tokens:
+        engaged = self.engaged(batch)
+        (events,) = torch.where(engaged)
+        start, offsets, total = self.arrange(batch, 1 + engaged.long())
+        acted = start + engaged.long()
+        x = self.actions.weight.new_zeros(total, self.actions.embedding_dim)
+        x = x.index_copy(0, start[events], self.items(batch.ids[events]))
+        x = x.index_copy(0, acted[events], self.action_vectors(batch, events))
+        return self.finish(batch, x, start, acted, offsets)
+
+    def added(self, batch: SequenceBatch) -> Tokens:
+        if batch.places is not None:
+            raise InputError(
+                "ranking.tokens=added gives an item the action of the one before, but items of one request must not see "
+                "each other's actions. Use --set ranking.tokens=interleaved."
+            )
+        engaged = self.engaged(batch)
+        (events,) = torch.where(engaged)
+        start, offsets, total = self.arrange(batch, torch.ones_like(batch.ids))
+        x_items = self.items(batch.ids[events])
+        owner = torch.arange(batch.users, device=events.device).repeat_interleave(batch.lengths)[events]
+        follows = F.pad(owner[1:] == owner[:-1], (1, 0))[:, None]
+        before = self.action_vectors(batch, events).roll(1, 0) if len(events) else x_items
+        x = self.actions.weight.new_zeros(total, self.actions.embedding_dim)
+        x = x.index_copy(0, start[events], x_items + before * follows)
+        return self.finish(batch, x, start, start, offsets)
+
+    def arrange(self, batch: SequenceBatch, sizes: Tensor) -> tuple[Tensor, Tensor, int]:
+        """The first token [L] of each event, of `sizes` [L] each, the tokens' offsets [B + 1], and how many there are."""
+        before = F.pad(sizes.cumsum(0), (1, 0))
+        contexts = len(self.context)
+        offsets = before[batch.offsets] + contexts * torch.arange(batch.users + 1, device=sizes.device)
+        owner = torch.arange(batch.users, device=sizes.device).repeat_interleave(batch.lengths)
+        total = len(sizes) + int((sizes - 1).sum()) + contexts * batch.users
+        return before[:-1] + contexts * (owner + 1), offsets, total
+
+    def finish(self, batch: SequenceBatch, x: Tensor, start: Tensor, acted: Tensor, offsets: Tensor) -> Tokens:
+        """Add the tokens of series and of context, and say when and where each stands."""
+        if batch.kinds is not None:
+            for kind, table in enumerate(self.backbone.events.tables()[1:], 1):
+                (rows,) = torch.where(batch.kinds == kind)
+                x = x.index_copy(0, start[rows], table(batch.ids[rows]))
+        times, query_times = offsets.new_zeros(len(x)), offsets.new_zeros(len(x))
+        times[start] = times[acted] = batch.timestamps
+        if acted is not start:
+            query_times[acted] = batch.query_timestamps  # an action's token asks for the next item, at its time
+        query_times[start] = batch.timestamps
+        if self.context and batch.context is not None:
+            for number, table in enumerate(self.context):
+                x = x.index_copy(0, offsets[:-1] + number, table(batch.context[:, number]))
+        places = None
+        if batch.places is not None:
+            places = torch.arange(len(x), device=x.device) - offsets[:-1].repeat_interleave(offsets.diff())
+            owner = torch.arange(batch.users, device=x.device).repeat_interleave(batch.lengths)
+            places[start] = start[batch.offsets[:-1][owner] + batch.places] - offsets[:-1][owner]
+        layout = SequenceBatch(
+            ids=torch.zeros_like(times),
+            timestamps=times,
+            query_timestamps=query_times,
+            offsets=offsets,
+            places=places,
+        )
+        return Tokens(x, layout, start, acted)
+
+    def engaged(self, batch: SequenceBatch) -> Tensor:
+        return torch.ones_like(batch.ids, dtype=torch.bool) if batch.kinds is None else batch.kinds == ENGAGEMENT
+
+    def action_vectors(self, batch: SequenceBatch, rows: Tensor) -> Tensor:
+        """[R, D] what was done at these rows: every action that happened, and the values on their scale"""
+        weights = self.actions.weight
+        x = weights[-1].expand(len(rows), -1)
+        if batch.actions is not None and self.vocabulary.actions:
+            bits = torch.arange(self.vocabulary.actions, device=rows.device)
+            happened = (batch.actions[rows, None] >> bits & 1).to(weights.dtype)
+            x = x + happened @ weights[:-1]
+        if batch.values is not None and self.vocabulary.values:
+            scaled = ((batch.values[rows] - self.value_mean) / self.value_scale).nan_to_num(0.0)
+            x = x + self.values(scaled.clamp(-5, 5))
+        return x

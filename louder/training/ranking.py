@@ -1,0 +1,236 @@
+"""What is done with an item: what the loop needs to train and to measure a ranker on a table."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from louder.config import from_dict
+from louder.data.attributes import Attribute, encode
+from louder.data.counters import count
+from louder.data.ranking import RankingBatch, RankingLoader
+from louder.data.table import Table, item_attributes, open_table, user_attributes
+from louder.errors import InputError
+from louder.evaluation.metrics import retrieval_metrics
+from louder.evaluation.rankers import evaluate, next_item_ranks
+from louder.inference.loading import load_ranker
+from louder.models import DLRMConfig, HSTUConfig, Ranker, RankingModel, Vocabulary, WukongConfig, build_ranker
+from louder.training.config import Config
+from louder.training.losses import RetrievalLoss
+from louder.training.task import Score
+
+
+def open_ranking_table(config: Config) -> Table:
+    """The table a config names, with what ranking reads. Raises InputError if it lacks what the config asks for."""
+    assert config.ranking is not None
+    if not config.data.table:
+        raise InputError("The config names no table. Say which: --table FOLDER. Make one: louder etl SOURCE -o FOLDER.")
+    table = open_table(config.data.table)
+    if not table.manifest.actions:
+        raise InputError(
+            f"{table.path} has no actions, so there is nothing to rank by. Say what counts as one when the table is "
+            "made: louder etl LOG --action 'like=rating >= 4'."
+        )
+    if config.ranking.main and config.ranking.main not in table.manifest.actions:
+        raise InputError(
+            f"ranking.main is {config.ranking.main!r}, but the actions are {', '.join(table.manifest.actions)}."
+        )
+    if not table.manifest.has_times and isinstance(config.model, HSTUConfig) and config.model.time_bias:
+        raise InputError(
+            f"{table.path} has no times, so a bias by time has nothing to learn: --set model.time_bias=false."
+        )
+    table = open_table(table.path, values=table.manifest.values, requests=True)
+    for name in config.ranking.log_values:
+        if name not in table.values:
+            have = ", ".join(table.values) or "none"
+            raise InputError(f"ranking.log_values names {name!r}, but the values are: {have}.")
+        table.values[name] = np.log1p(table.values[name].clip(min=0))
+    return table
+
+
+class RankingTask:
+    """See task.py."""
+
+    def __init__(self, config: Config, table: Table) -> None:
+        assert config.ranking is not None
+        self.config, self.ranking, self.table = config, config.ranking, table
+        self.items = encode_all(item_attributes(table.path), self.ranking.item_attributes, "items")
+        self.context = encode_all(user_attributes(table.path), self.ranking.context, "users")
+        self.counters = None
+        if isinstance(config.model, DLRMConfig | WukongConfig):
+            self.counters = count(table, self.items).values
+        manifest = table.manifest
+        self.vocabulary = Vocabulary(
+            items=manifest.items,
+            users=manifest.users,
+            actions=len(manifest.actions),
+            values=len(manifest.values),
+            series=tuple(manifest.series.values()) if config.data.auxiliary else (),
+            context=tuple(attribute.size for attribute in self.context),
+            counters=0 if self.counters is None else self.counters.shape[1],
+        )
+        self.loader = self.part("train")
+        self.parts = {part: self.part(part) for part in {config.selection_part, "test"}}
+        self.retrieval = None
+        if self.ranking.next_item:
+            counts = np.bincount(self.loader.table.ids[self.loader.asked], minlength=table.items)
+            self.retrieval = RetrievalLoss(config.loss, torch.from_numpy(counts).double())
+
+    def part(self, part: str) -> RankingLoader:
+        """Raises InputError if nobody is in that part."""
+        train = part == "train"
+        loader = RankingLoader(
+            self.table,
+            part,
+            self.config.data,
+            held_out=self.config.held_out,
+            one_pass=self.ranking.one_pass and self.counters is None,
+            shuffle=train and self.config.data.shuffle,
+            seed=self.config.training.seed,
+            context=self.context,
+            counters=self.counters,
+        )
+        if not len(loader):
+            raise InputError(
+                f"{self.table.path} has no exposures in the {part} part under protocol {self.config.protocol!r}. "
+                "Use a larger log, or another split: --set data.split.kind=leave_last_out."
+            )
+        return loader
+
+    def build(self) -> Ranker:
+        model = build_ranker(self.config.model, self.ranking, self.vocabulary, self.items)
+        if self.vocabulary.values:
+            rows = np.flatnonzero(self.loader.asked)
+            columns = [self.loader.table.values[name][rows] for name in self.table.manifest.values]
+            model.set_value_scale(
+                torch.tensor([np.nanmean(x) for x in columns]).float(),
+                torch.tensor([max(float(np.nanstd(x)), 1e-6) for x in columns]).float(),
+            )
+        return model
+
+    def loss(self, model: Ranker, batch: RankingBatch, device: torch.device) -> Tensor:
+        """Log-loss of the actions, summed over them; squared error of the values, on their scale; and of a joint
+        model the next item's loss. Each is a mean over the rows that are asked for."""
+        batch = batch.to(device)
+        if not isinstance(model, RankingModel):
+            return self.action_loss(model, *model(batch), batch)
+        tokens = model.tokens(batch.sequences)
+        states = model.states(tokens)
+        loss = self.action_loss(model, *model.predict(states[tokens.items[batch.asked]]), batch)
+        if self.retrieval is not None:
+            (rows,) = torch.where(batch.next_items >= 0)
+            if len(rows):
+                with torch.autocast(device.type, enabled=False):
+                    after = model.next_item_states(states.float(), tokens.actions[rows])
+                    vectors = model.item_vectors().float()
+                    loss = loss + self.ranking.next_item * self.retrieval(after, vectors, batch.next_items[rows])
+        return loss
+
+    def action_loss(self, model: Ranker, logits: Tensor, numbers: Tensor, batch: RankingBatch) -> Tensor:
+        if not len(batch.asked):
+            return logits.sum() * 0.0
+        loss = F.binary_cross_entropy_with_logits(logits, batch.labels, reduction="none").sum(1).mean()
+        if numbers.shape[1] and self.ranking.value_weight:
+            error = ((numbers - batch.numbers) / model.value_scale).nan_to_num(0.0)
+            loss = loss + self.ranking.value_weight * error.square().sum(1).mean()
+        return loss
+
+    def evaluate(
+        self, model: Ranker, part: str, device: torch.device, on_batch: Callable[[int], None] | None = None
+    ) -> Score:
+        report = self.report(model, part, device, on_batch)
+        metrics = flat(report)
+        main = self.main
+        selected = report["actions"][main][self.config.evaluation.select]
+        if selected is None:
+            raise InputError(
+                f"The {part} part has no {self.config.evaluation.select} of {main!r}: all its labels are alike. "
+                "Choose another action: --set ranking.main=NAME."
+            )
+        down = self.config.evaluation.select in ("ne", "log_loss")
+        headline = f"{main}: NE {metrics[f'{main}.ne']:.4f}  AUC {metrics[f'{main}.auc']:.4f}"
+        return Score(metrics, -selected if down else selected, headline)
+
+    @property
+    def main(self) -> str:
+        """The action that chooses the epoch."""
+        return self.ranking.main or self.table.manifest.actions[0]
+
+    def report(
+        self, model: Ranker, part: str, device: torch.device, on_batch: Callable[[int], None] | None = None
+    ) -> dict[str, Any]:
+        """Every metric of every action and value; of a joint model those of the next item, too."""
+        training = model.training
+        model.eval()
+        names = [f"log {name}" if name in self.ranking.log_values else name for name in self.table.manifest.values]
+        loader = self.parts[part]
+        report = evaluate(model, loader, self.table.manifest.actions, names, device, on_batch)
+        if self.ranking.next_item:
+            assert isinstance(model, RankingModel)
+            ranks = next_item_ranks(model, loader, device, seen=self.config.evaluation.seen)
+            report["next_item"] = {"targets": len(ranks)} | retrieval_metrics(ranks)
+        model.train(training)
+        return report
+
+
+def encode_all(table: Any, names: tuple[str, ...], what: str) -> list[Attribute]:
+    if not names:
+        return []
+    if table is None:
+        setting = "ranking.item_attributes" if what == "items" else "ranking.context"
+        raise InputError(
+            f"{setting} names {', '.join(names)}, but the table came without attributes of {what}. "
+            f"Leave them out (--set {setting}=[]), or make the table with them: louder etl LOG --{what} FILE."
+        )
+    return encode(table, names)
+
+
+def flat(report: dict[str, Any]) -> dict[str, float]:
+    """ACTION.METRIC, VALUE.METRIC and next_item.METRIC as one level, without those that are not defined."""
+    groups = {**report["actions"], **report["values"]}
+    if "next_item" in report:
+        groups["next_item"] = report["next_item"]
+    return {
+        f"{name}.{metric}": float(value)
+        for name, metrics in groups.items()
+        for metric, value in metrics.items()
+        if value is not None
+    }
+
+
+def evaluate_run(
+    run: Path, *, part: str = "test", table: str | None = None, on_batch: Callable[[int], None] | None = None
+) -> dict[str, Any]:
+    """Measure the best checkpoint of a ranking run. The result says which protocol chose the epoch."""
+    model, state, _ = load_ranker(run)
+    config = from_dict(Config, state["config"])
+    if table:
+        config = replace(config, data=replace(config.data, table=table))
+    if part == "validation" and config.protocol == "official":
+        raise InputError(
+            f"{run} was trained under protocol 'official', which keeps no validation part. Use --part test."
+        )
+    task = RankingTask(config, open_ranking_table(config))
+    if task.vocabulary != model.vocabulary:
+        raise InputError(
+            f"{task.table.path} does not have the items, actions and attributes that {run} was trained on. "
+            "Use the table it was trained on, or train on this one: louder train RECIPE."
+        )
+    report = task.report(model, part, torch.device("cpu"), on_batch)
+    return {
+        "run": config.name,
+        "task": "ranking",
+        "protocol": config.protocol,
+        "part": part,
+        "main": task.main,
+        "seed": config.training.seed,
+        "epoch": state["progress"]["best_epoch"],
+        "items": task.table.items,
+        "parameters": sum(x.numel() for x in model.parameters()),
+        **report,
+    }
