@@ -120,6 +120,42 @@ def demo(output: Output, seed: Seed = 0, overwrite: Overwrite = False) -> None:
     next_step(output, schema)
 
 
+@synth.command()
+def ranking(
+    output: Annotated[Path, typer.Option("-o", "--output", help="The folder to make.")],
+    users: Annotated[int, typer.Option(help="How many users; 17000 make a million events.")] = 2000,
+    requests: Annotated[int, typer.Option(help="Requests of a user, on average; about two events each.")] = 30,
+    seed: Seed = 0,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the folder if it exists.")] = False,
+) -> None:
+    """Items shown, liked and watched, with the true probability of each like: how good can a ranking model be?
+
+    A like depends on the user's mood, an auxiliary series, and on how often the user has liked the item's category
+    before: a model that ignores one of them is visibly worse. Beside the log the folder has the series, attributes of
+    items and users, a schema file, and truth.parquet with the truth of each row of the log. Examples:
+
+        louder data synth ranking -o logs/ranking
+
+        louder data synth ranking -o logs/ranking-million --users 17000 --seed 1
+    """
+    from louder.data import synthetic_ranking
+    from louder.evaluation.ranking import RankingMetrics
+
+    free(output, overwrite)
+    log = synthetic_ranking.ranking_log(users, requests=requests, seed=seed)
+    settings = {"users": users, "requests": requests, "seed": seed}
+    synthetic_ranking.write_ranking_log(log, output, made_by={"kind": "ranking"} | settings, overwrite=overwrite)
+    print(f"{log.events.num_rows:,} events written to {output / 'log.parquet'}")
+    metrics = RankingMetrics(["like"])
+    probability, like = log.truth["probability"].to_numpy(), log.events["is_like"].to_numpy()
+    metrics.update(probability[:, None], like[:, None], log.events["user_id"].to_numpy())
+    best = metrics.report()["actions"]["like"]
+    print(
+        f"The true probabilities have NE {best['ne']:.4f} and AUC {best['auc']:.4f}: no model is expected to do better."
+    )
+    next_step(output / "log.parquet", output / "schema.yaml", table=output.name)
+
+
 def write(batches: Iterable[Any], path: Path, kind: str, settings: dict[str, Any], total: int, overwrite: bool) -> None:
     """Write a log with a progress bar."""
     from rich.console import Console
@@ -161,9 +197,9 @@ def write_schema(path: Path, schema: dict[str, Any]) -> None:
     write_text(path, yaml.safe_dump(schema, sort_keys=False))
 
 
-def next_step(log: Path, schema: Path | None = None) -> None:
+def next_step(log: Path, schema: Path | None = None, table: str | None = None) -> None:
     meaning = f" --schema {schema}" if schema else ""
-    print(f"\nNext: louder etl {log}{meaning} -o tables/{log.stem}")
+    print(f"\nNext: louder etl {log}{meaning} -o tables/{table or log.stem}")
 
 
 @app.command()
