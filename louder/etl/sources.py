@@ -84,7 +84,7 @@ def log_files(source: Input) -> list[str]:
     """The files of a plain source, in order. Raises InputError if they are of several kinds."""
     if source.member:
         return [source.member]
-    if source.is_zip and len(source.names) > 1:
+    if source.is_archive and len(source.names) > 1:
         raise InputError(
             f"{source.path} holds several files ({some(source.names)}) and no archive that is known. "
             f"Say which of them is the log: '{source.path}::{source.names[0]}'."
