@@ -256,8 +256,13 @@ def summary(manifest: "Manifest", output: Path) -> None:
         for reason, count in manifest.dropped.items():
             table.add_row(f"[yellow]dropped: {escape(reason)}[/yellow]", f"{count:,}")
     console.print(table)
-    if manifest.left_out:
-        console.print(escape(f"Columns of the log that are not used: {', '.join(manifest.left_out)}."))
+    numbers = manifest.left_out_numbers
+    if numbers:
+        # as in the paper: the events themselves tell a model what a counter of them would
+        why = "Numerical columns and counters have no place in a sequence (a label is named: --value NAME=COLUMN)"
+        console.print(escape(f"{why}: {', '.join(numbers)}."), soft_wrap=True)
+    if others := [column for column in manifest.left_out if column not in numbers]:
+        console.print(escape(f"Columns of the log that are not used: {', '.join(others)}."), soft_wrap=True)
 
 
 def moment(seconds: int) -> str:
