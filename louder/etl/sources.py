@@ -146,7 +146,10 @@ GENRES_100K = [
 
 
 def movielens(con: Any, inputs: list[Input], spec: LogSpec, work: Path) -> Source:
-    """MovieLens as distributed: 100K (u.data), 1M and 10M (ratings.dat), 20M, 25M and 32M (ratings.csv)."""
+    """MovieLens as distributed: 100K (u.data), 1M and 10M (ratings.dat), 20M, 25M and 32M (ratings.csv).
+
+    A rating of 4 or more is the action "like", unless the spec names actions.
+    """
     source = inputs[0]
     items = users = None
     names = [USER, ITEM, RATING, TIME]
@@ -192,7 +195,10 @@ def movielens(con: Any, inputs: list[Input], spec: LogSpec, work: Path) -> Sourc
             f"{source.path} is no MovieLens archive: it has no ratings.dat, u.data or ratings.csv. Try --format csv."
         )
     spec = replace(
-        spec, values={RATING: RATING, **spec.values}, time_unit="s" if spec.time_unit == "auto" else spec.time_unit
+        spec,
+        actions=spec.actions or {"like": f"{RATING} >= 4"},
+        values={RATING: RATING, **spec.values},
+        time_unit="s" if spec.time_unit == "auto" else spec.time_unit,
     )
     return Source(source.path.stem, source.shown(name), table, spec, items, users)
 

@@ -16,6 +16,9 @@ from louder.etl import LogSpec, SideFile, build_table, read_spec
 
 LINES = [(7, 30, 4.0, 1000), (7, 10, 3.0, 900), (5, 30, 5.0, 1000), (7, 20, 1.0, 1000)]
 EXPECTED = {7: [(0, 10, 900, 3.0), (0, 30, 1000, 4.0), (0, 20, 1000, 1.0)], 5: [(0, 30, 1000, 5.0)]}
+LIKED = {  # the same with the action like
+    user: [(*event[:3], int(event[3] >= 4), event[3]) for event in rows] for user, rows in EXPECTED.items()
+}
 
 
 def write_1m(folder: Path) -> Path:
@@ -38,9 +41,9 @@ def zipped(folder: Path) -> Path:
 @pytest.mark.parametrize("pack", [zipped, lambda folder: folder, lambda folder: folder / "ratings.dat"])
 def test_movielens_1m(tmp_path, sequences, pack):
     manifest = build_table(pack(write_1m(tmp_path / "ml-1m")), tmp_path / "table")
-    assert sequences(tmp_path / "table") == EXPECTED
+    assert sequences(tmp_path / "table") == LIKED
     assert (manifest.users, manifest.items, manifest.events) == (2, 4, 4)
-    assert manifest.values == ["rating"]
+    assert (manifest.actions, manifest.values) == (["like"], ["rating"])
     assert (manifest.first_time, manifest.last_time) == (900, 1000)
     films = pq.read_table(tmp_path / "table" / "items.parquet").to_pylist()
     assert films[0] == {"title": "Amélie: a film (2001)", "genres": ["Comedy", "Romance"]}
@@ -59,7 +62,7 @@ def test_movielens_20m(tmp_path, sequences):
     )
     (folder / "tags.csv").write_text("userId,movieId,tag,timestamp\n")
     build_table(folder, tmp_path / "table")
-    assert sequences(tmp_path / "table") == EXPECTED
+    assert sequences(tmp_path / "table") == LIKED
     films = pq.read_table(tmp_path / "table" / "items.parquet").to_pylist()
     assert films[0] == {"title": "Good, Bad (1966)", "genres": ["Western"]}
     assert not films[1]["genres"]
@@ -75,11 +78,18 @@ def test_movielens_100k(tmp_path, sequences):
     (folder / "u.item").write_text(films)
     (folder / "u.user").write_text("5|24|F|writer|85711\n7|33|M|other|T8H1N\n")
     build_table(zipped(folder), tmp_path / "table")
-    assert sequences(tmp_path / "table") == EXPECTED
+    assert sequences(tmp_path / "table") == LIKED
     assert pq.read_table(tmp_path / "table" / "items.parquet").to_pylist()[0] == {
         "title": "F10",
         "genres": ["Action", "Western"],
     }
+
+
+def test_actions_that_are_named_take_the_place_of_like(tmp_path, sequences):
+    spec = LogSpec(actions={"best": "rating == 5", "seen": "rating > 0"})
+    manifest = build_table(write_1m(tmp_path / "ml-1m"), tmp_path / "table", spec=spec)
+    assert manifest.actions == ["best", "seen"]
+    assert sequences(tmp_path / "table")[5] == [(0, 30, 1000, 0b11, 5.0)]
 
 
 def test_amazon_ratings_keep_the_zeros_of_an_id(tmp_path, sequences):
