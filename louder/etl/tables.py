@@ -69,7 +69,7 @@ def kind_of(path: Path, shown: str) -> str:
     if b"\0" in start:
         raise InputError(
             f"{shown} is in no format that is known (it begins with {start[:8]!r}). "
-            "Give CSV, Parquet, JSON lines, a zip of one of them, or a MovieLens archive."
+            "Give CSV, Parquet, JSON lines, a zip of one of them, or a MovieLens or KuaiRand archive."
         )
     return "csv"
 

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
+from louder.data.inspect import describe
 from louder.etl import LogSpec, SideFile, build_table, read_spec
 
 LINES = [(7, 30, 4.0, 1000), (7, 10, 3.0, 900), (5, 30, 5.0, 1000), (7, 20, 1.0, 1000)]
@@ -302,6 +303,29 @@ def test_real_sets_of_amazon(real, tmp_path):
     assert (beauty.users, beauty.items, beauty.events) == (22_363, 12_101, 198_502)
 
 
+def test_a_real_log_of_videos_shown(real, tmp_path):
+    manifest = build_table(real("kuairand-pure-4_25_to_5_08.zip"), tmp_path / "table")
+    assert (manifest.name, manifest.dropped) == ("kuairand-pure", {})
+    assert (manifest.users, manifest.items, manifest.events) == (25_156, 7_583, 228_329)
+    found = describe(tmp_path / "table")
+    assert {name: action["events"] for name, action in found["actions"].items()} == {
+        "click": 100_900,
+        "like": 3_915,
+        "follow": 304,
+        "comment": 579,
+        "forward": 195,
+        "hate": 190,
+        "long_view": 70_963,
+        "profile_enter": 4_231,
+    }
+    assert found["lengths"]["max"] == 141
+    assert found["cold_items"]["items"] == 7_583 - 6_361
+    assert (manifest.values, found["values"]["play_time_ms"]["max"]) == (["play_time_ms"], 898_147)
+    assert pq.read_table(tmp_path / "table" / "items.parquet").num_columns == 11
+    users = pq.read_table(tmp_path / "table" / "users.parquet")
+    assert (users.num_rows, users.num_columns) == (25_156, 30)
+
+
 def test_kuairand_by_a_schema(real, tmp_path):
     archive = real("kuairand-pure-4_25_to_5_08.zip")
     (tmp_path / "kuairand.yaml").write_text(
@@ -310,6 +334,7 @@ def test_kuairand_by_a_schema(real, tmp_path):
         "actions: {click: is_click, like: is_like, long_view: long_view}\n"
         "values: {watch: play_time_ms}\n"
         f"items: {{file: '{archive}::video_features_basic_pure.csv', id: video_id}}\n"
+        "format: csv\n"
     )
     manifest = build_table(
         f"{archive}::log_standard_4_25_to_5_08_pure.csv", tmp_path / "table", spec=read_spec(tmp_path / "kuairand.yaml")
