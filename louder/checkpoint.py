@@ -3,7 +3,8 @@
 model.safetensors      weights
 optimizer.safetensors  moments of each weight, as NAME.exp_avg and so on
 state.json             step, data position, best metric so far, config, vocabulary sizes, metrics
-vocabulary/, items.parquet   copied (hard links where possible) from the table, so that it can recommend alone
+vocabulary/, items.parquet, users.parquet
+                       copied (hard links where possible) from the table, so that it can recommend alone
 """
 
 import errno
@@ -29,7 +30,7 @@ def save(
     state: dict[str, Any],
     beside: Path | None = None,
 ) -> None:
-    """Write a checkpoint. `beside` is a folder whose vocabulary/ and items.parquet belong to it."""
+    """Write a checkpoint. `beside` is a folder whose vocabulary/ and attributes belong to it."""
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 
@@ -51,8 +52,11 @@ def save(
 
 
 def attached(folder: Path) -> list[Path]:
-    """The files of a table, a run or a checkpoint that turn ids back into raw ids and titles."""
-    files = [*sorted((folder / "vocabulary").glob("*.parquet")), folder / "items.parquet"]
+    """The files of a table, a run or a checkpoint that turn ids back into raw ids, and into attributes."""
+    # Attributes of users are embedded by their place among the distinct values, so these must stay those of the
+    # training. The whole file is taken, as the whole user vocabulary is: it is of the same size, and copied once a run.
+    attributes = [folder / "items.parquet", folder / "users.parquet"]
+    files = [*sorted((folder / "vocabulary").glob("*.parquet")), *attributes]
     return [file for file in files if file.exists()]
 
 

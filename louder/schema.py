@@ -58,7 +58,8 @@ class Manifest:
     values: list[str] = field(default_factory=list)
     series: dict[str, int] = field(default_factory=dict)  # auxiliary series -> vocabulary size; order gives `kind`
     has_requests: bool = False
-    left_out: list[str] = field(default_factory=list)  # columns of the log not used, such as numerical counters
+    left_out: list[str] = field(default_factory=list)  # columns of the log not used
+    left_out_numbers: list[str] = field(default_factory=list)  # those of left_out that hold numbers
     tie_rule: str = TIE_RULE
     counts: dict[str, int] = field(default_factory=dict)  # what else was counted: rows read, exact duplicates kept, ...
 

@@ -46,8 +46,11 @@ def write_table(
     titles: bool = False,
     raw_items: Sequence[int | str] | None = None,
     raw_users: Sequence[int | str] | None = None,
+    values: dict[str, list[list[float]]] | None = None,
+    requests: list[list[int]] | None = None,
 ) -> Path:
-    """`parts` are the numbers of the users in each Parquet file; one file in order unless given."""
+    """`parts` are the numbers of the users in each Parquet file; one file in order unless given. `values` and
+    `requests` are parallel to `users`."""
     tokens = [token for user in users for token in user]
     engagements = [token for token in tokens if token.kind == 0]
     if items is None:
@@ -69,7 +72,9 @@ def write_table(
         dropped={},
         filters={},
         actions=list(actions),
+        values=list(values or {}),
         series=series or {},
+        has_requests=requests is not None,
     ).write(folder)
     names = ["kind", "id", "time", *(["actions"] if actions else [])]
     for number, part in enumerate([range(len(users))] if parts is None else parts):
@@ -77,6 +82,10 @@ def write_table(
             name: pa.array([[getattr(token, name) for token in users[u]] for u in part], pa.list_(TYPES[name]))
             for name in names
         }
+        for name, numbers in (values or {}).items():
+            lists[f"value.{name}"] = pa.array([numbers[u] for u in part], pa.list_(pa.float32()))
+        if requests is not None:
+            lists["request"] = pa.array([requests[u] for u in part], pa.list_(pa.int64()))
         table = pa.table({"user": pa.array(list(part), pa.int64()), **lists})
         pq.write_table(table, folder / "sequences" / f"part-{number:05d}.parquet")
     IdMap(pa.array(raw_users or [100 + u for u in range(len(users))])).write(folder / "vocabulary" / "user.parquet")

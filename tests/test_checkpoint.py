@@ -21,6 +21,7 @@ def folder(tmp_path):
     (beside / "vocabulary").mkdir(parents=True)
     (beside / "vocabulary" / "item.parquet").write_bytes(b"items")
     (beside / "items.parquet").write_bytes(b"titles")
+    (beside / "users.parquet").write_bytes(b"ages")
     folder = checkpoint.step_folder(beside, 7)
     checkpoint.save(folder, model=MODEL, optimizer=OPTIMIZER, state={"progress": {"step": 7}}, beside=beside)
     return folder
@@ -35,6 +36,7 @@ def test_what_is_saved_comes_back(folder):
         assert all(torch.equal(found[key], saved[key]) for key in saved)
     assert (folder / "vocabulary" / "item.parquet").read_bytes() == b"items"
     assert (folder / "items.parquet").read_bytes() == b"titles"
+    assert (folder / "users.parquet").read_bytes() == b"ages"
 
 
 def test_nothing_in_a_checkpoint_is_pickled(folder):

@@ -204,7 +204,7 @@ def next_step(log: Path, schema: Path | None = None, table: str | None = None) -
 
 @app.command()
 def fetch(
-    name: Annotated[str, typer.Argument(help="ml-100k, ml-1m, ml-20m, ml-25m, ml-32m or amazon-books.")],
+    name: Annotated[str, typer.Argument(help="ml-100k, ml-1m, ml-20m, ml-25m, ml-32m, amazon-books or kuairand-pure.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the archive.")] = Path("downloads"),
 ) -> None:
     """Download a public data set from its publisher, and check that it arrived whole.

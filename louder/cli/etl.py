@@ -40,7 +40,8 @@ def etl(
     format: Annotated[
         str | None,
         typer.Option(
-            help="movielens, amazon-ratings, leave-one-out, sequences, csv, parquet or jsonl; by default it is recognised.",
+            help="movielens, kuairand, amazon-ratings, leave-one-out, sequences, csv, parquet or jsonl; by default it is "
+            "recognised.",
             rich_help_panel=LOG,
         ),
     ] = None,
@@ -120,7 +121,7 @@ def etl(
 ) -> None:
     """Make a sequence table from a raw log.
 
-    MovieLens archives, Amazon ratings, ordered sequences, CSV, Parquet and JSON lines are recognised.
+    MovieLens and KuaiRand archives (zip, tar.gz or unpacked), Amazon ratings, ordered sequences, CSV, Parquet and JSON lines are recognised.
     Rows that cannot be used are counted by reason; nothing is left behind if the run fails. Examples:
 
         louder etl ml-1m.zip -o tables/ml-1m
@@ -131,7 +132,9 @@ def etl(
 
         louder etl logs/ -o tables/log --action click=is_click --action 'like=rating >= 4' --value watch=seconds
 
-        louder etl KuaiRand.zip::log_standard.csv -o tables/kuairand --schema kuairand.yaml
+        louder etl KuaiRand-Pure.tar.gz -o tables/kuairand
+
+        louder etl logs.zip::may.csv -o tables/may --schema may.yaml
 
     A schema file holds the same settings, and more:
 
@@ -256,8 +259,13 @@ def summary(manifest: "Manifest", output: Path) -> None:
         for reason, count in manifest.dropped.items():
             table.add_row(f"[yellow]dropped: {escape(reason)}[/yellow]", f"{count:,}")
     console.print(table)
-    if manifest.left_out:
-        console.print(escape(f"Columns of the log that are not used: {', '.join(manifest.left_out)}."))
+    numbers = manifest.left_out_numbers
+    if numbers:
+        # as in the paper: the events themselves tell a model what a counter of them would
+        why = "Numerical columns and counters have no place in a sequence (a label is named: --value NAME=COLUMN)"
+        console.print(escape(f"{why}: {', '.join(numbers)}."), soft_wrap=True)
+    if others := [column for column in manifest.left_out if column not in numbers]:
+        console.print(escape(f"Columns of the log that are not used: {', '.join(others)}."), soft_wrap=True)
 
 
 def moment(seconds: int) -> str:

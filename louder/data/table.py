@@ -3,7 +3,8 @@
 pyarrow is imported where a file is read, so that training can be imported where only torch and numpy are installed.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +26,8 @@ class Table:
 
     offsets [U + 1] int64    kinds [T] uint8    ids [T] int64    times [T] int64 seconds
     actions [T] int64 bitmask, or None if the log has no actions
+    values: name -> [T] float32, NaN where absent; only those that were asked for
+    requests [T] int64, number of the request that showed an item or -1; None if not asked for, or if the log has none
     """
 
     path: Path
@@ -34,6 +37,8 @@ class Table:
     ids: np.ndarray
     times: np.ndarray
     actions: np.ndarray | None
+    values: dict[str, np.ndarray] = field(default_factory=dict)
+    requests: np.ndarray | None = None
 
     @property
     def users(self) -> int:
@@ -64,15 +69,45 @@ class Table:
                 raise InputError(f"{self.path} has no action {name!r}; {have}.")
         return sum(1 << known.index(name) for name in names)
 
+    def request_rows(self) -> np.ndarray:
+        """[T] int64, the row of the first event that the same request showed to the same user.
 
-def open_table(path: Path | str) -> Table:
-    """Read a table into memory: 17 to 25 bytes a token. Raises InputError if it is no table or is damaged."""
+        What has no request id is a request of its own: an event of a log without them, or an entry of a series.
+        """
+        rows = np.arange(len(self.ids), dtype=np.int64)
+        if self.requests is None:
+            assert not self.manifest.has_requests, "the table was opened without requests=True"
+            return rows
+        known = np.flatnonzero(self.requests >= 0)
+        # a log may number the requests of each user from 0, so users are told apart as well
+        user, request = np.repeat(np.arange(self.users), np.diff(self.offsets))[known], self.requests[known]
+        order = np.lexsort([request, user])  # stable: the rows of one request stay in their order
+        user, request, known = user[order], request[order], known[order]
+        first = np.ones(len(known), dtype=bool)
+        first[1:] = (user[1:] != user[:-1]) | (request[1:] != request[:-1])
+        rows[known] = known[first][np.cumsum(first) - 1]
+        return rows
+
+
+def open_table(path: Path | str, *, values: Sequence[str] = (), requests: bool = False) -> Table:
+    """Read a table into memory: 17 to 25 bytes a token, 4 more for each of the `values` named, 8 for `requests`.
+
+    Raises InputError if it is no table, is damaged, or has no such value.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     path = Path(path)
     manifest = Manifest.read(path)
+    for name in values:
+        if name not in manifest.values:
+            have = f"its values are {', '.join(manifest.values)}" if manifest.values else "it has no values"
+            raise InputError(
+                f"{path} has no value {name!r}; {have}. Make it with one: louder etl SOURCE --value {name}=COLUMN."
+            )
+    requests = requests and manifest.has_requests
     columns = ["user", "kind", "id", "time"] + (["actions"] if manifest.actions else [])
+    columns += [f"value.{name}" for name in values] + (["request"] if requests else [])
     parts = []
     for file in sorted((path / "sequences").glob("part-*.parquet")):
         try:
@@ -106,6 +141,8 @@ def open_table(path: Path | str) -> Table:
         ids=flat("id"),
         times=flat("time"),
         actions=flat("actions") if manifest.actions else None,
+        values={name: flat(f"value.{name}") for name in values},
+        requests=flat("request") if requests else None,
     )
 
 
@@ -130,7 +167,15 @@ def one_chunk(part: "pa.Table", column: str) -> Any:
 
 def item_attributes(folder: Path) -> "pa.Table | None":
     """items.parquet of a table or a checkpoint: one row per item id; None if the log came without attributes."""
+    return read_if_there(folder / "items.parquet")
+
+
+def user_attributes(folder: Path) -> "pa.Table | None":
+    """users.parquet, likewise: one row per user id."""
+    return read_if_there(folder / "users.parquet")
+
+
+def read_if_there(file: Path) -> "pa.Table | None":
     import pyarrow.parquet as pq
 
-    file = folder / "items.parquet"
     return pq.read_table(file) if file.is_file() else None

@@ -31,6 +31,11 @@ AMAZON_LICENCE = (
     "Cite: J. McAuley, C. Targett, Q. Shi, A. van den Hengel. 2015. Image-based Recommendations on Styles and "
     "Substitutes. SIGIR '15."
 )
+KUAIRAND_LICENCE = (
+    "KuaiRand, by C. Gao and others: CC BY-SA 4.0 (say where it comes from, share alike). https://kuairand.com\n"
+    "Cite: C. Gao, S. Li, Y. Zhang, J. Chen, B. Li, W. Lei, P. Jiang, X. He. 2022. KuaiRand: An Unbiased Sequential "
+    "Recommendation Dataset with Randomly Exposed Videos. CIKM '22. https://doi.org/10.1145/3511808.3557624"
+)
 
 Progress = Callable[[int, int | None], None]  # bytes so far, bytes in all if the server says
 
@@ -61,6 +66,11 @@ DATASETS = {
         url="https://snap.stanford.edu/data/amazon/productGraph/categoryFiles/ratings_Books.csv",
         checksum="sha256:87d923ddac2aacf40c1d0e0e056dbf4bf69c9c7d41852c6b434e781e759c0707",
         licence=AMAZON_LICENCE,
+    ),
+    "kuairand-pure": Dataset(
+        url="https://zenodo.org/records/10439422/files/KuaiRand-Pure.tar.gz",
+        checksum="md5:0820331067a3784d9691136f772b35a7",
+        licence=KUAIRAND_LICENCE,
     ),
 }
 
@@ -180,7 +190,7 @@ def check(file: Path, source: Dataset, again: str) -> None:
 
 
 def published_md5(url: str) -> str | None:
-    """The checksum that GroupLens puts beside an archive; None if there is none to be had."""
+    """The checksum that GroupLens puts beside an archive; None if there is none to be had, as elsewhere."""
     request = urllib.request.Request(url + ".md5", headers={"User-Agent": f"louder/{__version__}"})
     try:
         with urllib.request.urlopen(request, timeout=TIMEOUT_S) as response:

@@ -1,10 +1,11 @@
-"""What the user named - a file, a folder, a zip, a member of a zip - as files on disk."""
+"""What the user named - a file, a folder, a zip or tar, a member of one - as files on disk."""
 
 import gzip
 import hashlib
 import os
 import re
 import shutil
+import tarfile
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -16,11 +17,12 @@ from typing import Any
 from louder.errors import InputError
 
 MEMBER = "::"  # archive.zip::member
+TAR = (".tar", ".tar.gz", ".tgz")
 
 
 @dataclass
 class Input:
-    """One source. `names` are the files in it, relative; those of a zip are unpacked when asked for."""
+    """One source. `names` are the files in it, relative; those of an archive are unpacked when asked for."""
 
     path: Path
     names: list[str]
@@ -29,8 +31,8 @@ class Input:
     unpacked: dict[str, Path] = field(default_factory=dict)
 
     @property
-    def is_zip(self) -> bool:
-        return self.path.is_file() and zipfile.is_zipfile(self.path)
+    def is_archive(self) -> bool:
+        return self.path.is_file() and (is_tar(self.path) or zipfile.is_zipfile(self.path))
 
     def find(self, base: str) -> str | None:
         """The shallowest name whose last part is `base`, or None."""
@@ -42,7 +44,7 @@ class Input:
     def file(self, name: str) -> Path:
         if self.path.is_dir():
             return self.path / name
-        if not self.is_zip:
+        if not self.is_archive:
             return self.path.parent / name
         if name not in self.unpacked:
             self.unpacked[name] = unpack(self.path, name, self.work)
@@ -51,12 +53,14 @@ class Input:
     def shown(self, name: str) -> str:
         """How messages call one file of this source."""
         return (
-            f"{self.path}{MEMBER}{name}" if self.is_zip else str(self.path if self.path.is_file() else self.path / name)
+            f"{self.path}{MEMBER}{name}"
+            if self.is_archive
+            else str(self.path if self.path.is_file() else self.path / name)
         )
 
 
 def open_input(source: str | Path, work: Path) -> Input:
-    """Raises InputError if there is no such file, or if it is empty or a damaged zip."""
+    """Raises InputError if there is no such file, or if it is empty or a damaged archive."""
     text, _, member = str(source).partition(MEMBER)
     path = Path(text)
     if not path.exists():
@@ -74,15 +78,16 @@ def open_input(source: str | Path, work: Path) -> Input:
         raise InputError(f"{path} is empty. Give a file that holds at least one event.")
     with path.open("rb") as file:
         head = file.read(4)
-    if head[:2] != b"PK" and path.suffix.lower() != ".zip":
+    if head[:2] != b"PK" and path.suffix.lower() != ".zip" and not is_tar(path):
         if member:
-            raise InputError(f"{path} is no zip archive, so it has no member {member!r}. Leave out '{MEMBER}{member}'.")
+            raise InputError(
+                f"{path} is no zip or tar archive, so it has no member {member!r}. Leave out '{MEMBER}{member}'."
+            )
         beside = sorted(other.name for other in path.parent.iterdir() if other.is_file())
         return Input(path, beside, work, member=path.name)
-    with zip_errors(path), zipfile.ZipFile(path) as archive:
-        names = [
-            entry.filename for entry in archive.infolist() if not entry.is_dir() and "__MACOSX" not in entry.filename
-        ]
+    names = members(path)
+    if not names:
+        raise InputError(f"{path} holds no files. Give an archive that holds a log.")
     if member:
         exact = [name for name in names if name == member or name.rsplit("/", 1)[-1] == member]
         if not exact:
@@ -91,23 +96,48 @@ def open_input(source: str | Path, work: Path) -> Input:
     return Input(path, names, work, member=member)
 
 
+def is_tar(path: Path) -> bool:
+    return path.name.lower().endswith(TAR)
+
+
+def members(archive: Path) -> list[str]:
+    """The files in a zip or tar, without those that a Mac adds."""
+    with archive_errors(archive):
+        if is_tar(archive):
+            with tarfile.open(archive) as tar:
+                names = [entry.name for entry in tar if entry.isfile()]
+        else:
+            with zipfile.ZipFile(archive) as opened:
+                names = [entry.filename for entry in opened.infolist() if not entry.is_dir()]
+    return [name for name in names if "__MACOSX" not in name and not name.rsplit("/", 1)[-1].startswith("._")]
+
+
 def unpack(archive: Path, name: str, work: Path) -> Path:
-    """One member of a zip, checked against its checksum, as a file in `work`."""
+    """One member of a zip or tar, checked against its checksum, as a file in `work`."""
     target = work / "unpacked" / re.sub(r"[^A-Za-z0-9._-]", "_", name)
     target.parent.mkdir(parents=True, exist_ok=True)
-    with zip_errors(archive), zipfile.ZipFile(archive) as opened, opened.open(name) as source, target.open("wb") as out:
-        shutil.copyfileobj(source, out, 1 << 20)
+    with archive_errors(archive), target.open("wb") as out:
+        if is_tar(archive):
+            with tarfile.open(archive) as tar:
+                member = tar.extractfile(name)
+                assert member is not None, "members() names files only"
+                shutil.copyfileobj(member, out, 1 << 20)
+        else:
+            with zipfile.ZipFile(archive) as opened, opened.open(name) as source:
+                shutil.copyfileobj(source, out, 1 << 20)
     if target.stat().st_size == 0:
         raise InputError(f"{archive}{MEMBER}{name} is empty. Give an archive whose files hold events.")
     return target
 
 
 @contextmanager
-def zip_errors(path: Path) -> Iterator[None]:
+def archive_errors(path: Path) -> Iterator[None]:
+    kind = "tar" if is_tar(path) else "zip"
     try:
         yield
-    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
-        raise InputError(f"{path} is not a whole zip archive ({error}). Copy or download it again.") from error
+    except (zipfile.BadZipFile, tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError) as error:
+        why = str(error).split("\n")[0].rstrip(": ")  # tar names every way of reading that it tried
+        raise InputError(f"{path} is not a whole {kind} archive ({why}). Copy or download it again.") from error
     except (RuntimeError, NotImplementedError) as error:  # a password, or a method this Python does not know
         raise InputError(f"{path} cannot be unpacked ({error}). Unpack it yourself and give the folder.") from error
 

@@ -307,6 +307,7 @@ def transform(
         series=sizes,
         has_requests=REQUEST in log.table.columns,
         left_out=log.left_out,
+        left_out_numbers=[column for column in log.left_out if column in log.source.log.numbers],
         counts={"rows read": log.rows, **counts.notes},
     )
 

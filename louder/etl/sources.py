@@ -55,6 +55,8 @@ def open_source(con: Any, inputs: list[Input], spec: LogSpec, work: Path) -> Sou
 def recognise(inputs: list[Input]) -> str:
     """The format of a source, from its content."""
     first = inputs[0]
+    if kuairand_logs(first):
+        return "kuairand"
     if (len(inputs) == 1 and not first.member) or Path(first.member).name in ("ratings.dat", "u.data"):
         if (
             first.find("ratings.dat")
@@ -84,7 +86,7 @@ def log_files(source: Input) -> list[str]:
     """The files of a plain source, in order. Raises InputError if they are of several kinds."""
     if source.member:
         return [source.member]
-    if source.is_zip and len(source.names) > 1:
+    if source.is_archive and len(source.names) > 1:
         raise InputError(
             f"{source.path} holds several files ({some(source.names)}) and no archive that is known. "
             f"Say which of them is the log: '{source.path}::{source.names[0]}'."
@@ -146,7 +148,10 @@ GENRES_100K = [
 
 
 def movielens(con: Any, inputs: list[Input], spec: LogSpec, work: Path) -> Source:
-    """MovieLens as distributed: 100K (u.data), 1M and 10M (ratings.dat), 20M, 25M and 32M (ratings.csv)."""
+    """MovieLens as distributed: 100K (u.data), 1M and 10M (ratings.dat), 20M, 25M and 32M (ratings.csv).
+
+    A rating of 4 or more is the action "like", unless the spec names actions.
+    """
     source = inputs[0]
     items = users = None
     names = [USER, ITEM, RATING, TIME]
@@ -192,7 +197,10 @@ def movielens(con: Any, inputs: list[Input], spec: LogSpec, work: Path) -> Sourc
             f"{source.path} is no MovieLens archive: it has no ratings.dat, u.data or ratings.csv. Try --format csv."
         )
     spec = replace(
-        spec, values={RATING: RATING, **spec.values}, time_unit="s" if spec.time_unit == "auto" else spec.time_unit
+        spec,
+        actions=spec.actions or {"like": f"{RATING} >= 4"},
+        values={RATING: RATING, **spec.values},
+        time_unit="s" if spec.time_unit == "auto" else spec.time_unit,
     )
     return Source(source.path.stem, source.shown(name), table, spec, items, users)
 
@@ -321,6 +329,79 @@ def write_sequences(path: Path, out: Path, lines_at_once: int = 50_000) -> None:
         flush()
 
 
+# --- KuaiRand ---------------------------------------------------------------------------------------------------------
+
+KUAIRAND_LOG = re.compile(r"log_(?P<policy>standard|random)_.+_(?P<edition>pure|1k|27k)(_part\d+)?\.csv")
+KUAIRAND_ACTIONS = {name: f"is_{name}" for name in ("click", "like", "follow", "comment", "forward", "hate")} | {
+    "long_view": "long_view",
+    "profile_enter": "is_profile_enter",
+}
+
+
+def kuairand(con: Any, inputs: list[Input], spec: LogSpec, work: Path) -> Source:
+    """KuaiRand-Pure, 1K or 27K: videos shown, and what the user did with each; the standard logs one after the other.
+
+    The log of randomly shown videos is read if it is named, and left out of an archive or a folder: it is of another
+    policy. The value is the time watched as it is in the log, in milliseconds.
+    """
+    logs = [(entry, name) for entry in inputs for name in kuairand_logs(entry)]
+    if not logs:
+        raise InputError(
+            f"{inputs[0].path} has no log_standard_*.csv of KuaiRand; it holds {some(inputs[0].names)}. "
+            "Give the archive, or the folder that it unpacks to."
+        )
+    files = [(entry.file(name), entry.shown(name)) for entry, name in logs]
+    table = open_table(con, "raw", files, "csv", work, [USER, "video_id"])
+    spec = replace(
+        spec,
+        columns={ITEM: "video_id", TIME: "time_ms", **spec.columns},
+        time_unit="ms" if spec.time_unit == "auto" else spec.time_unit,
+        actions=spec.actions or KUAIRAND_ACTIONS,
+        values=spec.values or {"play_time_ms": "play_time_ms"},
+    )
+    match = KUAIRAND_LOG.fullmatch(Path(logs[0][1]).name)
+    assert match is not None
+    shown = files[0][1] if len(files) == 1 else f"{files[0][1]} and {len(files) - 1} more"
+    items = kuairand_features(con, inputs, "video_features_basic", "video_id", work)
+    users = kuairand_features(con, inputs, "user_features", "user_id", work)
+    return Source(f"kuairand-{match['edition']}", shown, table, spec, items, users)
+
+
+def kuairand_logs(source: Input) -> list[str]:
+    """The logs of one source, in the order of their dates; none where it is no KuaiRand."""
+    if source.member:
+        return [source.member] if KUAIRAND_LOG.fullmatch(Path(source.member).name) else []
+    matches = {name: KUAIRAND_LOG.fullmatch(Path(name).name) for name in source.names}
+    return sorted(name for name, match in matches.items() if match and match["policy"] == "standard")
+
+
+def kuairand_features(con: Any, inputs: list[Input], kind: str, key: str, work: Path) -> pa.Table | None:
+    """The file `KIND_*.csv` beside the log. Numbers that are names (an author, a masked category) become texts, tags a
+    list of texts."""
+    pattern = rf"(.*/)?{kind}_(pure|1k|27k)\.csv"
+    found = [(source, name) for source in inputs for name in source.names if re.fullmatch(pattern, name)]
+    if not found:
+        return None
+    source, name = found[0]
+    features = loaded(con, open_table(con, kind, [(source.file(name), source.shown(name))], "csv", work, [key]))
+    table = typed_attributes(features, key)
+    for index, column in enumerate(table.column_names):
+        if re.fullmatch(r"\w+_id|onehot_feat\d+", column):
+            table = table.set_column(index, column, named(table.column(column)))
+        elif column == "tag":
+            texts = pc.if_else(pc.equal(features.column(column), ""), None, features.column(column))
+            table = table.set_column(index, column, pc.split_pattern(texts, ","))
+    return table
+
+
+def named(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Whole numbers as texts, 1.0 as "1"; what is none stays."""
+    try:
+        return column.cast(pa.int64()).cast(pa.string())
+    except pa.ArrowInvalid:
+        return column
+
+
 # --- attributes ------------------------------------------------------------------------------------------------------
 
 
@@ -355,6 +436,7 @@ def typed(column: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
 FORMATS: dict[str, Callable[[Any, list[Input], LogSpec, Path], Source]] = {
     "movielens": movielens,
     "amazon-ratings": amazon_ratings,
+    "kuairand": kuairand,
     "leave-one-out": leave_one_out,
     "sequences": sequences,
     "csv": plain,

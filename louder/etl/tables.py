@@ -7,7 +7,7 @@ not always keep the order of a CSV (seen with DuckDB 2.0), and the order of the 
 import csv
 import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,10 @@ import pyarrow.csv as pc
 import pyarrow.parquet as pq
 
 from louder.errors import InputError
+from louder.etl.clean import MISSING
 from louder.etl.engine import first_line, quoted, quoted_list
 from louder.etl.files import head, head_lines
+from louder.etl.spec import NUMBER
 
 RAW_POSITION = "__position"
 DELIMITERS = (",", "\t", ";", "|", "::")
@@ -32,14 +34,15 @@ class RawTable:
 
     columns   names, in order
     parquet   makes Parquet files that hold (at least) the columns it is given, in the order of the log
+    numbers   those of the columns that hold numbers, by their types or (CSV) the first lines
     rejected  lines that could not be split into the columns, counted by `load`
     """
 
     name: str
     columns: list[str]
     parquet: Callable[["RawTable", list[str]], list[Path]]
+    numbers: set[str]
     rejected: int = 0
-    notes: list[str] = field(default_factory=list)
 
     def load(self, con: Any, columns: Iterable[str] | None = None) -> ir.Table:
         """A view with these columns and RAW_POSITION, which grows in the order of the log."""
@@ -66,7 +69,7 @@ def kind_of(path: Path, shown: str) -> str:
     if b"\0" in start:
         raise InputError(
             f"{shown} is in no format that is known (it begins with {start[:8]!r}). "
-            "Give CSV, Parquet, JSON lines, a zip of one of them, or a MovieLens archive."
+            "Give CSV, Parquet, JSON lines, a zip of one of them, or a MovieLens or KuaiRand archive."
         )
     return "csv"
 
@@ -97,6 +100,7 @@ def open_table(
 
 def open_parquet(name: str, files: Sequence[File]) -> RawTable:
     columns: list[str] = []
+    numbers: set[str] = set()
     rows = 0
     for path, shown in files:
         try:
@@ -107,11 +111,12 @@ def open_parquet(name: str, files: Sequence[File]) -> RawTable:
             ) from error
         rows += opened.metadata.num_rows
         columns.extend(column for column in opened.schema_arrow.names if column not in columns)
+        numbers.update(column.name for column in opened.schema_arrow if is_number(column.type))
     if rows == 0:
         raise InputError(
             f"{files[0][1]} is empty: it has columns but no rows. Give a file that holds at least one event."
         )
-    return RawTable(name, columns, lambda table, wanted: [path for path, _ in files])
+    return RawTable(name, columns, lambda table, wanted: [path for path, _ in files], numbers)
 
 
 def open_jsonl(con: Any, name: str, files: Sequence[File], work: Path) -> RawTable:
@@ -121,6 +126,7 @@ def open_jsonl(con: Any, name: str, files: Sequence[File], work: Path) -> RawTab
     options = "format = 'newline_delimited'"
     found = con.raw_sql(f"DESCRIBE SELECT * FROM read_json({paths}, {options}, union_by_name = true)").fetchall()
     columns = [row[0] for row in found]
+    numbers = {row[0] for row in found if row[1] in ("BIGINT", "UBIGINT", "HUGEINT", "DOUBLE")}
 
     def parquet(table: RawTable, wanted: list[str]) -> list[Path]:
         target = work / f"{name}.parquet"
@@ -136,13 +142,14 @@ def open_jsonl(con: Any, name: str, files: Sequence[File], work: Path) -> RawTab
             con.raw_sql(f"SET threads = {threads}")
         return [target]
 
-    return RawTable(name, columns, parquet)
+    return RawTable(name, columns, parquet, numbers)
 
 
 def open_csv(
     name: str, files: Sequence[File], work: Path, wanted: list[str], names: list[str] | None, delimiter: str | None
 ) -> RawTable:
     header = False
+    first_cells: list[list[str]] = []
     for path, shown in files:
         lines = head_lines(path)
         if not lines or not any(line.strip() for line in lines):
@@ -166,8 +173,11 @@ def open_csv(
                 f"{shown} has {len(cells)} columns in its first line, but {len(names)} were expected ({', '.join(names)}). "
                 "Name its format (--format csv), or give the right file."
             )
+        first_cells += [split_line(line, delimiter) for line in lines[int(header) :]]
     assert names is not None and delimiter is not None
     columns = names
+    cells_of = zip(columns, zip(*(cells for cells in first_cells if len(cells) == len(columns))))
+    numbers = {column for column, cells in cells_of if are_numbers(cells)}
 
     def parquet(table: RawTable, chosen: list[str]) -> list[Path]:
         table.rejected = 0
@@ -177,7 +187,7 @@ def open_csv(
             table.rejected += csv_to_parquet(path, shown, targets[-1], columns, chosen, delimiter, header)
         return targets
 
-    return RawTable(name, columns, parquet)
+    return RawTable(name, columns, parquet, numbers)
 
 
 def csv_to_parquet(
@@ -245,6 +255,16 @@ def split_line(line: str, delimiter: str) -> list[str]:
     if len(delimiter) > 1:
         return line.split(delimiter)
     return next(csv.reader([line], delimiter=delimiter))
+
+
+def are_numbers(cells: Iterable[str]) -> bool:
+    """Whether texts are numbers, as far as they are there at all."""
+    there = [cell for cell in cells if cell.strip() not in MISSING]
+    return bool(there) and all(NUMBER.fullmatch(cell.strip()) for cell in there)
+
+
+def is_number(kind: pa.DataType) -> bool:
+    return pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)
 
 
 def has_header(cells: list[str], wanted: list[str]) -> bool:

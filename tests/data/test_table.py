@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tables import Token, events, random_users, write_table
 
-from louder.data.table import item_attributes, open_table, ranges
+from louder.data.table import item_attributes, open_table, ranges, user_attributes
 from louder.errors import InputError
 
 
@@ -44,6 +44,7 @@ def test_a_table_says_what_it_holds(tmp_path):
     assert table.item_ids.raws([2]) == [1002]
     assert item_attributes(table.path).column("title")[2].as_py() == "Title 2"
     assert item_attributes(tmp_path) is None
+    assert user_attributes(table.path) is None
 
 
 def test_names_of_actions_become_a_mask(tmp_path):
@@ -55,6 +56,49 @@ def test_names_of_actions_become_a_mask(tmp_path):
     plain = open_table(write_table(tmp_path / "u", [events(0)]))
     with pytest.raises(InputError, match="has no action 'like'; it has no actions"):
         plain.action_mask(("like",))
+
+
+def test_values_and_requests_are_read_if_asked_for(tmp_path):
+    users = [[Token(0, 1), Token(1, 2), Token(5, 2, kind=1)], [], [Token(1, 3)]]
+    watch, stars = [[1.5, np.nan, np.nan], [], [0.0]], [[5.0, 1.0, np.nan], [], [np.nan]]
+    more = {"values": {"watch": watch, "stars": stars}, "requests": [[7, -1, -1], [], [7]]}
+    folder = write_table(tmp_path / "t", users, parts=[[2, 0], [1]], series={"city": 9}, **more)
+    plain = open_table(folder)
+    assert (plain.values, plain.requests) == ({}, None)
+    table = open_table(folder, values=["watch"], requests=True)
+    assert list(table.values) == ["watch"]
+    assert table.values["watch"].dtype == np.float32
+    np.testing.assert_equal(table.values["watch"], np.array([1.5, np.nan, np.nan, 0.0], np.float32))
+    assert table.requests.tolist() == [7, -1, -1, 7]
+    with pytest.raises(InputError, match=r"has no value 'watched'; its values are watch, stars\..*--value watched=COL"):
+        open_table(folder, values=["watched"])
+    with pytest.raises(InputError, match="has no value 'watch'; it has no values"):
+        open_table(write_table(tmp_path / "u", users), values=["watch"])
+
+
+def test_events_of_one_request_of_one_user_go_together(tmp_path):
+    users = [events(0, 1, 2, 3, 4), [Token(3, kind=1), *events(0, 1)]]
+    asked = [[4, -1, 6, 4, -1], [-1, 4, 4]]
+    folder = write_table(tmp_path / "t", users, series={"city": 9}, requests=asked)
+    assert open_table(folder, requests=True).request_rows().tolist() == [0, 1, 2, 0, 4, 5, 6, 6]
+    with pytest.raises(AssertionError, match="opened without requests"):
+        open_table(folder).request_rows()
+    none = open_table(write_table(tmp_path / "u", users, series={"city": 9}), requests=True)
+    assert none.requests is None
+    assert none.request_rows().tolist() == list(range(8))
+
+
+@given(st.lists(st.lists(st.integers(-1, 3), max_size=6), min_size=1, max_size=4))
+@settings(max_examples=30)
+def test_requests_against_a_slow_twin(tmp_path_factory, asked):
+    users = [events(*range(len(requests))) for requests in asked]
+    folder = write_table(tmp_path_factory.mktemp("requests") / "t", users, items=6, requests=asked)
+    met, expected = {}, []
+    for user, requests in enumerate(asked):
+        for request in requests:
+            row = len(expected)
+            expected.append(row if request < 0 else met.setdefault((user, request), row))
+    assert open_table(folder, requests=True).request_rows().tolist() == expected
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ import errno
 import gzip
 import subprocess
 import sys
+import tarfile
 import time
 import zipfile
 
@@ -148,6 +149,14 @@ def test_damaged_files(refused, tmp_path):
         "not a whole zip",
         name="log.zip",
     )
+    with tarfile.open(tmp_path / "good.tar.gz", "w:gz") as archive:
+        archive.add(tmp_path / "good.zip", "good.zip")
+    taped = (tmp_path / "good.tar.gz").read_bytes()
+    refused(taped[: len(taped) // 2], "not a whole tar archive", name="log.tar.gz")
+    refused(text, "not a whole tar archive", name="log.tar")
+    with tarfile.open(tmp_path / "none.tar", "w"):
+        pass
+    refused(None, "holds no files", name="none.tar")
     zipped = gzip.compress(text)
     refused(zipped[: len(zipped) // 2], "log.csv.gz", name="log.csv.gz")
     refused(b"\x00\x01\x02" * 100, "in no format that is known", name="log.bin")
@@ -159,6 +168,10 @@ def test_a_zip_of_several_files(refused, tmp_path):
     with zipfile.ZipFile(tmp_path / "log.zip", "w") as archive:
         archive.writestr("a.csv", HEADER + "1,2,3\n")
         archive.writestr("b.csv", HEADER + "1,2,3\n")
+    with tarfile.open(tmp_path / "log.tgz", "w:gz") as archive:
+        archive.add(tmp_path / "log.zip", "a.zip")
+        archive.add(tmp_path / "log.zip", "b.zip")
+    refused(None, "several files (a.zip, b.zip)", "log.tgz::a.zip'", name="log.tgz")
     refused(None, "several files (a.csv, b.csv)", "log.zip::a.csv'", name="log.zip")
     with pytest.raises(InputError, match=r"has no member 'c\.csv'; it has a\.csv, b\.csv"):
         build_table(f"{tmp_path / 'log.zip'}::c.csv", tmp_path / "table")

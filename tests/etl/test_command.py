@@ -23,7 +23,7 @@ def louder(monkeypatch, capfd):
 
 
 def test_flags_say_what_the_columns_mean(louder, tmp_path, sequences):
-    (tmp_path / "log.csv").write_text("who,what,ts,stars,secs,n\na,x,2000,5,1.5,0\na,y,1000,2,2.5,1\n")
+    (tmp_path / "log.csv").write_text("who,what,ts,stars,secs,n,page\na,x,2000,5,1.5,0,home\na,y,1000,2,2.5,,0\n")
     flags = ["--column", "user_id=who", "--column", "item_id=what", "--column", "timestamp=ts"]
     flags += ["--time-unit", "ms", "--value", "watch=secs"]
     code, out, err = louder(
@@ -33,7 +33,10 @@ def test_flags_say_what_the_columns_mean(louder, tmp_path, sequences):
     manifest = json.loads(out)
     assert manifest["actions"] == ["like"]
     assert sequences(tmp_path / "table") == {"a": [(0, "y", 1, 0, 2.5), (0, "x", 2, 1, 1.5)]}
-    assert "Columns of the log that are not used: n." in err
+    assert (manifest["left_out"], manifest["left_out_numbers"]) == (["n", "page"], ["n"])
+    assert "Numerical columns and counters have no place in a sequence" in err
+    assert "--value NAME=COLUMN): n.\n" in err
+    assert "Columns of the log that are not used: page.\n" in err
 
 
 def test_what_was_dropped_is_printed(louder, tmp_path):

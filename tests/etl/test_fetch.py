@@ -197,13 +197,14 @@ def test_an_unknown_name_gets_the_nearest(tmp_path, name, near):
 
 
 def test_a_name_near_to_nothing_gets_the_list(tmp_path):
-    with pytest.raises(InputError, match=r"there are ml-100k, .*amazon-books\.$"):
+    with pytest.raises(InputError, match=r"there are ml-100k, .*kuairand-pure\.$"):
         fetch.fetch("zzzz", tmp_path)
 
 
 def test_known_sets_have_official_addresses_and_checksums():
     for source in fetch.DATASETS.values():
-        assert source.url.startswith(("https://files.grouplens.org/", "https://snap.stanford.edu/"))
+        publishers = "https://files.grouplens.org/", "https://snap.stanford.edu/", "https://zenodo.org/records/"
+        assert source.url.startswith(publishers)
         kind, digest = source.checksum.split(":")
         assert len(digest) == {"md5": 32, "sha256": 64}[kind]
 

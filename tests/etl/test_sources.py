@@ -12,10 +12,14 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
+from louder.data.inspect import describe
 from louder.etl import LogSpec, SideFile, build_table, read_spec
 
 LINES = [(7, 30, 4.0, 1000), (7, 10, 3.0, 900), (5, 30, 5.0, 1000), (7, 20, 1.0, 1000)]
 EXPECTED = {7: [(0, 10, 900, 3.0), (0, 30, 1000, 4.0), (0, 20, 1000, 1.0)], 5: [(0, 30, 1000, 5.0)]}
+LIKED = {  # the same with the action like
+    user: [(*event[:3], int(event[3] >= 4), event[3]) for event in rows] for user, rows in EXPECTED.items()
+}
 
 
 def write_1m(folder: Path) -> Path:
@@ -38,9 +42,9 @@ def zipped(folder: Path) -> Path:
 @pytest.mark.parametrize("pack", [zipped, lambda folder: folder, lambda folder: folder / "ratings.dat"])
 def test_movielens_1m(tmp_path, sequences, pack):
     manifest = build_table(pack(write_1m(tmp_path / "ml-1m")), tmp_path / "table")
-    assert sequences(tmp_path / "table") == EXPECTED
+    assert sequences(tmp_path / "table") == LIKED
     assert (manifest.users, manifest.items, manifest.events) == (2, 4, 4)
-    assert manifest.values == ["rating"]
+    assert (manifest.actions, manifest.values) == (["like"], ["rating"])
     assert (manifest.first_time, manifest.last_time) == (900, 1000)
     films = pq.read_table(tmp_path / "table" / "items.parquet").to_pylist()
     assert films[0] == {"title": "Amélie: a film (2001)", "genres": ["Comedy", "Romance"]}
@@ -59,7 +63,7 @@ def test_movielens_20m(tmp_path, sequences):
     )
     (folder / "tags.csv").write_text("userId,movieId,tag,timestamp\n")
     build_table(folder, tmp_path / "table")
-    assert sequences(tmp_path / "table") == EXPECTED
+    assert sequences(tmp_path / "table") == LIKED
     films = pq.read_table(tmp_path / "table" / "items.parquet").to_pylist()
     assert films[0] == {"title": "Good, Bad (1966)", "genres": ["Western"]}
     assert not films[1]["genres"]
@@ -75,11 +79,18 @@ def test_movielens_100k(tmp_path, sequences):
     (folder / "u.item").write_text(films)
     (folder / "u.user").write_text("5|24|F|writer|85711\n7|33|M|other|T8H1N\n")
     build_table(zipped(folder), tmp_path / "table")
-    assert sequences(tmp_path / "table") == EXPECTED
+    assert sequences(tmp_path / "table") == LIKED
     assert pq.read_table(tmp_path / "table" / "items.parquet").to_pylist()[0] == {
         "title": "F10",
         "genres": ["Action", "Western"],
     }
+
+
+def test_actions_that_are_named_take_the_place_of_like(tmp_path, sequences):
+    spec = LogSpec(actions={"best": "rating == 5", "seen": "rating > 0"})
+    manifest = build_table(write_1m(tmp_path / "ml-1m"), tmp_path / "table", spec=spec)
+    assert manifest.actions == ["best", "seen"]
+    assert sequences(tmp_path / "table")[5] == [(0, 30, 1000, 0b11, 5.0)]
 
 
 def test_amazon_ratings_keep_the_zeros_of_an_id(tmp_path, sequences):
@@ -292,6 +303,29 @@ def test_real_sets_of_amazon(real, tmp_path):
     assert (beauty.users, beauty.items, beauty.events) == (22_363, 12_101, 198_502)
 
 
+def test_a_real_log_of_videos_shown(real, tmp_path):
+    manifest = build_table(real("kuairand-pure-4_25_to_5_08.zip"), tmp_path / "table")
+    assert (manifest.name, manifest.dropped) == ("kuairand-pure", {})
+    assert (manifest.users, manifest.items, manifest.events) == (25_156, 7_583, 228_329)
+    found = describe(tmp_path / "table")
+    assert {name: action["events"] for name, action in found["actions"].items()} == {
+        "click": 100_900,
+        "like": 3_915,
+        "follow": 304,
+        "comment": 579,
+        "forward": 195,
+        "hate": 190,
+        "long_view": 70_963,
+        "profile_enter": 4_231,
+    }
+    assert found["lengths"]["max"] == 141
+    assert found["cold_items"]["items"] == 7_583 - 6_361
+    assert (manifest.values, found["values"]["play_time_ms"]["max"]) == (["play_time_ms"], 898_147)
+    assert pq.read_table(tmp_path / "table" / "items.parquet").num_columns == 11
+    users = pq.read_table(tmp_path / "table" / "users.parquet")
+    assert (users.num_rows, users.num_columns) == (25_156, 30)
+
+
 def test_kuairand_by_a_schema(real, tmp_path):
     archive = real("kuairand-pure-4_25_to_5_08.zip")
     (tmp_path / "kuairand.yaml").write_text(
@@ -300,6 +334,7 @@ def test_kuairand_by_a_schema(real, tmp_path):
         "actions: {click: is_click, like: is_like, long_view: long_view}\n"
         "values: {watch: play_time_ms}\n"
         f"items: {{file: '{archive}::video_features_basic_pure.csv', id: video_id}}\n"
+        "format: csv\n"
     )
     manifest = build_table(
         f"{archive}::log_standard_4_25_to_5_08_pure.csv", tmp_path / "table", spec=read_spec(tmp_path / "kuairand.yaml")

@@ -1,0 +1,205 @@
+"""Attributes of items and users as codes for embedding tables, or as vectors.
+
+They come from items.parquet and users.parquet of a table or a checkpoint, whose row number is the id
+(`item_attributes` and `user_attributes` in louder.data.table). pyarrow is imported where a column is read, so that
+training can be imported where only torch and numpy are installed.
+"""
+
+import difflib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from louder.errors import InputError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+UNKNOWN = 0
+MANY_NUMBERS = 1000  # a column with more different numbers than this holds quantities, not categories
+
+
+@dataclass(frozen=True)
+class Attribute:
+    """One categorical attribute of R rows; row r owns codes[offsets[r] : offsets[r + 1]].
+
+    A scalar column has one code a row, UNKNOWN where it is null; a list column has as many as the list has values.
+    Codes are places among the distinct values in their order, so the same rows give the same codes.
+    """
+
+    name: str
+    size: int  # codes are 0 .. size - 1; UNKNOWN (0) stands for what is absent, or was never seen
+    codes: Tensor  # [all codes] int64
+    offsets: Tensor  # [R + 1] int64
+    labels: tuple[str, ...]  # what each code stands for; "" for UNKNOWN
+
+    @cached_property
+    def code_of_label(self) -> dict[str, int]:
+        return {label: code for code, label in enumerate(self.labels)}
+
+
+@dataclass(frozen=True)
+class Vectors:
+    """One attribute that is a vector, such as the embedding of a text; zeros where a row has none."""
+
+    name: str
+    matrix: Tensor  # [R, W] float32
+
+
+def encode(table: "pa.Table", names: Sequence[str]) -> list[Attribute]:
+    """Columns of texts, booleans, numbers or lists of them -> categories. Empty texts and NaN count as absent.
+
+    Raises InputError for a column that is not there, holds quantities (more than MANY_NUMBERS different numbers)
+    or vectors, or is of another type.
+    """
+    check_names(table, names)
+    return [encode_column(name, whole(table, name)) for name in names]
+
+
+def code_of(attribute: Attribute, value: Any) -> int:
+    """The code of one value as it comes in a request (of each element, if the attribute is a list).
+
+    UNKNOWN for None and for what no row had.
+    """
+    return UNKNOWN if value is None else attribute.code_of_label.get(label(value), UNKNOWN)
+
+
+def vectors(table: "pa.Table", names: Sequence[str]) -> list[Vectors]:
+    """Columns of lists of fractional numbers, all of one length -> matrices.
+
+    Raises InputError for a column that is not there or is no such, for lists of several lengths, and for a number that
+    is missing or not finite.
+    """
+    check_names(table, names)
+    return [vectors_of_column(name, whole(table, name)) for name in names]
+
+
+def encode_column(name: str, column: "pa.Array") -> Attribute:
+    import pyarrow.compute as pc
+
+    rows = len(column)
+    is_list = is_list_type(column.type)
+    lengths = np.ones(rows, dtype=np.int64)
+    if is_list:
+        lengths = pc.fill_null(pc.list_value_length(column), 0).to_numpy(zero_copy_only=False).astype(np.int64)
+        column = pc.list_flatten(column)  # leaves out null lists
+    values, is_number = plain(name, column, is_list)
+    distinct = pc.unique(values).drop_null()
+    if is_number and not is_list and len(distinct) > MANY_NUMBERS:
+        raise InputError(
+            f"The attribute {name!r} has {len(distinct):,} different numbers, so it is a quantity and no category. "
+            "Name another, or store its numbers as texts if they are names."
+        )
+    distinct = distinct.take(pc.array_sort_indices(distinct))
+    codes = (
+        pc.fill_null(pc.index_in(values, value_set=distinct), -1).to_numpy(zero_copy_only=False).astype(np.int64) + 1
+    )
+    if is_list:  # what is absent from a list is not in it
+        there = codes != UNKNOWN
+        lengths = np.bincount(np.repeat(np.arange(rows), lengths)[there], minlength=rows)
+        codes = codes[there]
+    labels = ("", *(label(value) for value in distinct.to_pylist()))
+    offsets = torch.from_numpy(np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64))
+    return Attribute(name, len(labels), torch.from_numpy(codes), offsets, labels)
+
+
+def plain(name: str, values: "pa.Array", is_list: bool) -> tuple["pa.Array", bool]:
+    """Values of one of a few types, null where they are absent; and whether they are numbers."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    kind = values.type
+    if pa.types.is_dictionary(kind):
+        return plain(name, values.dictionary_decode(), is_list)
+    if pa.types.is_integer(kind):
+        return values, True
+    if pa.types.is_floating(kind) and not is_list:
+        numbers = values.cast(pa.float64())
+        return pc.add(pc.if_else(pc.is_nan(numbers), None, numbers), 0.0), True  # -0 and 0 are one value
+    if pa.types.is_boolean(kind):
+        return values, False
+    if pa.types.is_null(kind):
+        return values.cast(pa.string()), False
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
+        texts = values.cast(pa.large_string())
+        return pc.if_else(pc.equal(texts, ""), None, texts), False
+    if pa.types.is_floating(kind):
+        raise InputError(
+            f"The attribute {name!r} holds lists of fractional numbers, which are vectors and no categories. "
+            "Name it where vectors are named, or name another."
+        )
+    raise InputError(
+        f"The attribute {name!r} is of type {kind}, but a category is a text, a number, true or false, or a list of "
+        "these. Store it as text, or name another."
+    )
+
+
+def vectors_of_column(name: str, column: "pa.Array") -> Vectors:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if not is_list_type(column.type) or not pa.types.is_floating(column.type.value_type):
+        raise InputError(
+            f"The attribute {name!r} is of type {column.type}, but a vector is a list of fractional numbers. "
+            "Name it where categories are named, or name another."
+        )
+    there = column.is_valid().to_numpy(zero_copy_only=False)
+    lists = column.drop_null()
+    widths = pc.list_value_length(lists).to_numpy(zero_copy_only=False)
+    if len(np.unique(widths)) != 1 or not widths[0]:
+        found = f"lists of {widths.min()} to {widths.max()} numbers" if len(widths) else "no list in any row"
+        raise InputError(f"The attribute {name!r} has {found}, but vectors must be of one length. Name another.")
+    numbers = pc.list_flatten(lists).cast(pa.float32())
+    filled = pc.fill_null(numbers, float("nan")).to_numpy(zero_copy_only=False)
+    found = filled.reshape(-1, widths[0])
+    finite = np.isfinite(found).all(axis=1)
+    if not finite.all():
+        row = int(np.flatnonzero(there)[np.argmin(finite)])
+        raise InputError(
+            f"The attribute {name!r} has a number in row {row} that is missing or not finite. "
+            "Write the whole vector, or leave it out (null)."
+        )
+    matrix = np.zeros((len(column), widths[0]), dtype=np.float32)
+    matrix[there] = found
+    return Vectors(name, torch.from_numpy(matrix))
+
+
+def label(value: Any) -> str:
+    """The text of a value; the same for 1 and 1.0, which are one value in JSON."""
+    if isinstance(value, bool | np.bool_):
+        return "true" if value else "false"
+    if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
+        return str(int(value))
+    return str(value)
+
+
+def check_names(table: "pa.Table", names: Sequence[str]) -> None:
+    """Raise InputError for the first name that is no column, with the nearest that is."""
+    known = table.column_names
+    for name in names:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+            hint = f" Did you mean {near[0]!r}?" if near else ""
+            raise InputError(f"There is no attribute {name!r}; there are {', '.join(known)}.{hint}")
+
+
+def is_list_type(kind: "pa.DataType") -> bool:
+    import pyarrow as pa
+
+    return pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+
+
+def whole(table: "pa.Table", name: str) -> "pa.Array":
+    import pyarrow as pa
+
+    column = table.column(name)
+    if pa.types.is_dictionary(column.type):
+        column = column.unify_dictionaries()
+    if column.num_chunks == 1:
+        return column.chunk(0)
+    return pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
