@@ -18,7 +18,7 @@ from louder.bench.padded import hstu_attention, sampled_softmax
 from louder.bench.plain import PlainHSTU, PlainSASRec, naive_attention
 from louder.data import negatives
 from louder.data.loader import RetrievalBatch
-from louder.models import HSTUConfig, SASRecConfig, SequentialModel, Vocabulary, build
+from louder.models import HSTUConfig, ImpressionConfig, SASRecConfig, SequentialModel, Vocabulary, build
 from louder.ops.sampled_softmax import naive
 from louder.training import retrieval
 from louder.training.config import Config
@@ -44,6 +44,7 @@ def cases(
     """
     for name in names:
         config = recipes.load(name)
+        assert not isinstance(config.model, ImpressionConfig)
         batches, vocabulary = real(config, table, users) if table else synthetic(config, users)
         torch.manual_seed(config.training.seed)
         model = build(config.model, vocabulary)

@@ -11,13 +11,13 @@ from louder.data.ranking import RankingBatch, RankingLoader
 from louder.data.table import ranges
 from louder.evaluation.ranking import RankingMetrics
 from louder.evaluation.retrieval import rank_of
-from louder.models import Ranker, RankingModel
+from louder.models import AnyRanker, RankingModel
 from louder.schema import ENGAGEMENT
 
 
 @torch.no_grad()
 def evaluate(
-    model: Ranker,
+    model: AnyRanker,
     loader: RankingLoader,
     actions: Sequence[str],
     values: Sequence[str],

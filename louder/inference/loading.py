@@ -8,7 +8,7 @@ from louder.config import from_dict
 from louder.data.attributes import encode
 from louder.data.table import item_attributes
 from louder.errors import InputError
-from louder.models import Ranker, RankingConfig, SequentialModel, Vocabulary
+from louder.models import AnyRanker, RankingConfig, SequentialModel, Vocabulary
 
 
 def load_model(run: Path) -> tuple[SequentialModel, dict[str, Any], Path]:
@@ -26,7 +26,7 @@ def load_model(run: Path) -> tuple[SequentialModel, dict[str, Any], Path]:
     return model.eval(), state, folder
 
 
-def load_ranker(run: Path) -> tuple[Ranker, dict[str, Any], Path]:
+def load_ranker(run: Path) -> tuple[AnyRanker, dict[str, Any], Path]:
     """The ranker of a run's best checkpoint (dropout off), its state and its folder. Raises InputError if the run is
     of another task, or damaged."""
     folder = checkpoint.best(run)
@@ -42,7 +42,9 @@ def load_ranker(run: Path) -> tuple[Ranker, dict[str, Any], Path]:
     if ranking.item_attributes:
         table = item_attributes(folder)
         if table is None:
-            raise InputError(f"{folder} has no items.parquet, which its model needs. Copy it from the table, or train again.")
+            raise InputError(
+                f"{folder} has no items.parquet, which its model needs. Copy it from the table, or train again."
+            )
         attributes = encode(table, ranking.item_attributes)
     model = models.build_ranker(config, ranking, from_dict(Vocabulary, state["vocabulary"]), attributes)
     checkpoint.load_into(model, checkpoint.load_tensors(folder, "model"), folder)

@@ -1,17 +1,31 @@
-"""SequenceBatch in, one state a token out. One file per paper."""
+"""SequenceBatch in, one state a token out; and rankers on them. One file per paper."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from louder.config import from_dict
+from louder.data.attributes import Attribute
 from louder.errors import InputError
+from louder.models.dlrm import DLRM, DLRMConfig
 from louder.models.embeddings import Vocabulary
 from louder.models.hstu import HSTU, HSTUConfig
+from louder.models.ranking import RankingConfig, RankingModel
 from louder.models.sasrec import SASRec, SASRecConfig
 from louder.models.sequential import SequentialModel
 from louder.models.transformer import Transformer, TransformerConfig
+from louder.models.wukong import Wukong, WukongConfig
 
-ModelConfig = HSTUConfig | SASRecConfig | TransformerConfig
-KINDS: dict[str, type] = {"hstu": HSTUConfig, "sasrec": SASRecConfig, "transformer": TransformerConfig}
+SequentialConfig = HSTUConfig | SASRecConfig | TransformerConfig
+ImpressionConfig = DLRMConfig | WukongConfig  # rankers that see one exposure at a time, with counters
+ModelConfig = SequentialConfig | ImpressionConfig
+AnyRanker = RankingModel | DLRM | Wukong
+KINDS: dict[str, type] = {
+    "hstu": HSTUConfig,
+    "sasrec": SASRecConfig,
+    "transformer": TransformerConfig,
+    "dlrm": DLRMConfig,
+    "wukong": WukongConfig,
+}
 
 
 def config_from_dict(values: dict[str, Any]) -> ModelConfig:
@@ -23,24 +37,53 @@ def config_from_dict(values: dict[str, Any]) -> ModelConfig:
 
 
 def build(config: ModelConfig, vocabulary: Vocabulary) -> SequentialModel:
-    """The model that a config describes, with random weights."""
+    """The sequential model that a config describes, with random weights."""
     if isinstance(config, HSTUConfig):
         return HSTU(config, vocabulary)
     if isinstance(config, SASRecConfig):
         return SASRec(config, vocabulary)
-    return Transformer(config, vocabulary)
+    if isinstance(config, TransformerConfig):
+        return Transformer(config, vocabulary)
+    raise InputError(
+        f"model.kind={config.kind} ranks what is shown, and finds no next item. Use a ranking recipe: ml1m:rank_dlrm."
+    )
+
+
+def build_ranker(
+    config: ModelConfig, ranking: RankingConfig, vocabulary: Vocabulary, item_attributes: Sequence[Attribute]
+) -> AnyRanker:
+    """The ranker that a config describes, with random weights."""
+    if isinstance(config, DLRMConfig):
+        return DLRM(config, vocabulary, list(item_attributes))
+    if isinstance(config, WukongConfig):
+        return Wukong(config, vocabulary, list(item_attributes))
+    if isinstance(config, SASRecConfig):
+        raise InputError("model.kind=sasrec keeps no keys and values to rank with. Use hstu or transformer.")
+    # actions have tokens of their own here
+    backbone = build(config, Vocabulary(items=vocabulary.items, series=vocabulary.series))
+    return RankingModel(backbone, ranking, vocabulary, item_attributes)
 
 
 __all__ = [
+    "DLRM",
     "HSTU",
+    "AnyRanker",
+    "DLRMConfig",
     "HSTUConfig",
+    "ImpressionConfig",
     "ModelConfig",
+    "RankingConfig",
+    "RankingModel",
     "SASRec",
     "SASRecConfig",
+    "SequentialConfig",
     "SequentialModel",
     "Transformer",
     "TransformerConfig",
     "Vocabulary",
+    "Wukong",
+    "WukongConfig",
     "build",
+    "build_ranker",
     "config_from_dict",
 ]

@@ -13,7 +13,7 @@ class NewTokens:
 
     offsets        [0, n + M]
     query_offsets  [0, M]
-    num_targets    [M] as a list of one: all new tokens are candidates; or [0]
+    num_targets    [1] how many of the new tokens are candidates: all of them, or 0; None where `places` says it
     positions      [M] where each new token stands
     query_times    [M]
     key_times      [n + M]
@@ -22,7 +22,7 @@ class NewTokens:
 
     offsets: Tensor
     query_offsets: Tensor
-    num_targets: Tensor
+    num_targets: Tensor | None
     positions: Tensor
     query_times: Tensor
     key_times: Tensor
@@ -78,7 +78,7 @@ class Memory:
         return NewTokens(
             offsets=torch.tensor([0, end]),
             query_offsets=torch.tensor([0, len(times)]),
-            num_targets=torch.tensor([len(times) if candidates and self.in_order else 0]),
+            num_targets=torch.tensor([len(times) if candidates else 0]) if self.in_order else None,
             positions=stand,
             query_times=query_times,
             key_times=self.times[:end],

@@ -61,42 +61,32 @@ class RankingConfig:
             raise InputError(f"ranking.hidden must be at least 1, but it is {self.hidden}.")
 
 
-class ItemTokens(nn.Module):
-    """Vector of an item: its id's, plus those of its attributes (a list's mean).
+class AttributeEmbedding(nn.Module):
+    """The attributes of items as vectors, one table each; of a list the mean.
 
-    Each part is dropped out by dimension before they are summed, so that no part drowns the others and an item whose
-    id is unknown can be scored by its attributes. Ids below 0 are unknown.
-
-        forward(ids [L]) -> [L, D]
+    forward(ids [L]) -> for each attribute [L, D]; zeros where an id is below 0, which stands for an unknown item
     """
 
-    def __init__(self, ids: nn.Embedding, attributes: Sequence[Attribute], rate: float) -> None:
+    def __init__(self, attributes: Sequence[Attribute], width: int) -> None:
         super().__init__()
-        self.ids, self.rate = ids, rate
-        width = ids.embedding_dim
         self.tables = nn.ModuleList(nn.EmbeddingBag(attribute.size, width, mode="mean") for attribute in attributes)
         for number, (table, attribute) in enumerate(zip(self.tables, attributes)):
             nn.init.trunc_normal_(table.weight, std=0.02, a=-0.04, b=0.04)
             # with a last, empty row for unknown items; read again from the items' file, so not part of a checkpoint
-            self.register_buffer(f"codes_{number}", attribute.codes, persistent=False)
             ends = torch.cat([attribute.offsets, attribute.offsets[-1:]])
+            self.register_buffer(f"codes_{number}", attribute.codes, persistent=False)
             self.register_buffer(f"offsets_{number}", ends, persistent=False)
 
-    def forward(self, ids: Tensor) -> Tensor:
-        known = ids.clamp(min=0)
-        x_LD = dropout(self.ids(known) * (ids >= 0)[:, None], self.rate, self.training)
+    def forward(self, ids: Tensor) -> list[Tensor]:
+        vectors = []
         for number, table in enumerate(self.tables):
             codes, offsets = getattr(self, f"codes_{number}"), getattr(self, f"offsets_{number}")
-            x_LD = x_LD + dropout(self.bags(table, codes, offsets, ids), self.rate, self.training)
-        return x_LD
-
-    @staticmethod
-    def bags(table: nn.Module, codes: Tensor, offsets: Tensor, ids: Tensor) -> Tensor:
-        rows = torch.where(ids >= 0, ids, len(offsets) - 2)
-        starts, lengths = offsets[rows], offsets[rows + 1] - offsets[rows]
-        own = lengths.cumsum(0) - lengths
-        at = torch.arange(int(lengths.sum()), device=ids.device) + (starts - own).repeat_interleave(lengths)
-        return table(codes[at], own)
+            rows = torch.where(ids >= 0, ids, len(offsets) - 2)
+            starts, lengths = offsets[rows], offsets[rows + 1] - offsets[rows]
+            own = lengths.cumsum(0) - lengths
+            at = torch.arange(int(lengths.sum()), device=ids.device) + (starts - own).repeat_interleave(lengths)
+            vectors.append(table(codes[at], own))
+        return vectors
 
 
 @dataclass(frozen=True)
@@ -118,9 +108,9 @@ class Tokens:
 class RankingModel(nn.Module):
     """A sequential model with tokens and heads for ranking.
 
-        forward(batch)          -> logits [M, A] of each action, numbers [M, V], for the rows that are asked for
-        states(tokens)          -> [T, D] what the layers make of tokens
-        predict(states [M, D])  -> logits [M, A], numbers [M, V]
+    forward(batch)          -> logits [M, A] of each action, numbers [M, V], for the rows that are asked for
+    states(tokens)          -> [T, D] what the layers make of tokens
+    predict(states [M, D])  -> logits [M, A], numbers [M, V]
     """
 
     def __init__(
@@ -133,7 +123,7 @@ class RankingModel(nn.Module):
         super().__init__()
         self.backbone, self.config, self.vocabulary = backbone, config, vocabulary
         width = backbone.config.width
-        self.items = ItemTokens(backbone.events.items, item_attributes, config.attribute_dropout)
+        self.item_attributes = AttributeEmbedding(item_attributes, width)
         self.actions = nn.Embedding(vocabulary.actions + 1, width)  # the last row is part of every action's token
         self.values = nn.Linear(vocabulary.values, width, bias=False)
         self.context = nn.ModuleList(nn.Embedding(size, width) for size in vocabulary.context)
@@ -178,6 +168,18 @@ class RankingModel(nn.Module):
     def next_item_states(self, states: Tensor, rows: Tensor) -> Tensor:
         """states [T, D], rows [R] of tokens  ->  [R, D], compared with item vectors by dot product"""
         return self.backbone.normalise(states[rows])
+
+    def items(self, ids: Tensor) -> Tensor:
+        """[L, D] the vectors of items: of the id, and of each attribute.
+
+        Each is dropped out by dimension before they are summed, so that none drowns the others, and an item whose id is
+        unknown (below 0) can be scored by its attributes.
+        """
+        table, rate = self.backbone.events.items, self.config.attribute_dropout
+        x_LD = dropout(table(ids.clamp(min=0)) * (ids >= 0)[:, None], rate, self.training)
+        for part in self.item_attributes(ids):
+            x_LD = x_LD + dropout(part, rate, self.training)
+        return x_LD
 
     def tokens(self, batch: SequenceBatch) -> Tokens:
         return self.interleaved(batch) if self.config.tokens == "interleaved" else self.added(batch)

@@ -83,9 +83,7 @@ class TransformerLayer(nn.Module):
         a = softmax_attention(q, k, v, batch.offsets, scale=q.shape[-1] ** -0.5, places=batch.places)
         return self.finish(x_LD, a)
 
-    def extend(
-        self, x_MD: Tensor, number: int, new: NewTokens, memory: Memory, turn: tuple[Tensor, Tensor]
-    ) -> Tensor:
+    def extend(self, x_MD: Tensor, number: int, new: NewTokens, memory: Memory, turn: tuple[Tensor, Tensor]) -> Tensor:
         """The layer for new tokens; `number` is its own, in memory."""
         q, k, v = self.projected(x_MD, turn)
         keys, values = memory.put(number, k, v)

@@ -3,8 +3,13 @@
 from dataclasses import replace
 
 from louder.data.loader import DataConfig
-from louder.models import HSTUConfig, SASRecConfig, TransformerConfig
-from louder.training.config import Config
+from louder.data.targets import SplitConfig
+from louder.evaluation.retrieval import EvaluationConfig
+from louder.models import HSTUConfig, RankingConfig, SASRecConfig, TransformerConfig
+from louder.training.config import Config, TrainingConfig
+
+# about 80 % of the ratings for training, 10 % each for validation and for the test; by time, so nobody sees the future
+SPLIT = SplitConfig(kind="time", validation_from=975_768_738, test_from=978_133_376)
 
 
 def hstu() -> Config:
@@ -34,3 +39,25 @@ def transformer() -> Config:
 def _data() -> DataConfig:
     # the official code gives models the films, not the ratings, and takes every rating as positive
     return DataConfig(table="tables/ml-1m", max_len=200, actions=False)
+
+
+def rank_hstu() -> Config:
+    """The joint generative ranker: will a film be liked (rated 4 or 5), how is it rated, and which comes next?"""
+    return Config(
+        name="ml1m-rank-hstu",
+        data=DataConfig(table="tables/ml-1m", split=SPLIT, max_len=200, users_per_batch=64),
+        # 404 = an item and an action for each of 200 events, 3 attributes of the user, and the candidate
+        model=HSTUConfig(layers=4, heads=2, width=64, qk_width=32, v_width=32, max_len=404),
+        ranking=RankingConfig(context=("gender", "age", "occupation"), item_attributes=("genres",), next_item=0.2),
+        training=TrainingConfig(epochs=20, patience=3),
+        evaluation=EvaluationConfig(select="ne"),
+    )
+
+
+def rank_transformer() -> Config:
+    """The same with a LLaMA-style Transformer."""
+    return replace(
+        rank_hstu(),
+        name="ml1m-rank-transformer",
+        model=TransformerConfig(layers=4, heads=2, width=64, hidden=176, max_len=404),
+    )

@@ -19,7 +19,15 @@ from louder.errors import InputError
 from louder.evaluation.metrics import retrieval_metrics
 from louder.evaluation.rankers import evaluate, next_item_ranks
 from louder.inference.loading import load_ranker
-from louder.models import DLRMConfig, HSTUConfig, Ranker, RankingModel, Vocabulary, WukongConfig, build_ranker
+from louder.models import (
+    AnyRanker,
+    HSTUConfig,
+    ImpressionConfig,
+    RankingModel,
+    Vocabulary,
+    build_ranker,
+)
+from louder.schema import Manifest
 from louder.training.config import Config
 from louder.training.losses import RetrievalLoss
 from louder.training.task import Score
@@ -30,7 +38,8 @@ def open_ranking_table(config: Config) -> Table:
     assert config.ranking is not None
     if not config.data.table:
         raise InputError("The config names no table. Say which: --table FOLDER. Make one: louder etl SOURCE -o FOLDER.")
-    table = open_table(config.data.table)
+    manifest = Manifest.read(config.data.table)
+    table = open_table(config.data.table, values=manifest.values, requests=True)
     if not table.manifest.actions:
         raise InputError(
             f"{table.path} has no actions, so there is nothing to rank by. Say what counts as one when the table is "
@@ -44,7 +53,6 @@ def open_ranking_table(config: Config) -> Table:
         raise InputError(
             f"{table.path} has no times, so a bias by time has nothing to learn: --set model.time_bias=false."
         )
-    table = open_table(table.path, values=table.manifest.values, requests=True)
     for name in config.ranking.log_values:
         if name not in table.values:
             have = ", ".join(table.values) or "none"
@@ -62,7 +70,7 @@ class RankingTask:
         self.items = encode_all(item_attributes(table.path), self.ranking.item_attributes, "items")
         self.context = encode_all(user_attributes(table.path), self.ranking.context, "users")
         self.counters = None
-        if isinstance(config.model, DLRMConfig | WukongConfig):
+        if isinstance(config.model, ImpressionConfig):
             self.counters = count(table, self.items).values
         manifest = table.manifest
         self.vocabulary = Vocabulary(
@@ -102,7 +110,7 @@ class RankingTask:
             )
         return loader
 
-    def build(self) -> Ranker:
+    def build(self) -> AnyRanker:
         model = build_ranker(self.config.model, self.ranking, self.vocabulary, self.items)
         if self.vocabulary.values:
             rows = np.flatnonzero(self.loader.asked)
@@ -113,15 +121,17 @@ class RankingTask:
             )
         return model
 
-    def loss(self, model: Ranker, batch: RankingBatch, device: torch.device) -> Tensor:
+    def loss(self, model: AnyRanker, batch: RankingBatch, device: torch.device) -> Tensor:
         """Log-loss of the actions, summed over them; squared error of the values, on their scale; and of a joint
         model the next item's loss. Each is a mean over the rows that are asked for."""
         batch = batch.to(device)
         if not isinstance(model, RankingModel):
-            return self.action_loss(model, *model(batch), batch)
+            logits, numbers = model(batch)
+            return self.action_loss(model, logits, numbers, batch)
         tokens = model.tokens(batch.sequences)
         states = model.states(tokens)
-        loss = self.action_loss(model, *model.predict(states[tokens.items[batch.asked]]), batch)
+        logits, numbers = model.predict(states[tokens.items[batch.asked]])
+        loss = self.action_loss(model, logits, numbers, batch)
         if self.retrieval is not None:
             (rows,) = torch.where(batch.next_items >= 0)
             if len(rows):
@@ -131,7 +141,7 @@ class RankingTask:
                     loss = loss + self.ranking.next_item * self.retrieval(after, vectors, batch.next_items[rows])
         return loss
 
-    def action_loss(self, model: Ranker, logits: Tensor, numbers: Tensor, batch: RankingBatch) -> Tensor:
+    def action_loss(self, model: AnyRanker, logits: Tensor, numbers: Tensor, batch: RankingBatch) -> Tensor:
         if not len(batch.asked):
             return logits.sum() * 0.0
         loss = F.binary_cross_entropy_with_logits(logits, batch.labels, reduction="none").sum(1).mean()
@@ -141,7 +151,7 @@ class RankingTask:
         return loss
 
     def evaluate(
-        self, model: Ranker, part: str, device: torch.device, on_batch: Callable[[int], None] | None = None
+        self, model: AnyRanker, part: str, device: torch.device, on_batch: Callable[[int], None] | None = None
     ) -> Score:
         report = self.report(model, part, device, on_batch)
         metrics = flat(report)
@@ -162,7 +172,7 @@ class RankingTask:
         return self.ranking.main or self.table.manifest.actions[0]
 
     def report(
-        self, model: Ranker, part: str, device: torch.device, on_batch: Callable[[int], None] | None = None
+        self, model: AnyRanker, part: str, device: torch.device, on_batch: Callable[[int], None] | None = None
     ) -> dict[str, Any]:
         """Every metric of every action and value; of a joint model those of the next item, too."""
         training = model.training

@@ -36,9 +36,13 @@ class Task(Protocol):
     evaluate_run(run, ...)           the same of a run's best checkpoint, with all that a result's row holds
     """
 
-    table: Table
-    vocabulary: Vocabulary
-    loader: Batches  # of the training part
+    @property
+    def table(self) -> Table: ...
+    @property
+    def vocabulary(self) -> Vocabulary: ...
+    @property
+    def loader(self) -> Batches:
+        """Of the training part."""
 
     def build(self) -> nn.Module: ...
     def loss(self, model: Any, batch: Any, device: torch.device) -> Tensor: ...

@@ -1,0 +1,187 @@
+"""A candidate's score is the one that the whole model gives it alone, whatever the microbatch, the order and the cache."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from louder.batch import SequenceBatch
+from louder.data.attributes import Attribute
+from louder.errors import InputError
+from louder.inference.mfalcon import MFalcon
+from louder.models import HSTUConfig, RankingConfig, TransformerConfig, Vocabulary, build_ranker
+
+ITEMS, ACTIONS = 20, 3
+VOCABULARY = Vocabulary(items=ITEMS, actions=ACTIONS, values=1, series=(4,), context=(3,))
+GENRES = Attribute(
+    "genre", 4, torch.arange(2 * ITEMS) % 4, torch.arange(ITEMS + 1) * 2, ("", "drama", "war", "western")
+)
+BACKBONES = {
+    "hstu": HSTUConfig(layers=2, heads=2, width=8, qk_width=4, v_width=4, max_len=64),
+    "transformer": TransformerConfig(layers=2, heads=2, width=8, hidden=16, max_len=64),
+}
+
+
+def model_of(kind: str, tokens: str, seed: int = 0):
+    torch.manual_seed(seed)
+    model = build_ranker(BACKBONES[kind], RankingConfig(context=("age",), tokens=tokens), VOCABULARY, [GENRES])
+    for parameter in model.parameters():  # far from zero, so that every token matters
+        torch.nn.init.normal_(parameter, std=0.4)
+    return model.eval()
+
+
+def history(length: int, seed: int, *, requests: bool, at: int) -> SequenceBatch:
+    draw = torch.Generator().manual_seed(seed)
+
+    def integers(high: int) -> torch.Tensor:
+        return torch.randint(high, (length,), generator=draw)
+
+    kinds = (integers(4) == 0).to(torch.uint8)
+    times = integers(10_000).sort().values
+    places = None
+    if requests:  # an engagement may belong to the request of the one before it
+        joined = (integers(3) == 0) & (kinds == 0)
+        places = torch.arange(length)
+        for row in range(1, length):
+            if joined[row] and kinds[row - 1] == 0:
+                places[row], times[row] = places[row - 1], times[row - 1]
+    return SequenceBatch(
+        ids=torch.where(kinds == 1, integers(4), integers(ITEMS)),
+        timestamps=times,
+        query_timestamps=torch.cat([times[1:], torch.tensor([at])])[:length],
+        offsets=torch.tensor([0, length]),
+        actions=integers(1 << ACTIONS),
+        kinds=kinds,
+        values=torch.where(integers(5)[:, None] == 0, torch.nan, integers(9)[:, None].float()),
+        places=places,
+        context=torch.tensor([[seed % 3]]),
+    )
+
+
+def alone(model, events: SequenceBatch, candidate: int, at: int):
+    """The whole model, with the candidate as the last event."""
+    length = len(events.ids)
+
+    def with_one(x, value):
+        return torch.cat([x, torch.as_tensor([value], dtype=x.dtype)])
+
+    batch = SequenceBatch(
+        ids=with_one(events.ids, candidate),
+        timestamps=with_one(events.timestamps, at),
+        query_timestamps=with_one(events.query_timestamps, at),
+        offsets=torch.tensor([0, length + 1]),
+        actions=with_one(events.actions, 0),
+        kinds=with_one(events.kinds, 0),
+        values=torch.cat([events.values, torch.zeros(1, 1)]),
+        places=None if events.places is None else with_one(events.places, length),
+        context=events.context,
+    )
+    tokens = model.tokens(batch)
+    return model.predict(model.states(tokens)[tokens.items[-1:]])
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    kind=st.sampled_from(list(BACKBONES)),
+    tokens=st.sampled_from(["interleaved", "added"]),
+    length=st.integers(0, 12),
+    candidates=st.lists(st.integers(-1, ITEMS - 1), min_size=1, max_size=9),
+    microbatch=st.integers(1, 10),
+    requests=st.booleans(),
+    seed=st.integers(0, 99),
+)
+@torch.no_grad()
+def test_a_score_is_that_of_the_candidate_alone(kind, tokens, length, candidates, microbatch, requests, seed):
+    model = model_of(kind, tokens, seed)
+    events = history(length, seed, requests=requests and tokens == "interleaved", at=12_345)
+    logits, numbers = MFalcon(model, microbatch=microbatch).score(events, torch.tensor(candidates), 12_345)
+    expected = [alone(model, events, candidate, 12_345) for candidate in candidates]
+    torch.testing.assert_close(logits, torch.cat([x for x, _ in expected]), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(numbers, torch.cat([x for _, x in expected]), atol=1e-5, rtol=1e-5)
+
+
+def part(events: SequenceBatch, length: int, at: int) -> SequenceBatch:
+    """The first events, and the request that comes after them."""
+    fields = {
+        name: x[:length] for name, x in vars(events).items() if x is not None and name not in ("offsets", "context")
+    }
+    fields["query_timestamps"] = torch.cat([events.timestamps[1:length], torch.tensor([at])])[:length]
+    return SequenceBatch(**fields, offsets=torch.tensor([0, length]), context=events.context)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    kind=st.sampled_from(list(BACKBONES)),
+    tokens=st.sampled_from(["interleaved", "added"]),
+    lengths=st.lists(st.integers(0, 12), min_size=2, max_size=4),
+    requests=st.booleans(),
+    seed=st.integers(0, 99),
+)
+@torch.no_grad()
+def test_a_remembered_history_that_grows_gives_the_scores_of_a_new_one(kind, tokens, lengths, requests, seed):
+    model = model_of(kind, tokens, seed)
+    events = history(12, seed, requests=requests and tokens == "interleaved", at=0)
+    remembering = MFalcon(model, microbatch=3)
+    candidates = torch.arange(5)
+    for number, length in enumerate(lengths):
+        at = 12_345 + number
+        now = part(events, length, at)
+        got = remembering.score(now, candidates, at, key="user")
+        expected = MFalcon(model).score(now, candidates, at)
+        torch.testing.assert_close(got, expected, atol=1e-5, rtol=1e-5)
+    grows = [length >= before for before, length in zip(lengths, lengths[1:])]
+    assert remembering.hits == sum(grows)
+    assert remembering.misses == len(lengths) - sum(grows)
+
+
+@torch.no_grad()
+def test_only_new_events_are_computed_again():
+    model = model_of("hstu", "interleaved")
+    events = history(12, 1, requests=False, at=0)
+    computed = []
+    extend = model.backbone.extend
+    model.backbone.extend = lambda x, new, memory: computed.append(len(x)) or extend(x, new, memory)
+    mfalcon = MFalcon(model, microbatch=100)
+    mfalcon.score(part(events, 10, 20_000), torch.arange(4), 20_000, key=1)
+    computed.clear()
+    mfalcon.score(part(events, 11, 20_000), torch.arange(4), 20_000, key=1)
+    assert sum(computed) <= 4 + 2 + 1 + 1  # candidates, an event's two tokens, and those that knew the old request
+
+
+@torch.no_grad()
+def test_the_cache_keeps_to_its_bytes_and_forgets_the_oldest():
+    model = model_of("hstu", "interleaved")
+    requests = {user: history(12, user, requests=False, at=20_000) for user in range(5)}
+    one = MFalcon(model)
+    one.score(requests[0], torch.arange(3), 20_000, key=0)
+    small = MFalcon(model, cache_bytes=2 * one.bytes + one.bytes // 2)
+    for user, events in requests.items():
+        small.score(events, torch.arange(3), 20_000, key=user)
+        assert small.bytes <= small.cache_bytes
+        assert small.bytes == sum(held.bytes for held in small.cache.values())
+    assert list(small.cache) == [3, 4]
+    none = MFalcon(model, cache_bytes=10)
+    none.score(requests[0], torch.arange(3), 20_000, key=0)
+    assert not none.cache and none.bytes == 0
+    small.forget()
+    assert not small.cache and small.bytes == 0
+
+
+@torch.no_grad()
+def test_a_history_that_changed_is_not_taken_for_the_remembered_one():
+    model = model_of("hstu", "interleaved")
+    events = history(10, 3, requests=False, at=20_000)
+    for name in "ids", "actions", "values", "timestamps", "context":
+        mfalcon = MFalcon(model)
+        mfalcon.score(events, torch.arange(4), 20_000, key=0)
+        changed = getattr(events, name).clone()
+        changed[0] = (torch.nan_to_num(changed[0]) + 1) % 3
+        other = SequenceBatch(**{**vars(events), name: changed})
+        got = mfalcon.score(other, torch.arange(4), 20_000, key=0)
+        torch.testing.assert_close(got, MFalcon(model).score(other, torch.arange(4), 20_000))
+        assert mfalcon.misses == 2
+
+
+def test_a_microbatch_needs_a_candidate():
+    with pytest.raises(InputError, match="microbatch must be at least 1"):
+        MFalcon(model_of("hstu", "added"), microbatch=0)
