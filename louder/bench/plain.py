@@ -38,7 +38,7 @@ def naive_attention(
     times = (rows if query_times is None else query_times, rows if key_times is None else key_times)
     targets = torch.zeros_like(offsets[1:]) if num_targets is None else num_targets
     return naive.hstu_attention(
-        q, k, v, offsets, scale, position_bias, time_bias, *times, offsets, targets, window or 0, 0, 0
+        q, k, v, offsets, scale, position_bias, time_bias, *times, offsets, targets, None, window or 0, 0, 0
     )
 
 

@@ -1,6 +1,8 @@
 """The Triton kernels against naive: on a GPU where there is one, else under Triton's interpreter."""
 
+import itertools
 import os
+import random
 import subprocess
 import sys
 
@@ -31,7 +33,7 @@ def one_choice_of_blocks(monkeypatch):
 
 
 def example(
-    lengths, queries=None, targets=None, window=0, full_rows=0, context=0,
+    lengths, queries=None, targets=None, places=None, window=0, full_rows=0, context=0,
     heads=1, width=8, v_width=None, tables="both", dtype=torch.float32, P=20, T=20,
 ):  # fmt: skip
     """The inputs of louder::hstu_attention."""
@@ -56,7 +58,8 @@ def example(
         normal(P) if tables in ("position", "both") else None,
         normal(T) if tables in ("time", "both") else None,
         query_times.to(DEVICE), key_times.to(DEVICE), integers([0, *queries]).cumsum(0),
-        integers(targets or [0] * len(lengths)), window, full_rows, context,
+        integers(targets or [0] * len(lengths)), None if places is None else integers(places),
+        window, full_rows, context,
     )  # fmt: skip
 
 
@@ -99,6 +102,9 @@ def test_agrees_with_naive_for_all_widths(width, v_width, heads):
     assert_same_as_naive(example([3, 0, 20], heads=heads, width=width, v_width=v_width))
 
 
+# items and their actions in turn, the items of three at a time at one place; and places of all kinds
+REQUESTS = [i - i % 6 * (1 - i % 2) for n in (50, 20, 1, 9) for i in range(n)]
+PLACES = [random.Random(i).randint(0, i) for n in (50, 20, 1, 9) for i in range(n)]
 MASKS = {
     "targets": {"targets": [20, 3, 0, 9]},
     "window": {"window": 10},
@@ -111,6 +117,9 @@ MASKS = {
     "everything": {"window": 10, "full_rows": 3, "context": 4, "targets": [20, 3, 0, 9]},
     "new rows": {"queries": [17, 2, 0, 9]},
     "new rows, targets": {"queries": [20, 2, 1, 0], "targets": [20, 3, 0, 9]},
+    "places": {"places": PLACES},
+    "places of requests": {"places": REQUESTS},
+    "new rows, places": {"queries": [20, 2, 1, 0], "places": PLACES},
     "new rows, everything": {
         "queries": [48, 20, 0, 2], "window": 10, "full_rows": 3, "context": 4, "targets": [20, 3, 0, 1]
     },
@@ -161,7 +170,7 @@ def test_time_buckets_are_naives_at_every_boundary(buckets):
     one_each = torch.arange(users + 1, device=DEVICE)
     now = torch.zeros(users, dtype=torch.int64, device=DEVICE)
     out = kernels.forward(
-        nothing[:users], nothing, v, one_each * width, 1.0, None, table, now, -seconds, one_each, now, 0, 0, 0, starts(table)
+        nothing[:users], nothing, v, one_each * width, 1.0, None, table, now, -seconds, one_each, now, None, 0, 0, 0, starts(table)
     )  # fmt: skip
     got = (out.reshape(-1, 1) - F.silu(table)).abs().argmin(dim=1)
     assert torch.equal(got, naive.time_buckets(seconds, buckets))
@@ -182,8 +191,11 @@ def compile_kernels():
     from triton.compiler import ASTSource
 
     types = {torch.float32: "*fp32", torch.bfloat16: "*bf16", torch.int64: "*i64", float: "fp32", int: "i32"}
-    for dtype in torch.bfloat16, torch.float32:
-        q, k, v, *others = example([9], window=4, full_rows=1, context=1, width=64, v_width=50, dtype=dtype)
+    cases = itertools.product(
+        (torch.bfloat16, torch.float32), ({"window": 4, "full_rows": 1, "context": 1}, {"places": [*range(9)]})
+    )
+    for dtype, masks in cases:
+        q, k, v, *others = example([9], width=64, v_width=50, dtype=dtype, **masks)
         inputs = kernels.arguments(q, k, v, *others, starts(others[3]))
         made = {"out": v, "grad": v, "dq": q, "dk": k, "dv": v, "COPIES": kernels.COPIES}
         made |= {"d_position": torch.zeros(1), "d_time": torch.zeros(1)}

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from louder.ops import build
 from louder.ops.hstu_attention import naive
+from louder.ops.jagged import indices
 
 
 def hstu_attention(
@@ -23,6 +24,7 @@ def hstu_attention(
     query_times: Tensor | None = None,
     key_times: Tensor | None = None,
     num_targets: Tensor | None = None,
+    places: Tensor | None = None,
     window: int | None = None,
     full_rows: int = 0,
     context: int = 0,
@@ -50,6 +52,10 @@ def hstu_attention(
 
         num_targets    [B]        int64; so many last events of each user are candidates: they see the history and
                                   themselves, never each other, and all stand at the place right after the history
+        places         [L]        int64; where each event stands: it sees the first places[i] events of its user, and
+                                  itself. At least 0, and at most the event's own index, which is the place without
+                                  `places`. Items shown together have the place of the first of them, so that none
+                                  sees another or its action. Not with num_targets, window, full_rows or context
         window         a row sees `window` events before itself; None for all. The context counts as one event
         full_rows      so many last rows of each history, and the candidates, see everything in spite of the window;
                        0 for none
@@ -62,10 +68,10 @@ def hstu_attention(
 
     The result of a user does not depend on who else is in the batch. Raises ValueError for inputs that do not fit.
     """
-    check(q, k, v, offsets, position_bias, time_bias, query_times, key_times, query_offsets, num_targets)
+    check(q, k, v, offsets, position_bias, time_bias, query_times, key_times, query_offsets, num_targets, places)
     masks = prepare(
         offsets, q.shape[0], k.shape[0], time_bias, query_times, key_times,
-        num_targets, window, full_rows, context, query_offsets,
+        num_targets, places, window, full_rows, context, query_offsets,
     )  # fmt: skip
     return attention(q, k, v, offsets, scale, position_bias, time_bias, *masks)
 
@@ -78,12 +84,14 @@ def prepare(
     query_times: Tensor | None,
     key_times: Tensor | None,
     num_targets: Tensor | None,
+    places: Tensor | None,
     window: int | None,
     full_rows: int,
     context: int,
     query_offsets: Tensor | None = None,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, int, int, int]:
-    """query_times, key_times, query_offsets, num_targets, window, full_rows, context, with what was left out filled in."""
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor | None, int, int, int]:
+    """query_times, key_times, query_offsets, num_targets, places, window, full_rows, context, with what was left out filled
+    in; places stay None."""
     if time_bias is None:
         query_times, key_times = offsets.new_zeros(queries), offsets.new_zeros(keys)
     elif query_times is None or key_times is None:
@@ -97,7 +105,9 @@ def prepare(
     for name, value in ("full_rows", full_rows), ("context", context):
         if value < 0:
             raise ValueError(f"{name} must be 0 or more, but it is {value}")
-    return query_times, key_times, query_offsets, num_targets, window or 0, full_rows, context
+    if places is not None and (window is not None or full_rows or context):
+        raise ValueError("places say who sees whom: leave out window, full_rows and context")
+    return query_times, key_times, query_offsets, num_targets, places, window or 0, full_rows, context
 
 
 def check(
@@ -111,17 +121,14 @@ def check(
     key_times: Tensor | None,
     query_offsets: Tensor | None,
     num_targets: Tensor | None,
+    places: Tensor | None,
 ) -> None:
     """Raise ValueError, naming the argument, for a shape, dtype or device that does not fit. Reads no values.
 
     Asks for x.shape[0], never len(x): that would tie a compiled or exported model to one number of rows.
     """
     floats = {"q": q, "k": k, "v": v, "position_bias": position_bias, "time_bias": time_bias}
-    integers = {
-        "offsets": offsets, "query_times": query_times, "key_times": key_times,
-        "query_offsets": query_offsets, "num_targets": num_targets,
-    }  # fmt: skip
-    for name, x in {**floats, **integers}.items():
+    for name, x in floats.items():
         if x is not None and x.device != q.device:
             raise ValueError(f"{name} is on {x.device}, but q is on {q.device}")
     if q.dtype not in (torch.float32, torch.float64, torch.bfloat16, torch.float16):
@@ -135,9 +142,6 @@ def check(
             raise ValueError(f"{name} must be one row of floats, but it is {table.dtype} {list(table.shape)}")
         if table is not None and table.dtype == torch.float64 != q.dtype:
             raise ValueError(f"{name} is {table.dtype}, but q is {q.dtype}")
-    for name, x in integers.items():
-        if x is not None and (x.dtype != torch.int64 or x.dim() != 1):
-            raise ValueError(f"{name} must be int64 in one dimension, but it is {x.dtype} {list(x.shape)}")
     for name, x in ("q", q), ("k", k), ("v", v):
         if x.dim() != 3:
             raise ValueError(f"{name} must be [rows, heads, width], but it is {list(x.shape)}")
@@ -145,19 +149,50 @@ def check(
         raise ValueError(f"k has {k.shape[1]} heads of {k.shape[2]}, but q has {q.shape[1]} of {q.shape[2]}")
     if v.shape[:2] != k.shape[:2]:
         raise ValueError(f"v has {v.shape[0]} rows of {v.shape[1]} heads, but k has {k.shape[0]} of {k.shape[1]}")
+    check_integers(q, k, offsets, query_times, key_times, query_offsets, num_targets, places)
+
+
+def check_integers(
+    q: Tensor,
+    k: Tensor,
+    offsets: Tensor,
+    query_times: Tensor | None,
+    key_times: Tensor | None,
+    query_offsets: Tensor | None,
+    num_targets: Tensor | None,
+    places: Tensor | None,
+) -> None:
+    """The part of `check` about int64 tensors."""
+    integers = {
+        "offsets": offsets, "query_times": query_times, "key_times": key_times,
+        "query_offsets": query_offsets, "num_targets": num_targets, "places": places,
+    }  # fmt: skip
+    for name, x in integers.items():
+        if x is not None and x.device != q.device:
+            raise ValueError(f"{name} is on {x.device}, but q is on {q.device}")
+        if x is not None and (x.dtype != torch.int64 or x.dim() != 1):
+            raise ValueError(f"{name} must be int64 in one dimension, but it is {x.dtype} {list(x.shape)}")
     if offsets.shape[0] == 0:
         raise ValueError("offsets must have one entry more than there are users, but it is empty")
     lengths = {
         "query_times": (query_times, q.shape[0]), "key_times": (key_times, k.shape[0]),
         "query_offsets": (query_offsets, offsets.shape[0]), "num_targets": (num_targets, offsets.shape[0] - 1),
+        "places": (places, k.shape[0]),
     }  # fmt: skip
     for name, (x, rows) in lengths.items():
         if x is not None and x.shape[0] != rows:
             raise ValueError(f"{name} must have {rows} entries, but it has {x.shape[0]}")
+    if num_targets is not None and places is not None:
+        raise ValueError("num_targets and places both say where the last events stand: give one of them")
 
 
-def check_offsets(q: Tensor, k: Tensor, offsets: Tensor, query_offsets: Tensor, num_targets: Tensor) -> None:
-    """Raise ValueError for offsets that do not cut k and q into users. Only on a CPU: a GPU would have to wait."""
+def check_offsets(
+    q: Tensor, k: Tensor, offsets: Tensor, query_offsets: Tensor, num_targets: Tensor, places: Tensor | None
+) -> None:
+    """Raise ValueError for offsets that do not cut k and q into users, and for targets and places outside of them.
+
+    Only on a CPU: a GPU would have to wait.
+    """
     if offsets.device.type != "cpu":
         return
     for name, x, rows in ("offsets", offsets, len(k)), ("query_offsets", query_offsets, len(q)):
@@ -167,6 +202,8 @@ def check_offsets(q: Tensor, k: Tensor, offsets: Tensor, query_offsets: Tensor, 
         raise ValueError("query_offsets gives a user more queries than offsets gives keys")
     if ((num_targets < 0) | (num_targets > offsets.diff())).any():
         raise ValueError(f"num_targets must be between 0 and a user's events, but it is {summary(num_targets)}")
+    if places is not None and ((places < 0) | (places > indices(offsets, len(k)))).any():
+        raise ValueError(f"places must be between 0 and an event's index in its user, but they are {summary(places)}")
 
 
 def summary(x: Tensor) -> str:
@@ -221,7 +258,7 @@ def compute(
     scale: float,
     position_bias: Tensor | None,
     time_bias: Tensor | None,
-    *masks: Tensor | int,
+    *masks: Tensor | int | None,
 ) -> Tensor:
     """The result by the best means there are; `masks` are query_times and what follows it."""
     inputs: Any = (q, k, v, offsets, scale, position_bias, time_bias, *masks)
@@ -241,7 +278,7 @@ def compute_backward(
     scale: float,
     position_bias: Tensor | None,
     time_bias: Tensor | None,
-    *masks: Tensor | int,
+    *masks: Tensor | int | None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Gradients of q, k, v, position_bias and time_bias; the last two are empty where there is no table."""
     inputs: Any = (grad, q, k, v, offsets, scale, position_bias, time_bias, *masks)
@@ -265,14 +302,15 @@ def attention(
     key_times: Tensor,
     query_offsets: Tensor,
     num_targets: Tensor,
+    places: Tensor | None,
     window: int,
     full_rows: int,
     context: int,
 ) -> Tensor:
-    check_offsets(q, k, offsets, query_offsets, num_targets)
+    check_offsets(q, k, offsets, query_offsets, num_targets, places)
     return compute(
         q, k, v, offsets, scale, position_bias, time_bias,
-        query_times, key_times, query_offsets, num_targets, window, full_rows, context,
+        query_times, key_times, query_offsets, num_targets, places, window, full_rows, context,
     )  # fmt: skip
 
 
@@ -295,13 +333,14 @@ def attention_backward(
     key_times: Tensor,
     query_offsets: Tensor,
     num_targets: Tensor,
+    places: Tensor | None,
     window: int,
     full_rows: int,
     context: int,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     return compute_backward(
         grad, q, k, v, offsets, scale, position_bias, time_bias,
-        query_times, key_times, query_offsets, num_targets, window, full_rows, context,
+        query_times, key_times, query_offsets, num_targets, places, window, full_rows, context,
     )  # fmt: skip
 
 
@@ -315,8 +354,8 @@ def _(grad, q, k, v, offsets, scale, position_bias, time_bias, *_):
 
 def save_for_backward(ctx, inputs, output) -> None:
     *tensors, scale, position_bias, time_bias = inputs[:7]
-    ctx.constants = scale, *inputs[11:]
-    ctx.save_for_backward(*tensors, position_bias, time_bias, *inputs[7:11])
+    ctx.constants = scale, *inputs[12:]
+    ctx.save_for_backward(*tensors, position_bias, time_bias, *inputs[7:12])
 
 
 def backward(ctx, grad: Tensor):
@@ -327,7 +366,7 @@ def backward(ctx, grad: Tensor):
     )
     d_position = None if position_bias is None else d_position
     d_time = None if time_bias is None else d_time
-    return dq, dk, dv, None, None, d_position, d_time, *[None] * 7
+    return dq, dk, dv, None, None, d_position, d_time, *[None] * 8
 
 
 attention.register_autograd(backward, setup_context=save_for_backward)

@@ -3,7 +3,6 @@
 // and goes out; sums are float32.
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/empty.h>
-#include <ATen/ops/zeros.h>
 #include <torch/library.h>
 
 #include <limits>
@@ -79,18 +78,24 @@ struct Masks {
 // One user's M queries, the last of its N keys. Rows and keys are counted from the user's first key.
 struct User {
   int64_t first_key, keys, first_query, queries, history;
+  const int64_t* places;  // of its keys, with no targets and no masks beside them; or null
   Masks masks;
 
   int64_t first_row() const { return keys - queries; }
-  int64_t place(int64_t i) const { return std::min(i, history); }
+  int64_t place(int64_t i) const { return places ? places[i] : std::min(i, history); }
 
-  // Row i sees the keys from .. to, and itself if it is a target.
+  // Row i sees the keys from .. to, and itself if that is not one of them: then it is `alone`.
   int64_t from(int64_t i) const {
     const int64_t p = place(i);
     if (masks.window == 0 || i < masks.context || (masks.full_rows > 0 && p >= history - masks.full_rows)) return 0;
     return p - masks.context < masks.window ? 0 : p - masks.window;
   }
-  int64_t to(int64_t i) const { return i < masks.context ? history : std::min(i + 1, history); }
+  int64_t to(int64_t i) const {
+    if (places) return places[i] == i ? i + 1 : places[i];
+    return i < masks.context ? history : std::min(i + 1, history);
+  }
+  bool alone(int64_t i) const { return i >= to(i); }
+  int64_t first_alone() const { return places ? 0 : history; }  // none before it is
 
   int64_t cost() const { return queries * (keys + 1); }
 };
@@ -110,7 +115,7 @@ struct Rows {
 };
 
 std::vector<User> users_of(const at::Tensor& offsets_, const at::Tensor& query_offsets_, const at::Tensor& targets_,
-                           Masks masks) {
+                           const std::optional<at::Tensor>& places, Masks masks) {
   const auto offsets = offsets_.contiguous(), query_offsets = query_offsets_.contiguous();
   const auto targets = targets_.contiguous();
   const auto *bounds = offsets.const_data_ptr<int64_t>(), *query_bounds = query_offsets.const_data_ptr<int64_t>();
@@ -118,14 +123,15 @@ std::vector<User> users_of(const at::Tensor& offsets_, const at::Tensor& query_o
   for (size_t b = 0; b < users.size(); ++b) {
     const int64_t keys = bounds[b + 1] - bounds[b], queries = query_bounds[b + 1] - query_bounds[b];
     const int64_t history = keys - targets.const_data_ptr<int64_t>()[b];
-    users[b] = {bounds[b], keys, query_bounds[b], queries, history, masks};
+    const int64_t* own_places = places ? places->const_data_ptr<int64_t>() + bounds[b] : nullptr;
+    users[b] = {bounds[b], keys, query_bounds[b], queries, history, own_places, masks};
     users[b].masks.context = std::min(masks.context, history);
   }
   std::stable_sort(users.begin(), users.end(), [](const User& a, const User& b) { return a.cost() > b.cost(); });
   return users;  // from the most expensive on: the last tasks are small, and threads end together
 }
 
-// position_bias[place(i) - j] + time_bias[bucket(query_times[i] - key_times[j])].
+// position_bias[place(i) - place(j)] + time_bias[bucket(query_times[i] - key_times[j])].
 struct Bias {
   at::Tensor query_times_M, key_times_L;  // keep what the pointers point to
   const int64_t *query_times, *key_times;
@@ -167,7 +173,7 @@ struct Bias {
 
   // entry of position_bias behind an entry of by_offset
   int64_t distance(int64_t entry) const { return std::clamp<int64_t>(longest - entry, 0, distances - 1); }
-  const float* along_row(int64_t place, int64_t j) const { return by_offset.data() + j - place + longest; }
+  int64_t entry(int64_t place, int64_t j) const { return j - place + longest; }  // for a key at the place j
 
   // A bucket spans a factor of 1.35 and a cell 1.125 at most: the answer is the cell's first bucket or the next.
   int32_t bucket(int64_t seconds) const {
@@ -202,12 +208,20 @@ struct BiasTile {
   void fill(int64_t i, int64_t rows, int64_t j, int64_t columns) {
     for (int64_t r = 0; r < rows; ++r) {
       float* value = values + r * COLUMNS;
-      if (bias.distances)
-        std::copy_n(bias.along_row(user->place(i + r), j), COLUMNS, value);
+      if (bias.distances && user->places)
+        copy_by_place(user->place(i + r), j, columns, value);
+      else if (bias.distances)
+        std::copy_n(&bias.by_offset[bias.entry(user->place(i + r), j)], COLUMNS, value);
       else
         std::fill_n(value, COLUMNS, 0.0f);
       if (bias.buckets) add_time(r, query_time(i + r), j, columns);
     }
+  }
+
+  void copy_by_place(int64_t place, int64_t j, int64_t columns, float* value) {
+    const float* from = &bias.by_offset[bias.entry(place, 0)];
+    for (int64_t c = 0; c < columns; ++c) value[c] = from[user->places[j + c]];
+    std::fill(value + columns, value + COLUMNS, 0.0f);
   }
 
   void add_time(int64_t r, int64_t now, int64_t j, int64_t columns) {
@@ -236,10 +250,10 @@ struct BiasTile {
     }
   }
 
-  // of a target and itself
+  // of row i and itself
   float alone(int64_t i) const {
     float value = 0;
-    if (bias.distances) value += *bias.along_row(0, 0);
+    if (bias.distances) value += bias.by_offset[bias.entry(0, 0)];
     if (bias.buckets) value += bias.time[bias.bucket(query_time(i) - key_time(i))];
     return value;
   }
@@ -258,8 +272,12 @@ struct BiasGradient {
   void add(const BiasTile& tile, int64_t i, int64_t rows, int64_t j, int64_t columns, const float* grad) {
     for (int64_t r = 0; r < rows; ++r, grad += COLUMNS) {
       if (bias.distances) {
-        float* to = by_offset.data() + (bias.along_row(tile.user->place(i + r), j) - bias.by_offset.data());
-        for (int64_t c = 0; c < round_up(columns); ++c) to[c] += grad[c];
+        const int64_t* places = tile.user->places;
+        float* to = &by_offset[bias.entry(tile.user->place(i + r), places ? 0 : j)];
+        if (places)
+          for (int64_t c = 0; c < columns; ++c) to[places[j + c]] += grad[c];
+        else
+          for (int64_t c = 0; c < round_up(columns); ++c) to[c] += grad[c];
       }
       if (!bias.buckets) continue;
       const int32_t* bucket = tile.buckets + r * COLUMNS;
@@ -276,7 +294,7 @@ struct BiasGradient {
   }
 
   void add_alone(const BiasTile& tile, int64_t i, float grad) {
-    if (bias.distances) by_offset[bias.longest] += grad;
+    if (bias.distances) by_offset[bias.entry(0, 0)] += grad;
     if (bias.buckets) by_bucket[bias.bucket(tile.query_time(i) - tile.key_time(i)) * LANES] += grad;
   }
 
@@ -384,7 +402,8 @@ void forward(const at::Tensor& q_, const at::Tensor& k_, const at::Tensor& v_, c
       }
 
       for (int64_t h = 0; h < heads; ++h) {
-        for (int64_t i = std::max(first, user.history); i < last; ++i) {  // targets, and themselves
+        for (int64_t i = std::max(first, user.first_alone()); i < last; ++i) {
+          if (!user.alone(i)) continue;
           float *own_k = own.data(), *own_v = own_k + K, *total = &totals[(h * TASK_ROWS + i - first) * V];
           pack(k, user.first_key + i, 1, h, K, own_k);
           pack(v, user.first_key + i, 1, h, V, own_v);
@@ -433,7 +452,7 @@ void backward(const at::Tensor& grad_, const at::Tensor& q_, const at::Tensor& k
     BiasGradient bias_gradient(bias);
     alignas(64) float weights[ROWS * COLUMNS], d_scores[ROWS * COLUMNS], d_bias[ROWS * COLUMNS];
     std::vector<float> queries, grads, d_queries;  // [heads, M, K], [heads, M, V], [heads, M, K]
-    std::vector<float> keys, keys_T, values_T, d_keys, d_values, own(2 * K + 2 * V);
+    std::vector<float> keys, keys_T, values_T, d_keys, d_values, own_v(V);
     for (int64_t chunk; (chunk = next()) >= 0;) {
       double *d_position = tables.data() + chunk * table_size, *d_time = d_position + bias.distances;
       for (size_t index = chunk; index < shares.size(); index += CHUNKS) {
@@ -449,8 +468,8 @@ void backward(const at::Tensor& grad_, const at::Tensor& q_, const at::Tensor& k
         keys.resize(heads * COLUMNS * K), keys_T.resize(heads * K * COLUMNS), values_T.resize(heads * V * COLUMNS);
         d_keys.resize(heads * COLUMNS * K), d_values.resize(heads * COLUMNS * V);
 
-        for (int64_t j = 0; j < user.history; j += COLUMNS) {
-          const int64_t width = std::min(COLUMNS, user.history - j), key = user.first_key + j;
+        for (int64_t j = 0; j < user.keys; j += COLUMNS) {
+          const int64_t width = std::min(COLUMNS, user.keys - j), key = user.first_key + j;
           for (int64_t h = 0; h < heads; ++h) {
             pack(k, key, width, first_head + h, K, &keys[h * COLUMNS * K]);
             pack_transposed(k, key, width, first_head + h, &keys_T[h * K * COLUMNS]);
@@ -458,8 +477,8 @@ void backward(const at::Tensor& grad_, const at::Tensor& q_, const at::Tensor& k
           }
           std::fill(d_keys.begin(), d_keys.end(), 0.0f);
           std::fill(d_values.begin(), d_values.end(), 0.0f);
-          // only the context sees later events
-          const int64_t first_seeing = std::max(first, user.masks.context > 0 ? 0 : j);
+          // only the context sees later events, and nobody sees the targets
+          const int64_t first_seeing = j < user.history ? std::max(first, user.masks.context > 0 ? 0 : j) : user.keys;
           for_tiles(user, first_seeing, user.keys, j, [&](int64_t i, int64_t rows, int64_t columns, bool whole) {
             const int64_t wide = round_up(columns);
             bias_tile.fill(i, rows, j, columns);
@@ -486,29 +505,27 @@ void backward(const at::Tensor& grad_, const at::Tensor& q_, const at::Tensor& k
             if (table_size > 0) bias_gradient.add(bias_tile, i, rows, j, columns, d_bias);
           });
           for (int64_t h = 0; h < heads; ++h) {
+            for (int64_t i = std::max({first, user.first_alone(), j}); i < j + width; ++i) {
+              if (!user.alone(i)) continue;
+              const float *query = &queries[(h * M + i - first) * K], *grad_row = &grads[(h * M + i - first) * V];
+              const float* own_k = &keys[(h * COLUMNS + i - j) * K];
+              float *d_query = &d_queries[(h * M + i - first) * K], *d_key = &d_keys[(h * COLUMNS + i - j) * K];
+              float* d_value = &d_values[(h * COLUMNS + i - j) * V];
+              pack(v, user.first_key + i, 1, first_head + h, V, own_v.data());
+              const float score = dot(query, own_k, K) + bias_tile.alone(i), sigmoid = louder::sigmoid(score);
+              const float silu = score * sigmoid;
+              const float d_score = dot(grad_row, own_v.data(), V) * scale * (sigmoid + silu * (1.0f - sigmoid));
+              for (int64_t c = 0; c < K; ++c) d_query[c] += d_score * own_k[c];
+              for (int64_t c = 0; c < K; ++c) d_key[c] += d_score * query[c];
+              for (int64_t c = 0; c < V; ++c) d_value[c] += scale * silu * grad_row[c];
+              if (table_size > 0) bias_gradient.add_alone(bias_tile, i, d_score);
+            }
             unpack(&d_keys[h * COLUMNS * K], K, width, dk, key, first_head + h);
             unpack(&d_values[h * COLUMNS * V], V, width, dv, key, first_head + h);
           }
         }
 
-        for (int64_t h = 0; h < heads; ++h) {
-          for (int64_t i = std::max(first, user.history); i < user.keys; ++i) {  // targets, and themselves
-            float *own_k = own.data(), *own_v = own_k + K, *d_own_k = own_v + V, *d_own_v = d_own_k + K;
-            const float *query = &queries[(h * M + i - first) * K], *grad_row = &grads[(h * M + i - first) * V];
-            pack(k, user.first_key + i, 1, first_head + h, K, own_k);
-            pack(v, user.first_key + i, 1, first_head + h, V, own_v);
-            const float score = dot(query, own_k, K) + bias_tile.alone(i), sigmoid = louder::sigmoid(score);
-            const float silu = score * sigmoid;
-            const float d_score = dot(grad_row, own_v, V) * scale * (sigmoid + silu * (1.0f - sigmoid));
-            for (int64_t c = 0; c < K; ++c) d_queries[(h * M + i - first) * K + c] += d_score * own_k[c];
-            for (int64_t c = 0; c < K; ++c) d_own_k[c] = d_score * query[c];
-            for (int64_t c = 0; c < V; ++c) d_own_v[c] = scale * silu * grad_row[c];
-            unpack(d_own_k, K, 1, dk, user.first_key + i, first_head + h);
-            unpack(d_own_v, V, 1, dv, user.first_key + i, first_head + h);
-            if (table_size > 0) bias_gradient.add_alone(bias_tile, i, d_score);
-          }
-          unpack(&d_queries[h * M * K], K, M, dq, user.first_query, first_head + h);
-        }
+        for (int64_t h = 0; h < heads; ++h) unpack(&d_queries[h * M * K], K, M, dq, user.first_query, first_head + h);
         bias_gradient.flush(d_position, d_time);
       }
     }
@@ -519,8 +536,10 @@ at::Tensor hstu_attention(const at::Tensor& q, const at::Tensor& k, const at::Te
                           double scale, const std::optional<at::Tensor>& position_bias,
                           const std::optional<at::Tensor>& time_bias, const at::Tensor& query_times,
                           const at::Tensor& key_times, const at::Tensor& query_offsets, const at::Tensor& num_targets,
-                          int64_t window, int64_t full_rows, int64_t context, const at::Tensor& bucket_starts) {
-  const auto users = users_of(offsets, query_offsets, num_targets, {window, full_rows, context});
+                          const std::optional<at::Tensor>& places, int64_t window, int64_t full_rows, int64_t context,
+                          const at::Tensor& bucket_starts) {
+  const auto places_L = places ? std::make_optional(places->contiguous()) : std::nullopt;  // what users point to
+  const auto users = users_of(offsets, query_offsets, num_targets, places_L, {window, full_rows, context});
   const Bias bias(position_bias, time_bias, query_times, key_times, bucket_starts, users);
   const auto out = at::empty({q.size(0), q.size(1), v.size(2)}, v.options());
   const auto run = q.scalar_type() == at::kFloat ? forward<float> : forward<at::BFloat16>;
@@ -532,12 +551,13 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor> hstu_atte
     const at::Tensor& grad, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const at::Tensor& offsets,
     double scale, const std::optional<at::Tensor>& position_bias, const std::optional<at::Tensor>& time_bias,
     const at::Tensor& query_times, const at::Tensor& key_times, const at::Tensor& query_offsets,
-    const at::Tensor& num_targets, int64_t window, int64_t full_rows, int64_t context,
-    const at::Tensor& bucket_starts) {
-  const auto users = users_of(offsets, query_offsets, num_targets, {window, full_rows, context});
+    const at::Tensor& num_targets, const std::optional<at::Tensor>& places, int64_t window, int64_t full_rows,
+    int64_t context, const at::Tensor& bucket_starts) {
+  const auto places_L = places ? std::make_optional(places->contiguous()) : std::nullopt;  // what users point to
+  const auto users = users_of(offsets, query_offsets, num_targets, places_L, {window, full_rows, context});
   const Bias bias(position_bias, time_bias, query_times, key_times, bucket_starts, users);
   const auto dq = at::empty(q.sizes(), q.options());
-  const auto dk = at::zeros(k.sizes(), k.options()), dv = at::zeros(v.sizes(), v.options());
+  const auto dk = at::empty(k.sizes(), k.options()), dv = at::empty(v.sizes(), v.options());
   const int64_t table_size = bias.distances + bias.buckets;
   std::vector<double> tables(CHUNKS * table_size);
   const auto run = q.scalar_type() == at::kFloat ? backward<float> : backward<at::BFloat16>;

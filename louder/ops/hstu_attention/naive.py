@@ -23,19 +23,22 @@ def distances(queries: Tensor, keys: Tensor, position_bias: Tensor) -> Tensor:
     return (queries[:, None] - keys).clamp(0, len(position_bias) - 1)
 
 
-def places(keys: int, queries: int, targets: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Where a user's queries [M] and keys [N] stand: 0, 1, ... in the history, and all targets right after it.
+def usual_places(keys: int, targets: int, device: torch.device) -> Tensor:
+    """Where a user's events stand, [N]: 0, 1, ... in the history, and all targets right after it."""
+    return torch.arange(keys, device=device).clamp(max=keys - targets)
 
-    The queries are the last ones of the keys.
-    """
-    key_places = torch.arange(keys, device=device).clamp(max=keys - targets)
-    return key_places[keys - queries :], key_places
+
+def visible_from(places: Tensor, queries: int) -> Tensor:
+    """Which keys each query of a user sees from its place: [M, N] bool; places [N], the last M are the queries'."""
+    key = torch.arange(len(places), device=places.device)
+    row, place = key[len(key) - queries :, None], places[len(key) - queries :, None]
+    return (key < place) | (row == key)
 
 
 def visible(
     keys: int, queries: int, targets: int, window: int, full_rows: int, context: int, device: torch.device
 ) -> Tensor:
-    """Which keys each query of a user sees: [M, N] bool. The rules are in louder.ops.hstu_attention."""
+    """Which keys each query of a user sees without `places`: [M, N] bool. The rules are in louder.ops.hstu_attention."""
     history = keys - targets
     key = torch.arange(keys, device=device)
     row = key[keys - queries :, None]
@@ -68,6 +71,7 @@ def users(
     key_times: Tensor,
     query_offsets: Tensor,
     num_targets: Tensor,
+    places: Tensor | None,
     window: int,
     full_rows: int,
     context: int,
@@ -76,15 +80,20 @@ def users(
     for user, targets in enumerate(num_targets.tolist()):
         rows, keys = slice(*query_bounds[user : user + 2]), slice(*bounds[user : user + 2])
         M, N = rows.stop - rows.start, keys.stop - keys.start
+        if places is None:
+            stands = usual_places(N, targets, device)
+            sees = visible(N, M, targets, window, full_rows, context, device)
+        else:
+            stands = places[keys]
+            sees = visible_from(stands, M)
         bias: Tensor | float = 0.0
         entries = buckets = None
         if position_bias is not None:
-            entries = distances(*places(N, M, targets, device), position_bias)
+            entries = distances(stands[N - M :], stands, position_bias)
             bias = bias + exact(position_bias)[entries]
         if time_bias is not None:
             buckets = time_buckets(query_times[rows, None] - key_times[keys], len(time_bias))
             bias = bias + exact(time_bias)[buckets]
-        sees = visible(N, M, targets, window, full_rows, context, device)
         yield User(rows, keys, sees, bias, entries, buckets)
 
 
@@ -101,7 +110,7 @@ def hstu_attention(
     scale: float,
     position_bias: Tensor | None,
     time_bias: Tensor | None,
-    *masks: Tensor | int,
+    *masks: Tensor | int | None,
 ) -> Tensor:
     """See louder.ops.hstu_attention; `masks` are query_times and what follows it there.
 
@@ -124,7 +133,7 @@ def hstu_attention_backward(
     scale: float,
     position_bias: Tensor | None,
     time_bias: Tensor | None,
-    *masks: Tensor | int,
+    *masks: Tensor | int | None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Gradients of q, k, v, position_bias and time_bias; the last two are empty where there is no table.
 

@@ -24,6 +24,7 @@ def hstu_layer(
     query_times: Tensor | None = None,
     key_times: Tensor | None = None,
     num_targets: Tensor | None = None,
+    places: Tensor | None = None,
     window: int | None = None,
     full_rows: int = 0,
     context: int = 0,
@@ -45,11 +46,12 @@ def hstu_layer(
     """
     one_head = x[:, None]  # stands for q, k and v
     attention.check(
-        one_head, one_head, one_head, offsets, position_bias, time_bias, query_times, key_times, None, num_targets
-    )
+        one_head, one_head, one_head, offsets, position_bias, time_bias, query_times, key_times, None, num_targets, places
+    )  # fmt: skip
     masks = attention.prepare(
-        offsets, x.shape[0], x.shape[0], time_bias, query_times, key_times, num_targets, window, full_rows, context
-    )
+        offsets, x.shape[0], x.shape[0], time_bias, query_times, key_times,
+        num_targets, places, window, full_rows, context,
+    )  # fmt: skip
     check(x, uvqk_weight, out_weight, out_bias, heads, qk_width, seed)
     return layer(
         x, uvqk_weight, out_weight, out_bias, offsets, heads, qk_width, scale, dropout, seed,
@@ -108,17 +110,18 @@ def layer(
     key_times: Tensor,
     query_offsets: Tensor,
     num_targets: Tensor,
+    places: Tensor | None,
     window: int,
     full_rows: int,
     context: int,
     training: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The result, and what the backward pass needs: the projection [L, H (2 V + 2 K)] before silu, and A V [L, H V]."""
-    attention.check_offsets(x, x, offsets, query_offsets, num_targets)
+    attention.check_offsets(x, x, offsets, query_offsets, num_targets, places)
     rows = implementation(x, uvqk_weight, out_weight)
     projected, activated = rows.project(x, uvqk_weight)
     u, v, q, k = split(activated, heads, qk_width)
-    masks = query_times, key_times, query_offsets, num_targets, window, full_rows, context
+    masks = query_times, key_times, query_offsets, num_targets, places, window, full_rows, context
     a = attention.compute(q, k, v, offsets, scale, position_bias, time_bias, *masks).flatten(1)
     out = rows.output(x, a, u, out_weight, out_bias, dropout, seed)
     return (out, projected, a) if training else (out, x.new_empty(0), x.new_empty(0))
@@ -156,6 +159,7 @@ def layer_backward(
     key_times: Tensor,
     query_offsets: Tensor,
     num_targets: Tensor,
+    places: Tensor | None,
     window: int,
     full_rows: int,
     context: int,
@@ -163,7 +167,7 @@ def layer_backward(
     """Gradients of x, uvqk_weight, out_weight, out_bias, position_bias and time_bias; the last two are empty where there
     is no table."""
     rows = implementation(x, uvqk_weight, out_weight)
-    masks = query_times, key_times, query_offsets, num_targets, window, full_rows, context
+    masks = query_times, key_times, query_offsets, num_targets, places, window, full_rows, context
     u, v, q, k = split(rows.silu(projected), heads, qk_width)
     da, du, d_out_weight = rows.output_backward(grad, a, u, out_weight, dropout, seed)
     dq, dk, dv, d_position, d_time = attention.compute_backward(
@@ -188,9 +192,9 @@ def _(grad, projected, a, x, uvqk_weight, out_weight, *rest):
 def save_for_backward(ctx, inputs, output) -> None:
     x, uvqk_weight, out_weight, out_bias, offsets, *constants, seed, position_bias, time_bias = inputs[:12]
     _, projected, a = output
-    ctx.constants, ctx.masks, ctx.bias_dtype = constants, inputs[16:19], out_bias.dtype
+    ctx.constants, ctx.masks, ctx.bias_dtype = constants, inputs[17:20], out_bias.dtype
     ctx.save_for_backward(
-        projected, a, x, uvqk_weight, out_weight, offsets, seed, position_bias, time_bias, *inputs[12:16]
+        projected, a, x, uvqk_weight, out_weight, offsets, seed, position_bias, time_bias, *inputs[12:17]
     )
 
 
@@ -202,7 +206,7 @@ def backward(ctx, grad: Tensor, *_):
     )
     _, position_bias, time_bias = rest[:3]
     tables = None if position_bias is None else d_position, None if time_bias is None else d_time
-    return dx, d_uvqk, d_out, d_bias.to(ctx.bias_dtype), *[None] * 6, *tables, *[None] * 8
+    return dx, d_uvqk, d_out, d_bias.to(ctx.bias_dtype), *[None] * 6, *tables, *[None] * 9
 
 
 layer.register_autograd(backward, setup_context=save_for_backward)

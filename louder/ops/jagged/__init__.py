@@ -4,11 +4,20 @@ import torch
 from torch import Tensor
 
 
+def indices(offsets: Tensor, rows: int) -> Tensor:
+    """[rows] the index of each jagged row in its own history"""
+    return torch.arange(rows, device=offsets.device) - per_row(offsets[:-1], offsets, rows)
+
+
+def per_row(x: Tensor, offsets: Tensor, rows: int) -> Tensor:
+    """x [B] -> [rows], a history's entry for each of its rows"""
+    return x.repeat_interleave(offsets.diff(), output_size=rows)
+
+
 def padded_rows(offsets: Tensor, rows: int, length: int) -> Tensor:
     """[rows] where each jagged row stands in a padded [B * length, ...]"""
-    lengths = offsets.diff()
-    gaps = torch.arange(len(lengths), device=offsets.device) * length - offsets[:-1]
-    return torch.arange(rows, device=offsets.device) + gaps.repeat_interleave(lengths, output_size=rows)
+    users = torch.arange(len(offsets) - 1, device=offsets.device)
+    return indices(offsets, rows) + per_row(users * length, offsets, rows)
 
 
 def to_padded(x: Tensor, offsets: Tensor, length: int) -> Tensor:
