@@ -8,7 +8,7 @@ import typer
 
 
 def evaluate(
-    run: Annotated[Path, typer.Argument(help="Folder of a run.")],
+    runs: Annotated[list[Path], typer.Argument(help="Folder of a run; of several, a table compares them.")],
     part: Annotated[str, typer.Option(help="test or validation.")] = "test",
     seen: Annotated[
         str | None,
@@ -21,28 +21,33 @@ def evaluate(
     row: Annotated[Path | None, typer.Option(help="Add the result as one row to this JSON-lines file.")] = None,
     json_output: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
-    """Rank every user's held-out item in the whole catalogue, with the best checkpoint of a run.
+    """Measure the best checkpoint of a run on what was held out.
 
-    Exact: every item is scored. Items with equal scores count half. Examples:
+    Next item: the rank of every user's held-out item in the whole catalogue; exact, every item is scored, and items
+    with equal scores count half. Ranking: normalised entropy (NE), AUC and more of each action. Examples:
 
         louder evaluate runs/ml1m-hstu
 
         louder evaluate runs/ml1m-hstu --seen history --json
+
+        louder evaluate runs/ml1m-rank-hstu runs/ml1m-rank-dlrm runs/ml1m-rank-wukong
     """
-    from louder.cli.show import counting, print_metrics
+    from louder.cli.show import counting, print_results
     from louder.errors import InputError
     from louder.results import append_row, provenance
-    from louder.training.retrieval import evaluate_run
+    from louder.training.tasks import evaluate_run
 
     if part not in ("test", "validation"):
         raise InputError(f"--part must be test or validation, but it is {part!r}.")
     if seen not in (None, "window", "history", "none"):
         raise InputError(f"--seen must be window, history or none, but it is {seen!r}.")
-    with counting("ranking", "users") as ranked:
-        result = evaluate_run(run, part=part, table=table, seen=seen, on_batch=ranked)
-    if row:
-        append_row(row, {"experiment": result["run"]} | result | provenance())
+    results = []
+    for run in runs:
+        with counting(f"measuring {run}", "done") as done:
+            results.append(evaluate_run(run, part=part, table=table, seen=seen, on_batch=done))
+        if row:
+            append_row(row, {"experiment": results[-1]["run"]} | results[-1] | provenance())
     if json_output:
-        print(json.dumps(result))
+        print(json.dumps(results[0] if len(results) == 1 else results))
         return
-    print_metrics(result)
+    print_results(results)

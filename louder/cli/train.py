@@ -25,12 +25,15 @@ def train(
 ) -> None:
     """Train a model on a sequence table, and measure its best epoch.
 
-    Recipes: demo; ml1m, ml20m or books with :sasrec, :transformer, :hstu or :hstu_large; synthetic with :hstu,
-    :hstu_softmax or :transformer. Examples:
+    Next item: demo; ml1m, ml20m or books with :sasrec, :transformer, :hstu or :hstu_large; synthetic with :hstu,
+    :hstu_softmax or :transformer. Ranking: ml1m or kuairand with :rank_hstu, :rank_transformer, :rank_dlrm or
+    :rank_wukong. Examples:
 
         louder train ml1m:hstu
 
         louder train ml1m:sasrec --set protocol=official -o runs/sasrec-official
+
+        louder train kuairand:rank_hstu
 
         louder train mine.yaml --table tables/mine --set training.epochs=5
 
@@ -58,7 +61,10 @@ def train(
     if json_output:
         print(json.dumps(result))
         return
-    from louder.cli.show import print_metrics
+    from louder.cli.show import print_results
 
-    print_metrics(result)
-    print(f"\nNext: louder recommend {run} --user ID    louder report {run}")
+    print_results([result])
+    if config.ranking is not None:
+        print(f"\nNext: louder rank {run} --user ID --items A,B,C")
+    else:
+        print(f"\nNext: louder recommend {run} --user ID    louder report {run}")

@@ -5,7 +5,15 @@ from dataclasses import replace
 from louder.data.loader import DataConfig
 from louder.data.targets import SplitConfig
 from louder.evaluation.retrieval import EvaluationConfig
-from louder.models import HSTUConfig, RankingConfig, SASRecConfig, TransformerConfig
+from louder.models import (
+    DLRMConfig,
+    HSTUConfig,
+    ImpressionConfig,
+    RankingConfig,
+    SASRecConfig,
+    TransformerConfig,
+    WukongConfig,
+)
 from louder.training.config import Config, TrainingConfig
 
 # about 80 % of the ratings for training, 10 % each for validation and for the test; by time, so nobody sees the future
@@ -60,4 +68,26 @@ def rank_transformer() -> Config:
         rank_hstu(),
         name="ml1m-rank-transformer",
         model=TransformerConfig(layers=4, heads=2, width=64, hidden=176, max_len=404),
+    )
+
+
+def rank_dlrm() -> Config:
+    """A DLRM (DIN, DCN-v2, MMoE) with counters, one exposure at a time, on the same events."""
+    return _one_by_one("ml1m-rank-dlrm", DLRMConfig())
+
+
+def rank_wukong() -> Config:
+    """Wukong, likewise."""
+    return _one_by_one("ml1m-rank-wukong", WukongConfig())
+
+
+def _one_by_one(name: str, model: ImpressionConfig) -> Config:
+    base = rank_hstu()
+    assert base.ranking is not None
+    return replace(
+        base,
+        name=name,
+        data=replace(base.data, users_per_batch=1024),
+        model=model,
+        ranking=replace(base.ranking, next_item=0.0),
     )

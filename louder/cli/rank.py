@@ -1,0 +1,88 @@
+"""louder rank"""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def rank(
+    run: Annotated[Path, typer.Argument(help="Folder of a ranking run.")],
+    items: Annotated[str, typer.Option(help="Raw ids of the candidates: 1,2,3; or a file with one a line: @FILE.")],
+    user: Annotated[str | None, typer.Option(help="Raw id of a user of the table.")] = None,
+    history: Annotated[Path | None, typer.Option(help="JSON file with the history of an unseen user.")] = None,
+    context: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=VALUE", help="An attribute of the user: gender=F. Repeatable.")
+    ] = None,
+    at: Annotated[
+        int | None, typer.Option(help="Time of the request, seconds since 1970.", show_default="the latest event's")
+    ] = None,
+    sort: Annotated[
+        str | None, typer.Option(metavar="ACTION", help="Order by the probability of this action.")
+    ] = None,
+    microbatch: Annotated[int, typer.Option(min=1, help="Candidates that go through the model together.")] = 256,
+    table: Annotated[Path | None, typer.Option(help="The sequence table, in place of the run's.")] = None,
+    json_output: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+) -> None:
+    """Say what a user will do with items: the probability of each action.
+
+    Candidates never see each other, so a probability does not depend on what else is asked for. Events after the time
+    of the request are not looked at. A history file is a list of item ids, oldest first, or of objects:
+    `[{"item": 1193, "time": 978300760, "actions": ["like"]}]`. Examples:
+
+        louder rank runs/ml1m-rank-hstu --user 42 --items 1,2,3
+
+        louder rank runs/ml1m-rank-hstu --user 42 --items @candidates.txt --sort like --json
+
+        louder rank runs/ml1m-rank-hstu --history me.json --context gender=F --context age=25 --items 1,2,3
+    """
+    from louder.cli.etl import pairs
+    from louder.errors import InputError
+    from louder.inference.ranker import Ranker
+    from louder.inference.recommender import read_history
+
+    ranker = Ranker(run, table, microbatch=microbatch)
+    actions = ranker.state["actions"]
+    if sort is not None and sort not in actions:
+        raise InputError(f"--sort is {sort!r}, but the actions are {', '.join(actions)}.")
+    answers = ranker.rank(
+        items=candidates(items),
+        user=user,
+        history=read_history(history) if history else None,
+        at=at,
+        context=pairs(context, "--context", "gender=F") if context else None,
+    )
+    if sort is not None:
+        answers.sort(key=lambda answer: -answer.actions[sort])
+    if json_output:
+        print(json.dumps([asdict(answer) for answer in answers]))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    titled = any(answer.title for answer in answers)
+    shown = Table(title="Probability of each action", title_justify="left")
+    for name in ["item", *(["title"] if titled else [])]:
+        shown.add_column(name)
+    for name in [*actions, *(answers[0].values if answers else ())]:
+        shown.add_column(name, justify="right")
+    for answer in answers:
+        numbers = [f"{share:.4f}" for share in answer.actions.values()]
+        numbers += [f"{value:.3f}" for value in answer.values.values()]
+        shown.add_row(str(answer.item), *([answer.title] if titled else []), *numbers)
+    Console().print(shown)
+
+
+def candidates(text: str) -> list[str]:
+    """Raw ids of `1,2,3`, or of a file with one a line."""
+    from louder.errors import InputError
+
+    if not text.startswith("@"):
+        return [item.strip() for item in text.split(",") if item.strip()]
+    path = Path(text[1:])
+    try:
+        return [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"The candidates {path} cannot be read ({error}). Give a text file with one id a line.") from error
