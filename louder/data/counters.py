@@ -1,0 +1,168 @@
+"""Numerical features of an exposure, counted over what happened before its request.
+
+Impression-level rankers (DLRMs) live on such counters; generative recommenders drop them ("Actions Speak Louder than
+Words", section 2.1). Nothing looks ahead: of the user's own events those before the request count, of everybody's
+events those at a strictly earlier time.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from louder.data.attributes import Attribute
+from louder.data.table import Table, ranges
+from louder.errors import InputError
+from louder.schema import ENGAGEMENT
+
+STRENGTH = np.float32(10)  # a smoothed rate counts the rate that is expected as if it were so many impressions
+NEVER_S = 10 * 365 * 86400  # what has not happened yet counts as ten years ago
+
+
+class Counters(NamedTuple):
+    """values [T, F] float32, one row for each of the table; names [F]"""
+
+    values: np.ndarray
+    names: list[str]
+
+
+def count(table: Table, attributes: Sequence[Attribute]) -> Counters:
+    """The counters of every engagement; the rows of auxiliary series are zero.
+
+    `attributes` are those of the items. Counts are log(1 + count), rates are (count + s p) / (impressions + s), where s
+    is STRENGTH and p the rate of a larger group: for a user and an item everybody's, for a user and a value the user's.
+    With A actions there are, for
+
+        user        impressions, A counts, A rates; log(1 + seconds) since the user's last event
+        item        impressions, A counts, A rates, of everybody
+        user.item   impressions and A counts: the item was shown to the user before
+        user.X      impressions, A counts, A rates of the user on items with the same value of attribute X (the mean
+                    over the item's values); log(1 + seconds) since an item with the first of them was shown
+
+    Raises InputError for a log without times, where nobody knows what others did before.
+    """
+    if not table.manifest.has_times:
+        raise InputError(f"{table.path} has no times, so what others did before an event cannot be counted.")
+    names = table.manifest.actions
+    rows = np.flatnonzero(table.kinds == ENGAGEMENT)
+    begins = table.request_rows()[rows]
+    users = np.searchsorted(table.offsets, rows, side="right") - 1
+    items, now = table.ids[rows], table.times[begins]
+    _, moments = np.unique(table.times[rows], return_inverse=True)
+    moment = np.zeros(len(table.ids), dtype=np.int64)
+    moment[rows] = moments  # number of each row's time among all times
+    bits = np.zeros(len(table.ids), dtype=np.int64) if table.actions is None else table.actions
+    happened = (bits[rows, None] >> np.arange(len(names)) & 1).astype(np.int32)  # [E, A]
+
+    everybody = earlier(np.zeros_like(rows), moments, happened, moment[begins])
+    expected = ((everybody.actions + 1) / (everybody.shown + 2)[:, None]).astype(np.float32)
+    user = earlier(users, rows, happened, begins)
+    rate = smoothed(user, expected)
+    item = earlier(items, moments, happened, moment[begins])
+    again = earlier(dense(users * table.items + items), rows, happened, begins)
+
+    columns = [counts(user), rate, log_since(table.times[rows], user.last, now)]
+    columns += [counts(item), smoothed(item, expected), counts(again)]
+    named = [*count_names("user", names), *rate_names("user", names), "user.seconds_since"]
+    named += [*count_names("item", names), *rate_names("item", names), *count_names("user.item", names)]
+    for attribute in attributes:
+        columns.append(of_values(attribute, users, items, rows, begins, table.times[rows], now, happened, rate))
+        prefix = f"user.{attribute.name}"
+        named += [*count_names(prefix, names), *rate_names(prefix, names), f"{prefix}.seconds_since"]
+    out = np.zeros((len(table.ids), len(named)), dtype=np.float32)
+    out[rows] = np.concatenate(columns, axis=1, dtype=np.float32, casting="same_kind")
+    return Counters(out, named)
+
+
+class Earlier(NamedTuple):
+    """What came earlier in the same group: impressions [E] and actions [E, A] int32, the last event [E] (-1 = none)."""
+
+    shown: np.ndarray
+    actions: np.ndarray
+    last: np.ndarray
+
+
+def earlier(group: np.ndarray, order: np.ndarray, happened: np.ndarray, before: np.ndarray) -> Earlier:
+    """For each of E events, those of its group whose `order` is under its `before`; all [E], happened [E, A]."""
+    span = max(order.max(initial=0), before.max(initial=0)) + 1
+    key = group * span + order
+    by_key = np.argsort(key, kind="stable")
+    first = np.concatenate([[0], np.cumsum(np.bincount(group))])[group]
+    end = np.searchsorted(key[by_key], group * span + before)
+    totals = np.zeros((len(group) + 1, happened.shape[1]), dtype=np.int32)
+    np.cumsum(happened[by_key], axis=0, out=totals[1:])
+    last = np.where(end > first, by_key[end - 1], -1) if len(group) else end
+    return Earlier((end - first).astype(np.int32), totals[end] - totals[first], last)
+
+
+def of_values(
+    attribute: Attribute,
+    users: np.ndarray,
+    items: np.ndarray,
+    rows: np.ndarray,
+    begins: np.ndarray,
+    times: np.ndarray,
+    now: np.ndarray,
+    happened: np.ndarray,
+    rate: np.ndarray,
+) -> np.ndarray:
+    """[E, 2 + 2 A] counters of user and attribute; an unknown value is none."""
+    codes, offsets = known_values(attribute)
+    lengths = np.diff(offsets)[items]
+    entries = np.repeat(np.arange(len(items)), lengths)  # one for each event and value
+    value = codes[ranges(offsets[items], lengths)]
+    same = earlier(dense(users[entries] * attribute.size + value), rows[entries], happened[entries], begins[entries])
+    found = np.concatenate([counts(same), smoothed(same, rate[entries])], axis=1)
+    ends = np.cumsum(lengths)
+    some = lengths > 0
+    firsts = (ends - lengths)[some]
+    mean = np.zeros((len(items), found.shape[1]), dtype=np.float32)
+    if len(firsts):
+        mean[some] = np.add.reduceat(found, firsts, axis=0) / lengths[some, None]
+    mean[~some, 1 + happened.shape[1] :] = rate[~some]
+    last = np.full(len(items), -1)
+    last[some] = same.last[firsts]
+    return np.concatenate([mean, log_since(times[entries], last, now)], axis=1)
+
+
+def known_values(attribute: Attribute) -> tuple[np.ndarray, np.ndarray]:
+    """codes and offsets of an attribute without code 0 and without repeats"""
+    codes, offsets = np.asarray(attribute.codes), np.asarray(attribute.offsets)
+    owner = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
+    known = np.flatnonzero(codes > 0)
+    _, first = np.unique(owner[known] * attribute.size + codes[known], return_index=True)
+    kept = np.sort(known[first])
+    return codes[kept], np.searchsorted(kept, offsets)
+
+
+def dense(group: np.ndarray) -> np.ndarray:
+    """The groups numbered 0, 1, 2, ..."""
+    return np.unique(group, return_inverse=True)[1]
+
+
+def counts(found: Earlier) -> np.ndarray:
+    """[E, 1 + A]"""
+    return np.log1p(
+        np.concatenate([found.shown[:, None], found.actions], axis=1, dtype=np.float32, casting="same_kind")
+    )
+
+
+def smoothed(found: Earlier, expected: np.ndarray) -> np.ndarray:
+    """[E, A] rates, those of few impressions near what is `expected` [E, A]"""
+    return (found.actions.astype(np.float32) + STRENGTH * expected) / (
+        found.shown[:, None].astype(np.float32) + STRENGTH
+    )
+
+
+def log_since(times: np.ndarray, last: np.ndarray, now: np.ndarray) -> np.ndarray:
+    """[E, 1] log(1 + seconds) from the event `last` [E] (-1 = none) to `now` [E]"""
+    padded = np.append(times, 0)
+    return np.log1p(np.where(last >= 0, now - padded[last], NEVER_S).astype(np.float32))[:, None]
+
+
+def count_names(prefix: str, actions: list[str]) -> list[str]:
+    return [f"{prefix}.shown", *(f"{prefix}.{action}" for action in actions)]
+
+
+def rate_names(prefix: str, actions: list[str]) -> list[str]:
+    return [f"{prefix}.{action}_rate" for action in actions]
