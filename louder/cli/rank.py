@@ -19,9 +19,7 @@ def rank(
     at: Annotated[
         int | None, typer.Option(help="Time of the request, seconds since 1970.", show_default="the latest event's")
     ] = None,
-    sort: Annotated[
-        str | None, typer.Option(metavar="ACTION", help="Order by the probability of this action.")
-    ] = None,
+    sort: Annotated[str | None, typer.Option(metavar="ACTION", help="Order by the probability of this action.")] = None,
     microbatch: Annotated[int, typer.Option(min=1, help="Candidates that go through the model together.")] = 256,
     table: Annotated[Path | None, typer.Option(help="The sequence table, in place of the run's.")] = None,
     json_output: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
@@ -85,4 +83,6 @@ def candidates(text: str) -> list[str]:
     try:
         return [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"The candidates {path} cannot be read ({error}). Give a text file with one id a line.") from error
+        raise InputError(
+            f"The candidates {path} cannot be read ({error}). Give a text file with one id a line."
+        ) from error

@@ -66,7 +66,7 @@ class HSTU(SequentialModel):
     def extend(self, x_MD: Tensor, new: NewTokens, memory: Memory) -> Tensor:
         x_MD = x_MD * self.config.width**0.5 + self.positions(new.positions)
         for number, layer in enumerate(self.layers):
-            x_MD = layer.extend(x_MD, number, new, memory)
+            x_MD = layer.extend(x_MD, number, new, memory)  # type: ignore[operator]
         return x_MD
 
 
@@ -122,10 +122,7 @@ class HSTULayer(nn.Module):
             raise InputError("model.attention=softmax is an ablation of HSTU, for which no keys and values are kept.")
         whole = isinstance(self.uvqk, nn.Linear) and isinstance(self.out, nn.Linear)  # not quantised
         rows = implementation(x_MD, self.uvqk.weight, self.out.weight) if whole else None
-        if rows is None:
-            activated = F.silu(self.uvqk(layer_norm(x_MD)))
-        else:
-            activated = rows.project(x_MD, self.uvqk.weight)[1]
+        activated = F.silu(self.uvqk(layer_norm(x_MD))) if rows is None else rows.project(x_MD, self.uvqk.weight)[1]
         u, v, q, k = split(activated, config.heads, config.qk_width)
         keys, values = memory.put(number, k, v)
         a = hstu_attention(

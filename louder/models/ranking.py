@@ -70,8 +70,9 @@ class AttributeEmbedding(nn.Module):
     def __init__(self, attributes: Sequence[Attribute], width: int) -> None:
         super().__init__()
         self.tables = nn.ModuleList(nn.EmbeddingBag(attribute.size, width, mode="mean") for attribute in attributes)
-        for number, (table, attribute) in enumerate(zip(self.tables, attributes)):
-            nn.init.trunc_normal_(table.weight, std=0.02, a=-0.04, b=0.04)
+        for parameter in self.parameters():
+            nn.init.trunc_normal_(parameter, std=0.02, a=-0.04, b=0.04)
+        for number, attribute in enumerate(attributes):
             # with a last, empty row for unknown items; read again from the items' file, so not part of a checkpoint
             ends = torch.cat([attribute.offsets, attribute.offsets[-1:]])
             self.register_buffer(f"codes_{number}", attribute.codes, persistent=False)
@@ -223,9 +224,9 @@ class RankingModel(nn.Module):
     def finish(self, batch: SequenceBatch, x: Tensor, start: Tensor, acted: Tensor, offsets: Tensor) -> Tokens:
         """Add the tokens of series and of context, and say when and where each stands."""
         if batch.kinds is not None:
-            for kind, table in enumerate(self.backbone.events.tables()[1:], 1):
+            for kind, values in enumerate(self.backbone.events.tables()[1:], 1):
                 (rows,) = torch.where(batch.kinds == kind)
-                x = x.index_copy(0, start[rows], table(batch.ids[rows]))
+                x = x.index_copy(0, start[rows], values(batch.ids[rows]))
         times, query_times = offsets.new_zeros(len(x)), offsets.new_zeros(len(x))
         times[start] = times[acted] = batch.timestamps
         if acted is not start:

@@ -59,7 +59,7 @@ class Transformer(SequentialModel):
         x_MD = x_MD * self.config.width**0.5
         turn = rotation(new.positions, self.head_width, self.rope_base)
         for number, layer in enumerate(self.layers):
-            x_MD = layer.extend(x_MD, number, new, memory, turn)
+            x_MD = layer.extend(x_MD, number, new, memory, turn)  # type: ignore[operator]
         return self.norm(x_MD)
 
 

@@ -42,7 +42,9 @@ def read_run(folder: Path | str) -> FinishedRun:
     log = folder / "log.jsonl"
     rows = read(log, read_rows) if log.is_file() else []
     if "actions" in result:
-        raise InputError(f"{folder} is a ranking run, of which there is no report yet. Measure it: louder evaluate {folder}.")
+        raise InputError(
+            f"{folder} is a ranking run, of which there is no report yet. Measure it: louder evaluate {folder}."
+        )
     missing = {"metrics", "popularity", "by_length", "protocol", "epoch"} - set(result)
     if missing:
         raise InputError(damaged(folder / "metrics.json", f"it has no {', '.join(sorted(missing))}"))

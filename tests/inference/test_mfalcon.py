@@ -1,5 +1,7 @@
 """A candidate's score is the one that the whole model gives it alone, whatever the microbatch, the order and the cache."""
 
+from itertools import pairwise
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -129,7 +131,7 @@ def test_a_remembered_history_that_grows_gives_the_scores_of_a_new_one(kind, tok
         got = remembering.score(now, candidates, at, key="user")
         expected = MFalcon(model).score(now, candidates, at)
         torch.testing.assert_close(got, expected, atol=1e-5, rtol=1e-5)
-    grows = [length >= before for before, length in zip(lengths, lengths[1:])]
+    grows = [length >= before for before, length in pairwise(lengths)]
     assert remembering.hits == sum(grows)
     assert remembering.misses == len(lengths) - sum(grows)
 

@@ -21,6 +21,7 @@ from louder.training.config import TrainingConfig
 from louder.training.loop import Trainer, choose_device, learning_rate, train
 from louder.training.losses import LossConfig
 from louder.training.retrieval import evaluate_run, open_config_table, part_loader
+from louder.training.tasks import open_task
 
 
 @pytest.fixture
@@ -129,7 +130,7 @@ def test_the_rate_of_each_step_is_logged_and_used(table, tmp_path):
 
 def test_a_clipped_gradient_has_the_norm_asked_for(table, tmp_path):
     config = with_training(tiny_config(table), clip_norm=1e-4)
-    trainer = Trainer(config, open_config_table(config), tmp_path / "run")
+    trainer = Trainer(config, open_task(config), tmp_path / "run")
     trainer.step(next(trainer.loader.batches()))
     norm = torch.cat([p.grad.flatten() for p in trainer.model.parameters()]).norm()
     assert norm.item() == pytest.approx(1e-4, rel=1e-3)
@@ -144,7 +145,7 @@ def test_a_sparse_gradient_is_clipped_to_the_norm_of_its_rows_added_up(optimizer
     found = []
     for name in "adamw", optimizer:
         clipped = with_training(config, embedding_optimizer=name, clip_norm=1e-4)
-        trainer = Trainer(clipped, open_config_table(config), tmp_path / "run")
+        trainer = Trainer(clipped, open_task(config), tmp_path / "run")
         trainer.step(next(trainer.loader.batches()))
         grads = [p.grad for p in trainer.model.parameters()]
         assert any(grad.is_sparse for grad in grads) == (name != "adamw")
@@ -171,7 +172,7 @@ def test_the_tables_have_the_row_wise_optimizer_with_a_rate_of_their_own_and_the
         embedding_learning_rate=0.3,
         warmup_steps=4,
     )
-    trainer = Trainer(config, open_config_table(config), tmp_path / "run")
+    trainer = Trainer(config, open_task(config), tmp_path / "run")
     for number in range(2):
         trainer.step(next(trainer.loader.batches()))
         rates = [group["lr"] for group in loop.groups(trainer.optimizers)]
@@ -180,7 +181,7 @@ def test_the_tables_have_the_row_wise_optimizer_with_a_rate_of_their_own_and_the
     dense, by_row = (group["params"] for group in loop.groups(trainer.optimizers))
     assert [p is trainer.model.events.items.weight for p in by_row] == [True]
     assert len(dense) + 1 == len(list(trainer.model.parameters()))
-    same = Trainer(with_training(config, embedding_learning_rate=None), open_config_table(config), tmp_path / "run")
+    same = Trainer(with_training(config, embedding_learning_rate=None), open_task(config), tmp_path / "run")
     assert [group["lr"] for group in loop.groups(same.optimizers)] == [0.1, 0.1]
 
 
@@ -189,7 +190,7 @@ def test_a_step_leaves_the_rows_it_did_not_use_as_they_were(optimizer, tmp_path)
     table = write_table(tmp_path / "t", [events(0, 1, 2, 3, 4)] * 6, items=40)
     config = tiny_config(table, loss=LossConfig(num_negatives=3, negatives="in_batch", shared_negatives=True))
     config = with_training(config, embedding_optimizer=optimizer, weight_decay=0.1)
-    trainer = Trainer(config, open_config_table(config), tmp_path / "run")
+    trainer = Trainer(config, open_task(config), tmp_path / "run")
     items = trainer.model.events.items.weight
     before = items.detach().clone()
     trainer.step(next(trainer.loader.batches()))
@@ -235,7 +236,7 @@ def test_a_loss_that_is_no_number_is_told_with_what_to_try(table, tmp_path, monk
 
 def test_a_model_that_broke_in_the_last_step_is_not_the_best(table, tmp_path):
     config = tiny_config(table)
-    trainer = Trainer(config, open_config_table(config), tmp_path / "run")
+    trainer = Trainer(config, open_task(config), tmp_path / "run")
     with torch.no_grad():
         trainer.model.events.items.weight.fill_(torch.nan)
     assert trainer.evaluate_epoch(0)["hr@1"] == 0
