@@ -42,18 +42,12 @@ class ImpressionModel(nn.Module):
     `batch` is in impression form: of each sequence the last event is asked for, and those before it are the history.
     """
 
-    value_mean: Tensor
-    value_scale: Tensor
-
     def __init__(
         self, config: FeaturesConfig, vocabulary: Vocabulary, item_attributes: Sequence[Attribute] = ()
     ) -> None:
         super().__init__()
         self.config, self.vocabulary = config, vocabulary
         self.features = Features(config, vocabulary, item_attributes)
-        # of the training part; values are learned on one scale
-        self.register_buffer("value_mean", torch.zeros(vocabulary.values))
-        self.register_buffer("value_scale", torch.ones(vocabulary.values))
 
     def scores(self, x: Tensor) -> Tensor:
         raise NotImplementedError
@@ -65,8 +59,16 @@ class ImpressionModel(nn.Module):
 
     def set_value_scale(self, mean: Tensor, scale: Tensor) -> None:
         """Mean and standard deviation [V] of each value in the training part."""
-        self.value_mean.copy_(mean)
-        self.value_scale.copy_(scale)
+        self.features.value_mean.copy_(mean)
+        self.features.value_scale.copy_(scale)
+
+    @property
+    def value_mean(self) -> Tensor:
+        return self.features.value_mean
+
+    @property
+    def value_scale(self) -> Tensor:
+        return self.features.value_scale
 
     def tables(self) -> list[nn.Embedding]:
         """The large tables. With `table.sparse` the gradient holds the rows used alone."""
@@ -84,6 +86,9 @@ class Features(nn.Module):
     on has the shared one. What was done at the asked rows is not read.
     """
 
+    value_mean: Tensor
+    value_scale: Tensor
+
     def __init__(
         self, config: FeaturesConfig, vocabulary: Vocabulary, item_attributes: Sequence[Attribute] = ()
     ) -> None:
@@ -98,6 +103,10 @@ class Features(nn.Module):
         self.hours, self.weekdays = nn.Embedding(24, width), nn.Embedding(7, width)
         self.series = nn.ModuleList(nn.Embedding(size, width) for size in vocabulary.series)
         self.actions = nn.Embedding(vocabulary.actions, width) if vocabulary.actions else None
+        self.values = nn.Linear(vocabulary.values, width, bias=False) if vocabulary.values else None
+        # of the training part: values are read and learned on one scale
+        self.register_buffer("value_mean", torch.zeros(vocabulary.values))
+        self.register_buffer("value_scale", torch.ones(vocabulary.values))
         self.attention = TargetAttention(width, config.unit)
         self.norm = RunningNorm(vocabulary.counters)
         self.counters = nn.Sequential(
@@ -163,8 +172,11 @@ class Features(nn.Module):
         return rows, owner[rows]
 
     def events(self, sequences: SequenceBatch, rows: Tensor) -> Tensor:
-        """[R, D] an item and what was done with it"""
+        """[R, D] an item, and the values and the actions of what was done with it"""
         x = self.items(sequences.ids[rows])
+        if self.values is not None and sequences.values is not None:
+            scaled = ((sequences.values[rows] - self.value_mean) / self.value_scale).nan_to_num(0.0)
+            x = x + self.values(scaled.clamp(-5, 5))
         if self.actions is None or sequences.actions is None:
             return x
         # few of the possible sets of actions occur, so each is summed up once

@@ -137,7 +137,7 @@ def test_the_history_is_a_set_of_the_latest_events(name):
     shown["ids"] = torch.tensor([7, 8, 6, 3, 5, 4, 1, 3, 2, 0])
     expected = model(batch_of(shown))
     order = torch.tensor([0, 1, 8, 3, 5, 2, 6, 4, 7, 9])  # the latest five events: 2, 4, 5, 7, 8
-    assert_same(model(batch_of(shown | {x: shown[x][order] for x in ("ids", "actions")})), expected)
+    assert_same(model(batch_of(shown | {x: shown[x][order] for x in ("ids", "actions", "values")})), expected)
     older = shown["ids"].clone()
     older[:2] = 0
     assert_same(model(batch_of(shown | {"ids": older})), expected)
@@ -159,7 +159,7 @@ def test_only_the_latest_entry_of_a_series_is_a_feature(name):
 def test_users_who_were_never_trained_on_are_all_alike(name):
     model = model_of(name, large=False).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.05, weight_decay=0.1)
-    for step in range(5):
+    for step in range(15):
         optimizer.zero_grad()
         loss_of(model, batch_of(*(exposure(4, 9 * step + i) | {"user": i % 4} for i in range(8)))).backward()
         optimizer.step()
@@ -189,8 +189,10 @@ def test_values_are_given_on_their_own_scale(name):
     model = model_of(name)
     batch = batch_of(exposure(3))
     logits, numbers = model(batch)
-    model.set_value_scale(torch.tensor([10.0, -3.0]), torch.tensor([2.0, 5.0]))
-    assert_same(model(batch), (logits, numbers * torch.tensor([2.0, 5.0]) + torch.tensor([10.0, -3.0])))
+    mean, scale = torch.tensor([10.0, -3.0]), torch.tensor([2.0, 5.0])
+    model.set_value_scale(mean, scale)
+    batch = replace(batch, sequences=replace(batch.sequences, values=batch.sequences.values * scale + mean))
+    assert_same(model(batch), (logits, numbers * scale + mean))
 
 
 @every_model

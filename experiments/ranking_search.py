@@ -1,0 +1,133 @@
+"""Tune the rankers equally hard: so many random settings of each, chosen by NE on the validation part alone.
+
+    python experiments/ranking_search.py kuairand --trials 12 --rows experiments/results/ranking_search.jsonl
+
+A row holds the setting, the best validation NE and AUC, and the curve over the epochs. Trials that are in the file already
+are left out, so a search that was stopped goes on. Then train the best setting with several seeds:
+
+    python experiments/ranking_search.py kuairand --best hstu
+"""
+
+import argparse
+import random
+import shlex
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from louder import recipes
+from louder.config import override
+from louder.results import append_row, provenance, read_rows
+from louder.training.loop import Trainer, start_folder
+from louder.training.screen import Screen
+from louder.training.tasks import open_task
+
+COMMON: dict[str, list[Any]] = {
+    "training.learning_rate": [3e-4, 1e-3, 2e-3],
+    "training.weight_decay": [0.0, 0.01, 0.1],
+}
+SPACES: dict[str, dict[str, list[Any]]] = {
+    "hstu": {
+        "model.layers": [2, 3, 4],
+        "model.dropout": [0.1, 0.2, 0.4],
+        "model.linear_dropout": [0.1, 0.2, 0.4],
+        "ranking.attribute_dropout": [0.1, 0.3],
+        "ranking.next_item": [0.0, 0.1],
+    },
+    "dlrm": {
+        "model.width": [16, 32],
+        "model.cross_layers": [1, 2, 3],
+        "model.dropout": [0.1, 0.2, 0.4],
+        "model.expert_hidden": [[64, 32], [128, 64], [256, 128]],
+        "data.users_per_batch": [512, 2048],
+    },
+    "wukong": {
+        "model.width": [16, 32],
+        "model.layers": [1, 2, 3],
+        "model.dropout": [0.1, 0.2, 0.4],
+        "model.rank": [8, 24],
+        "data.users_per_batch": [512, 2048],
+    },
+}
+
+
+def settings_of(model: str, trial: int) -> list[str]:
+    """Setting number `trial` of a model; 0 is the recipe as it is."""
+    if trial == 0:
+        return []
+    draw = random.Random(f"{model} {trial}")
+    return [f"{name}={draw.choice(values)}" for name, values in (COMMON | SPACES[model]).items()]
+
+
+def attempt(log: str, model: str, trial: int, table: str, rows: Path) -> None:
+    settings = settings_of(model, trial)
+    config = override(recipes.load(f"{log}:rank_{model}"), [f"data.table={table}", *settings])
+    folder = Path(tempfile.mkdtemp(prefix="louder-search-"))
+    try:
+        task = open_task(config)
+        trainer = Trainer(config, task, folder / "run")
+        start_folder(folder / "run", config, task.table, overwrite=False)
+        with Screen(config, quiet=True) as screen:
+            trainer.run_to_end(screen)
+        epochs = [row for row in read_rows(folder / "run" / "log.jsonl") if row["kind"] == "epoch" and "part" in row]
+    finally:
+        shutil.rmtree(folder)
+    main = task.main  # type: ignore[attr-defined]
+    curve = [{"epoch": row["epoch"], "ne": row[f"{main}.ne"], "auc": row[f"{main}.auc"]} for row in epochs]
+    best = min(curve, key=lambda row: row["ne"])
+    append_row(
+        rows,
+        {
+            "experiment": f"{log}-search",
+            "model": model,
+            "trial": trial,
+            "settings": settings,
+            "part": "validation",
+            "main": main,
+            **best,
+            "curve": curve,
+            "train_seconds": round(trainer.progress.seconds, 1),
+            "parameters": sum(x.numel() for x in trainer.model.parameters()),
+            "seed": config.training.seed,
+            **provenance(),
+        },
+    )
+    print(
+        f"{log} {model} trial {trial}: validation NE {best['ne']:.4f} AUC {best['auc']:.4f}  {shlex.join(settings)}",
+        flush=True,
+    )
+
+
+def best_of(rows: list[dict[str, Any]], log: str, model: str) -> dict[str, Any]:
+    found = [row for row in rows if row["experiment"] == f"{log}-search" and row["model"] == model]
+    return min(found, key=lambda row: row["ne"])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("log", choices=["kuairand", "ml1m"])
+    parser.add_argument("--models", nargs="+", default=list(SPACES), choices=list(SPACES))
+    parser.add_argument("--trials", type=int, default=12)
+    parser.add_argument("--table")
+    parser.add_argument("--rows", type=Path, default=Path("experiments/results/ranking_search.jsonl"))
+    parser.add_argument("--best", choices=list(SPACES), help="print the settings of the best trial, and stop")
+    arguments = parser.parse_args()
+    done = read_rows(arguments.rows) if arguments.rows.exists() else []
+    if arguments.best:
+        print(
+            " ".join(
+                f"--set {shlex.quote(setting)}" for setting in best_of(done, arguments.log, arguments.best)["settings"]
+            )
+        )
+        return
+    table = arguments.table or {"kuairand": "tables/kuairand-pure", "ml1m": "tables/ml-1m"}[arguments.log]
+    known = {(row["experiment"], row["model"], row["trial"]) for row in done}
+    for trial in range(arguments.trials):  # in turn, so that a search that is stopped has tried all equally often
+        for model in arguments.models:
+            if (f"{arguments.log}-search", model, trial) not in known:
+                attempt(arguments.log, model, trial, table, arguments.rows)
+
+
+if __name__ == "__main__":
+    main()
