@@ -11,7 +11,8 @@ from dataclasses import replace
 
 from louder.data.loader import DataConfig
 from louder.data.targets import SplitConfig
-from louder.models import HSTUConfig, TransformerConfig
+from louder.evaluation.retrieval import EvaluationConfig
+from louder.models import DLRMConfig, HSTUConfig, RankingConfig, TransformerConfig
 from louder.training.config import Config, TrainingConfig
 
 
@@ -38,3 +39,41 @@ def hstu_softmax() -> Config:
 def transformer() -> Config:
     """A LLaMA-style Transformer."""
     return replace(hstu(), name="synthetic-transformer", model=TransformerConfig(width=64, hidden=176, max_len=128))
+
+
+def rank_hstu() -> Config:
+    """Ranking on a log whose truth is known: likes depend on the user's mood, an auxiliary series, and on how many items
+    of the category were liked before.
+
+    louder data synth ranking -o logs/ranking
+    louder etl logs/ranking/log.parquet --schema logs/ranking/schema.yaml -o tables/synthetic-ranking
+    """
+    return Config(
+        name="synthetic-rank-hstu",
+        data=DataConfig(table="tables/synthetic-ranking", max_len=200, users_per_batch=32),
+        model=HSTUConfig(layers=3, heads=2, width=64, qk_width=32, v_width=32, max_len=404),
+        ranking=RankingConfig(item_attributes=("category",), log_values=("watch",)),
+        training=TrainingConfig(epochs=30, patience=5),
+        evaluation=EvaluationConfig(select="ne"),
+    )
+
+
+def rank_without_series() -> Config:
+    """The same without the mood: it must lose."""
+    base = rank_hstu()
+    return replace(base, name="synthetic-rank-without-series", data=replace(base.data, auxiliary=False))
+
+
+def rank_softmax() -> Config:
+    """The same with softmax attention, whose weights add up to one, so that counts are hard to see: it must lose."""
+    base = rank_hstu()
+    assert isinstance(base.model, HSTUConfig)
+    return replace(base, name="synthetic-rank-softmax", model=replace(base.model, attention="softmax"))
+
+
+def rank_dlrm() -> Config:
+    """A DLRM with counters."""
+    base = rank_hstu()
+    return replace(
+        base, name="synthetic-rank-dlrm", model=DLRMConfig(), data=replace(base.data, users_per_batch=1024)
+    )
