@@ -57,14 +57,19 @@ class HSTU(SequentialModel):
         self.layers = nn.ModuleList(HSTULayer(config) for _ in range(config.layers))
 
     def transduce(self, x_LD: Tensor, batch: SequenceBatch) -> Tensor:
-        x_LD = x_LD * self.config.width**0.5 + self.positions(batch.positions())
+        x_LD = x_LD * self.config.width**0.5 + self.at(batch.positions())
         x_LD = dropout(x_LD, self.dropout, self.training)
         for layer in self.layers:
             x_LD = layer(x_LD, batch)
         return x_LD
 
+    def at(self, positions: Tensor) -> Tensor:
+        """[L, D] the vectors of positions. Those beyond the table share its last row, as distances do in the bias: a
+        request can reach over the end of a window."""
+        return self.positions(positions.clamp(max=self.config.max_len - 1))
+
     def extend(self, x_MD: Tensor, new: NewTokens, memory: Memory) -> Tensor:
-        x_MD = x_MD * self.config.width**0.5 + self.positions(new.positions)
+        x_MD = x_MD * self.config.width**0.5 + self.at(new.positions)
         for number, layer in enumerate(self.layers):
             x_MD = layer.extend(x_MD, number, new, memory)  # type: ignore[operator]
         return x_MD

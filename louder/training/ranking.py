@@ -27,6 +27,7 @@ from louder.models import (
     Vocabulary,
     build_ranker,
 )
+from louder.models.flops import flops
 from louder.schema import Manifest
 from louder.training.config import Config
 from louder.training.losses import RetrievalLoss
@@ -166,6 +167,11 @@ class RankingTask:
         headline = f"{main}: NE {metrics[f'{main}.ne']:.4f}  AUC {metrics[f'{main}.auc']:.4f}"
         return Score(metrics, -selected if down else selected, headline)
 
+    def flops(self, model: AnyRanker, part: str) -> float:
+        """Floating-point operations of the forward pass for each exposure that is asked for, of the part's first batch."""
+        batch = next(self.parts[part].batches())
+        return flops(model, batch) / len(batch.asked)
+
     @property
     def main(self) -> str:
         """The action that chooses the epoch."""
@@ -242,5 +248,6 @@ def evaluate_run(
         "epoch": state["progress"]["best_epoch"],
         "items": task.table.items,
         "parameters": sum(x.numel() for x in model.parameters()),
+        "flops_per_exposure": task.flops(model, part),
         **report,
     }
