@@ -34,15 +34,25 @@ FULL = QUICK | {"users": 128}
 
 
 def cases(
-    names: Sequence[str], *, users: int, device: torch.device, memory: float, table: Path | None = None
+    names: Sequence[str],
+    *,
+    users: int,
+    device: torch.device,
+    memory: float,
+    table: Path | None = None,
+    epoch: bool = False,
 ) -> Iterator[Case]:
     """`users` histories as in ML-1M, or of a table; each run takes the next of a few batches.
 
     louder   as `louder train` does it
     naive    torch ops, attention one user at a time, the naive loss
     padded   torch ops, attention padded to max_len (SASRec: all of it), [L, R, D] negatives, as the official code
+
+    `epoch` adds a case of a whole epoch of the table, as `louder train` runs it.
     """
     for name in names:
+        if epoch and table:
+            yield epoch_case(name, table, device, memory)
         config = recipes.load(name)
         assert not isinstance(config.model, ImpressionConfig)
         batches, vocabulary = real(config, table, users) if table else synthetic(config, users)
@@ -74,6 +84,27 @@ def cases(
         needs = config.model.layers * scores + 2.2 * gathered
         case.add("padded", stepper(official, partial(official_loss, official, config.loss), *turns), needs=needs)
         yield case
+
+
+def epoch_case(name: str, folder: Path, device: torch.device, memory: float) -> Case:
+    config = recipes.load(name)
+    config = replace(config, data=replace(config.data, table=str(folder)))
+    task = retrieval.RetrievalTask(config, retrieval.open_config_table(config))
+    torch.manual_seed(config.training.seed)
+    model = task.build().train().to(device)
+    optimizers = make_optimizers(model, config.training)
+    tokens = sum(len(batch.targets) for batch in task.loader.batches())
+    shape = {"recipe": name, "data": "table", "users": len(task.loader.spans), "tokens": tokens, "dtype": "float32"}
+
+    def run() -> float:
+        for batch in task.loader.batches():
+            loss = task.loss(model, batch, device)
+            update(model, optimizers, loss, config.training.clip_norm)
+        return loss.item()
+
+    case = Case(f"{name}, one epoch", shape, memory)
+    case.add("louder", run)
+    return case
 
 
 def synthetic(config: Config, users: int) -> tuple[list[RetrievalBatch], Vocabulary]:

@@ -183,6 +183,7 @@ def step(
     ] = None,
     users: Annotated[int | None, typer.Option(help="Users of a batch.", min=1)] = None,
     table: Annotated[Path | None, typer.Option(help="Real batches, of this sequence table.")] = None,
+    epoch: Annotated[bool, typer.Option("--epoch", help="Also a whole epoch; needs --table.")] = False,
     full: Full = False,
     memory: Memory = 8.0,
     repeats: Repeats = 5,
@@ -196,14 +197,16 @@ def step(
 
         louder bench step
 
-        louder bench step --full --table tables/ml-1m --json benchmarks/results/step.jsonl
+        louder bench step --full --table tables/ml-1m --epoch --json benchmarks/results/step.jsonl
     """
     from louder.bench import step
 
     for name in recipe or ():
         if name not in step.RECIPES:
             raise InputError(f"There is no step of {name!r} to measure. There are: {', '.join(step.RECIPES)}.")
-    sizes = chosen(step, full, names=recipe, users=users, table=table)
+    if epoch and not table:
+        raise InputError("--epoch runs through a whole table. Say which: --table tables/ml-1m.")
+    sizes = chosen(step, full, names=recipe, users=users, table=table) | {"epoch": epoch}
     carry_out("step", step, sizes, memory, repeats, threads, device, json)
 
 

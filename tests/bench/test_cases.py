@@ -4,6 +4,7 @@ import itertools
 
 import pytest
 import torch
+from tables import random_users, write_table
 
 from louder.bench import attention, encoder, layer, loss, step
 from louder.bench.measure import Case, kept_bytes, measure, peak_bytes
@@ -135,3 +136,15 @@ def test_encoder_is_measured_with_each_alpha_and_in_inference():
     assert tokens == sorted(tokens)
     assert rows[-1]["tokens"] == training.shape["tokens"]
     assert [row["implementation"] for row in measure(inference, 1, CPU)] == ["transformer", "louder"]
+
+
+def test_an_epoch_is_every_batch_of_the_table(tmp_path):
+    table = write_table(tmp_path / "table", random_users(30, longest=12))
+    whole, _ = step.cases(["ml1m:hstu"], users=4, table=table, epoch=True, **SMALL)
+    assert whole.name == "ml1m:hstu, one epoch"
+    lengths = [len(user) for user in random_users(30, longest=12)]
+    assert whole.shape["tokens"] == sum(length - 3 for length in lengths if length > 3)
+    first = whole.candidates["louder"].run()
+    for _ in range(10):
+        last = whole.candidates["louder"].run()
+    assert last < first
