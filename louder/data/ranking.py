@@ -51,8 +51,9 @@ class RankingBatch:
 def window_start(before: np.ndarray, max_len: int) -> np.ndarray:
     """First event of the window in which an event is predicted that has `before` [...] events of its user before it.
 
-    A history of up to `max_len` events is whole. Of a longer one the window moves on by half of `max_len` at a time,
-    so that cached keys and values stay valid while it stands, and the model has between a half and all of `max_len`.
+    A window has room for `max_len` events, the one that is predicted among them. While fewer came before, the history is
+    whole; then the window moves on by half of its length at a time, so that cached keys and values stay valid while it
+    stands, and the model has between a half of `max_len` and all but one.
     """
     hop = max(1, max_len // 2)
     beyond = before - max_len
@@ -252,7 +253,7 @@ def part_rows(table: Table, begins: np.ndarray, part: str, config: SplitConfig, 
     latest = np.zeros(table.users, dtype=np.int64)
     np.maximum.at(latest, owner[rows], number)
     back = latest[owner[rows]] - number  # 0 = the user's last request
-    wanted = {"test": back == 0, "validation": back == 1, "train": back >= held_out}[part]
+    wanted = {"test": back == 0, "validation": (back == 1) & (held_out == 2), "train": back >= held_out}[part]
     result = np.zeros(len(table.ids), dtype=bool)
     result[rows[wanted]] = True
     return result
