@@ -29,7 +29,7 @@ class RankingBatch:
     labels      [M, A] float32, 1 where the action happened
     numbers     [M, V] float32 values to predict, NaN where absent
     counters    [M, F] float32 counts of what happened before the request, or None where no model asks for them
-    next_items  [L] int64 item of the engagement after the row's request, or -1 where that is not to be predicted
+    next_items  [L] int64 first item of the request that begins after the row, or -1 where that is not to be predicted
     users       [B] int64
     rows        [M] int64 rows of the table that are predicted
     """
@@ -101,8 +101,8 @@ class RankingLoader:
         (asked,) = np.nonzero(self.asked)
         owner = np.searchsorted(table.offsets, asked, side="right") - 1
         begins = self.begins[asked]
-        # of requests that overlap in the log the windows do not go back
-        upto = np.maximum.accumulate(begins)
+        # of requests that overlap in the log the windows do not go back, whatever part each is in
+        upto = np.maximum.accumulate(self.begins)[asked]
         first = table.offsets[owner] + window_start(upto - table.offsets[owner], self.config.max_len)
         if self.one_pass:
             same = (np.diff(owner, prepend=-1) == 0) & (np.diff(first, prepend=-1) == 0)
@@ -209,7 +209,7 @@ class RankingLoader:
         return torch.stack(columns, dim=1) if columns else torch.zeros(len(rows), 0)
 
     def next_items(self, rows: np.ndarray, asked: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-        """[L] the item after the last event of each request, where that item is asked for and positive."""
+        """[L] at each event after which another request begins its first item, if that is asked for and positive."""
         targets = np.full(len(rows), NOTHING, dtype=np.int64)
         if not self.one_pass:
             return targets
@@ -219,7 +219,7 @@ class RankingLoader:
         at = np.flatnonzero(engaged)  # only engagements predict, and are predicted
         owner = np.repeat(np.arange(len(lengths)), lengths)
         now, following = at[:-1], at[1:]
-        fits = (owner[now] == owner[following]) & (self.begins[rows[now]] != self.begins[rows[following]])
+        fits = (owner[now] == owner[following]) & (self.begins[rows[following]] == rows[following])
         fits &= is_asked[following] & self.positive[rows[following]]
         targets[now[fits]] = self.table.ids[rows[following[fits]]]
         return targets

@@ -100,6 +100,18 @@ def owner_of(table, row):
     return int(np.searchsorted(table.offsets, row, side="right")) - 1
 
 
+def history_of(table, row, max_len, auxiliary):
+    """The rows that a model is to see before an exposure: those before its request, from the window's start on."""
+    begins, start = first_rows(table), int(table.offsets[owner_of(table, row)])
+
+    def kept(rows):
+        return [r for r in rows if auxiliary or table.kinds[r] == 0]
+
+    upto = kept(range(start, begins[row]))
+    latest = max(begins[r] for r in kept(range(start, row + 1)))  # where requests overlap, windows do not go back
+    return upto[int(window_start(np.array(len(kept(range(start, latest)))), max_len)) :]
+
+
 def sequences_of(loader, epoch=0):
     """(ids, first, asked) of each sequence of an epoch: its rows, and the indices that are asked for."""
     for batch in loader.batches(epoch):
@@ -263,6 +275,22 @@ def test_parts_are_disjoint_and_a_request_is_in_one(log, split, held_out, auxili
 # --- what is seen ------------------------------------------------------------------------------------------------
 
 
+@settings(max_examples=100)
+@given(log=logs, max_len=st.integers(1, 12), auxiliary=st.booleans(), part=st.sampled_from(PARTS))
+def test_the_history_is_what_came_before_the_request_and_nothing_else(log, max_len, auxiliary, part):
+    table = table_of(**log)
+    begins = first_rows(table)
+    loader = loader_of(table, part, max_len=max_len, auxiliary=auxiliary, one_pass=False)
+    for batch, number, inside, asked in sequences_of(loader):
+        x = batch.sequences
+        *history, row = x.ids[inside].tolist()
+        assert asked == [len(history)]
+        assert history == history_of(table, row, max_len, auxiliary)
+        assert x.timestamps[inside].tolist() == [table.times[begins[r]] for r in (*history, row)]
+        assert int(batch.users[number]) == owner_of(table, row)
+        assert x.actions[inside].tolist() == table.actions[[*history, row]].tolist()
+
+
 @settings(max_examples=150)
 @given(log=logs, max_len=st.integers(1, 12), auxiliary=st.booleans(), split=splits, part=st.sampled_from(PARTS))
 def test_one_pass_holds_for_an_exposure_what_it_holds_alone(log, max_len, auxiliary, split, part):
@@ -310,6 +338,25 @@ def test_a_row_knows_the_time_of_the_next_unless_it_is_withheld(log, auxiliary):
 
 
 # --- the next item -----------------------------------------------------------------------------------------------
+
+
+@settings(max_examples=150)
+@given(log=logs, way=ways, split=splits, part=st.sampled_from(PARTS), positive=st.sampled_from([(), ("like",)]))
+def test_the_next_item_is_the_first_of_the_next_request(log, way, split, part, positive):
+    table = table_of(**log)
+    begins = first_rows(table)
+    loader = loader_of(table, part, split=split, positive=positive, **way)
+    for batch, _, inside, asked in sequences_of(loader, epoch=2):
+        rows = batch.sequences.ids[inside].tolist()
+        expected = [-1] * len(rows)
+        events = [index for index, row in enumerate(rows) if table.kinds[row] == 0]
+        for now, following in pairwise(events):
+            row = rows[following]
+            begins_request = begins[row] == row
+            liked = not positive or table.actions[row] & 1
+            if way["one_pass"] and begins_request and following in asked and liked:
+                expected[now] = row
+        assert batch.next_items[inside].tolist() == expected
 
 
 # --- batches -----------------------------------------------------------------------------------------------------
