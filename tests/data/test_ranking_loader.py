@@ -5,79 +5,22 @@ Items are numbered by their row in the table, so that a batch tells which rows i
 
 from dataclasses import replace
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tables import ranking_table
 
 from louder.data.attributes import Attribute
 from louder.data.loader import DataConfig
 from louder.data.ranking import RankingLoader, context_codes, window_start
-from louder.data.table import Table
 from louder.data.targets import SplitConfig
-from louder.schema import Manifest
 
 CUT = SplitConfig(kind="time", validation_from=40, test_from=60)
 SPLITS = {"time": CUT, "leave_last_out": SplitConfig(), "users": SplitConfig(kind="users", test_users=0.3)}
 PARTS = "train", "validation", "test"
-
-
-def table_of(seed=0, *, requests="none", series=True, users=6, longest=14):
-    """A log of `users` people with up to `longest` tokens each, one in four an entry of a series.
-
-    requests   "none"; "contiguous": one in two joins the request before it, at its second; "overlapping": any of three
-    """
-    draw = np.random.default_rng(seed)
-    lengths = draw.integers(0, longest + 1, users)
-    T = int(lengths.sum())
-    offsets = np.concatenate([[0], np.cumsum(lengths)])
-    owner = np.repeat(np.arange(users), lengths)
-    kinds = ((draw.random(T) < 0.25) & series).astype(np.uint8)
-    times = draw.integers(0, 100, T)
-    times = times[np.lexsort([times, owner])]
-    numbers = np.full(T, -1)
-    for row in range(T):
-        if kinds[row] or requests == "none":
-            continue
-        if requests == "overlapping":
-            numbers[row] = draw.integers(3)  # each user counts from 0
-        else:
-            numbers[row] = row
-            if row > offsets[owner[row]] and not kinds[row - 1] and draw.random() < 0.5:
-                numbers[row], times[row] = numbers[row - 1], times[row - 1]
-    manifest = Manifest(
-        louder="0",
-        command="louder etl",
-        name="t",
-        sources=[],
-        users=users,
-        items=T,
-        events=int((kinds == 0).sum()),
-        tokens=T,
-        has_times=True,
-        first_time=0,
-        last_time=100,
-        dropped={},
-        filters={},
-        actions=["like", "share"],
-        values=["watch"],
-        series={"mood": T} if series else {},
-        has_requests=requests != "none",
-    )
-    return Table(
-        path=Path("t"),
-        manifest=manifest,
-        offsets=offsets,
-        kinds=kinds,
-        ids=np.arange(T),
-        times=times,
-        actions=draw.integers(4, size=T),
-        values={"watch": np.where(draw.random(T) < 0.2, np.nan, draw.random(T)).astype(np.float32)},
-        requests=None if requests == "none" else numbers,
-    )
 
 
 def loader_of(table, part="train", *, held_out=2, one_pass=True, shuffle=False, **settings):
@@ -185,7 +128,7 @@ def test_a_window_moves_by_half_of_its_length_and_never_back(max_len):
 @given(log=logs, max_len=st.integers(1, 9))
 def test_events_that_are_appended_change_no_window_before_them(log, max_len):
     """A log and the same one cut short have the same histories in common."""
-    table = table_of(**log)
+    table = ranking_table(**log)
     keep = [
         r for u in range(table.users) for r in range(table.offsets[u], (table.offsets[u] + table.offsets[u + 1]) // 2)
     ]
@@ -209,7 +152,7 @@ def test_events_that_are_appended_change_no_window_before_them(log, max_len):
 @settings(max_examples=150)
 @given(log=logs, way=ways, split=splits, held_out=st.sampled_from([1, 2]), part=st.sampled_from(PARTS))
 def test_every_exposure_of_a_part_is_asked_for_once(log, way, split, held_out, part):
-    table = table_of(**log)
+    table = ranking_table(**log)
     loader = loader_of(table, part, held_out=held_out, split=split, **way)
     rows, items = [], []
     for batch in loader.batches(epoch=1):
@@ -254,7 +197,7 @@ def expected_part(table, part, split, held_out):
 @settings(max_examples=80)
 @given(log=logs, split=splits, held_out=st.sampled_from([1, 2]), auxiliary=st.booleans())
 def test_parts_are_disjoint_and_a_request_is_in_one(log, split, held_out, auxiliary):
-    table = table_of(**log)
+    table = ranking_table(**log)
     begins, part_of = np.array(first_rows(table)), {}
     rows = {}
     for part in PARTS:
@@ -278,7 +221,7 @@ def test_parts_are_disjoint_and_a_request_is_in_one(log, split, held_out, auxili
 @settings(max_examples=100)
 @given(log=logs, max_len=st.integers(1, 12), auxiliary=st.booleans(), part=st.sampled_from(PARTS))
 def test_the_history_is_what_came_before_the_request_and_nothing_else(log, max_len, auxiliary, part):
-    table = table_of(**log)
+    table = ranking_table(**log)
     begins = first_rows(table)
     loader = loader_of(table, part, max_len=max_len, auxiliary=auxiliary, one_pass=False)
     for batch, number, inside, asked in sequences_of(loader):
@@ -294,7 +237,7 @@ def test_the_history_is_what_came_before_the_request_and_nothing_else(log, max_l
 @settings(max_examples=150)
 @given(log=logs, max_len=st.integers(1, 12), auxiliary=st.booleans(), split=splits, part=st.sampled_from(PARTS))
 def test_one_pass_holds_for_an_exposure_what_it_holds_alone(log, max_len, auxiliary, split, part):
-    table = table_of(**log)
+    table = ranking_table(**log)
     together, alone = (
         exposures_of(loader_of(table, part, max_len=max_len, auxiliary=auxiliary, split=split, one_pass=one_pass))
         for one_pass in (True, False)
@@ -305,7 +248,7 @@ def test_one_pass_holds_for_an_exposure_what_it_holds_alone(log, max_len, auxili
 
 
 def test_labels_are_the_bits_of_the_actions_and_values_those_of_the_row():
-    table = table_of(1)
+    table = ranking_table(1)
     for batch in loader_of(table).batches():
         rows = batch.rows.numpy()
         assert batch.labels.tolist() == [[bits & 1, bits >> 1] for bits in table.actions[rows]]
@@ -315,19 +258,19 @@ def test_labels_are_the_bits_of_the_actions_and_values_those_of_the_row():
 
 @pytest.mark.parametrize("auxiliary", [True, False])
 def test_counters_and_requests_are_those_of_the_tables_rows(auxiliary):
-    table = table_of(2, requests="contiguous")
+    table = ranking_table(2, requests="contiguous")
     counters = np.arange(len(table.ids), dtype=np.float32)[:, None] * 10
     loader = loader_of(table, auxiliary=auxiliary, counters=counters)
     for batch in loader.batches():
         assert batch.counters[:, 0].tolist() == (batch.rows * 10).tolist()
         assert loader.requests(batch).tolist() == table.requests[batch.rows].tolist()
-    loader = loader_of(table_of(2), auxiliary=auxiliary)
+    loader = loader_of(ranking_table(2), auxiliary=auxiliary)
     assert all((loader.requests(batch) == -1).all() for batch in loader.batches())
 
 
 @given(log=logs, auxiliary=st.booleans())
 def test_a_row_knows_the_time_of_the_next_unless_it_is_withheld(log, auxiliary):
-    table = table_of(**log)
+    table = ranking_table(**log)
     for withheld in True, False:
         loader = loader_of(table, auxiliary=auxiliary, query_time="withheld" if withheld else "request")
         for batch in loader.batches():
@@ -343,7 +286,7 @@ def test_a_row_knows_the_time_of_the_next_unless_it_is_withheld(log, auxiliary):
 @settings(max_examples=150)
 @given(log=logs, way=ways, split=splits, part=st.sampled_from(PARTS), positive=st.sampled_from([(), ("like",)]))
 def test_the_next_item_is_the_first_of_the_next_request(log, way, split, part, positive):
-    table = table_of(**log)
+    table = ranking_table(**log)
     begins = first_rows(table)
     loader = loader_of(table, part, split=split, positive=positive, **way)
     for batch, _, inside, asked in sequences_of(loader, epoch=2):
@@ -365,7 +308,7 @@ def test_the_next_item_is_the_first_of_the_next_request(log, way, split, part, p
 @settings(max_examples=80)
 @given(log=logs, way=ways, part=st.sampled_from(PARTS))
 def test_batches_are_as_large_as_they_may_be_and_can_begin_anywhere(log, way, part):
-    table = table_of(**log)
+    table = ranking_table(**log)
     loader = loader_of(table, part, **way)
     batches = list(loader.batches(epoch=3))
     assert len(batches) == loader.steps(3)
@@ -395,7 +338,7 @@ def assert_same_batch(found, expected):
 
 
 def test_the_order_depends_on_the_seed_and_the_epoch_alone():
-    table = table_of(4, users=40)
+    table = ranking_table(4, users=40)
 
     def order(epoch, **changes):
         loader = loader_of(table, **{"shuffle": True, "seed": 1} | changes)
@@ -410,7 +353,7 @@ def test_the_order_depends_on_the_seed_and_the_epoch_alone():
 def test_a_part_in_which_nobody_is_has_no_batches():
     late = SplitConfig(kind="time", validation_from=200, test_from=300)
     for one_pass in True, False:
-        loader = loader_of(table_of(), "test", split=late, one_pass=one_pass)
+        loader = loader_of(ranking_table(), "test", split=late, one_pass=one_pass)
         assert (len(loader), loader.steps(), list(loader.batches())) == (0, 0, [])
 
 
@@ -434,8 +377,8 @@ def test_context_is_the_code_of_each_attribute_and_of_a_list_the_first():
 
 @pytest.mark.parametrize("one_pass", [True, False])
 def test_every_sequence_has_the_context_of_its_user(one_pass):
-    loader = loader_of(table_of(3), context=[AGE, HOBBIES], one_pass=one_pass)
+    loader = loader_of(ranking_table(3), context=[AGE, HOBBIES], one_pass=one_pass)
     codes = context_codes([AGE, HOBBIES])
     for batch in loader.batches():
         assert torch.equal(batch.sequences.context, codes[batch.users])
-    assert all(batch.sequences.context is None for batch in loader_of(table_of(3)).batches())
+    assert all(batch.sequences.context is None for batch in loader_of(ranking_table(3)).batches())
