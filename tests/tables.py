@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from louder.data.loader import DataConfig
+from louder.data.table import Table
 from louder.ids import IdMap
 from louder.models import HSTUConfig
 from louder.schema import Manifest
@@ -94,6 +95,64 @@ def write_table(
         columns = {"title": [f"Title {i}" for i in range(items)], "genres": [["Drama", "War"]] * items}
         pq.write_table(pa.table(columns), folder / "items.parquet")
     return folder
+
+
+def ranking_table(
+    seed: int = 0, *, requests: str = "none", series: bool = True, users: int = 6, longest: int = 14
+) -> Table:
+    """A random log, in memory: `users` people with up to `longest` tokens each, one in four an entry of a series. Items
+    are numbered by their row, so that a batch tells which rows it holds.
+
+    requests   "none"; "contiguous": one in two joins the request before it, at its second; "overlapping": any of three
+    """
+    draw = np.random.default_rng(seed)
+    lengths = draw.integers(0, longest + 1, users)
+    T = int(lengths.sum())
+    offsets = np.concatenate([[0], np.cumsum(lengths)])
+    owner = np.repeat(np.arange(users), lengths)
+    kinds = ((draw.random(T) < 0.25) & series).astype(np.uint8)
+    times = draw.integers(0, 100, T)
+    times = times[np.lexsort([times, owner])]
+    numbers = np.full(T, -1)
+    for row in range(T):
+        if kinds[row] or requests == "none":
+            continue
+        if requests == "overlapping":
+            numbers[row] = draw.integers(3)  # each user counts from 0
+        else:
+            numbers[row] = row
+            if row > offsets[owner[row]] and not kinds[row - 1] and draw.random() < 0.5:
+                numbers[row], times[row] = numbers[row - 1], times[row - 1]
+    manifest = Manifest(
+        louder="0",
+        command="louder etl",
+        name="t",
+        sources=[],
+        users=users,
+        items=T,
+        events=int((kinds == 0).sum()),
+        tokens=T,
+        has_times=True,
+        first_time=0,
+        last_time=100,
+        dropped={},
+        filters={},
+        actions=["like", "share"],
+        values=["watch"],
+        series={"mood": T} if series else {},
+        has_requests=requests != "none",
+    )
+    return Table(
+        path=Path("t"),
+        manifest=manifest,
+        offsets=offsets,
+        kinds=kinds,
+        ids=np.arange(T),
+        times=times,
+        actions=draw.integers(4, size=T),
+        values={"watch": np.where(draw.random(T) < 0.2, np.nan, draw.random(T)).astype(np.float32)},
+        requests=None if requests == "none" else numbers,
+    )
 
 
 def checkerboard(users: int = 40, liked: int = 10, seed: int = 0) -> list[list[Token]]:

@@ -29,7 +29,7 @@ class RankingBatch:
     labels      [M, A] float32, 1 where the action happened
     numbers     [M, V] float32 values to predict, NaN where absent
     counters    [M, F] float32 counts of what happened before the request, or None where no model asks for them
-    next_items  [L] int64 item of the engagement after the row's request, or -1 where that is not to be predicted
+    next_items  [L] int64 first item of the request that begins after the row, or -1 where that is not to be predicted
     users       [B] int64
     rows        [M] int64 rows of the table that are predicted
     """
@@ -51,8 +51,9 @@ class RankingBatch:
 def window_start(before: np.ndarray, max_len: int) -> np.ndarray:
     """First event of the window in which an event is predicted that has `before` [...] events of its user before it.
 
-    A history of up to `max_len` events is whole. Of a longer one the window moves on by half of `max_len` at a time,
-    so that cached keys and values stay valid while it stands, and the model has between a half and all of `max_len`.
+    A window has room for `max_len` events, the one that is predicted among them. While fewer came before, the history is
+    whole; then the window moves on by half of its length at a time, so that cached keys and values stay valid while it
+    stands, and the model has between a half of `max_len` and all but one.
     """
     hop = max(1, max_len // 2)
     beyond = before - max_len
@@ -100,8 +101,8 @@ class RankingLoader:
         (asked,) = np.nonzero(self.asked)
         owner = np.searchsorted(table.offsets, asked, side="right") - 1
         begins = self.begins[asked]
-        # of requests that overlap in the log the windows do not go back
-        upto = np.maximum.accumulate(begins)
+        # of requests that overlap in the log the windows do not go back, whatever part each is in
+        upto = np.maximum.accumulate(self.begins)[asked]
         first = table.offsets[owner] + window_start(upto - table.offsets[owner], self.config.max_len)
         if self.one_pass:
             same = (np.diff(owner, prepend=-1) == 0) & (np.diff(first, prepend=-1) == 0)
@@ -208,7 +209,7 @@ class RankingLoader:
         return torch.stack(columns, dim=1) if columns else torch.zeros(len(rows), 0)
 
     def next_items(self, rows: np.ndarray, asked: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-        """[L] the item after the last event of each request, where that item is asked for and positive."""
+        """[L] at each event after which another request begins its first item, if that is asked for and positive."""
         targets = np.full(len(rows), NOTHING, dtype=np.int64)
         if not self.one_pass:
             return targets
@@ -218,7 +219,7 @@ class RankingLoader:
         at = np.flatnonzero(engaged)  # only engagements predict, and are predicted
         owner = np.repeat(np.arange(len(lengths)), lengths)
         now, following = at[:-1], at[1:]
-        fits = (owner[now] == owner[following]) & (self.begins[rows[now]] != self.begins[rows[following]])
+        fits = (owner[now] == owner[following]) & (self.begins[rows[following]] == rows[following])
         fits &= is_asked[following] & self.positive[rows[following]]
         targets[now[fits]] = self.table.ids[rows[following[fits]]]
         return targets
@@ -252,7 +253,7 @@ def part_rows(table: Table, begins: np.ndarray, part: str, config: SplitConfig, 
     latest = np.zeros(table.users, dtype=np.int64)
     np.maximum.at(latest, owner[rows], number)
     back = latest[owner[rows]] - number  # 0 = the user's last request
-    wanted = {"test": back == 0, "validation": back == 1, "train": back >= held_out}[part]
+    wanted = {"test": back == 0, "validation": (back == 1) & (held_out == 2), "train": back >= held_out}[part]
     result = np.zeros(len(table.ids), dtype=bool)
     result[rows[wanted]] = True
     return result
