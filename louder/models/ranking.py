@@ -152,6 +152,10 @@ class RankingModel(nn.Module):
         self.value_mean.copy_(mean)
         self.value_scale.copy_(scale)
 
+    def tables(self) -> list[nn.Embedding]:
+        """The large tables. With `table.sparse` the gradient holds the rows used alone."""
+        return self.backbone.tables()
+
     def states(self, tokens: Tokens) -> Tensor:
         return self.backbone.transduce(tokens.x, tokens.layout)
 
@@ -224,7 +228,7 @@ class RankingModel(nn.Module):
     def finish(self, batch: SequenceBatch, x: Tensor, start: Tensor, acted: Tensor, offsets: Tensor) -> Tokens:
         """Add the tokens of series and of context, and say when and where each stands."""
         if batch.kinds is not None:
-            for kind, values in enumerate(self.backbone.events.tables()[1:], 1):
+            for kind, values in enumerate(self.backbone.tables()[1:], 1):
                 (rows,) = torch.where(batch.kinds == kind)
                 x = x.index_copy(0, start[rows], values(batch.ids[rows]))
         times, query_times = offsets.new_zeros(len(x)), offsets.new_zeros(len(x))

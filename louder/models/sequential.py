@@ -52,6 +52,10 @@ class SequentialModel(nn.Module):
         there. Dropout is off, whatever the mode."""
         raise NotImplementedError
 
+    def tables(self) -> list[nn.Embedding]:
+        """The large tables. With `table.sparse` the gradient holds the rows used alone."""
+        return self.events.tables()
+
     def forward(self, batch: SequenceBatch) -> Tensor:
         return self.normalise(self.transduce(self.events(batch), batch))
 

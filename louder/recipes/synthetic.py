@@ -74,6 +74,4 @@ def rank_softmax() -> Config:
 def rank_dlrm() -> Config:
     """A DLRM with counters."""
     base = rank_hstu()
-    return replace(
-        base, name="synthetic-rank-dlrm", model=DLRMConfig(), data=replace(base.data, users_per_batch=1024)
-    )
+    return replace(base, name="synthetic-rank-dlrm", model=DLRMConfig(), data=replace(base.data, users_per_batch=1024))

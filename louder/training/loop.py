@@ -289,9 +289,9 @@ def make_optimizers(model: Any, training: TrainingConfig) -> list[torch.optim.Op
     by_row: list[torch.optim.Optimizer] = []
     tables: set[Tensor] = set()
     if training.embedding_optimizer != "adamw":
-        for table in model.events.tables():
+        for table in model.tables():
             table.sparse = True
-        weights = [table.weight for table in model.events.tables()]
+        weights = [table.weight for table in model.tables()]
         if training.embedding_optimizer == "rowwise_adamw":
             by_row = [RowwiseAdamW(weights, lr=row_rate, betas=betas, weight_decay=decay)]
         else:
