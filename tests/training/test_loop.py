@@ -16,7 +16,7 @@ from louder.errors import InputError
 from louder.evaluation.retrieval import EvaluationConfig
 from louder.models import HSTUConfig, SASRecConfig, TransformerConfig
 from louder.results import read_rows
-from louder.training import loop
+from louder.training import loop, retrieval
 from louder.training.config import TrainingConfig
 from louder.training.loop import Trainer, choose_device, learning_rate, train
 from louder.training.losses import LossConfig
@@ -228,7 +228,7 @@ def test_two_runs_of_a_config_are_equal_and_another_seed_is_not(table, tmp_path)
 
 
 def test_a_loss_that_is_no_number_is_told_with_what_to_try(table, tmp_path, monkeypatch):
-    monkeypatch.setattr(loop.retrieval, "batch_loss", lambda model, *_: model.events.items.weight.sum() * torch.nan)
+    monkeypatch.setattr(retrieval, "batch_loss", lambda model, *_: model.events.items.weight.sum() * torch.nan)
     with pytest.raises(InputError, match=r"The loss became nan at step 0\. Lower the rate \(--set training\.learning"):
         train(tiny_config(table), tmp_path / "run", quiet=True)
     assert not (tmp_path / "run" / "best.json").exists()
@@ -239,7 +239,7 @@ def test_a_model_that_broke_in_the_last_step_is_not_the_best(table, tmp_path):
     trainer = Trainer(config, open_task(config), tmp_path / "run")
     with torch.no_grad():
         trainer.model.events.items.weight.fill_(torch.nan)
-    assert trainer.evaluate_epoch(0)["hr@1"] == 0
+    assert trainer.evaluate_epoch(0)[0]["hr@1"] == 0
 
 
 # --- which epoch -------------------------------------------------------------------------------------------------
@@ -254,9 +254,9 @@ def scripted(monkeypatch, values):
         def metrics(self):
             return dict.fromkeys(names, next(script))
 
-    monkeypatch.setattr(loop.retrieval, "evaluate_part", lambda *_: Result())
+    monkeypatch.setattr(retrieval, "evaluate_part", lambda *_: Result())
     monkeypatch.setattr(
-        loop.retrieval, "evaluate_run", lambda run: {"best": json.loads((run / "best.json").read_text())}
+        loop.tasks, "evaluate_run", lambda run, **_: {"best": json.loads((run / "best.json").read_text())}
     )
 
 
