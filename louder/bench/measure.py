@@ -23,31 +23,35 @@ COPIES = "ToCopyBackward0", "TBackward0", "PermuteBackward0", "TransposeBackward
 
 @dataclass(frozen=True)
 class Candidate:
-    """One way to compute a case. `facts` are fields of its row besides those of the case."""
+    """One way to compute a case, or a share of it: then its time is that of all. `facts` are fields of its row besides
+    those of the case."""
 
     run: Callable[[], Any]
+    share: float = 1.0
     facts: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass
 class Case:
-    """One thing to compute, of the sizes in `shape`. Ratios are to the candidate named `reference`."""
+    """One thing to compute, of the sizes in `shape`. Ratios are to the candidate named `reference`. Rows say how many of
+    shape[unit] are done a second, if there is a unit."""
 
     name: str
     shape: dict[str, Any]
     memory_limit: float = 8.0  # GiB; a candidate that would need more is left out, which the output says
     reference: str = "louder"
+    unit: str = ""
     candidates: dict[str, Candidate] = field(default_factory=dict)
     skipped: dict[str, str] = field(default_factory=dict)
 
-    def add(self, name: str, run: Callable[[], Any], *, needs: float = 0, **facts: Any) -> None:
+    def add(self, name: str, run: Callable[[], Any], *, needs: float = 0, share: float = 1.0, **facts: Any) -> None:
         """`needs` is an estimate of its memory in bytes."""
         if needs > self.memory_limit * GIB:
             self.skipped[name] = (
                 f"would need about {needs / GIB:.1f} GiB of memory, with a limit of {self.memory_limit:g}"
             )
         else:
-            self.candidates[name] = Candidate(run, facts)
+            self.candidates[name] = Candidate(run, share, facts)
 
 
 def measure(case: Case, repeats: int, device: torch.device) -> list[dict[str, Any]]:
@@ -59,7 +63,7 @@ def measure(case: Case, repeats: int, device: torch.device) -> list[dict[str, An
     seconds: dict[str, list[float]] = {name: [] for name in case.candidates}
     for _ in range(repeats):
         for name, candidate in case.candidates.items():
-            seconds[name].append(timed(candidate.run, device))
+            seconds[name].append(timed(candidate.run, device) / candidate.share)
     where = {"device": device_name(device), "threads": torch.get_num_threads()}
     rows = [
         {
@@ -73,6 +77,7 @@ def measure(case: Case, repeats: int, device: torch.device) -> list[dict[str, An
             "peak_bytes": peaks[name],
             **where,
             **case.shape,
+            **per_second(case, statistics.median(seconds[name])),
             **candidate.facts,
         }
         for name, candidate in case.candidates.items()
@@ -89,6 +94,10 @@ def measure(case: Case, repeats: int, device: torch.device) -> list[dict[str, An
             }
         )
     return rows
+
+
+def per_second(case: Case, seconds: float) -> dict[str, float]:
+    return {f"{case.unit}_per_s": round(case.shape[case.unit] / seconds, 1)} if case.unit else {}
 
 
 def run(

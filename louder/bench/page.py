@@ -27,6 +27,8 @@ BENCHES = {
         "Forward and backward of one HSTU layer; the same with torch ops alone; Transformer layers of the same width. "
         "Kept is what the forward pass keeps for the backward pass.",
     ),
+    "mfalcon": ("M-FALCON", "Candidates scored against one user's history; beside a DLRM of this repository."),
+    "generative": ("Generative training", "All exposures of a history in one pass, beside a pass for each."),
     "loss": ("Loss", "Forward and backward of the loss alone."),
     "step": ("Training step", "Forward, loss, backward and optimizer."),
     "encoder": (
@@ -37,8 +39,13 @@ BENCHES = {
 }
 COLOURS = BLUE, ORANGE, "#4a9468", "#8a63b8", "#808890", "#b8504a", "#3d97a8"
 MIB = 1 << 20
-RATIOS = {"louder": "time ×", "transformer": "speed ×"}  # by the reference
-EXTRA = {"kept_bytes_per_token": "kept B/token", "tokens": "tokens"}
+RATIOS = {"louder": "time ×", "louder, cached": "time ×", "transformer": "speed ×"}  # by the reference
+EXTRA = {
+    "kept_bytes_per_token": "kept B/token",
+    "tokens": "tokens",
+    "candidates_per_s": "candidates/s",
+    "labels_per_s": "labels/s",
+}
 NOTE = (
     "× is beside louder, or beside the Transformer. Medians of runs in turn, A B C A B C, in one process after one run to warm up. Memory is what a run takes on top "
     "of what was there before it, at its highest: on a processor that of all tensors, without the few blocks that a "
@@ -95,7 +102,7 @@ def ratio(row: Row, reference: Row | None) -> float:
     if reference is None:
         return math.nan
     of_time = row["median_s"] / reference["median_s"]
-    return of_time if row["reference"] == "louder" else 1 / of_time
+    return 1 / of_time if row["reference"] == "transformer" else of_time
 
 
 def left_out(rows: Sequence[Row]) -> list[str]:

@@ -240,6 +240,53 @@ def encoder(
     carry_out("encoder", encoder, sizes | {"dtype": number_type(dtype)}, memory, repeats, threads, device, json)
 
 
+@app.command()
+def mfalcon(
+    full: Full = False,
+    memory: Memory = 8.0,
+    repeats: Repeats = 5,
+    threads: Threads = None,
+    json: Json = None,
+) -> None:
+    """M-FALCON: candidates scored against one history, beside a pass without memory, a pass for each, and a DLRM.
+
+    A history that was remembered or is computed in the request, by its length, by the number of candidates and by the
+    microbatch; also with bfloat16 and int8 weights. Examples:
+
+        louder bench mfalcon
+
+        louder bench mfalcon --full --json benchmarks/results/mfalcon.jsonl
+    """
+    from louder.bench import mfalcon
+
+    carry_out("mfalcon", mfalcon, chosen(mfalcon, full), memory, repeats, threads, "cpu", json)
+
+
+@app.command()
+def generative(
+    exposures: Annotated[
+        list[int] | None, typer.Option("--exposures", help="Of each user; may be given again.", min=2)
+    ] = None,
+    full: Full = False,
+    memory: Memory = 8.0,
+    repeats: Repeats = 5,
+    threads: Threads = None,
+    json: Json = None,
+) -> None:
+    """Generative training of a ranker, all exposures of a history in one pass, beside a pass for each exposure.
+
+    Users with 50 or 200 exposures; with --full 200 or 1000. Examples:
+
+        louder bench generative
+
+        louder bench generative --full --json benchmarks/results/generative.jsonl
+    """
+    from louder.bench import generative
+
+    sizes = chosen(generative, full, exposures=exposures)
+    carry_out("generative", generative, sizes, memory, repeats, threads, "cpu", json)
+
+
 @app.command("all")
 def everything(
     output: Annotated[Path, typer.Option("-o", "--output", help="The HTML page to write.")] = Path("bench.html"),

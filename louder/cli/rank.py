@@ -20,7 +20,7 @@ def rank(
         int | None, typer.Option(help="Time of the request, seconds since 1970.", show_default="the latest event's")
     ] = None,
     sort: Annotated[str | None, typer.Option(metavar="ACTION", help="Order by the probability of this action.")] = None,
-    microbatch: Annotated[int, typer.Option(min=1, help="Candidates that go through the model together.")] = 256,
+    microbatch: Annotated[int, typer.Option(min=1, help="Candidates that go through the model together.")] = 512,
     table: Annotated[Path | None, typer.Option(help="The sequence table, in place of the run's.")] = None,
     json_output: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:

@@ -8,6 +8,7 @@ so a score depends on neither the microbatch nor the order of the candidates.
 from collections import OrderedDict
 from collections.abc import Hashable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,7 +17,26 @@ from louder.batch import SequenceBatch
 from louder.errors import InputError
 from louder.models import RankingModel
 from louder.models.memory import Memory
-from louder.models.ranking import Tokens
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Tokens x [R, D], and the times [R] and places [R] that attention wants of them; see SequenceBatch."""
+
+    x: Tensor
+    times: Tensor
+    query_times: Tensor
+    places: Tensor | None
+
+    def part(self, first: int, end: int) -> "Rows":
+        places = None if self.places is None else self.places[first:end]
+        return Rows(self.x[first:end], self.times[first:end], self.query_times[first:end], places)
+
+    def then(self, x: Tensor, at: int) -> "Rows":
+        """With candidates x [M, D] after them. They have no places of their own: see Memory.announce."""
+        times = self.times.new_full((len(x),), at)
+        all_times, all_query_times = torch.cat([self.times, times]), torch.cat([self.query_times, times])
+        return Rows(torch.cat([self.x, x]), all_times, all_query_times, self.places)
 
 
 @dataclass
@@ -42,7 +62,7 @@ class MFalcon:
     a key can be used again after new events: only these are computed. A history that changed is computed anew.
     """
 
-    def __init__(self, model: RankingModel, *, microbatch: int = 256, cache_bytes: int = 1 << 30) -> None:
+    def __init__(self, model: RankingModel, *, microbatch: int = 512, cache_bytes: int = 1 << 30) -> None:
         if microbatch < 1:
             raise InputError(f"microbatch must be at least 1, but it is {microbatch}.")
         self.model, self.microbatch, self.cache_bytes = model.eval(), microbatch, cache_bytes
@@ -62,52 +82,63 @@ class MFalcon:
         at          seconds; the time of the request
         key         what the history is remembered under; None: it is not
         """
-        memory, tokens = self.remember(history, key)
-        settled, last = memory.length, len(tokens.x)
-        self.extend(tokens, settled, last, memory)  # the token that knows when the request is: of this one only
-        after = None if self.model.config.tokens == "interleaved" else self.last_action(history)
+        memory, waiting = self.remember(history, key)
+        settled = memory.length
+        interleaved = self.model.config.tokens == "interleaved"
         answers: list[tuple[Tensor, Tensor]] = []
         for part in candidates.split(self.microbatch):
-            x = self.model.items(part) if after is None else self.model.items(part) + after
-            times = torch.full((len(part),), at)
-            new = memory.announce(times, times, None, candidates=True)
-            states = self.model.backbone.extend(x, new, memory)
-            answers.append(self.model.predict(states))
+            x = self.model.items(part) if interleaved else self.model.items(part) + self.last_action(history)
+            answers.append(self.model.predict(self.extend(memory, waiting.then(x, at), candidates=len(x))))
+            waiting = waiting.part(0, 0)
         memory.forget(settled)
         if key is not None:
             self.store(key, Remembered(memory, history))
         logits, numbers = (torch.cat(parts) for parts in zip(*answers))
         return logits, numbers
 
-    def remember(self, history: SequenceBatch, key: Hashable | None) -> tuple[Memory, Tokens]:
-        """The settled tokens in memory, and all tokens. Settled is what the time of the request does not change: all
-        but the token of the last action, which asks for what comes next."""
+    def remember(self, history: SequenceBatch, key: Hashable | None) -> tuple[Memory, Rows]:
+        """The settled tokens in memory, and the others. Settled is what the time of the request does not change: all but
+        the token of the last action, which asks for what comes next, and goes through the model with the first
+        candidates."""
         held = self.take(key)
-        tokens = self.model.tokens(history)
-        pending = int(len(history.ids) > 0 and tokens.actions is not tokens.items and self.is_event(history))
-        settled = len(tokens.x) - pending
-        memory = held.memory if held is not None and prefix(held.events, history) else None
-        if memory is None:
-            memory = Memory(self.model.backbone.config.layers)
-            self.misses += key is not None
-        else:
+        if held is not None and prefix(held.events, history):
+            memory, known = held.memory, len(held.events.ids)
             self.hits += 1
-            self.appended += settled - memory.length
-        self.extend(tokens, memory.length, settled, memory)
-        return memory, tokens
+        else:
+            memory, known = Memory(self.model.backbone.config.layers), 0
+            self.misses += key is not None
+        rows, before = self.rows(history, known)
+        first, end = memory.length - before, len(rows.x)
+        if len(history.ids) and self.model.config.tokens == "interleaved":
+            end -= int(self.model.engaged(history)[-1])
+        if memory.length:
+            self.appended += end - first
+        if first < end:
+            self.extend(memory, rows.part(first, end))
+        return memory, rows.part(end, len(rows.x))
 
-    def extend(self, tokens: Tokens, first: int, end: int, memory: Memory) -> None:
-        """Put the tokens from `first` to `end` into memory."""
-        if first == end:
-            return
-        layout, rows = tokens.layout, slice(first, end)
-        places = None if layout.places is None else layout.places[rows]
-        new = memory.announce(layout.timestamps[rows], layout.query_timestamps[rows], places, candidates=False)
-        self.model.backbone.extend(tokens.x[rows], new, memory)
-        memory.keep(end - first)
+    def rows(self, history: SequenceBatch, known: int) -> tuple[Rows, int]:
+        """The history's last tokens, and how many there are before them: at least those that are not settled when the
+        first `known` events are in memory, and all where none are."""
+        engaged, interleaved = self.model.engaged(history), self.model.config.tokens == "interleaved"
+        first = max(known - 1, 0)  # its action asks for the next item at a time that was not known then
+        if not interleaved and engaged[:known].any():  # the next item's token has the action of the event before
+            first = int(engaged[:known].nonzero().max())
+        if history.places is not None and known:  # a place is among the tokens of its request
+            first = int(history.places[first:].min())
+        tokens = self.model.tokens(since(history, first))
+        before = first + interleaved * int(engaged[:first].sum())
+        layout, places = tokens.layout, tokens.layout.places
+        places = None if places is None else places + before
+        return Rows(tokens.x, layout.timestamps, layout.query_timestamps, places), before
 
-    def is_event(self, history: SequenceBatch) -> bool:
-        return history.kinds is None or int(history.kinds[-1]) == 0
+    def extend(self, memory: Memory, rows: Rows, candidates: int = 0) -> Tensor:
+        """Put rows into memory, but for the last ones, the candidates; their states [candidates, D]."""
+        own = len(rows.x) - candidates
+        new = memory.announce(rows.times, rows.query_times, rows.places, candidates=candidates)
+        states = self.model.backbone.extend(rows.x, new, memory)
+        memory.keep(own)
+        return states[own:]
 
     def last_action(self, history: SequenceBatch) -> Tensor:
         """[1, D] or zeros: what a candidate's token holds of the event before it."""
@@ -140,6 +171,22 @@ class MFalcon:
         else:
             self.cache.clear()
             self.bytes = 0
+
+
+def since(history: SequenceBatch, first: int) -> SequenceBatch:
+    """The events of one user from the first one on."""
+    if not first:
+        return history
+    names = "ids", "timestamps", "query_timestamps", "actions", "kinds", "values"
+    parts: dict[str, Any] = {name: getattr(history, name) for name in names}
+    parts = {name: None if x is None else x[first:] for name, x in parts.items()}
+    places = None if history.places is None else (history.places[first:] - first).clamp(min=0)
+    return SequenceBatch(
+        **parts,
+        offsets=history.offsets - history.offsets.new_tensor([0, first]),
+        places=places,
+        context=history.context,
+    )
 
 
 def prefix(held: SequenceBatch, history: SequenceBatch) -> bool:

@@ -47,7 +47,7 @@ class Ranker:
     """
 
     def __init__(
-        self, run: Path | str, table: Path | str | None = None, *, microbatch: int = 256, cache_bytes: int = 1 << 30
+        self, run: Path | str, table: Path | str | None = None, *, microbatch: int = 512, cache_bytes: int = 1 << 30
     ) -> None:
         model, self.state, folder = load_ranker(Path(run))
         if not isinstance(model, RankingModel):

@@ -16,7 +16,6 @@ from louder.ops.dropout import dropout
 from louder.ops.hstu_attention import hstu_attention
 from louder.ops.hstu_layer import hstu_layer, split
 from louder.ops.hstu_layer.naive import layer_norm
-from louder.ops.hstu_layer.rows import implementation
 from louder.ops.random_bits import new_seed
 from louder.ops.softmax_attention import softmax_attention
 
@@ -125,10 +124,7 @@ class HSTULayer(nn.Module):
         config = self.config
         if config.attention != "silu":
             raise InputError("model.attention=softmax is an ablation of HSTU, for which no keys and values are kept.")
-        whole = isinstance(self.uvqk, nn.Linear) and isinstance(self.out, nn.Linear)  # not quantised
-        rows = implementation(x_MD, self.uvqk.weight, self.out.weight) if whole else None
-        activated = F.silu(self.uvqk(layer_norm(x_MD))) if rows is None else rows.project(x_MD, self.uvqk.weight)[1]
-        u, v, q, k = split(activated, config.heads, config.qk_width)
+        u, v, q, k = split(F.silu(self.uvqk(layer_norm(x_MD)), inplace=True), config.heads, config.qk_width)
         keys, values = memory.put(number, k, v)
         a = hstu_attention(
             q,
@@ -144,8 +140,6 @@ class HSTULayer(nn.Module):
             num_targets=new.num_targets,
             places=new.places,
         ).flatten(1)
-        if rows is not None and config.gating:
-            return rows.output(x_MD, a, u, self.out.weight, self.out.bias, 0.0, None)
         y = layer_norm(a)
         return x_MD + self.out(y * u if config.gating else y)
 

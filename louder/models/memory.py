@@ -13,7 +13,7 @@ class NewTokens:
 
     offsets        [0, n + M]
     query_offsets  [0, M]
-    num_targets    [1] how many of the new tokens are candidates: all of them, or 0; None where `places` says it
+    num_targets    [1] how many of the new tokens, the last ones, are candidates; None where `places` says it
     positions      [M] where each new token stands
     query_times    [M]
     key_times      [n + M]
@@ -61,24 +61,24 @@ class Memory:
         all_values[self.length : end] = values
         return all_keys[:end], all_values[:end]
 
-    def announce(self, times: Tensor, query_times: Tensor, places: Tensor | None, *, candidates: bool) -> NewTokens:
-        """Times and places [M] of tokens that come next. Candidates stand at the place after the history, all of them."""
+    def announce(self, times: Tensor, query_times: Tensor, places: Tensor | None, *, candidates: int = 0) -> NewTokens:
+        """Times [M] and places of tokens that come next. The last `candidates` of them all stand at the place after the
+        history; `places` are those of the others, None where each stands at its index."""
         start, end = self.length, self.length + len(times)
-        self.times = with_room(self.times, times, end)
-        self.places = with_room(self.places, times, end)
+        history = end - candidates
         own = torch.arange(start, end)
+        stand = own.clamp(max=history)
+        if places is not None:
+            stand[: history - start] = places
+            self.in_order = self.in_order and torch.equal(places, own[: history - start])
+        self.times = with_room(self.times, times, end)
+        self.places = with_room(self.places, stand, end)
         self.times[start:end] = times
-        if candidates:
-            stand = torch.full_like(own, start)
-            self.places[start:end] = stand
-        else:
-            stand = own if places is None else places
-            self.places[start:end] = stand
-            self.in_order = self.in_order and bool((stand == own).all())
+        self.places[start:end] = stand
         return NewTokens(
             offsets=torch.tensor([0, end]),
             query_offsets=torch.tensor([0, len(times)]),
-            num_targets=torch.tensor([len(times) if candidates else 0]) if self.in_order else None,
+            num_targets=torch.tensor([candidates]) if self.in_order else None,
             positions=stand,
             query_times=query_times,
             key_times=self.times[:end],
@@ -86,7 +86,7 @@ class Memory:
         )
 
     def keep(self, tokens: int) -> None:
-        """Remember so many of the tokens that were put last, and forget the others."""
+        """Remember so many of the tokens that were put last, the first of them, and forget the others."""
         self.length += tokens
 
     def forget(self, length: int) -> None:

@@ -266,5 +266,5 @@ class RankingModel(nn.Module):
             x = x + happened @ weights[:-1]
         if batch.values is not None and self.vocabulary.values:
             scaled = ((batch.values[rows] - self.value_mean) / self.value_scale).nan_to_num(0.0)
-            x = x + self.values(scaled.clamp(-5, 5))
+            x = x + self.values(scaled.clamp(-5, 5).to(weights.dtype))
         return x

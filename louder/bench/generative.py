@@ -1,0 +1,132 @@
+"""Generative training beside impression-level training of the same ranker ("Actions Speak Louder than Words", section
+2.3): all exposures of a history in one pass, or a pass for each."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from louder import recipes
+from louder.bench import histories
+from louder.bench.measure import Case
+from louder.bench.request import ACTIONS, ITEMS
+from louder.data.loader import DataConfig
+from louder.data.ranking import RankingBatch
+from louder.data.table import Table
+from louder.data.targets import SplitConfig
+from louder.models import HSTUConfig
+from louder.schema import Manifest
+from louder.training.config import Config
+from louder.training.loop import make_optimizers, update
+from louder.training.ranking import RankingTask
+from louder.version import __version__
+
+LABELS = 4000  # of a generative step
+SAMPLED_TOKENS = 16_000  # of an impression-level step, about
+QUICK: dict[str, Any] = {"exposures": [50, 200], "labels": LABELS, "sampled_tokens": SAMPLED_TOKENS}
+FULL = QUICK | {"exposures": [200, 1000]}
+
+
+def cases(
+    exposures: Sequence[int], *, labels: int, sampled_tokens: int, device: torch.device, memory: float
+) -> Iterator[Case]:
+    """Users with so many exposures each, and the ranker of ml1m:rank_hstu without attributes and next item. A step is
+    forward, loss, backward and optimizer.
+
+    louder                all exposures of some users, each user in one pass
+    one pass an exposure  of the same users, each exposure in a pass of its own over what was before it: measured on a
+                          sample, evenly from the first exposure to the last, and the time multiplied
+    """
+    for count in exposures:
+        users = max(1, labels // count)
+        generative = task_of(count, users, one_pass=True)
+        single = task_of(count, users, one_pass=False)
+        sample = evenly(len(single.loader), max(1, sampled_tokens // count))
+        every = generative.loader.batch(np.arange(users))
+        some = single.loader.batch(sample)
+        config = generative.config.model
+        assert isinstance(config, HSTUConfig)
+        shape = {"exposures": count, "users": users, "labels": len(every.asked), "max_len": count, "dtype": "float32"}
+        shape |= {"layers": config.layers, "width": config.width}
+        case = Case(f"{count:,} exposures a user", shape, memory, unit="labels")
+        case.add("louder", stepper(generative, every, device), tokens=2 * len(every.sequences.ids))
+        case.add(
+            "one pass an exposure",
+            stepper(single, some, device),
+            share=len(some.asked) / len(every.asked),
+            measured_labels=len(some.asked),
+            tokens=2 * len(some.sequences.ids),
+        )
+        yield case
+
+
+def evenly(count: int, wanted: int) -> np.ndarray:
+    """The middles of equal parts of 0 .. count."""
+    return ((np.arange(wanted) + 0.5) * count / wanted).astype(np.int64)
+
+
+def task_of(exposures: int, users: int, *, one_pass: bool) -> RankingTask:
+    recipe = recipes.load("ml1m:rank_hstu")
+    assert recipe.ranking is not None
+    assert isinstance(recipe.model, HSTUConfig)
+    config = Config(
+        name="bench-generative",
+        data=DataConfig(max_len=exposures, split=SplitConfig(kind="users", test_users=1e-9), shuffle=False),
+        model=replace(recipe.model, max_len=2 * exposures + 1),
+        ranking=replace(recipe.ranking, context=(), item_attributes=(), next_item=0.0, one_pass=one_pass),
+        training=recipe.training,
+        evaluation=recipe.evaluation,
+    )
+    return RankingTask(config, table_of(exposures, users + 2))  # one is for validation and one for the test
+
+
+def table_of(exposures: int, users: int) -> Table:
+    """A table in memory, of users with so many exposures each."""
+    batch = histories.histories([exposures] * users, items=ITEMS)
+    times = batch.timestamps.numpy()
+    manifest = Manifest(
+        louder=__version__,
+        command="",
+        name="bench",
+        sources=[],
+        users=users,
+        items=ITEMS,
+        events=len(times),
+        tokens=len(times),
+        has_times=True,
+        first_time=int(times[0]),
+        last_time=int(times[-1]),
+        dropped={},
+        filters={},
+        actions=[f"action {number}" for number in range(ACTIONS)],
+        values=["value"],
+    )
+    draw = np.random.default_rng(0)
+    return Table(
+        path=Path("memory"),
+        manifest=manifest,
+        offsets=batch.offsets.numpy(),
+        kinds=np.zeros(len(times), dtype=np.uint8),
+        ids=batch.ids.numpy(),
+        times=times,
+        actions=draw.integers(0, 1 << ACTIONS, len(times)),
+        values={"value": draw.standard_normal(len(times)).astype(np.float32)},
+    )
+
+
+def stepper(task: RankingTask, batch: RankingBatch, device: torch.device) -> Callable[[], float]:
+    """A function that does the next step."""
+    torch.manual_seed(task.config.training.seed)
+    model = task.build().to(device).train()
+    optimizers = make_optimizers(model, task.config.training)
+    return partial(step, task, model, optimizers, batch, device)
+
+
+def step(task: RankingTask, model: Any, optimizers: Any, batch: RankingBatch, device: torch.device) -> float:
+    loss = task.loss(model, batch, device)
+    update(model, optimizers, loss, task.config.training.clip_norm)
+    return loss.item()

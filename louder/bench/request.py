@@ -1,0 +1,109 @@
+"""One user's request, and ways to score its candidates without memory: what M-FALCON is measured beside."""
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from louder.batch import SequenceBatch
+from louder.bench import histories
+from louder.data.ranking import RankingBatch
+from louder.models import DLRM, HSTU, DLRMConfig, HSTUConfig, RankingConfig, RankingModel, Vocabulary
+from louder.models.hstu import HSTULayer
+from louder.ops.hstu_layer import hstu_layer
+
+ITEMS, ACTIONS, COUNTERS = 50_000, 3, 32
+
+
+def ranker(max_len: int, layers: int, width: int, heads: int) -> RankingModel:
+    """A generative ranker with random weights: HSTU, a token for each item and each action, both biases."""
+    torch.manual_seed(0)
+    head = width // heads
+    sizes = HSTUConfig(layers=layers, heads=heads, width=width, qk_width=head, v_width=head, max_len=max_len)
+    backbone = HSTU(sizes, Vocabulary(items=ITEMS))
+    return RankingModel(backbone, RankingConfig(), Vocabulary(items=ITEMS, actions=ACTIONS, values=1)).eval()
+
+
+def user(events: int) -> SequenceBatch:
+    """A history, the time of the request being the last query time."""
+    draw = torch.Generator().manual_seed(0)
+    return replace(
+        histories.histories([events], items=ITEMS),
+        actions=torch.randint(1 << ACTIONS, (events,), generator=draw),
+        values=torch.randn(events, 1, generator=draw),
+    )
+
+
+def candidates(count: int) -> Tensor:
+    return torch.randint(ITEMS, (count,), generator=torch.Generator().manual_seed(1))
+
+
+class OnePass(nn.Module):
+    """The scores of candidates in one pass over the history and all of them, of which nothing is remembered."""
+
+    def __init__(self, model: RankingModel, history: SequenceBatch) -> None:
+        super().__init__()
+        self.model, self.history = model, history
+
+    def forward(self, ids: Tensor) -> tuple[Tensor, Tensor]:
+        model, backbone = self.model, self.model.backbone
+        tokens = model.tokens(self.history)
+        now = self.history.query_timestamps[-1:].expand(len(ids))
+        n = len(tokens.x)
+        x = torch.cat([tokens.x, model.items(ids)])
+        position = torch.arange(len(x)).clamp(max=n)
+        x = x * backbone.config.width**0.5 + backbone.positions(position)  # type: ignore[operator]
+        for layer in backbone.layers:  # type: ignore[union-attr]
+            assert isinstance(layer, HSTULayer)
+            x = hstu_layer(
+                x,
+                layer.uvqk.weight,
+                layer.out.weight,
+                layer.out.bias,
+                torch.tensor([0, len(x)]),
+                heads=layer.config.heads,
+                qk_width=layer.config.qk_width,
+                scale=1 / layer.config.max_len,
+                position_bias=layer.position_bias,
+                time_bias=layer.time_bias,
+                query_times=torch.cat([tokens.layout.query_timestamps, now]),
+                key_times=torch.cat([tokens.layout.timestamps, now]),
+                num_targets=torch.tensor([len(ids)]),
+            )
+        return model.predict(x[n:])
+
+
+def impression_ranker() -> DLRM:
+    """The DLRM of this repository's recipes (DIN, DCN, MMoE) with counters, without attributes; random weights."""
+    torch.manual_seed(0)
+    return DLRM(DLRMConfig(), Vocabulary(items=ITEMS, actions=ACTIONS, values=1, counters=COUNTERS)).eval()
+
+
+def impressions(history: SequenceBatch, ids: Tensor, events: int) -> RankingBatch:
+    """The candidates as a DLRM takes them: for each the latest events before it, and counters."""
+    count, length = len(ids), events + 1
+    draw = torch.Generator().manual_seed(2)
+
+    def rows(x: Tensor, last: Tensor) -> Tensor:
+        past = x[-events:].expand(count, -1) if events else x.new_empty(count, 0)
+        return torch.cat([past, last[:, None]], 1).flatten()
+
+    now = history.query_timestamps[-1:].expand(count)
+    assert history.actions is not None
+    sequences = SequenceBatch(
+        ids=rows(history.ids, ids),
+        timestamps=rows(history.timestamps, now),
+        query_timestamps=rows(history.query_timestamps, now),
+        offsets=torch.arange(count + 1) * length,
+        actions=rows(history.actions, torch.zeros_like(ids)),
+    )
+    return RankingBatch(
+        sequences=sequences,
+        asked=torch.arange(1, count + 1) * length - 1,
+        labels=torch.zeros(count, ACTIONS),
+        numbers=torch.zeros(count, 1),
+        counters=torch.randn(count, COUNTERS, generator=draw),
+        next_items=torch.full((count * length,), -1),
+        users=torch.zeros(count, dtype=torch.int64),
+        rows=torch.zeros(count, dtype=torch.int64),
+    )

@@ -1,0 +1,37 @@
+"""What M-FALCON is measured beside computes the same scores; rows say how many candidates go through in a second."""
+
+import torch
+
+from louder.bench import generative, mfalcon
+from louder.bench.measure import measure
+from louder.bench.request import OnePass, candidates, ranker, user
+from louder.inference.mfalcon import MFalcon
+
+CPU = torch.device("cpu")
+SIZES = {"layers": 1, "width": 16, "heads": 2, "amortised": None, "one_pass": None, "device": CPU, "memory": 8.0}
+
+
+@torch.no_grad()
+def test_one_pass_without_memory_gives_the_scores_of_mfalcon():
+    model, history = ranker(65, 2, 16, 2), user(20)
+    at = int(history.query_timestamps[-1])
+    torch.testing.assert_close(
+        OnePass(model, history)(candidates(9)), MFalcon(model).score(history, candidates(9), at), atol=1e-5, rtol=1e-5
+    )
+
+
+def test_rows_have_candidates_a_second():
+    (case,) = mfalcon.cases(lengths=[128], counts=[8], microbatches=[4], **SIZES)
+    rows = {row["implementation"]: row for row in measure(case, 1, CPU)}
+    expected = {"louder, cached", "louder, cold", "one batch", "one pass per candidate", "dlrm"}
+    assert expected | {"louder, cached, bfloat16", "louder, cached, int8"} == set(rows)
+    for row in rows.values():
+        assert row["candidates_per_s"] == round(8 / row["median_s"], 1)
+        assert row["flops_per_candidate"] > 0
+
+
+def test_generative_and_single_passes_train_on_the_same_exposures():
+    (case,) = generative.cases([20], labels=40, sampled_tokens=200, device=CPU, memory=8.0)
+    rows = {row["implementation"]: row for row in measure(case, 1, CPU)}
+    assert rows["louder"]["labels"] == 40
+    assert rows["one pass an exposure"]["measured_labels"] == 10
