@@ -64,20 +64,21 @@ def measure(case: Case, repeats: int, device: torch.device) -> list[dict[str, An
     for _ in range(repeats):
         for name, candidate in case.candidates.items():
             seconds[name].append(timed(candidate.run, device) / candidate.share)
+    medians = {name: round(statistics.median(times), 6) for name, times in seconds.items()}
     where = {"device": device_name(device), "threads": torch.get_num_threads()}
     rows = [
         {
             "case": case.name,
             "implementation": name,
             "reference": case.reference,
-            "median_s": round(statistics.median(seconds[name]), 6),
+            "median_s": medians[name],
             "min_s": round(min(seconds[name]), 6),
             "max_s": round(max(seconds[name]), 6),
             "runs": repeats,
             "peak_bytes": peaks[name],
             **where,
             **case.shape,
-            **per_second(case, statistics.median(seconds[name])),
+            **per_second(case, medians[name]),
             **candidate.facts,
         }
         for name, candidate in case.candidates.items()
