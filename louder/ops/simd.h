@@ -33,6 +33,34 @@ inline Vec load(const float* from) {
 }
 inline void store(float* to, Vec x) { std::memcpy(to, &x, sizeof x); }
 
+inline Vec multiply_add(float a, Vec b, Vec total) { return total + a * b; }
+
+#if defined(__AVX512BF16__)
+// Two bfloat16 side by side: processors that multiply bfloat16 add two products at a time to a float32.
+struct Pair {
+  uint16_t first, second;
+};
+typedef __m512i PairVec;
+
+inline PairVec load(const Pair* from) { return _mm512_loadu_si512(from); }
+inline Vec multiply_add(Pair a, PairVec b, Vec total) {
+  int32_t bits;
+  std::memcpy(&bits, &a, sizeof bits);
+  return _mm512_dpbf16_ps(total, reinterpret_cast<__m512bh>(_mm512_set1_epi32(bits)), reinterpret_cast<__m512bh>(b));
+}
+
+// 32 floats, rounded -> 16 pairs of neighbours
+inline void store_neighbours(Pair* to, const float* from) {
+  _mm512_storeu_si512(to, reinterpret_cast<__m512i>(_mm512_cvtne2ps_pbh(load(from + LANES), load(from))));
+}
+
+// 16 floats of each of two rows, rounded -> 16 pairs with one of each
+inline void store_across(Pair* to, Vec first, Vec second) {
+  const auto wide = [](Vec x) { return _mm512_cvtepu16_epi32(reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(x))); };
+  _mm512_storeu_si512(to, _mm512_or_si512(wide(first), _mm512_slli_epi32(wide(second), 16)));
+}
+#endif
+
 inline float sum(Vec x) {
   typedef float Four __attribute__((vector_size(16)));
   Four parts[LANES / 4];
@@ -105,9 +133,10 @@ inline Vec sigmoid(Vec x) { return 1.0f / (1.0f + exp(-x)); }
 inline float exp(float x) { return exp(Vec{} + x)[0]; }
 inline float sigmoid(float x) { return sigmoid(Vec{} + x)[0]; }
 
-// C [M, N vectors] = (ADD ? C : 0) + A [M, depth] B [depth, N vectors], held in registers.
-template <bool ADD, int M, int N>
-inline void multiply_block(int64_t depth, const float* a, int64_t a_row, int64_t a_column, const float* b,
+// C [M, N vectors] = (ADD ? C : 0) + A [M, depth] B [depth, N vectors], held in registers. Units of A and B are floats,
+// or pairs; then a unit of B has the numbers of two rows in one column.
+template <bool ADD, int M, int N, typename Unit>
+inline void multiply_block(int64_t depth, const Unit* a, int64_t a_row, int64_t a_column, const Unit* b,
                            int64_t b_row, float* c, int64_t c_row) {
   Vec total[M][N];
 #pragma GCC unroll 16
@@ -115,13 +144,13 @@ inline void multiply_block(int64_t depth, const float* a, int64_t a_row, int64_t
 #pragma GCC unroll 2
     for (int n = 0; n < N; ++n) total[m][n] = ADD ? load(c + m * c_row + n * LANES) : Vec{};
   for (int64_t d = 0; d < depth; ++d) {
-    Vec right[N];
+    decltype(load(b)) right[N];
 #pragma GCC unroll 2
     for (int n = 0; n < N; ++n) right[n] = load(b + d * b_row + n * LANES);
 #pragma GCC unroll 16
     for (int m = 0; m < M; ++m)
 #pragma GCC unroll 2
-      for (int n = 0; n < N; ++n) total[m][n] += a[m * a_row + d * a_column] * right[n];
+      for (int n = 0; n < N; ++n) total[m][n] = multiply_add(a[m * a_row + d * a_column], right[n], total[m][n]);
   }
 #pragma GCC unroll 16
   for (int m = 0; m < M; ++m)
@@ -131,9 +160,9 @@ inline void multiply_block(int64_t depth, const float* a, int64_t a_row, int64_t
 
 constexpr int BLOCK = LANES == 16 ? 12 : 6;  // rows: BLOCK times 2 vectors of C, 2 of B and one of A fill the registers
 
-template <bool ADD, int N>
-inline void multiply_columns(int64_t rows, int64_t depth, const float* a, int64_t a_row, int64_t a_column,
-                             const float* b, int64_t b_row, float* c, int64_t c_row) {
+template <bool ADD, int N, typename Unit>
+inline void multiply_columns(int64_t rows, int64_t depth, const Unit* a, int64_t a_row, int64_t a_column,
+                             const Unit* b, int64_t b_row, float* c, int64_t c_row) {
   int64_t m = 0;
   for (; m + BLOCK <= rows; m += BLOCK)
     multiply_block<ADD, BLOCK, N>(depth, a + m * a_row, a_row, a_column, b, b_row, c + m * c_row, c_row);
@@ -149,9 +178,9 @@ inline void multiply_columns(int64_t rows, int64_t depth, const float* a, int64_
 // C [rows, columns] = (ADD ? C : 0) + A [rows, depth] B [depth, columns]; columns is a multiple of LANES.
 // A's two strides are free, so the same function multiplies by A transposed. Fast if B's rows lie close together.
 // Each number of C is summed in the order of depth, whatever the sizes: a row's bits do not depend on its neighbours.
-template <bool ADD>
-inline void multiply(int64_t rows, int64_t columns, int64_t depth, const float* a, int64_t a_row, int64_t a_column,
-                     const float* b, int64_t b_row, float* c, int64_t c_row) {
+template <bool ADD, typename Unit>
+inline void multiply(int64_t rows, int64_t columns, int64_t depth, const Unit* a, int64_t a_row, int64_t a_column,
+                     const Unit* b, int64_t b_row, float* c, int64_t c_row) {
   int64_t n = 0;
   for (; n + 2 * LANES <= columns; n += 2 * LANES)
     multiply_columns<ADD, 2>(rows, depth, a, a_row, a_column, b + n, b_row, c + n, c_row);

@@ -1,6 +1,7 @@
-// Jagged HSTU attention on a CPU. The maths is in naive.py; this computes it in tiles of 48 queries by 48 keys, of
+// Jagged HSTU attention on a CPU. The maths is in naive.py; this computes it in tiles of some queries by some keys, of
 // those pairs only that see each other, and recomputes the scores in the backward pass. float32 or bfloat16 comes in
-// and goes out; sums are float32.
+// and goes out; sums are float32. Products of bfloat16 are made of pairs of numbers where the processor has them (then
+// weights and gradients of scores are rounded before they are multiplied), elsewhere of float32.
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/empty.h>
 #include <torch/library.h>
@@ -20,7 +21,7 @@ using louder::multiply;
 using louder::round_up;
 using louder::Vec;
 
-constexpr int64_t ROWS = 48, COLUMNS = 48;  // of a tile
+constexpr int64_t ROWS = 48, COLUMNS = LANES == 16 ? 96 : 48;  // of a tile
 constexpr int64_t PARTIAL_ROWS = 24;        // of a tile with pairs that do not see each other: less is computed in vain
 constexpr int64_t TASK_ROWS = 5 * ROWS;     // queries of a forward task: longer users are shared out
 constexpr int64_t SHARES = 8;               // a user with more than one in so many of all pairs is shared out by heads
@@ -40,27 +41,112 @@ struct Jagged {
 
 at::Tensor with_contiguous_rows(const at::Tensor& x) { return x.stride(2) == 1 ? x : x.contiguous(); }
 
-// rows i .. i + count of head h -> out [count, stride] float32, zeros right of the width
+// What the two sides of a product are made of: units of so many numbers, neighbours in the direction of its sum.
 template <typename T>
-void pack(const Jagged<T>& x, int64_t i, int64_t count, int64_t h, int64_t stride, float* out) {
+struct UnitOf {
+  using Type = float;
+};
+template <typename Unit>
+constexpr int64_t NUMBERS = 1;
+#if defined(__AVX512BF16__)
+template <>
+struct UnitOf<at::BFloat16> {
+  using Type = louder::Pair;
+};
+template <>
+constexpr int64_t NUMBERS<louder::Pair> = 2;
+#endif
+
+template <typename Unit>
+constexpr int64_t units(int64_t numbers) {
+  return (numbers + NUMBERS<Unit> - 1) / NUMBERS<Unit>;
+}
+
+template <typename Unit, typename T>
+inline Unit unit_of(T first, T second) {
+  if constexpr (NUMBERS<Unit> == 1)
+    return first;
+  else
+    return {first.x, second.x};
+}
+
+// rows i .. i + count of head h -> out [count, stride]: each row is units of neighbours, zeros right of the width
+template <typename T, typename Unit>
+void pack(const Jagged<T>& x, int64_t i, int64_t count, int64_t h, int64_t stride, Unit* out) {
+  const int64_t whole = x.width / NUMBERS<Unit>;
   for (int64_t r = 0; r < count; ++r, out += stride) {
     const T* from = x.at(i + r, h);
     if (r + louder::AHEAD < count) louder::prefetch(x.at(i + r + louder::AHEAD, h), x.width * sizeof(T));
-    for (int64_t c = 0; c < x.width; ++c) out[c] = from[c];
-    for (int64_t c = x.width; c < stride; ++c) out[c] = 0;
+    for (int64_t c = 0; c < whole; ++c) out[c] = unit_of<Unit>(from[c * NUMBERS<Unit>], from[(c + 1) * NUMBERS<Unit> - 1]);
+    for (int64_t c = whole; c < stride; ++c) out[c] = {};
+    if (whole * NUMBERS<Unit> < x.width) out[whole] = unit_of<Unit>(from[x.width - 1], T(0));
   }
 }
 
-// keys j .. j + count of head h -> out [width, COLUMNS] float32, zeros right of count
-template <typename T>
-void pack_transposed(const Jagged<T>& x, int64_t j, int64_t count, int64_t h, float* out) {
-  for (int64_t c = 0; c < count; ++c) {
-    const T* from = x.at(j + c, h);
-    if (c + louder::AHEAD < count) louder::prefetch(x.at(j + c + louder::AHEAD, h), x.width * sizeof(T));
-    for (int64_t d = 0; d < x.width; ++d) out[d * COLUMNS + c] = from[d];
+// The same rows -> out [units of rows, stride]: a unit has the numbers of neighbouring rows in one column.
+template <typename T, typename Unit>
+void pack_across(const Jagged<T>& x, int64_t i, int64_t count, int64_t h, int64_t stride, Unit* out) {
+  if constexpr (NUMBERS<Unit> == 1) {
+    pack(x, i, count, h, stride, out);
+  } else {
+    const std::vector<T> nothing(count % 2 ? x.width : 0, T(0));
+    for (int64_t r = 0; r < count; r += 2, out += stride) {
+      const T *first = x.at(i + r, h), *second = r + 1 < count ? x.at(i + r + 1, h) : nothing.data();
+      for (int64_t c = 0; c < x.width; ++c) out[c] = unit_of<Unit>(first[c], second[c]);
+      for (int64_t c = x.width; c < stride; ++c) out[c] = {};
+    }
   }
-  for (int64_t d = 0; d < x.width; ++d) std::fill(out + d * COLUMNS + count, out + (d + 1) * COLUMNS, 0.0f);
 }
+
+// keys j .. j + count of head h -> out [units of the width, COLUMNS], zeros right of count
+template <typename T, typename Unit>
+void pack_transposed(const Jagged<T>& x, int64_t j, int64_t count, int64_t h, Unit* out) {
+  const int64_t depth = units<Unit>(x.width);
+  Unit row[depth];
+  for (int64_t c = 0; c < count; ++c) {
+    if (c + louder::AHEAD < count) louder::prefetch(x.at(j + c + louder::AHEAD, h), x.width * sizeof(T));
+    pack(x, j + c, 1, h, depth, row);
+    for (int64_t d = 0; d < depth; ++d) out[d * COLUMNS + c] = row[d];
+  }
+  for (int64_t d = 0; d < depth; ++d) std::fill(out + d * COLUMNS + count, out + (d + 1) * COLUMNS, Unit{});
+}
+
+// out [rows, N] += tile [rows, COLUMNS] right [depth, N]: of each row of the tile its first `depth` numbers
+void add_product(int64_t rows, int64_t N, int64_t depth, const float* tile, const float* right, int64_t right_row,
+                 float* out) {
+  multiply<true>(rows, N, depth, tile, COLUMNS, 1, right, right_row, out, N);
+}
+
+// out [columns, N] += the tile's first `columns` columns, transposed, times right [rows, N]
+void add_transposed_product(int64_t columns, int64_t N, int64_t rows, const float* tile, const float* right,
+                            int64_t right_row, float* out) {
+  multiply<true>(columns, N, rows, tile, 1, COLUMNS, right, right_row, out, N);
+}
+
+#if defined(__AVX512BF16__)
+static_assert(COLUMNS % (2 * LANES) == 0 && ROWS % 2 == 0 && PARTIAL_ROWS % 2 == 0);
+
+void add_product(int64_t rows, int64_t N, int64_t depth, const float* tile, const louder::Pair* right,
+                 int64_t right_row, float* out) {
+  alignas(64) louder::Pair left[ROWS * COLUMNS / 2];
+  for (int64_t r = 0; r < rows; ++r)
+    for (int64_t c = 0; c < depth; c += 2 * LANES)
+      louder::store_neighbours(left + (r * COLUMNS + c) / 2, tile + r * COLUMNS + c);
+  multiply<true>(rows, N, units<louder::Pair>(depth), left, COLUMNS / 2, 1, right, right_row, out, N);
+}
+
+void add_transposed_product(int64_t columns, int64_t N, int64_t rows, const float* tile, const louder::Pair* right,
+                            int64_t right_row, float* out) {
+  alignas(64) louder::Pair left[ROWS / 2 * COLUMNS];
+  for (int64_t r = 0; r < rows; r += 2)
+    for (int64_t c = 0; c < columns; c += LANES) {
+      const float* from = tile + r * COLUMNS + c;
+      const Vec second = r + 1 < rows ? louder::load(from + COLUMNS) : Vec{};
+      louder::store_across(left + r / 2 * COLUMNS + c, louder::load(from), second);
+    }
+  multiply<true>(columns, N, units<louder::Pair>(rows), left, 1, COLUMNS, right, right_row, out, N);
+}
+#endif
 
 template <typename T>
 void unpack(const float* from, int64_t stride, int64_t count, const Jagged<T>& out, int64_t i, int64_t h) {
@@ -174,6 +260,7 @@ struct Bias {
   // entry of position_bias behind an entry of by_offset
   int64_t distance(int64_t entry) const { return std::clamp<int64_t>(longest - entry, 0, distances - 1); }
   int64_t entry(int64_t place, int64_t j) const { return j - place + longest; }  // for a key at the place j
+  bool none() const { return distances + buckets == 0; }
 
   // A bucket spans a factor of 1.35 and a cell 1.125 at most: the answer is the cell's first bucket or the next.
   int32_t bucket(int64_t seconds) const {
@@ -206,6 +293,7 @@ struct BiasTile {
   int64_t key_time(int64_t j) const { return bias.key_times[user->first_key + j]; }
 
   void fill(int64_t i, int64_t rows, int64_t j, int64_t columns) {
+    if (bias.none()) return;
     for (int64_t r = 0; r < rows; ++r) {
       float* value = values + r * COLUMNS;
       if (bias.distances && user->places)
@@ -215,6 +303,18 @@ struct BiasTile {
       else
         std::fill_n(value, COLUMNS, 0.0f);
       if (bias.buckets) add_time(r, query_time(i + r), j, columns);
+    }
+  }
+
+  // scores [rows, COLUMNS] = left [rows, depth] keys [depth, COLUMNS], and the bias: the first `wide` of each row
+  template <typename Unit>
+  void scores(int64_t rows, int64_t wide, int64_t depth, const Unit* left, int64_t left_row, const Unit* keys,
+              float* scores) const {
+    if (bias.none()) {
+      multiply<false>(rows, wide, depth, left, left_row, 1, keys, COLUMNS, scores, COLUMNS);
+    } else {
+      std::copy_n(values, rows * COLUMNS, scores);
+      multiply<true>(rows, wide, depth, left, left_row, 1, keys, COLUMNS, scores, COLUMNS);
     }
   }
 
@@ -352,8 +452,9 @@ float dot(const float* a, const float* b, int64_t width) {
 template <typename T>
 void forward(const at::Tensor& q_, const at::Tensor& k_, const at::Tensor& v_, const at::Tensor& out_, float scale,
              const std::vector<User>& users, const Bias& bias) {
+  using Unit = typename UnitOf<T>::Type;
   const Jagged<T> q(q_), k(k_), v(v_), out(out_);
-  const int64_t heads = q_.size(1), K = q.width, V = round_up(v.width);
+  const int64_t heads = q_.size(1), K = units<Unit>(q.width), V = round_up(v.width);
   struct Task {
     const User* user;
     int64_t first, last;  // rows
@@ -369,8 +470,9 @@ void forward(const at::Tensor& q_, const at::Tensor& k_, const at::Tensor& v_, c
   louder::share_tasks(tasks.size(), [&](const auto& next) {
     BiasTile bias_tile(bias);
     alignas(64) float tile[ROWS * COLUMNS];
-    std::vector<float> queries(heads * TASK_ROWS * K), totals(heads * TASK_ROWS * V);
-    std::vector<float> keys(heads * K * COLUMNS), values(heads * V * COLUMNS), own(K + V);
+    std::vector<Unit> queries(heads * TASK_ROWS * K), keys(heads * K * COLUMNS);
+    std::vector<Unit> values(heads * V * units<Unit>(COLUMNS));
+    std::vector<float> totals(heads * TASK_ROWS * V), own(2 * q.width + v.width);
     for (int64_t index; (index = next()) >= 0;) {
       const auto [user_, first, last] = tasks[index];
       const User& user = *user_;
@@ -384,19 +486,18 @@ void forward(const at::Tensor& q_, const at::Tensor& k_, const at::Tensor& v_, c
         const int64_t width = std::min(COLUMNS, all.any_to - j);
         for (int64_t h = 0; h < heads; ++h) {
           pack_transposed(k, user.first_key + j, width, h, &keys[h * K * COLUMNS]);
-          pack(v, user.first_key + j, width, h, V, &values[h * V * COLUMNS]);
+          pack_across(v, user.first_key + j, width, h, V, &values[h * V * units<Unit>(COLUMNS)]);
         }
         for_tiles(user, first, last, j, [&](int64_t i, int64_t rows, int64_t columns, bool whole) {
           bias_tile.fill(i, rows, j, columns);
           for (int64_t h = 0; h < heads; ++h) {
-            std::copy_n(bias_tile.values, rows * COLUMNS, tile);
-            multiply<true>(rows, round_up(columns), K, &queries[(h * TASK_ROWS + i - first) * K], K, 1,
-                           &keys[h * K * COLUMNS], COLUMNS, tile, COLUMNS);
-            weigh(rows * COLUMNS, scale, tile);
+            const int64_t wide = round_up(columns);
+            bias_tile.scores(rows, wide, K, &queries[(h * TASK_ROWS + i - first) * K], K, &keys[h * K * COLUMNS], tile);
+            for (int64_t r = 0; r < rows; ++r) weigh(wide, scale, tile + r * COLUMNS);
             if (!whole)
               for (int64_t r = 0; r < rows; ++r) hide(user, i + r, j, tile + r * COLUMNS);
-            multiply<true>(rows, V, columns, tile, COLUMNS, 1, &values[h * V * COLUMNS], V,
-                           &totals[(h * TASK_ROWS + i - first) * V], V);
+            add_product(rows, V, columns, tile, &values[h * V * units<Unit>(COLUMNS)], V,
+                        &totals[(h * TASK_ROWS + i - first) * V]);
           }
         });
       }
@@ -404,12 +505,14 @@ void forward(const at::Tensor& q_, const at::Tensor& k_, const at::Tensor& v_, c
       for (int64_t h = 0; h < heads; ++h) {
         for (int64_t i = std::max(first, user.first_alone()); i < last; ++i) {
           if (!user.alone(i)) continue;
-          float *own_k = own.data(), *own_v = own_k + K, *total = &totals[(h * TASK_ROWS + i - first) * V];
-          pack(k, user.first_key + i, 1, h, K, own_k);
-          pack(v, user.first_key + i, 1, h, V, own_v);
-          const float score = dot(&queries[(h * TASK_ROWS + i - first) * K], own_k, K) + bias_tile.alone(i);
+          float *own_q = own.data(), *own_k = own_q + q.width, *own_v = own_k + q.width;
+          pack(q, query + i - first, 1, h, q.width, own_q);
+          pack(k, user.first_key + i, 1, h, q.width, own_k);
+          pack(v, user.first_key + i, 1, h, v.width, own_v);
+          const float score = dot(own_q, own_k, q.width) + bias_tile.alone(i);
           const float weight = scale * score * louder::sigmoid(score);
-          for (int64_t c = 0; c < V; ++c) total[c] += weight * own_v[c];
+          float* total = &totals[(h * TASK_ROWS + i - first) * V];
+          for (int64_t c = 0; c < v.width; ++c) total[c] += weight * own_v[c];
         }
         unpack(&totals[h * TASK_ROWS * V], V, all.count, out, query, h);
       }
@@ -438,12 +541,43 @@ std::vector<Share> shares_of(const std::vector<User>& users, int64_t heads) {
   return shares;
 }
 
+// Some rows of every head, as the left side of a product and, summed over rows, as the right side. With floats the two
+// are the same.
+template <typename T>
+struct BothSides {
+  using Unit = typename UnitOf<T>::Type;
+  static constexpr bool SAME = NUMBERS<Unit> == 1;
+  int64_t rows = 0, left_row, right_row;
+  std::vector<Unit> lefts, rights;
+
+  explicit BothSides(int64_t width)
+      : left_row(SAME ? round_up(width) : units<Unit>(width)), right_row(round_up(width)) {}
+
+  void pack_rows(const Jagged<T>& x, int64_t i, int64_t count, int64_t first_head, int64_t heads) {
+    rows = count;
+    lefts.resize(heads * rows * left_row);
+    if (!SAME) rights.resize(heads * units<Unit>(rows) * right_row);
+    for (int64_t h = 0; h < heads; ++h) {
+      pack(x, i, count, first_head + h, left_row, &lefts[h * rows * left_row]);
+      if (!SAME) pack_across(x, i, count, first_head + h, right_row, &rights[h * units<Unit>(rows) * right_row]);
+    }
+  }
+  const Unit* left(int64_t h, int64_t row) const { return &lefts[(h * rows + row) * left_row]; }
+  // from a row on that begins a unit
+  const Unit* right(int64_t h, int64_t row) const {
+    if (SAME) return left(h, row);
+    return &rights[(h * units<Unit>(rows) + row / NUMBERS<Unit>) * right_row];
+  }
+};
+
 template <typename T>
 void backward(const at::Tensor& grad_, const at::Tensor& q_, const at::Tensor& k_, const at::Tensor& v_,
               const at::Tensor& dq_, const at::Tensor& dk_, const at::Tensor& dv_, float scale,
               const std::vector<User>& users, const Bias& bias, std::vector<double>& tables) {
+  using Unit = typename UnitOf<T>::Type;
   const Jagged<T> grad(grad_), q(q_), k(k_), v(v_), dq(dq_), dk(dk_), dv(dv_);
   const int64_t K = round_up(q.width), V = round_up(v.width), table_size = bias.distances + bias.buckets;
+  const int64_t K_units = units<Unit>(q.width), V_units = units<Unit>(v.width);
   const auto shares = shares_of(users, q_.size(1));
 
   // chunk c owns every CHUNKS-th share, from the most expensive: even amounts, and the same ones on every machine
@@ -451,8 +585,9 @@ void backward(const at::Tensor& grad_, const at::Tensor& q_, const at::Tensor& k
     BiasTile bias_tile(bias);
     BiasGradient bias_gradient(bias);
     alignas(64) float weights[ROWS * COLUMNS], d_scores[ROWS * COLUMNS], d_bias[ROWS * COLUMNS];
-    std::vector<float> queries, grads, d_queries;  // [heads, M, K], [heads, M, V], [heads, M, K]
-    std::vector<float> keys, keys_T, values_T, d_keys, d_values, own_v(V);
+    BothSides<T> queries(q.width), grads(v.width);
+    std::vector<Unit> keys, keys_T, values_T;
+    std::vector<float> d_queries, d_keys, d_values, own(2 * (q.width + v.width));  // [heads, M, K], ...
     for (int64_t chunk; (chunk = next()) >= 0;) {
       double *d_position = tables.data() + chunk * table_size, *d_time = d_position + bias.distances;
       for (size_t index = chunk; index < shares.size(); index += CHUNKS) {
@@ -460,34 +595,33 @@ void backward(const at::Tensor& grad_, const at::Tensor& q_, const at::Tensor& k
         const User& user = *user_;
         const int64_t M = user.queries, first = user.first_row();
         bias_tile.start(user);
-        queries.resize(heads * M * K), grads.resize(heads * M * V), d_queries.assign(heads * M * K, 0.0f);
-        for (int64_t h = 0; h < heads; ++h) {
-          pack(q, user.first_query, M, first_head + h, K, &queries[h * M * K]);
-          pack(grad, user.first_query, M, first_head + h, V, &grads[h * M * V]);
-        }
-        keys.resize(heads * COLUMNS * K), keys_T.resize(heads * K * COLUMNS), values_T.resize(heads * V * COLUMNS);
+        queries.pack_rows(q, user.first_query, M, first_head, heads);
+        grads.pack_rows(grad, user.first_query, M, first_head, heads);
+        d_queries.assign(heads * M * K, 0.0f);
+        keys.resize(heads * units<Unit>(COLUMNS) * K);
+        keys_T.resize(heads * K_units * COLUMNS), values_T.resize(heads * V_units * COLUMNS);
         d_keys.resize(heads * COLUMNS * K), d_values.resize(heads * COLUMNS * V);
 
         for (int64_t j = 0; j < user.keys; j += COLUMNS) {
           const int64_t width = std::min(COLUMNS, user.keys - j), key = user.first_key + j;
           for (int64_t h = 0; h < heads; ++h) {
-            pack(k, key, width, first_head + h, K, &keys[h * COLUMNS * K]);
-            pack_transposed(k, key, width, first_head + h, &keys_T[h * K * COLUMNS]);
-            pack_transposed(v, key, width, first_head + h, &values_T[h * V * COLUMNS]);
+            pack_across(k, key, width, first_head + h, K, &keys[h * units<Unit>(COLUMNS) * K]);
+            pack_transposed(k, key, width, first_head + h, &keys_T[h * K_units * COLUMNS]);
+            pack_transposed(v, key, width, first_head + h, &values_T[h * V_units * COLUMNS]);
           }
           std::fill(d_keys.begin(), d_keys.end(), 0.0f);
           std::fill(d_values.begin(), d_values.end(), 0.0f);
           // only the context sees later events, and nobody sees the targets
-          const int64_t first_seeing = j < user.history ? std::max(first, user.masks.context > 0 ? 0 : j) : user.keys;
+          int64_t first_seeing = j < user.history ? std::max(first, user.masks.context > 0 ? 0 : j) : user.keys;
+          first_seeing -= (first_seeing - first) % NUMBERS<Unit>;  // a tile begins where a unit of rows does
           for_tiles(user, first_seeing, user.keys, j, [&](int64_t i, int64_t rows, int64_t columns, bool whole) {
             const int64_t wide = round_up(columns);
             bias_tile.fill(i, rows, j, columns);
             for (int64_t h = 0; h < heads; ++h) {
-              const float *query = &queries[(h * M + i - first) * K], *grad_row = &grads[(h * M + i - first) * V];
-              std::copy_n(bias_tile.values, rows * COLUMNS, weights);
-              multiply<true>(rows, wide, q.width, query, K, 1, &keys_T[h * K * COLUMNS], COLUMNS, weights, COLUMNS);
-              multiply<false>(rows, wide, v.width, grad_row, V, 1, &values_T[h * V * COLUMNS], COLUMNS, d_scores,
-                              COLUMNS);
+              bias_tile.scores(rows, wide, K_units, queries.left(h, i - first), queries.left_row,
+                               &keys_T[h * K_units * COLUMNS], weights);
+              multiply<false>(rows, wide, V_units, grads.left(h, i - first), grads.left_row, 1,
+                              &values_T[h * V_units * COLUMNS], COLUMNS, d_scores, COLUMNS);
               for (int64_t r = 0; r < rows; ++r) {
                 float *weight = weights + r * COLUMNS, *d_score = d_scores + r * COLUMNS;
                 weigh_backward(wide, scale, weight, d_score);
@@ -497,27 +631,32 @@ void backward(const at::Tensor& grad_, const at::Tensor& q_, const at::Tensor& k
                 if (table_size > 0 && h > 0)
                   for (int64_t c = 0; c < wide; ++c) sum[c] += d_score[c];
               }
-              multiply<true>(rows, K, columns, d_scores, COLUMNS, 1, &keys[h * COLUMNS * K], K,
-                             &d_queries[(h * M + i - first) * K], K);
-              multiply<true>(columns, K, rows, d_scores, 1, COLUMNS, query, K, &d_keys[h * COLUMNS * K], K);
-              multiply<true>(columns, V, rows, weights, 1, COLUMNS, grad_row, V, &d_values[h * COLUMNS * V], V);
+              add_product(rows, K, columns, d_scores, &keys[h * units<Unit>(COLUMNS) * K], K,
+                          &d_queries[(h * M + i - first) * K]);
+              add_transposed_product(columns, K, rows, d_scores, queries.right(h, i - first), queries.right_row,
+                                     &d_keys[h * COLUMNS * K]);
+              add_transposed_product(columns, V, rows, weights, grads.right(h, i - first), grads.right_row,
+                                     &d_values[h * COLUMNS * V]);
             }
             if (table_size > 0) bias_gradient.add(bias_tile, i, rows, j, columns, d_bias);
           });
           for (int64_t h = 0; h < heads; ++h) {
             for (int64_t i = std::max({first, user.first_alone(), j}); i < j + width; ++i) {
               if (!user.alone(i)) continue;
-              const float *query = &queries[(h * M + i - first) * K], *grad_row = &grads[(h * M + i - first) * V];
-              const float* own_k = &keys[(h * COLUMNS + i - j) * K];
+              float *own_q = own.data(), *own_k = own_q + q.width, *own_v = own_k + q.width;
+              float* own_grad = own_v + v.width;
+              pack(q, user.first_query + i - first, 1, first_head + h, q.width, own_q);
+              pack(k, user.first_key + i, 1, first_head + h, q.width, own_k);
+              pack(v, user.first_key + i, 1, first_head + h, v.width, own_v);
+              pack(grad, user.first_query + i - first, 1, first_head + h, v.width, own_grad);
+              const float score = dot(own_q, own_k, q.width) + bias_tile.alone(i), sigmoid = louder::sigmoid(score);
+              const float silu = score * sigmoid;
+              const float d_score = dot(own_grad, own_v, v.width) * scale * (sigmoid + silu * (1.0f - sigmoid));
               float *d_query = &d_queries[(h * M + i - first) * K], *d_key = &d_keys[(h * COLUMNS + i - j) * K];
               float* d_value = &d_values[(h * COLUMNS + i - j) * V];
-              pack(v, user.first_key + i, 1, first_head + h, V, own_v.data());
-              const float score = dot(query, own_k, K) + bias_tile.alone(i), sigmoid = louder::sigmoid(score);
-              const float silu = score * sigmoid;
-              const float d_score = dot(grad_row, own_v.data(), V) * scale * (sigmoid + silu * (1.0f - sigmoid));
-              for (int64_t c = 0; c < K; ++c) d_query[c] += d_score * own_k[c];
-              for (int64_t c = 0; c < K; ++c) d_key[c] += d_score * query[c];
-              for (int64_t c = 0; c < V; ++c) d_value[c] += scale * silu * grad_row[c];
+              for (int64_t c = 0; c < q.width; ++c) d_query[c] += d_score * own_k[c];
+              for (int64_t c = 0; c < q.width; ++c) d_key[c] += d_score * own_q[c];
+              for (int64_t c = 0; c < v.width; ++c) d_value[c] += scale * silu * own_grad[c];
               if (table_size > 0) bias_gradient.add_alone(bias_tile, i, d_score);
             }
             unpack(&d_keys[h * COLUMNS * K], K, width, dk, key, first_head + h);
