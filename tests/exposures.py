@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from louder.batch import SequenceBatch
-from louder.data.attributes import Attribute
+from louder.data.attributes import Attribute, Vectors
 from louder.data.ranking import RankingBatch
 from louder.models import Vocabulary
 
@@ -22,6 +22,7 @@ def attribute(name, lists, size):
 ATTRIBUTES = [
     attribute("author", [[i % 3] for i in range(9)], size=3),
     attribute("tags", [[1 + i % 3] * (i % 2) + [2] * (i % 3) for i in range(9)], size=5),
+    Vectors("text", torch.tensor([[1.0 + i, -3 * (i % 2), i % 4] if i else [0.0] * 3 for i in range(9)])),
 ]
 
 

@@ -77,7 +77,15 @@ def task_of(exposures: int, users: int, *, one_pass: bool) -> RankingTask:
         name="bench-generative",
         data=DataConfig(max_len=exposures, split=SplitConfig(kind="users", test_users=1e-9), shuffle=False),
         model=replace(recipe.model, max_len=2 * exposures + 1),
-        ranking=replace(recipe.ranking, context=(), item_attributes=(), next_item=0.0, one_pass=one_pass),
+        ranking=replace(
+            recipe.ranking,
+            context=(),
+            item_attributes=(),
+            item_vectors=(),
+            id_dropout=0.0,
+            next_item=0.0,
+            one_pass=one_pass,
+        ),
         training=recipe.training,
         evaluation=recipe.evaluation,
     )

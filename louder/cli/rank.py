@@ -16,6 +16,9 @@ def rank(
     context: Annotated[
         list[str] | None, typer.Option(metavar="NAME=VALUE", help="An attribute of the user: gender=F. Repeatable.")
     ] = None,
+    new_items: Annotated[
+        Path | None, typer.Option(help="JSON file with the attributes of candidates that the model has not met.")
+    ] = None,
     at: Annotated[
         int | None, typer.Option(help="Time of the request, seconds since 1970.", show_default="the latest event's")
     ] = None,
@@ -28,16 +31,21 @@ def rank(
 
     Candidates never see each other, so a probability does not depend on what else is asked for. Events after the time
     of the request are not looked at. A history file is a list of item ids, oldest first, or of objects:
-    `[{"item": 1193, "time": 978300760, "actions": ["like"]}]`. Examples:
+    `[{"item": 1193, "time": 978300760, "actions": ["like"]}]`. A file of new items is an object of raw ids and what
+    is known of each, by the names of `ranking.item_attributes` and `ranking.item_vectors`:
+    `{"new-film": {"genres": ["Drama"]}}`. Examples:
 
         louder rank runs/ml1m-rank-hstu --user 42 --items 1,2,3
 
         louder rank runs/ml1m-rank-hstu --user 42 --items @candidates.txt --sort like --json
 
         louder rank runs/ml1m-rank-hstu --history me.json --context gender=F --context age=25 --items 1,2,3
+
+        louder rank runs/ml1m-rank-hstu --user 42 --items 1,2,new-film --new-items new.json
     """
     from louder.cli.etl import pairs
     from louder.errors import InputError
+    from louder.inference.new_items import read_new_items
     from louder.inference.ranker import Ranker
     from louder.inference.recommender import read_history
 
@@ -51,6 +59,7 @@ def rank(
         history=read_history(history) if history else None,
         at=at,
         context=pairs(context, "--context", "gender=F") if context else None,
+        new_items=read_new_items(new_items) if new_items else None,
     )
     if sort is not None:
         answers.sort(key=lambda answer: -answer.actions[sort])

@@ -37,6 +37,7 @@ class Attribute:
     codes: Tensor  # [all codes] int64
     offsets: Tensor  # [R + 1] int64
     labels: tuple[str, ...]  # what each code stands for; "" for UNKNOWN
+    is_list: bool = False
 
     @cached_property
     def code_of_label(self) -> dict[str, int]:
@@ -49,6 +50,9 @@ class Vectors:
 
     name: str
     matrix: Tensor  # [R, W] float32
+
+
+Column = Attribute | Vectors
 
 
 def encode(table: "pa.Table", names: Sequence[str]) -> list[Attribute]:
@@ -105,7 +109,7 @@ def encode_column(name: str, column: "pa.Array") -> Attribute:
         codes = codes[there]
     labels = ("", *(label(value) for value in distinct.to_pylist()))
     offsets = torch.from_numpy(np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64))
-    return Attribute(name, len(labels), torch.from_numpy(codes), offsets, labels)
+    return Attribute(name, len(labels), torch.from_numpy(codes), offsets, labels, is_list)
 
 
 def plain(name: str, values: "pa.Array", is_list: bool) -> tuple["pa.Array", bool]:
@@ -131,7 +135,7 @@ def plain(name: str, values: "pa.Array", is_list: bool) -> tuple["pa.Array", boo
     if pa.types.is_floating(kind):
         raise InputError(
             f"The attribute {name!r} holds lists of fractional numbers, which are vectors and no categories. "
-            "Name it where vectors are named, or name another."
+            "If they describe an item, name it in ranking.item_vectors; or name another."
         )
     raise InputError(
         f"The attribute {name!r} is of type {kind}, but a category is a text, a number, true or false, or a list of "
@@ -146,7 +150,7 @@ def vectors_of_column(name: str, column: "pa.Array") -> Vectors:
     if not is_list_type(column.type) or not pa.types.is_floating(column.type.value_type):
         raise InputError(
             f"The attribute {name!r} is of type {column.type}, but a vector is a list of fractional numbers. "
-            "Name it where categories are named, or name another."
+            "If it is a category, name it in ranking.item_attributes; or name another."
         )
     there = column.is_valid().to_numpy(zero_copy_only=False)
     lists = column.drop_null()

@@ -411,7 +411,8 @@ def loaded(con: Any, table: RawTable) -> pa.Table:
 
 
 def typed_attributes(table: pa.Table, key: str) -> pa.Table:
-    """Text columns -> integers, floats or lists of integers where every value is one; the key is called "raw"."""
+    """Text columns -> integers, floats, or lists of numbers or texts (as in JSON) where every value is one; the key is
+    called "raw"."""
     others = [name for name in table.column_names if name != key]
     return pa.Table.from_arrays([table.column(key), *(typed(table.column(name)) for name in others)], ["raw", *others])
 
@@ -427,9 +428,14 @@ def typed(column: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
             continue
     if pc.all(pc.starts_with(column, "[")).as_py():
         try:
-            return pa.array([value and json.loads(value) for value in column.to_pylist()], pa.list_(pa.int64()))
-        except (ValueError, pa.ArrowInvalid, pa.ArrowTypeError):
-            pass
+            lists = pa.array([value and json.loads(value) for value in column.to_pylist()])
+        except (ValueError, OverflowError, pa.ArrowInvalid, pa.ArrowTypeError):
+            return column
+        kind = lists.type.value_type
+        if pa.types.is_null(kind):  # every list is empty
+            return lists.cast(pa.list_(pa.int64()))
+        if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_string(kind):
+            return lists
     return column
 
 

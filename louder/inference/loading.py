@@ -5,7 +5,7 @@ from typing import Any
 
 from louder import checkpoint, models
 from louder.config import from_dict
-from louder.data.attributes import encode
+from louder.data.attributes import Column, encode, vectors
 from louder.data.table import item_attributes
 from louder.errors import InputError
 from louder.models import AnyRanker, RankingConfig, SequentialModel, Vocabulary
@@ -38,14 +38,14 @@ def load_ranker(run: Path) -> tuple[AnyRanker, dict[str, Any], Path]:
         )
     config = models.config_from_dict(state["config"]["model"])
     ranking = from_dict(RankingConfig, state["config"]["ranking"], "ranking")
-    attributes = []
-    if ranking.item_attributes:
+    attributes: list[Column] = []
+    if ranking.item_attributes or ranking.item_vectors:
         table = item_attributes(folder)
         if table is None:
             raise InputError(
                 f"{folder} has no items.parquet, which its model needs. Copy it from the table, or train again."
             )
-        attributes = encode(table, ranking.item_attributes)
+        attributes = [*encode(table, ranking.item_attributes), *vectors(table, ranking.item_vectors)]
     model = models.build_ranker(config, ranking, from_dict(Vocabulary, state["vocabulary"]), attributes)
     checkpoint.load_into(model, checkpoint.load_tensors(folder, "model"), folder)
     return model.eval(), state, folder

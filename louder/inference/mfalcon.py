@@ -82,12 +82,19 @@ class MFalcon:
         at          seconds; the time of the request
         key         what the history is remembered under; None: it is not
         """
+        return self.score_vectors(history, self.model.items(candidates), at, key)
+
+    @torch.no_grad()
+    def score_vectors(
+        self, history: SequenceBatch, candidates: Tensor, at: int, key: Hashable | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """The same of candidates [m, D] as vectors of items (`model.items`, `model.new_items`)."""
         memory, waiting = self.remember(history, key)
         settled = memory.length
         interleaved = self.model.config.tokens == "interleaved"
         answers: list[tuple[Tensor, Tensor]] = []
         for part in candidates.split(self.microbatch):
-            x = self.model.items(part) if interleaved else self.model.items(part) + self.last_action(history)
+            x = part if interleaved else part + self.last_action(history)
             answers.append(self.model.predict(self.extend(memory, waiting.then(x, at), candidates=len(x))))
             waiting = waiting.part(0, 0)
         memory.forget(settled)

@@ -19,6 +19,7 @@ from louder.errors import InputError
 from louder.ids import IdMap, RawId
 from louder.inference.loading import load_ranker
 from louder.inference.mfalcon import MFalcon
+from louder.inference.new_items import NewItems, encode_new_items
 from louder.inference.recommender import Event
 from louder.models import RankingConfig, RankingModel
 from louder.schema import ENGAGEMENT, Manifest
@@ -89,18 +90,22 @@ class Ranker:
         history: Sequence[Event] | None = None,
         at: int | None = None,
         context: Mapping[str, object] | None = None,
+        new_items: NewItems | None = None,
     ) -> list[Ranked]:
         """What will be done with each of the items, in their order.
 
-        at        seconds since 1970: the time of the request; later events are not looked at. Without it, the time of
-                  the latest event
-        context   attributes of the user, such as {"gender": "F"}: for a history that is given, or in place of the
-                  table's
+        at         seconds since 1970: the time of the request; later events are not looked at. Without it, the time of
+                   the latest event
+        context    attributes of the user, such as {"gender": "F"}: for a history that is given, or in place of the
+                   table's
+        new_items  what is known of candidates that the model has not met, which are scored by it alone:
+                   {"new-film": {"genres": ["Drama"], "text": [0.1, …]}}
 
         A candidate that stands twice is answered twice, with the same numbers; one that is in the history is scored
         as if it were shown again. The history may be empty: then the item and the context decide. Of a history longer
         than the model's window the latest part counts.
-        Raises InputError for an unknown user or item, for no candidates and for more than MAX_CANDIDATES.
+        Raises InputError for an unknown user or item, for new items that are known or of which nothing is, for no
+        candidates and for more than MAX_CANDIDATES.
         """
         if not items:
             raise InputError("There are no candidates. Give at least one item: --items 1,2,3.")
@@ -109,12 +114,7 @@ class Ranker:
                 f"There are {len(items):,} candidates, but one request may have {MAX_CANDIDATES:,}. Send them in parts."
             )
         numbers = self.item_ids.ids(list(items))
-        unknown = [str(item) for item, number in zip(items, numbers) if number < 0]
-        if unknown:
-            raise InputError(
-                f"{len(unknown)} of the candidates are items that the model does not know: {', '.join(unknown[:5])}. "
-                "Leave them out, or train on a log that has them."
-            )
+        candidates = self.vectors(items, numbers, new_items or {})
         if (user is None) == (history is None):
             raise InputError("Ranking needs a user or a history, one of the two: --user ID or --history FILE.json.")
         events = self.known(user, at) if user is not None else self.given(history or [], at)
@@ -122,10 +122,37 @@ class Ranker:
             events = with_context(events, self.codes(context or {}))
         last = int(events.timestamps[-1]) if len(events.ids) else 0
         moment = last if at is None else at
-        logits, values = self.mfalcon.score(
-            events, torch.from_numpy(numbers), moment, key=None if user is None else ("user", user)
+        logits, values = self.mfalcon.score_vectors(
+            events, candidates, moment, key=None if user is None else ("user", user)
         )
         return self.answers(items, numbers, torch.sigmoid(logits), values)
+
+    @torch.no_grad()
+    def vectors(self, items: Sequence[RawId], numbers: np.ndarray, new_items: NewItems) -> Tensor:
+        """[m, D] the candidates, whose ids are `numbers` (-1 = unknown); of new items by what is known of them."""
+        place = {str(item): number for number, item in enumerate(new_items)}  # typed, every id is a text
+        unknown = [str(item) for item, number in zip(items, numbers) if number < 0]
+        columns = self.model.item_attributes.columns
+        if missing := [item for item in unknown if item not in place or not columns]:
+            instead = "or train on a log that has them: this model has no attributes of items to score them by."
+            if columns:
+                names = ", ".join(column.name for column in columns)
+                instead = f"or say what is known of them ({names}): --new-items FILE.json."
+            raise InputError(
+                f"{len(missing)} of the candidates are items that the model does not know: {', '.join(missing[:5])}. "
+                f"Leave them out, {instead}"
+            )
+        known = [str(item) for item, number in zip(new_items, self.item_ids.ids(list(new_items))) if number >= 0]
+        if known:
+            raise InputError(
+                f"{len(known)} of the new items are known to the model: {', '.join(known[:5])}. Their attributes are "
+                "those of the training, so leave them out of the new items."
+            )
+        vectors = self.model.items(torch.tensor(numbers))
+        if unknown:
+            new = self.model.new_items(encode_new_items(columns, new_items))
+            vectors[torch.from_numpy(numbers < 0)] = new[[place[item] for item in unknown]]
+        return vectors
 
     def answers(self, items: Sequence[RawId], numbers: np.ndarray, shares: Tensor, values: Tensor) -> list[Ranked]:
         names = [f"log {name}" if name in self.ranking.log_values else name for name in self.state["values"]]
@@ -216,7 +243,7 @@ class Ranker:
         return torch.tensor([[code_of(attribute, context.get(attribute.name)) for attribute in self.context]])
 
     def title(self, item: int) -> str:
-        if self.attributes is None or "title" not in self.attributes.column_names:
+        if item < 0 or self.attributes is None or "title" not in self.attributes.column_names:
             return ""
         return self.attributes.column("title")[item].as_py() or ""
 

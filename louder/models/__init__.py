@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from louder.config import from_dict
-from louder.data.attributes import Attribute
+from louder.data.attributes import Column
 from louder.errors import InputError
 from louder.models.dlrm import DLRM, DLRMConfig
 from louder.models.embeddings import Vocabulary
@@ -50,9 +50,14 @@ def build(config: ModelConfig, vocabulary: Vocabulary) -> SequentialModel:
 
 
 def build_ranker(
-    config: ModelConfig, ranking: RankingConfig, vocabulary: Vocabulary, item_attributes: Sequence[Attribute]
+    config: ModelConfig, ranking: RankingConfig, vocabulary: Vocabulary, item_attributes: Sequence[Column]
 ) -> AnyRanker:
-    """The ranker that a config describes, with random weights."""
+    """The ranker that a config describes, with random weights; `item_attributes` are the columns that it names."""
+    if ranking.id_dropout and isinstance(config, ImpressionConfig):
+        raise InputError(
+            f"ranking.id_dropout is for the items that come with a request, which model.kind={config.kind} does not "
+            "answer: --set ranking.id_dropout=0."
+        )
     if isinstance(config, DLRMConfig):
         return DLRM(config, vocabulary, list(item_attributes))
     if isinstance(config, WukongConfig):

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from louder.data.attributes import Attribute
+from louder.data.attributes import Column
 from louder.errors import InputError
 from louder.models.embeddings import Vocabulary
 from louder.models.features import FeaturesConfig, ImpressionModel, mlp, require_sizes
@@ -40,7 +40,7 @@ class DLRMConfig(FeaturesConfig):
 
 
 class DLRM(ImpressionModel):
-    def __init__(self, config: DLRMConfig, vocabulary: Vocabulary, item_attributes: Sequence[Attribute] = ()) -> None:
+    def __init__(self, config: DLRMConfig, vocabulary: Vocabulary, item_attributes: Sequence[Column] = ()) -> None:
         super().__init__(config, vocabulary, item_attributes)
         width = self.features.count * config.width
         tasks = vocabulary.actions + vocabulary.values

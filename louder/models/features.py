@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from louder.batch import SequenceBatch
-from louder.data.attributes import Attribute
+from louder.data.attributes import Column
 from louder.data.ranking import RankingBatch
 from louder.errors import InputError
 from louder.models.embeddings import Vocabulary
@@ -42,9 +42,7 @@ class ImpressionModel(nn.Module):
     `batch` is in impression form: of each sequence the last event is asked for, and those before it are the history.
     """
 
-    def __init__(
-        self, config: FeaturesConfig, vocabulary: Vocabulary, item_attributes: Sequence[Attribute] = ()
-    ) -> None:
+    def __init__(self, config: FeaturesConfig, vocabulary: Vocabulary, item_attributes: Sequence[Column] = ()) -> None:
         super().__init__()
         self.config, self.vocabulary = config, vocabulary
         self.features = Features(config, vocabulary, item_attributes)
@@ -76,9 +74,9 @@ class ImpressionModel(nn.Module):
 
 
 class Features(nn.Module):
-    """An exposure's features, each a vector: user, item, each attribute of the item and of the user, hour and weekday of
-    the request (UTC), the latest value of each auxiliary series, the history as its target attention (DIN) and as its
-    mean, and a few vectors made of all counters.
+    """An exposure's features, each a vector: user, item, each attribute of the item (vectors are mapped to the width)
+    and of the user, hour and weekday of the request (UTC), the latest value of each auxiliary series, the history as its
+    target attention (DIN) and as its mean, and a few vectors made of all counters.
 
         forward(batch) -> [M, n, D], n = self.count
 
@@ -89,9 +87,7 @@ class Features(nn.Module):
     value_mean: Tensor
     value_scale: Tensor
 
-    def __init__(
-        self, config: FeaturesConfig, vocabulary: Vocabulary, item_attributes: Sequence[Attribute] = ()
-    ) -> None:
+    def __init__(self, config: FeaturesConfig, vocabulary: Vocabulary, item_attributes: Sequence[Column] = ()) -> None:
         super().__init__()
         self.config, self.vocabulary = config, vocabulary
         width = config.width

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from louder.batch import SequenceBatch
-from louder.data.attributes import Attribute
+from louder.data.attributes import Attribute, Column, Vectors
 from louder.data.ranking import RankingBatch
 from louder.errors import InputError
 from louder.models.embeddings import Vocabulary
@@ -24,6 +24,7 @@ class RankingConfig:
 
     context          attributes of users (columns of users.parquet) that begin every sequence
     item_attributes  attributes of items (columns of items.parquet) that join the item's token
+    item_vectors     columns of vectors, such as embeddings of texts or images, that join it as well
     main             the action that chooses the epoch; "" takes the table's first
     log_values       values that are learned, and measured, as log(1 + x)
     tokens           "interleaved": item, action, item, action (table 1 of the paper). "added": one token an event,
@@ -31,11 +32,14 @@ class RankingConfig:
     one_pass         all exposures of a history in one causal pass (generative training); False: a pass for each
     next_item        weight of the next item's loss beside the actions': above 0 it is the joint model of table 11
     value_weight     weight of the squared error of values, beside the actions' log-loss
+    id_dropout       in training, the share of items whose id is left out, so that items which nobody has met can be
+                     scored by their attributes and vectors
     hidden           width of the head, as a multiple of the model's
     """
 
     context: tuple[str, ...] = ()
     item_attributes: tuple[str, ...] = ()
+    item_vectors: tuple[str, ...] = ()
     main: str = ""
     log_values: tuple[str, ...] = ()
     tokens: str = "interleaved"
@@ -43,6 +47,7 @@ class RankingConfig:
     next_item: float = 0.0
     value_weight: float = 0.1
     attribute_dropout: float = 0.1  # by dimension, of each part of an item's token on its own
+    id_dropout: float = 0.0
     hidden: int = 2
 
     def __post_init__(self) -> None:
@@ -55,39 +60,95 @@ class RankingConfig:
                 "ranking.next_item trains the state after an action, which only interleaved tokens in one pass have: "
                 "--set ranking.tokens=interleaved --set ranking.one_pass=true."
             )
-        if not 0 <= self.attribute_dropout < 1:
-            raise InputError(f"ranking.attribute_dropout must be in [0, 1), but it is {self.attribute_dropout}.")
+        for name in "attribute_dropout", "id_dropout":
+            if not 0 <= getattr(self, name) < 1:
+                raise InputError(f"ranking.{name} must be in [0, 1), but it is {getattr(self, name)}.")
+        if self.id_dropout and not self.item_attributes and not self.item_vectors:
+            raise InputError(
+                f"ranking.id_dropout is {self.id_dropout}, but without its id nothing is left of an item. Say what else "
+                "is known of it: --set ranking.item_attributes=[NAME], or ranking.item_vectors=[NAME]."
+            )
+        if both := set(self.item_attributes) & set(self.item_vectors):
+            raise InputError(
+                f"ranking.item_attributes and ranking.item_vectors both name {min(both)!r}, but it is either a category "
+                "or a vector. Name it in one of them."
+            )
         if self.hidden < 1:
             raise InputError(f"ranking.hidden must be at least 1, but it is {self.hidden}.")
 
 
-class AttributeEmbedding(nn.Module):
-    """The attributes of items as vectors, one table each; of a list the mean.
+class CategoryTable(nn.EmbeddingBag):
+    """A category of items as vectors: a row for each of its values; of a list the mean.
 
-    forward(ids [L]) -> for each attribute [L, D]; zeros where an id is below 0, which stands for an unknown item
+    forward(ids [L]) -> [L, D]; zeros where an id is below 0, which stands for an unknown item
+    of(attribute)    -> [R, D] the same of other items, whose codes these are
     """
 
-    def __init__(self, attributes: Sequence[Attribute], width: int) -> None:
+    def __init__(self, attribute: Attribute, width: int) -> None:
+        super().__init__(attribute.size, width, mode="mean")
+        # with a last, empty row for unknown items; read again from the items' file, so not part of a checkpoint
+        ends = torch.cat([attribute.offsets, attribute.offsets[-1:]])
+        self.item_codes: Tensor
+        self.item_offsets: Tensor
+        self.register_buffer("item_codes", attribute.codes, persistent=False)
+        self.register_buffer("item_offsets", ends, persistent=False)
+
+    def forward(self, ids: Tensor) -> Tensor:  # type: ignore[override]
+        offsets = self.item_offsets
+        rows = torch.where(ids >= 0, ids, len(offsets) - 2)
+        starts, lengths = offsets[rows], offsets[rows + 1] - offsets[rows]
+        own = lengths.cumsum(0) - lengths
+        at = torch.arange(int(lengths.sum()), device=ids.device) + (starts - own).repeat_interleave(lengths)
+        return super().forward(self.item_codes[at], own)
+
+    def of(self, attribute: Attribute) -> Tensor:
+        return super().forward(attribute.codes, attribute.offsets[:-1])
+
+
+class VectorMap(nn.Linear):
+    """A vector of items (of a text, an image), made as long as all others and mapped to the model's width.
+
+    forward(ids [L]) -> [L, D]; zeros where an id is below 0, and where an item has no vector
+    of(vectors)      -> [R, D] the same of other items, whose vectors these are
+    """
+
+    def __init__(self, vectors: Vectors, width: int) -> None:
+        super().__init__(vectors.matrix.shape[1], width, bias=False)
+        self.item_matrix: Tensor
+        self.register_buffer("item_matrix", vectors.matrix, persistent=False)  # as the codes above
+
+    def forward(self, ids: Tensor) -> Tensor:
+        return self.mapped(self.item_matrix[ids.clamp(min=0)] * (ids >= 0)[:, None])
+
+    def of(self, vectors: Vectors) -> Tensor:
+        return self.mapped(vectors.matrix)
+
+    def mapped(self, rows: Tensor) -> Tensor:
+        return super().forward(F.normalize(rows, dim=1).to(self.weight.dtype))
+
+
+class AttributeEmbedding(nn.Module):
+    """What is known of items besides their ids, as vectors: of categories and of vectors, in the order of `columns`.
+
+    forward(ids [L])  -> for each column [L, D]; zeros where an id is below 0, which stands for an unknown item
+    of(columns)       -> for each column [R, D]: the same columns, of other items
+    """
+
+    def __init__(self, columns: Sequence[Column], width: int) -> None:
         super().__init__()
-        self.tables = nn.ModuleList(nn.EmbeddingBag(attribute.size, width, mode="mean") for attribute in attributes)
+        self.columns = tuple(columns)
+        self.tables = nn.ModuleList(
+            CategoryTable(column, width) if isinstance(column, Attribute) else VectorMap(column, width)
+            for column in columns
+        )
         for parameter in self.parameters():
             nn.init.trunc_normal_(parameter, std=0.02, a=-0.04, b=0.04)
-        for number, attribute in enumerate(attributes):
-            # with a last, empty row for unknown items; read again from the items' file, so not part of a checkpoint
-            ends = torch.cat([attribute.offsets, attribute.offsets[-1:]])
-            self.register_buffer(f"codes_{number}", attribute.codes, persistent=False)
-            self.register_buffer(f"offsets_{number}", ends, persistent=False)
 
     def forward(self, ids: Tensor) -> list[Tensor]:
-        vectors = []
-        for number, table in enumerate(self.tables):
-            codes, offsets = getattr(self, f"codes_{number}"), getattr(self, f"offsets_{number}")
-            rows = torch.where(ids >= 0, ids, len(offsets) - 2)
-            starts, lengths = offsets[rows], offsets[rows + 1] - offsets[rows]
-            own = lengths.cumsum(0) - lengths
-            at = torch.arange(int(lengths.sum()), device=ids.device) + (starts - own).repeat_interleave(lengths)
-            vectors.append(table(codes[at], own))
-        return vectors
+        return [table(ids) for table in self.tables]
+
+    def of(self, columns: Sequence[Column]) -> list[Tensor]:
+        return [table.of(column) for table, column in zip(self.tables, columns, strict=True)]  # type: ignore[operator]
 
 
 @dataclass(frozen=True)
@@ -119,7 +180,7 @@ class RankingModel(nn.Module):
         backbone: SequentialModel,
         config: RankingConfig,
         vocabulary: Vocabulary,
-        item_attributes: Sequence[Attribute] = (),
+        item_attributes: Sequence[Column] = (),
     ) -> None:
         super().__init__()
         self.backbone, self.config, self.vocabulary = backbone, config, vocabulary
@@ -175,16 +236,23 @@ class RankingModel(nn.Module):
         return self.backbone.normalise(states[rows])
 
     def items(self, ids: Tensor) -> Tensor:
-        """[L, D] the vectors of items: of the id, and of each attribute.
+        """[L, D] the vectors of items: of the id, and of each attribute. Zeros where an id is below 0 (unknown).
 
-        Each is dropped out by dimension before they are summed, so that none drowns the others, and an item whose id is
-        unknown (below 0) can be scored by its attributes.
+        Each is dropped out by dimension before they are summed, so that none drowns the others. An id that is left out
+        is so as a whole, and the others are not scaled: as for the items that come with a request (`new_items`).
         """
         table, rate = self.backbone.events.items, self.config.attribute_dropout
-        x_LD = dropout(table(ids.clamp(min=0)) * (ids >= 0)[:, None], rate, self.training)
+        told = ids >= 0
+        if self.training and self.config.id_dropout:
+            told = told & (torch.rand(len(ids), device=ids.device) >= self.config.id_dropout)
+        x_LD = dropout(table(ids.clamp(min=0)) * told[:, None], rate, self.training)
         for part in self.item_attributes(ids):
             x_LD = x_LD + dropout(part, rate, self.training)
         return x_LD
+
+    def new_items(self, columns: Sequence[Column]) -> Tensor:
+        """[R, D] the vectors of items that have no id: of their attributes alone; see AttributeEmbedding."""
+        return torch.stack(self.item_attributes.of(columns)).sum(0)
 
     def tokens(self, batch: SequenceBatch) -> Tokens:
         return self.interleaved(batch) if self.config.tokens == "interleaved" else self.added(batch)

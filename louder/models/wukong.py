@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from louder.data.attributes import Attribute
+from louder.data.attributes import Column
 from louder.models.embeddings import Vocabulary
 from louder.models.features import FeaturesConfig, ImpressionModel, mlp, require_sizes
 from louder.models.sequential import require_positive, require_share
@@ -35,7 +35,7 @@ class WukongConfig(FeaturesConfig):
 
 
 class Wukong(ImpressionModel):
-    def __init__(self, config: WukongConfig, vocabulary: Vocabulary, item_attributes: Sequence[Attribute] = ()) -> None:
+    def __init__(self, config: WukongConfig, vocabulary: Vocabulary, item_attributes: Sequence[Column] = ()) -> None:
         super().__init__(config, vocabulary, item_attributes)
         counts = [self.features.count, *[config.fmb + config.lcb] * config.layers]
         self.layers = nn.Sequential(*(WukongLayer(config, count) for count in counts[:-1]))

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from louder.config import from_dict
-from louder.data.attributes import Attribute, encode
+from louder.data.attributes import Attribute, Column, Vectors, encode, vectors
 from louder.data.counters import count
 from louder.data.ranking import RankingBatch, RankingLoader
 from louder.data.table import Table, item_attributes, open_table, user_attributes
@@ -32,6 +32,8 @@ from louder.schema import Manifest
 from louder.training.config import Config
 from louder.training.losses import RetrievalLoss
 from louder.training.task import Score
+
+C = TypeVar("C", Attribute, Vectors)
 
 
 def open_ranking_table(config: Config) -> Table:
@@ -68,11 +70,16 @@ class RankingTask:
     def __init__(self, config: Config, table: Table) -> None:
         assert config.ranking is not None
         self.config, self.ranking, self.table = config, config.ranking, table
-        self.items = encode_all(item_attributes(table.path), self.ranking.item_attributes, "items")
-        self.context = encode_all(user_attributes(table.path), self.ranking.context, "users")
+        about_items = item_attributes(table.path)
+        categories = read(encode, about_items, self.ranking.item_attributes, "ranking.item_attributes", "items")
+        self.items: list[Column] = [
+            *categories,
+            *read(vectors, about_items, self.ranking.item_vectors, "ranking.item_vectors", "items"),
+        ]
+        self.context = read(encode, user_attributes(table.path), self.ranking.context, "ranking.context", "users")
         self.counters = None
         if isinstance(config.model, ImpressionConfig):
-            self.counters = count(table, self.items).values
+            self.counters = count(table, categories).values
         manifest = table.manifest
         self.vocabulary = Vocabulary(
             items=manifest.items,
@@ -198,16 +205,21 @@ class RankingTask:
         return report
 
 
-def encode_all(table: Any, names: tuple[str, ...], what: str) -> list[Attribute]:
+def read(
+    function: Callable[[Any, tuple[str, ...]], list[C]], table: Any, names: tuple[str, ...], setting: str, what: str
+) -> list[C]:
+    """The columns that a setting names, by `encode` or `vectors`."""
     if not names:
         return []
     if table is None:
-        setting = "ranking.item_attributes" if what == "items" else "ranking.context"
         raise InputError(
             f"{setting} names {', '.join(names)}, but the table came without attributes of {what}. "
             f"Leave them out (--set {setting}=[]), or make the table with them: louder etl LOG --{what} FILE."
         )
-    return encode(table, names)
+    try:
+        return function(table, names)
+    except InputError as error:
+        raise InputError(f"{setting} is [{', '.join(names)}]. {error}") from error
 
 
 def flat(report: dict[str, Any]) -> dict[str, float]:

@@ -12,7 +12,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
+from louder.data.attributes import vectors
 from louder.data.inspect import describe
+from louder.errors import InputError
 from louder.etl import LogSpec, SideFile, build_table, read_spec
 
 LINES = [(7, 30, 4.0, 1000), (7, 10, 3.0, 900), (5, 30, 5.0, 1000), (7, 20, 1.0, 1000)]
@@ -269,6 +271,63 @@ def test_a_schema_file_with_everything(tmp_path, sequences):
     assert manifest.left_out == ["likes_so_far"]
     assert (manifest.events, manifest.tokens, manifest.items) == (4, 9, 3)
     assert pq.read_table(tmp_path / "table" / "items.parquet")["price"].to_pylist() == [7, None, 5]
+
+
+LISTS = {
+    "id": [30, 10, 20],
+    "genres": [["Drama", "War"], [], None],
+    "tags": [[7], [8, 9], []],
+    "text": [[0.5, -2.0], None, [3.0, 1.25]],
+    "note": ["[x]", "[y]", ""],
+    "empty": [[], [], None],
+}
+
+
+def items_csv(path):
+    texts = {name: [x if isinstance(x, str) else json.dumps(x) for x in column] for name, column in LISTS.items()}
+    texts = {name: ["" if x == "null" else x.replace('"', '""') for x in column] for name, column in texts.items()}
+    rows = [",".join(f'"{x}"' for x in row) for row in zip(*texts.values())]
+    path.with_suffix(".csv").write_text("\n".join([",".join(texts), *rows]))
+    return path.with_suffix(".csv")
+
+
+def items_jsonl(path):
+    rows = [dict(zip(LISTS, row)) for row in zip(*LISTS.values())]
+    path.with_suffix(".jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path.with_suffix(".jsonl")
+
+
+def items_parquet(path, text=None):
+    lists = (
+        pa.list_(pa.string()),
+        pa.list_(pa.int64()),
+        text or pa.list_(pa.float32()),
+        pa.string(),
+        pa.list_(pa.int64()),
+    )
+    columns = zip(LISTS.items(), (pa.int64(), *lists))
+    pq.write_table(pa.table({name: pa.array(column, kind) for (name, column), kind in columns}), path)
+    return path
+
+
+def items_of_one_length(path):
+    return items_parquet(path, pa.list_(pa.float32(), 2))
+
+
+@pytest.mark.parametrize("write", [items_csv, items_jsonl, items_parquet, items_of_one_length])
+def test_attributes_may_be_lists(tmp_path, write):
+    (tmp_path / "log.csv").write_text("user_id,item_id,timestamp\n1,10,1\n1,20,2\n1,30,3\n")
+    file = write(tmp_path / "items.parquet")
+    build_table(tmp_path / "log.csv", tmp_path / "table", spec=LogSpec(items=SideFile(file=str(file))))
+    found = pq.read_table(tmp_path / "table" / "items.parquet")
+    assert found["genres"].to_pylist() == [[], None, ["Drama", "War"]]
+    assert found["tags"].to_pylist() == [[8, 9], [], [7]]
+    assert found["empty"].to_pylist() == [[], None, []]
+    assert [text or None for text in found["note"].to_pylist()] == ["[y]", None, "[x]"]
+    (text,) = vectors(found, ["text"])
+    assert text.matrix.tolist() == [[0, 0], [3.0, 1.25], [0.5, -2.0]]
+    with pytest.raises(InputError, match="is a list of fractional numbers"):
+        vectors(found, ["tags"])
 
 
 def test_attributes_from_flags(tmp_path):

@@ -42,8 +42,8 @@ def test_scores_are_the_mixture_of_crossed_features():
     batch = batch_of(*(exposure(4, seed) for seed in range(3)))
     x0 = model.features(batch)
     assert x0.shape == (3, model.features.count, 4)
-    # item and user, 2 attributes, 2 of the user, hour and weekday, 2 series, attention and mean, 4 of the counters
-    assert model.features.count == 2 + 2 + 2 + 2 + 2 + 2 + 4
+    # item and user, 3 attributes, 2 of the user, hour and weekday, 2 series, attention and mean, 4 of the counters
+    assert model.features.count == 2 + 3 + 2 + 2 + 2 + 2 + 4
     first, second = model.crosses
     crossed = first(x0.flatten(1), x0.flatten(1))
     expected = model.mixture(second(x0.flatten(1), crossed))

@@ -5,7 +5,8 @@ from exposures import VOCABULARY, batch_of, exposure
 from torch import nn
 
 from louder.batch import SequenceBatch
-from louder.models import HSTUConfig, TransformerConfig, Vocabulary, build
+from louder.data.attributes import Vectors
+from louder.models import HSTUConfig, RankingConfig, TransformerConfig, Vocabulary, build, build_ranker
 from louder.models.flops import flops
 from louder.models.wukong import Wukong, WukongConfig
 from louder.ops.hstu_attention import hstu_attention
@@ -53,6 +54,25 @@ def test_a_transformer_counts_its_causal_half():
     rows = 5
     products = rows * 4 * 3 * 4 + rows * 4 * 4 + rows * 4 * 2 * 6 + rows * 6 * 4  # Q, K, V; output; gate and up; down
     assert flops(model, histories(rows)) == 2 * (products + rows * (rows + 1) // 2 * (4 + 4))
+
+
+def test_a_vector_of_an_item_is_mapped_for_each_event():
+    def of(columns):
+        model = build_ranker(config, RankingConfig(), Vocabulary(items=4, actions=1), columns)
+        tokens = flops(Tokens(model), histories(3, 2))
+        assert tokens == flops(Tokens(model), histories(5))
+        return tokens
+
+    class Tokens(nn.Module):
+        def __init__(self, model):
+            super().__init__()
+            self.model = model
+
+        def forward(self, given):
+            return self.model.tokens(given)
+
+    config = HSTUConfig(layers=1, heads=1, width=6, qk_width=4, v_width=4, max_len=11)
+    assert of([Vectors("text", torch.ones(4, 7))]) - of([]) == 2 * 5 * 7 * 6
 
 
 def test_a_batch_of_alike_exposures_takes_as_much_for_each():

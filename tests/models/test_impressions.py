@@ -14,6 +14,7 @@ from louder.errors import InputError
 from louder.models import Vocabulary
 from louder.models.dlrm import DLRM, DLRMConfig
 from louder.models.features import RunningNorm, TargetAttention, mean_of
+from louder.models.ranking import VectorMap
 from louder.models.wukong import Wukong, WukongConfig
 
 SHAPE = dict(width=4, history=5, unit=6, counter_vectors=2, counter_hidden=8, dropout=0.0)
@@ -31,7 +32,7 @@ def model_of(name, vocabulary=VOCABULARY, attributes=ATTRIBUTES, large=True):
     if large:  # so large that a wrong connection shows
         with torch.no_grad():
             for table in model.modules():
-                if isinstance(table, torch.nn.Embedding | torch.nn.EmbeddingBag):
+                if isinstance(table, torch.nn.Embedding | torch.nn.EmbeddingBag | VectorMap):
                     table.weight.normal_(std=0.5)
             model.features.everybody.normal_(std=0.5)
     return model.eval()
@@ -70,7 +71,7 @@ def test_outputs_and_gradients_are_finite_and_of_the_promised_shapes(name, data)
     lengths = data.draw(st.lists(st.integers(0, 8), max_size=4))
     exposures = [exposure(length, seed, vocabulary) for seed, length in enumerate(lengths)]
     batch = batch_of(*exposures, vocabulary=vocabulary)
-    model = model_of(name, vocabulary, ATTRIBUTES[: data.draw(st.integers(0, 2))]).train()
+    model = model_of(name, vocabulary, ATTRIBUTES[: data.draw(st.integers(0, 3))]).train()
     logits, numbers = model(batch)
     assert logits.shape == (len(lengths), vocabulary.actions) and logits.dtype == torch.float32
     assert numbers.shape == (len(lengths), vocabulary.values) and numbers.dtype == torch.float32

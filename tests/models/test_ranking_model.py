@@ -5,17 +5,18 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from exposures import attribute
+from exposures import ATTRIBUTES, attribute
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tables import ranking_table
 
 from louder.batch import SequenceBatch
+from louder.data.attributes import Vectors
 from louder.data.loader import DataConfig
 from louder.data.ranking import RankingLoader
 from louder.data.targets import SplitConfig
 from louder.errors import InputError
-from louder.models import HSTUConfig, RankingConfig, TransformerConfig, Vocabulary, build_ranker
+from louder.models import DLRMConfig, HSTUConfig, RankingConfig, TransformerConfig, Vocabulary, build_ranker
 from louder.models.ranking import AttributeEmbedding
 
 BACKBONES = {
@@ -32,12 +33,20 @@ def genres(items):
     return attribute("genres", [[1 + i % 4, 1 + i % 3][: i % 3] for i in range(items)], size=5)
 
 
+def texts(items):
+    """Items have vectors of 3 numbers and any length; every fourth has none."""
+    draw = torch.Generator().manual_seed(0)
+    return Vectors("text", torch.randn(items, 3, generator=draw) * 9 * (torch.arange(items)[:, None] % 4 > 0))
+
+
 def model_of(backbone="hstu", *, items, tokens="interleaved", series=(), max_len=99, context=2, seed=0, **changes):
     torch.manual_seed(seed)
     names = ("age", "land")[:context]
     vocabulary = Vocabulary(items=items, actions=2, values=1, series=series, context=(4, 3)[:context])
     ranking = RankingConfig(context=names, tokens=tokens, **changes)
-    model = build_ranker(replace(BACKBONES[backbone], max_len=max_len), ranking, vocabulary, [genres(items)])
+    model = build_ranker(
+        replace(BACKBONES[backbone], max_len=max_len), ranking, vocabulary, [genres(items), texts(items)]
+    )
     for parameter in model.parameters():  # so large that a wrong connection shows
         torch.nn.init.normal_(parameter, std=0.4)
     return model.eval()
@@ -158,11 +167,34 @@ def test_attributes_are_the_mean_of_their_codes(lists, seed):
     assert [x.shape for x in embedding(ids[:0])] == [(0, 3), (0, 3)]
 
 
+def test_vectors_are_made_of_unit_length_and_mapped():
+    rows = Vectors("text", torch.tensor([[3.0, 4.0], [0.0, 0.0], [0.0, -0.5]]))
+    embedding = AttributeEmbedding([rows], 3)
+    (slope,) = embedding.parameters()
+    (found,) = embedding(torch.tensor([0, 1, 2, -1, 0]))
+    first, second = slope[:, 0], slope[:, 1]
+    nothing = torch.zeros(3)
+    expected = torch.stack([0.6 * first + 0.8 * second, nothing, -second, nothing, 0.6 * first + 0.8 * second])
+    torch.testing.assert_close(found, expected)
+    assert list(embedding.state_dict()) == ["tables.0.weight"]  # the vectors are read from the items' file
+
+
+def test_the_attributes_of_other_items_are_those_that_they_would_have_among_the_items():
+    torch.manual_seed(0)
+    embedding, ids = AttributeEmbedding(ATTRIBUTES, 4), torch.tensor([5, 2, 0, 5])
+    others = [
+        attribute("author", [[2], [2], [0], [2]], size=3),
+        attribute("tags", [[3, 2, 2], [2, 2], [], [3, 2, 2]], size=5),
+        replace(ATTRIBUTES[2], matrix=ATTRIBUTES[2].matrix[ids]),
+    ]
+    torch.testing.assert_close(embedding.of(others), embedding(ids))
+
+
 def test_an_item_is_its_id_and_its_attributes_and_an_unknown_one_is_neither():
     model = model_of(items=9)
     ids = torch.tensor([7, -1, 0])
-    own, (genre,) = model.backbone.events.items.weight, model.item_attributes(ids)
-    expected = torch.stack([own[7] + genre[0], torch.zeros(8), own[0] + genre[2]])
+    own, (genre, text) = model.backbone.events.items.weight, model.item_attributes(ids)
+    expected = torch.stack([own[7] + genre[0] + text[0], torch.zeros(8), own[0] + genre[2] + text[2]])
     torch.testing.assert_close(model.items(ids), expected)
     torch.testing.assert_close(model.item_vectors(torch.tensor([7])), model.item_vectors()[7:8])
 
@@ -176,6 +208,19 @@ def test_attributes_are_dropped_out_in_training_alone():
     kept = model_of(items=9, attribute_dropout=0.0)
     kept.train()
     torch.testing.assert_close(kept.items(ids), model.eval().items(ids))
+
+
+def test_an_id_is_left_out_whole_and_in_training_alone():
+    model = model_of(items=9, item_attributes=("genres",), attribute_dropout=0.0, id_dropout=0.25)
+    ids = torch.arange(9).repeat(400)
+    expected = model.items(ids)
+    without = model.item_attributes(ids)[0] + model.item_attributes(ids)[1]
+    found = model.train().items(ids)
+    left_out = (found - without).abs().amax(1) < 1e-6
+    torch.testing.assert_close(found[~left_out], expected[~left_out])
+    share = left_out.float().mean().item()
+    assert abs(share - 0.25) < 4 * (0.25 * 0.75 / len(ids)) ** 0.5
+    assert torch.equal(model.eval().items(ids), expected)
 
 
 # --- what is seen ------------------------------------------------------------------------------------------------
@@ -337,6 +382,9 @@ def test_gradients_reach_every_parameter(backbone, tokens):
         ({"next_item": 1.0, "tokens": "added"}, r"only interleaved tokens in one pass have"),
         ({"next_item": 1.0, "one_pass": False}, r"only interleaved tokens in one pass have"),
         ({"attribute_dropout": 1.0}, r"ranking\.attribute_dropout must be in \[0, 1\), but it is 1\.0"),
+        ({"id_dropout": -0.1, "item_vectors": ("text",)}, r"ranking\.id_dropout must be in \[0, 1\), but it is -0\.1"),
+        ({"id_dropout": 0.1}, r"without its id nothing is left of an item.*ranking\.item_attributes=\[NAME\]"),
+        ({"item_attributes": ("a", "b"), "item_vectors": ("b",)}, r"both name 'b', but it is either a category or"),
         ({"hidden": 0}, r"ranking\.hidden must be at least 1, but it is 0"),
     ],
     ids=str,
@@ -344,3 +392,9 @@ def test_gradients_reach_every_parameter(backbone, tokens):
 def test_settings_that_do_not_fit_are_refused(settings_, message):
     with pytest.raises(InputError, match=message):
         RankingConfig(**settings_)
+
+
+def test_models_of_impressions_refuse_what_is_for_new_items():
+    ranking = RankingConfig(item_attributes=("author",), id_dropout=0.1)
+    with pytest.raises(InputError, match=r"model\.kind=dlrm does not answer: --set ranking\.id_dropout=0"):
+        build_ranker(DLRMConfig(), ranking, Vocabulary(items=9, actions=1), ATTRIBUTES)
