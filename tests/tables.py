@@ -3,6 +3,7 @@
 import random
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,8 +13,9 @@ import pyarrow.parquet as pq
 
 from louder.data.loader import DataConfig
 from louder.data.table import Table
+from louder.evaluation.retrieval import EvaluationConfig
 from louder.ids import IdMap
-from louder.models import HSTUConfig
+from louder.models import HSTUConfig, ModelConfig, RankingConfig
 from louder.schema import Manifest
 from louder.training.config import Config, TrainingConfig
 from louder.training.losses import LossConfig
@@ -155,6 +157,34 @@ def ranking_table(
     )
 
 
+def write_ranking_table(folder: Path, table: Table, *, items: int = 9) -> Path:
+    """A log of ranking_table on disk, with items drawn anew, so that they repeat, and with the titles and genres of items
+    and the ages of users."""
+
+    def by_user(column: np.ndarray) -> list[list[float]]:
+        return [column[first:end].tolist() for first, end in pairwise(table.offsets)]
+
+    draw = np.random.default_rng(0)
+    ids = draw.integers(np.where(table.kinds == 0, items, 3))
+    assert table.actions is not None
+    columns = zip(*map(by_user, (ids, table.times, table.actions, table.kinds)))
+    write_table(
+        folder,
+        [[Token(*token) for token in zip(*column)] for column in columns],
+        items=items,
+        actions=table.manifest.actions,
+        series=dict.fromkeys(table.manifest.series, 3),
+        values={name: by_user(column) for name, column in table.values.items()},
+        requests=None if table.requests is None else by_user(table.requests),
+    )
+    genres = [["war", "drama", "western"][: item % 4] for item in range(items)]
+    titles = [f"Title {item}" for item in range(items)]
+    pq.write_table(pa.table({"title": titles, "genres": genres}), folder / "items.parquet")
+    ages = [[18, 25, None][user % 3] for user in range(table.users)]
+    pq.write_table(pa.table({"age": ages}), folder / "users.parquet")
+    return folder
+
+
 def checkerboard(users: int = 40, liked: int = 10, seed: int = 0) -> list[list[Token]]:
     """Even users have had every even item once, in an order of their own; odd users every odd item. So the item held
     out of a user is the only one of that user's colour which the history does not hold."""
@@ -194,3 +224,18 @@ def tiny_config(table: Path | str, **changes: object) -> Config:
         training=TrainingConfig(epochs=2, checkpoint_steps=2, log_steps=1, device="cpu"),
     )
     return replace(config, **changes)  # type: ignore[arg-type]
+
+
+def tiny_ranking_config(table: Path | str, model: ModelConfig | None = None, **ranking: object) -> Config:
+    """A joint HSTU of width 8 on a log of write_ranking_table, two epochs. `ranking` replaces settings of that name."""
+    config = tiny_config(
+        table,
+        name="tiny-rank",
+        data=DataConfig(table=str(table), max_len=8, users_per_batch=8),
+        # an event's two tokens each, the age and the candidate
+        model=model or HSTUConfig(layers=1, width=8, qk_width=4, v_width=4, max_len=2 * 8 + 1 + 1),
+        ranking=RankingConfig(context=("age",), item_attributes=("genres",), log_values=("watch",), next_item=0.2),
+        evaluation=EvaluationConfig(select="ne"),
+    )
+    assert config.ranking is not None
+    return replace(config, ranking=replace(config.ranking, **ranking))  # type: ignore[arg-type]
