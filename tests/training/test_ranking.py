@@ -133,8 +133,9 @@ def test_metrics_are_those_of_the_predictions(kind, runs, predictions):
     assert values["count"] == there.sum() < len(there)
 
 
-def test_the_next_item_is_ranked_after_the_event_before_its_request(log, runs):
-    """Each by itself: the state at the last event before the request against every item that is not in the window."""
+@pytest.mark.parametrize("seen", ["window", "none"])
+def test_the_next_item_is_ranked_after_the_event_before_its_request(seen, log, runs):
+    """Each by itself: the state at the last event before the request against every item, or those that are new."""
     model, *_ = load_ranker(runs / "hstu")
     ranks, asked_before = [], -1
     for batch in one_at_a_time(log).batches():
@@ -148,16 +149,21 @@ def test_the_next_item_is_ranked_after_the_event_before_its_request(log, runs):
             state = model.next_item_states(model.states(tokens), tokens.actions[before[-1:]])
             scores = (model.item_vectors() @ state[0]).tolist()
         target = int(sequences.ids[asked])
-        others = set(range(ITEMS)) - set(sequences.ids[before].tolist()) - {target}
-        seen = target in sequences.ids[before].tolist()
-        ranks.append(MISSED if seen else 1 + sum(scores[item] > scores[target] for item in others))
+        left_out = set(sequences.ids[before].tolist()) if seen == "window" else set()
+        higher = {item for item in range(ITEMS) if scores[item] > scores[target]}
+        ranks.append(MISSED if target in left_out else 1 + len(higher - left_out))
     ranks = np.array(ranks)
-    report = evaluate_run(runs / "hstu")["next_item"]
+    report = evaluate_run(runs / "hstu", seen=seen)["next_item"]
     assert report["targets"] == len(ranks) > 15
-    assert MISSED in ranks
+    assert (MISSED in ranks) == (seen == "window")
     assert report["hr@10"] == pytest.approx((ranks <= 10).mean())
     assert report["mrr"] == pytest.approx((1 / ranks).mean(), abs=1e-6)
-    assert "next_item" not in evaluate_run(runs / "dlrm")
+    assert "next_item" not in evaluate_run(runs / "dlrm", seen=seen)
+
+
+def test_what_is_beyond_the_window_is_not_known_so_it_cannot_be_left_out(runs):
+    with pytest.raises(InputError, match=r"evaluation\.seen is 'history', but .*: choose window or none"):
+        evaluate_run(runs / "hstu", seen="history")
 
 
 @pytest.mark.parametrize("kind", ["hstu", "dlrm"])
