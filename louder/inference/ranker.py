@@ -123,7 +123,7 @@ class Ranker:
         last = int(events.timestamps[-1]) if len(events.ids) else 0
         moment = last if at is None else at
         logits, values = self.mfalcon.score(
-            events, torch.from_numpy(numbers), moment, key=None if user is None else ("user", user)
+            events, torch.tensor(numbers), moment, key=None if user is None else ("user", user)
         )
         return self.answers(items, numbers, torch.sigmoid(logits), values)
 
@@ -187,7 +187,7 @@ class Ranker:
             )
         times = np.array([event.time for event in events], dtype=np.int64)
         return SequenceBatch(
-            ids=torch.from_numpy(numbers),
+            ids=torch.tensor(numbers),
             timestamps=torch.from_numpy(times),
             query_timestamps=torch.from_numpy(self.query_times(times, at)),
             offsets=torch.tensor([0, len(events)]),
