@@ -100,16 +100,23 @@ def write_table(
 
 
 def ranking_table(
-    seed: int = 0, *, requests: str = "none", series: bool = True, users: int = 6, longest: int = 14
+    seed: int = 0,
+    *,
+    requests: str = "none",
+    series: bool = True,
+    users: int = 6,
+    longest: int = 14,
+    items: int | None = None,
 ) -> Table:
     """A random log, in memory: `users` people with up to `longest` tokens each, one in four an entry of a series. Items
-    are numbered by their row, so that a batch tells which rows it holds.
+    are numbered by their row, so that a batch tells which rows it holds, unless there are only so many `items`.
 
     requests   "none"; "contiguous": one in two joins the request before it, at its second; "overlapping": any of three
     """
     draw = np.random.default_rng(seed)
     lengths = draw.integers(0, longest + 1, users)
     T = int(lengths.sum())
+    moods = T if items is None else 3
     offsets = np.concatenate([[0], np.cumsum(lengths)])
     owner = np.repeat(np.arange(users), lengths)
     kinds = ((draw.random(T) < 0.25) & series).astype(np.uint8)
@@ -131,7 +138,7 @@ def ranking_table(
         name="t",
         sources=[],
         users=users,
-        items=T,
+        items=items or T,
         events=int((kinds == 0).sum()),
         tokens=T,
         has_times=True,
@@ -141,39 +148,39 @@ def ranking_table(
         filters={},
         actions=["like", "share"],
         values=["watch"],
-        series={"mood": T} if series else {},
+        series={"mood": moods} if series else {},
         has_requests=requests != "none",
     )
+    actions = draw.integers(4, size=T)
+    watch = np.where(draw.random(T) < 0.2, np.nan, draw.random(T)).astype(np.float32)
     return Table(
         path=Path("t"),
         manifest=manifest,
         offsets=offsets,
         kinds=kinds,
-        ids=np.arange(T),
+        ids=np.arange(T) if items is None else draw.integers(np.where(kinds == 0, items, moods)),
         times=times,
-        actions=draw.integers(4, size=T),
-        values={"watch": np.where(draw.random(T) < 0.2, np.nan, draw.random(T)).astype(np.float32)},
+        actions=actions,
+        values={"watch": watch},
         requests=None if requests == "none" else numbers,
     )
 
 
-def write_ranking_table(folder: Path, table: Table, *, items: int = 9) -> Path:
-    """A log of ranking_table on disk, with items drawn anew, so that they repeat, and with the titles and genres of items
-    and the ages of users."""
+def write_ranking_table(folder: Path, table: Table) -> Path:
+    """A log of ranking_table on disk, with the titles and genres of items and the ages of users."""
 
     def by_user(column: np.ndarray) -> list[list[float]]:
         return [column[first:end].tolist() for first, end in pairwise(table.offsets)]
 
-    draw = np.random.default_rng(0)
-    ids = draw.integers(np.where(table.kinds == 0, items, 3))
     assert table.actions is not None
-    columns = zip(*map(by_user, (ids, table.times, table.actions, table.kinds)))
+    columns = zip(*map(by_user, (table.ids, table.times, table.actions, table.kinds)))
+    items = table.items
     write_table(
         folder,
         [[Token(*token) for token in zip(*column)] for column in columns],
         items=items,
         actions=table.manifest.actions,
-        series=dict.fromkeys(table.manifest.series, 3),
+        series=table.manifest.series,
         values={name: by_user(column) for name, column in table.values.items()},
         requests=None if table.requests is None else by_user(table.requests),
     )
@@ -227,13 +234,16 @@ def tiny_config(table: Path | str, **changes: object) -> Config:
 
 
 def tiny_ranking_config(table: Path | str, model: ModelConfig | None = None, **ranking: object) -> Config:
-    """A joint HSTU of width 8 on a log of write_ranking_table, two epochs. `ranking` replaces settings of that name."""
+    """A joint HSTU of width 8 on a log of write_ranking_table, two epochs. `ranking` replaces settings of that name.
+
+    It has two layers: at what time an action's token asks for the next item shows in the second alone.
+    """
     config = tiny_config(
         table,
         name="tiny-rank",
         data=DataConfig(table=str(table), max_len=8, users_per_batch=8),
         # an event's two tokens each, the age and the candidate
-        model=model or HSTUConfig(layers=1, width=8, qk_width=4, v_width=4, max_len=2 * 8 + 1 + 1),
+        model=model or HSTUConfig(layers=2, width=8, qk_width=4, v_width=4, max_len=2 * 8 + 1 + 1),
         ranking=RankingConfig(context=("age",), item_attributes=("genres",), log_values=("watch",), next_item=0.2),
         evaluation=EvaluationConfig(select="ne"),
     )

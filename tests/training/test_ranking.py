@@ -34,7 +34,7 @@ DLRM = DLRMConfig(width=4, unit=4, counter_hidden=4, expert_hidden=(8,), tower_h
 def log(tmp_path_factory):
     """Requests, values, a series and attributes; half of the people have more events than a window."""
     folder = tmp_path_factory.mktemp("log") / "table"
-    return write_ranking_table(folder, ranking_table(1, requests="contiguous", users=30, longest=20), items=ITEMS)
+    return write_ranking_table(folder, ranking_table(1, requests="contiguous", users=30, longest=20, items=ITEMS))
 
 
 def config_of(kind, log):
@@ -289,7 +289,7 @@ def test_labels_that_are_all_alike_cannot_choose_an_epoch(tmp_path):
 
 
 def test_a_run_is_not_measured_on_a_table_of_other_items_or_actions(runs, tmp_path):
-    other = write_ranking_table(tmp_path / "other", ranking_table(1, users=30, longest=20), items=ITEMS + 1)
+    other = write_ranking_table(tmp_path / "other", ranking_table(1, users=30, longest=20, items=ITEMS + 1))
     with pytest.raises(InputError, match="other does not have the items, actions and attributes that"):
         evaluate_run(runs / "hstu", table=str(other))
 

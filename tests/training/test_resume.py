@@ -146,7 +146,7 @@ def test_a_run_with_a_row_wise_optimizer_does_so_too(optimizer, table, tmp_path,
 @pytest.mark.parametrize("model", [None, DLRMConfig(width=4, expert_hidden=(8,), tower_hidden=4)], ids=["hstu", "dlrm"])
 def test_a_ranking_run_does_so_too(model, tmp_path, monkeypatch):
     """A DLRM also keeps what it has seen of its counters."""
-    log = write_ranking_table(tmp_path / "log", ranking_table(1, requests="contiguous", users=20))
+    log = write_ranking_table(tmp_path / "log", ranking_table(1, requests="contiguous", users=20, items=9))
     config = tiny_ranking_config(log, model, next_item=0.0 if model else 0.2)
     if model:
         config = replace(config, data=replace(config.data, users_per_batch=32))  # exposures
