@@ -138,18 +138,14 @@ class Ranker:
         logits, values = self.mfalcon.score(
             events, torch.tensor(numbers), moment, key=None if user is None else ("user", user)
         )
-        return self.answers(items, numbers, torch.sigmoid(logits), values)
+        return self.answers(numbers, torch.sigmoid(logits), values)
 
-    def answers(self, items: Sequence[RawId], numbers: np.ndarray, shares: Tensor, values: Tensor) -> list[Ranked]:
+    def answers(self, numbers: np.ndarray, shares: Tensor, values: Tensor) -> list[Ranked]:
         names = [f"log {name}" if name in self.ranking.log_values else name for name in self.state["values"]]
+        columns = zip(self.item_ids.raws(numbers), numbers.tolist(), shares.tolist(), values.tolist())
         return [
-            Ranked(
-                item,
-                dict(zip(self.state["actions"], share)),
-                dict(zip(names, value)),
-                self.title(int(number)),
-            )
-            for item, number, share, value in zip(items, numbers, shares.tolist(), values.tolist())
+            Ranked(item, dict(zip(self.state["actions"], share)), dict(zip(names, value)), self.title(number))
+            for item, number, share, value in columns
         ]
 
     def known(self, user: RawId, at: int | None) -> SequenceBatch:
