@@ -11,6 +11,7 @@ import torch
 from sklearn.metrics import log_loss, mean_absolute_error, mean_squared_error, roc_auc_score
 from tables import events, ranking_table, tiny_config, tiny_ranking_config, write_ranking_table, write_table
 
+from louder.cli.show import print_results
 from louder.data.attributes import encode
 from louder.data.counters import count
 from louder.data.loader import DataConfig
@@ -18,6 +19,7 @@ from louder.data.ranking import RankingLoader
 from louder.data.table import item_attributes, open_table, user_attributes
 from louder.data.targets import SplitConfig
 from louder.errors import InputError
+from louder.evaluation.ranking import RankingMetrics
 from louder.evaluation.retrieval import EvaluationConfig
 from louder.inference.loading import load_ranker
 from louder.models import DLRMConfig, HSTUConfig, RankingConfig
@@ -206,6 +208,86 @@ def test_one_pass_and_a_pass_for_each_exposure_have_the_same_loss_and_gradient(l
     torch.testing.assert_close(loss, loss_each)
     assert loss > 0.5
     torch.testing.assert_close(gradients, gradients_each, atol=1e-5, rtol=1e-4)
+
+
+# --- louder evaluate ---------------------------------------------------------------------------------------------
+
+
+def tables_of(out):
+    """heading of the first column -> {first cell: the other cells}, the heading's row among them"""
+    tables = {}
+    for block in out.split("\n\n"):
+        lines = [line for line in block.splitlines() if "─" not in line]
+        head, *rows = ([cell.strip() for cell in line.split("  ") if cell.strip()] for line in lines)
+        tables[head[0]] = {cells[0]: cells[1:] for cells in [head, *rows]}
+    return tables
+
+
+def test_runs_are_shown_beside_each_other(louder, runs):
+    code, out, _ = louder("evaluate", runs / "hstu", runs / "dlrm", "--json")
+    hstu, _ = results = json.loads(out)
+    code, out, _ = louder("evaluate", runs / "hstu", runs / "dlrm")
+    assert code == 0
+    like, share = ([result["actions"][name] for result in results] for name in ("like", "share"))
+    exposures, likes = like[0]["impressions"], like[0]["positives"]
+    assert out.splitlines()[0] == (f"test: {exposures} exposures, like in {likes / exposures:.1%}; protocol validated")
+    tables = tables_of(out)
+    names = "1 tiny-rank", "2 tiny-rank"  # two runs of one name
+    for name, metrics in zip(names, like):
+        keys = "ne", "auc", "gauc_user", "log_loss", "calibration"
+        assert tables["like"][name] == [f"{metrics[key]:.4f}" for key in keys]
+    assert tables["like"]["like"] == ["NE", "AUC", "GAUC", "log-loss", "calibration"]
+    assert tables["other actions"]["other actions"] == ["share", "NE 1", "AUC 1", "NE 2", "AUC 2"]
+    numbers = [f"{metrics[key]:.4f}" for metrics in share for key in ("ne", "auc")]
+    assert tables["other actions"]["share"] == [f"{share[0]['positives'] / exposures:.1%}", *numbers]
+    errors = [f"{result['values']['log watch']['rmse']:.4f}" for result in results]
+    assert tables["values"] == {"values": ["RMSE 1", "RMSE 2"], "log watch": errors}
+    assert tables["next item"][names[0]] == [
+        f"{hstu['next_item'][key]:.4f}" for key in tables["next item"]["next item"]
+    ]
+    assert names[1] not in tables["next item"]
+    for name, result in zip(names, results):
+        flops = f"{result['flops_per_exposure']:,.0f}"
+        assert tables["run"][name] == ["42", str(result["epoch"] + 1), f"{result['parameters']:,}", flops]
+
+
+def test_a_run_by_itself_needs_no_numbers(louder, runs):
+    _, out, _ = louder("evaluate", runs / "dlrm", "--part", "validation")
+    assert out.startswith("validation: ")
+    tables = tables_of(out)
+    assert tables["other actions"]["other actions"] == ["share", "NE", "AUC"]
+    assert set(tables["run"]) == {"run", "tiny-rank"}
+    assert "next item" not in tables
+
+
+def report_of(run, protocol="validated"):
+    """What eight actions and a value of 5,000 exposures may be measured as; nobody hates."""
+    draw = np.random.default_rng(len(run))
+    actions = ["click", "like", "follow", "comment", "forward", "hate", "long_view", "profile_enter"]
+    metrics = RankingMetrics(actions, ["log play_time_ms"])
+    labels = draw.random((5000, 8)) < [0.5, 0.02, 0.01, 0.01, 0.01, 0, 0.3, 0.05]
+    metrics.update(draw.random((5000, 8)), labels, draw.integers(300, size=5000), None, *draw.random((2, 5000, 1)))
+    about = {"run": run, "protocol": protocol, "part": "test", "main": "long_view", "seed": 42, "epoch": 11}
+    return about | {"parameters": 123_456_789, "flops_per_exposure": 1e10} | metrics.report()
+
+
+def test_eight_actions_of_four_runs_fit_in_100_columns(capsys):
+    print_results([report_of(f"kuairand-rank-{model}") for model in ("hstu", "transformer", "dlrm", "wukong")])
+    out = capsys.readouterr().out
+    assert max(map(len, out.splitlines())) <= 100
+    assert len(out.splitlines()) <= 40
+    tables = tables_of(out)
+    assert list(tables)[1:] == ["long_view", "other actions", "values", "run"]
+    assert tables["other actions"]["hate"] == ["0.0%", *["–"] * 8]
+    assert tables["run"]["2 kuairand-rank-transformer"] == ["42", "12", "123,456,789", "10,000,000,000"]
+
+
+def test_the_protocols_never_share_a_table(capsys):
+    print_results([report_of("a"), report_of("b", "official"), report_of("c")])
+    first, second = capsys.readouterr().out.split("\n\ntest: ")
+    assert set(tables_of(first)["long_view"]) == {"long_view", "1 a", "2 c"}
+    assert set(tables_of("test: " + second)["long_view"]) == {"long_view", "b"}
+    assert second.splitlines()[0].endswith("protocol official")
 
 
 # --- what does not fit -------------------------------------------------------------------------------------------
