@@ -3,6 +3,7 @@
 import random
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,8 +13,9 @@ import pyarrow.parquet as pq
 
 from louder.data.loader import DataConfig
 from louder.data.table import Table
+from louder.evaluation.retrieval import EvaluationConfig
 from louder.ids import IdMap
-from louder.models import HSTUConfig
+from louder.models import HSTUConfig, ModelConfig, RankingConfig
 from louder.schema import Manifest
 from louder.training.config import Config, TrainingConfig
 from louder.training.losses import LossConfig
@@ -98,16 +100,23 @@ def write_table(
 
 
 def ranking_table(
-    seed: int = 0, *, requests: str = "none", series: bool = True, users: int = 6, longest: int = 14
+    seed: int = 0,
+    *,
+    requests: str = "none",
+    series: bool = True,
+    users: int = 6,
+    longest: int = 14,
+    items: int | None = None,
 ) -> Table:
     """A random log, in memory: `users` people with up to `longest` tokens each, one in four an entry of a series. Items
-    are numbered by their row, so that a batch tells which rows it holds.
+    are numbered by their row, so that a batch tells which rows it holds, unless there are only so many `items`.
 
     requests   "none"; "contiguous": one in two joins the request before it, at its second; "overlapping": any of three
     """
     draw = np.random.default_rng(seed)
     lengths = draw.integers(0, longest + 1, users)
     T = int(lengths.sum())
+    moods = T if items is None else 3
     offsets = np.concatenate([[0], np.cumsum(lengths)])
     owner = np.repeat(np.arange(users), lengths)
     kinds = ((draw.random(T) < 0.25) & series).astype(np.uint8)
@@ -129,7 +138,7 @@ def ranking_table(
         name="t",
         sources=[],
         users=users,
-        items=T,
+        items=items or T,
         events=int((kinds == 0).sum()),
         tokens=T,
         has_times=True,
@@ -139,20 +148,48 @@ def ranking_table(
         filters={},
         actions=["like", "share"],
         values=["watch"],
-        series={"mood": T} if series else {},
+        series={"mood": moods} if series else {},
         has_requests=requests != "none",
     )
+    actions = draw.integers(4, size=T)
+    watch = np.where(draw.random(T) < 0.2, np.nan, draw.random(T)).astype(np.float32)
     return Table(
         path=Path("t"),
         manifest=manifest,
         offsets=offsets,
         kinds=kinds,
-        ids=np.arange(T),
+        ids=np.arange(T) if items is None else draw.integers(np.where(kinds == 0, items, moods)),
         times=times,
-        actions=draw.integers(4, size=T),
-        values={"watch": np.where(draw.random(T) < 0.2, np.nan, draw.random(T)).astype(np.float32)},
+        actions=actions,
+        values={"watch": watch},
         requests=None if requests == "none" else numbers,
     )
+
+
+def write_ranking_table(folder: Path, table: Table) -> Path:
+    """A log of ranking_table on disk, with the titles and genres of items and the ages of users."""
+
+    def by_user(column: np.ndarray) -> list[list[float]]:
+        return [column[first:end].tolist() for first, end in pairwise(table.offsets)]
+
+    assert table.actions is not None
+    columns = zip(*map(by_user, (table.ids, table.times, table.actions, table.kinds)))
+    items = table.items
+    write_table(
+        folder,
+        [[Token(*token) for token in zip(*column)] for column in columns],
+        items=items,
+        actions=table.manifest.actions,
+        series=table.manifest.series,
+        values={name: by_user(column) for name, column in table.values.items()},
+        requests=None if table.requests is None else by_user(table.requests),
+    )
+    genres = [["war", "drama", "western"][: item % 4] for item in range(items)]
+    titles = [f"Title {item}" for item in range(items)]
+    pq.write_table(pa.table({"title": titles, "genres": genres}), folder / "items.parquet")
+    ages = [[18, 25, None][user % 3] for user in range(table.users)]
+    pq.write_table(pa.table({"age": ages}), folder / "users.parquet")
+    return folder
 
 
 def checkerboard(users: int = 40, liked: int = 10, seed: int = 0) -> list[list[Token]]:
@@ -194,3 +231,21 @@ def tiny_config(table: Path | str, **changes: object) -> Config:
         training=TrainingConfig(epochs=2, checkpoint_steps=2, log_steps=1, device="cpu"),
     )
     return replace(config, **changes)  # type: ignore[arg-type]
+
+
+def tiny_ranking_config(table: Path | str, model: ModelConfig | None = None, **ranking: object) -> Config:
+    """A joint HSTU of width 8 on a log of write_ranking_table, two epochs. `ranking` replaces settings of that name.
+
+    It has two layers: at what time an action's token asks for the next item shows in the second alone.
+    """
+    config = tiny_config(
+        table,
+        name="tiny-rank",
+        data=DataConfig(table=str(table), max_len=8, users_per_batch=8),
+        # an event's two tokens each, the age and the candidate
+        model=model or HSTUConfig(layers=2, width=8, qk_width=4, v_width=4, max_len=2 * 8 + 1 + 1),
+        ranking=RankingConfig(context=("age",), item_attributes=("genres",), log_values=("watch",), next_item=0.2),
+        evaluation=EvaluationConfig(select="ne"),
+    )
+    assert config.ranking is not None
+    return replace(config, ranking=replace(config.ranking, **ranking))  # type: ignore[arg-type]

@@ -67,6 +67,7 @@ def rank(
         print(json.dumps([asdict(answer) for answer in answers]))
         return
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     titled = any(answer.title for answer in answers)
@@ -78,7 +79,7 @@ def rank(
     for answer in answers:
         numbers = [f"{share:.4f}" for share in answer.actions.values()]
         numbers += [f"{value:.3f}" for value in answer.values.values()]
-        shown.add_row(str(answer.item), *([answer.title] if titled else []), *numbers)
+        shown.add_row(escape(str(answer.item)), *([escape(answer.title)] if titled else []), *numbers)
     Console().print(shown)
 
 
@@ -92,6 +93,7 @@ def candidates(text: str) -> list[str]:
     try:
         return [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
+        why = getattr(error, "strerror", None) or "it is not text in UTF-8"
         raise InputError(
-            f"The candidates {path} cannot be read ({error}). Give a text file with one id a line."
+            f"The candidates {path} cannot be read: {why}. Give a text file with one id a line."
         ) from error

@@ -38,6 +38,7 @@ def recommend(
         print(json.dumps([asdict(item) for item in items]))
         return
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     console = Console()
@@ -47,11 +48,12 @@ def recommend(
     for name in "item", "title", "genres":
         shown.add_column(name)
     for number in rows[-8:]:
-        shown.add_row(str(recommender.describe(number).item), recommender.title(number), recommender.genres(number))
+        texts = str(recommender.describe(number).item), recommender.title(number), recommender.genres(number)
+        shown.add_row(*map(escape, texts))
     console.print(shown)
     answer = Table(title="Recommended", title_justify="left")
     for name in "rank", "item", "title", "score":
         answer.add_column(name, justify="right" if name in ("rank", "score") else "left")
     for rank, item in enumerate(items, start=1):
-        answer.add_row(str(rank), str(item.item), item.title, f"{item.score:.4f}")
+        answer.add_row(str(rank), escape(str(item.item)), escape(item.title), f"{item.score:.4f}")
     console.print(answer)

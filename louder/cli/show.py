@@ -5,59 +5,89 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+NEXT_ITEM = "hr@10", "hr@50", "ndcg@10", "mrr"
 METRICS = "hr@1", "hr@10", "hr@50", "hr@200", "ndcg@10", "ndcg@50", "ndcg@200", "mrr", "coverage@10"
 
 
 def print_results(results: list[dict[str, Any]]) -> None:
-    """Each next-item run by itself; ranking runs beside each other."""
+    """Each next-item run by itself; ranking runs beside each other, as far as they were asked the same."""
+    groups: dict[Any, list[dict[str, Any]]] = {}
     for result in results:
-        if "actions" not in result:
+        if "actions" in result:
+            groups.setdefault((result["protocol"], result["impressions"]), []).append(result)
+        else:
             print_metrics(result)
-    rankers = [result for result in results if "actions" in result]
-    if rankers:
-        print_rankers(rankers)
+    for number, group in enumerate(groups.values()):
+        if number:
+            print()
+        print_rankers(group)
 
 
 def print_rankers(results: list[dict[str, Any]]) -> None:
-    """Every action in a table of its own, the main one first; then values and the next item. A line for each run."""
-    from rich.console import Console
-    from rich.table import Table
+    """The main action with a line for each run; the other actions, values and the next item, briefly; and what each
+    run is. Of several runs each has a number, by which the columns go."""
+    first, several = results[0], len(results) > 1
+    main = first["main"]
+    runs = {
+        f"{number} {result['run']}" if several else result["run"]: result for number, result in enumerate(results, 1)
+    }
 
-    console, first = Console(), results[0]
-    protocols = {result["protocol"] for result in results}
-    console.print(f"{first['part']}: {first['impressions']:,} exposures, protocol {' and '.join(sorted(protocols))}")
-    names = sorted(first["actions"], key=lambda name: name != first["main"])
-    for name in names:
-        found = [result["actions"].get(name) for result in results]
-        if found[0] is None or found[0]["ne"] is None:
-            console.print(f"{name}: all labels are alike, so nothing can be measured")
-            continue
-        share = found[0]["positives"] / found[0]["impressions"]
-        table = Table(title=f"{name} ({share:.1%} of exposures)", title_justify="left")
-        table.add_column("run")
-        for column in "NE", "AUC", "GAUC by user", "log-loss", "calibration":
-            table.add_column(column, justify="right")
-        for result, metrics in zip(results, found):
-            if metrics:
-                keys = "ne", "auc", "gauc_user", "log_loss", "calibration"
-                table.add_row(named(result), *("–" if metrics[key] is None else f"{metrics[key]:.4f}" for key in keys))
-        console.print(table)
-    for group, columns in ("values", ("rmse", "mae")), ("next_item", ("hr@10", "hr@50", "ndcg@10", "mrr")):
-        table = Table(title=group.replace("_", " "), title_justify="left")
-        for column in "run", *(["value"] if group == "values" else []), *columns:
-            table.add_column(column, justify="left" if column in ("run", "value") else "right")
-        for result in results:
-            entries = result.get(group) or {}
-            rows = entries.items() if group == "values" else [("", entries)] if entries else []
-            for value, metrics in rows:
-                numbers = ["–" if metrics[key] is None else f"{metrics[key]:.4f}" for key in columns]
-                table.add_row(named(result), *([value] if value else []), *numbers)
-        if table.row_count:
-            console.print(table)
+    def columns(*metrics: str) -> list[str]:
+        return [f"{metric} {number}" if several else metric for number in range(1, len(runs) + 1) for metric in metrics]
+
+    def cells(some: list[dict[str, Any]], group: str, name: str, *keys: str) -> list[str]:
+        """Metrics of an action or a value by some of the runs; they may not all have it."""
+        return [shown(result[group].get(name, {}).get(key)) for result in some for key in keys]
+
+    def share(action: str) -> str:
+        metrics = first["actions"][action]
+        return f"{metrics['positives'] / metrics['impressions']:.1%}"
+
+    print(f"{first['part']}: {first['impressions']:,} exposures, {main} in {share(main)}; protocol {first['protocol']}")
+    print_table(
+        [main, "NE", "AUC", "GAUC", "log-loss", "calibration"],
+        [
+            [run, *cells([result], "actions", main, "ne", "auc", "gauc_user", "log_loss", "calibration")]
+            for run, result in runs.items()
+        ],
+    )
+    print_table(
+        ["other actions", "share", *columns("NE", "AUC")],
+        [
+            [name, share(name), *cells(results, "actions", name, "ne", "auc")]
+            for name in first["actions"]
+            if name != main
+        ],
+    )
+    values = dict.fromkeys(name for result in results for name in result["values"])
+    print_table(["values", *columns("RMSE")], [[name, *cells(results, "values", name, "rmse")] for name in values])
+    joint = {run: result["next_item"] for run, result in runs.items() if "next_item" in result}
+    print_table(
+        ["next item", *NEXT_ITEM],
+        [[run, *(shown(metrics[name]) for name in NEXT_ITEM)] for run, metrics in joint.items()],
+    )
+    costs = "parameters", "flops_per_exposure"
+    print_table(
+        ["run", "seed", "epoch", "parameters", "FLOPs per exposure"],
+        [
+            [run, str(result["seed"]), str(result["epoch"] + 1), *(f"{result[cost]:,.0f}" for cost in costs)]
+            for run, result in runs.items()
+        ],
+    )
 
 
-def named(result: dict[str, Any]) -> str:
-    return f"{result['run']} (seed {result['seed']}, epoch {result['epoch'] + 1})"
+def print_table(columns: list[str], rows: list[list[str]]) -> None:
+    """Texts in the first column, numbers in the others; a narrow terminal cuts nothing. Silent where there are no rows."""
+    if not rows:
+        return
+    widths = [max(map(len, column)) for column in zip(columns, *rows)]
+    print()
+    for first, *others in [columns, ["─" * width for width in widths], *rows]:
+        print("  ".join([first.ljust(widths[0]), *map(str.rjust, others, widths[1:])]))
+
+
+def shown(metric: float | None) -> str:
+    return "–" if metric is None else f"{metric:.4f}"
 
 
 def print_metrics(result: dict[str, Any]) -> None:

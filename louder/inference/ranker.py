@@ -1,7 +1,7 @@
 """Load a ranking run, and say what a user will do with items."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -63,7 +63,12 @@ class Ranker:
         self.table_path = Path(table or self.data.table)
         self.item_ids = IdMap.read(folder / "vocabulary" / "item.parquet")
         self.attributes = item_attributes(folder)
+        self.user_ids = IdMap.read(folder / "vocabulary" / "user.parquet")
         people = user_attributes(folder)
+        if people is None and self.ranking.context:
+            raise InputError(
+                f"{folder} has no users.parquet, which its model needs. Copy it from the table, or train again."
+            )
         self.context = encode(people, self.ranking.context) if people is not None else []
         self.context_codes = context_codes(self.context)
 
@@ -74,10 +79,17 @@ class Ranker:
                 f"The histories of known users are in {self.table_path}, which is not there. "
                 "Say where the table is (--table FOLDER), or give a history (--history FILE.json)."
             )
-        table = open_table(self.table_path, values=Manifest.read(self.table_path).values, requests=True)
-        if (table.items, table.manifest.actions) != (len(self.item_ids), self.state["actions"]):
+        manifest = Manifest.read(self.table_path)
+        table = open_table(self.table_path, values=manifest.values, requests=True)
+        series = tuple(manifest.series.values()) if self.data.auxiliary else ()
+        labels = manifest.actions, manifest.values
+        if (
+            not table.item_ids.raw.equals(self.item_ids.raw)
+            or labels != (self.state["actions"], self.state["values"])
+            or series != self.model.vocabulary.series
+        ):
             raise InputError(
-                f"{table.path} has other items or actions than the table the model was trained on. "
+                f"{table.path} has other items, actions, values or series than the table the model was trained on. "
                 "Use that one, or train on this one: louder train RECIPE."
             )
         return table if self.data.auxiliary else selected(table, np.flatnonzero(table.kinds == ENGAGEMENT))
@@ -118,8 +130,9 @@ class Ranker:
         if (user is None) == (history is None):
             raise InputError("Ranking needs a user or a history, one of the two: --user ID or --history FILE.json.")
         events = self.known(user, at) if user is not None else self.given(history or [], at)
-        if context is not None or user is None:
-            events = with_context(events, self.codes(context or {}))
+        codes = self.codes_of(user) if user is not None and context is None else self.codes(context or {})
+        if self.ranking.context:
+            events = replace(events, context=codes)
         last = int(events.timestamps[-1]) if len(events.ids) else 0
         moment = last if at is None else at
         logits, values = self.mfalcon.score_vectors(
@@ -156,14 +169,12 @@ class Ranker:
 
     def answers(self, items: Sequence[RawId], numbers: np.ndarray, shares: Tensor, values: Tensor) -> list[Ranked]:
         names = [f"log {name}" if name in self.ranking.log_values else name for name in self.state["values"]]
+        known = self.item_ids.raws(numbers.clip(min=0))
+        raws = [raw if number >= 0 else item for raw, number, item in zip(known, numbers, items)]
+        columns = zip(raws, numbers.tolist(), shares.tolist(), values.tolist())
         return [
-            Ranked(
-                item,
-                dict(zip(self.state["actions"], share)),
-                dict(zip(names, value)),
-                self.title(int(number)),
-            )
-            for item, number, share, value in zip(items, numbers, shares.tolist(), values.tolist())
+            Ranked(item, dict(zip(self.state["actions"], share)), dict(zip(names, value)), self.title(number))
+            for item, number, share, value in columns
         ]
 
     def known(self, user: RawId, at: int | None) -> SequenceBatch:
@@ -180,7 +191,6 @@ class Ranker:
         for number_of, name in enumerate(table.manifest.values):
             if name in self.ranking.log_values:
                 columns[number_of] = np.log1p(columns[number_of].clip(min=0))
-        codes = self.context_codes[number] if number < len(self.context_codes) else None
         times = table.times[self.request_rows[rows]]
         return SequenceBatch(
             ids=torch.from_numpy(table.ids[rows]),
@@ -191,7 +201,6 @@ class Ranker:
             kinds=torch.from_numpy(table.kinds[rows]) if self.model.vocabulary.series else None,
             values=torch.from_numpy(np.stack(columns, axis=1)) if columns else None,
             places=None if (places == np.arange(len(rows))).all() else torch.from_numpy(places),
-            context=codes[None] if codes is not None and len(self.ranking.context) else None,
         )
 
     @cached_property
@@ -214,7 +223,7 @@ class Ranker:
             )
         times = np.array([event.time for event in events], dtype=np.int64)
         return SequenceBatch(
-            ids=torch.from_numpy(numbers),
+            ids=torch.tensor(numbers),
             timestamps=torch.from_numpy(times),
             query_timestamps=torch.from_numpy(self.query_times(times, at)),
             offsets=torch.tensor([0, len(events)]),
@@ -242,11 +251,12 @@ class Ranker:
                 raise InputError(f"The context has {name!r}, but the model knows these attributes of users: {have}.")
         return torch.tensor([[code_of(attribute, context.get(attribute.name)) for attribute in self.context]])
 
+    def codes_of(self, user: RawId) -> Tensor:
+        """[1, C] those of a user of the training; unknown for one who joined the table since."""
+        (number,) = self.user_ids.ids([user])
+        return self.context_codes[number][None] if number >= 0 and self.context else self.codes({})
+
     def title(self, item: int) -> str:
         if item < 0 or self.attributes is None or "title" not in self.attributes.column_names:
             return ""
         return self.attributes.column("title")[item].as_py() or ""
-
-
-def with_context(events: SequenceBatch, codes: Tensor) -> SequenceBatch:
-    return SequenceBatch(**{**vars(events), "context": codes if codes.shape[1] else None})

@@ -94,6 +94,11 @@ class Config:
                 if self.ranking is not None
                 else f"data.max_len is {self.data.max_len}, but the model takes histories up to model.max_len, {most}."
             )
+        if self.ranking is not None and self.ranking.next_item and self.evaluation.seen == "history":
+            raise InputError(
+                "evaluation.seen is 'history', but of a ranker's next items only those in its window can be left out: "
+                "choose window or none."
+            )
         names = RANKING_SELECTORS if self.ranking is not None else RETRIEVAL_SELECTORS
         if self.evaluation.select not in names:
             raise InputError(

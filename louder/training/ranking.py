@@ -236,13 +236,21 @@ def flat(report: dict[str, Any]) -> dict[str, float]:
 
 
 def evaluate_run(
-    run: Path, *, part: str = "test", table: str | None = None, on_batch: Callable[[int], None] | None = None
+    run: Path,
+    *,
+    part: str = "test",
+    table: str | None = None,
+    seen: str | None = None,
+    on_batch: Callable[[int], None] | None = None,
 ) -> dict[str, Any]:
-    """Measure the best checkpoint of a ranking run. The result says which protocol chose the epoch."""
+    """Measure the best checkpoint of a ranking run. The result says which protocol chose the epoch. `seen` is of the
+    next item alone."""
     model, state, _ = load_ranker(run)
     config = from_dict(Config, state["config"])
     if table:
         config = replace(config, data=replace(config.data, table=table))
+    if seen:
+        config = replace(config, evaluation=replace(config.evaluation, seen=seen))
     if part == "validation" and config.protocol == "official":
         raise InputError(
             f"{run} was trained under protocol 'official', which keeps no validation part. Use --part test."

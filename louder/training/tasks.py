@@ -29,5 +29,5 @@ def evaluate_run(
     """Measure the best checkpoint of a run. The result says which protocol chose the epoch."""
     state = checkpoint.load_state(checkpoint.best(run))
     if from_dict(Config, state["config"]).ranking is not None:
-        return ranking.evaluate_run(run, part=part, table=table, on_batch=on_batch)
+        return ranking.evaluate_run(run, part=part, table=table, seen=seen, on_batch=on_batch)
     return retrieval.evaluate_run(run, part=part, table=table, seen=seen, on_batch=on_batch)

@@ -154,7 +154,7 @@ def test_the_command_line_reads_them_from_a_file(place, ranker, tmp_path):
     (tmp_path / "new.json").write_text(json.dumps(new))
     words = "--user", "7", "--items", "1,new-film,77", "--new-items", tmp_path / "new.json"
     found = json.loads(louder("rank", place / "run", *words, "--json"))
-    assert [answer["item"] for answer in found] == ["1", "new-film", "77"]
+    assert [answer["item"] for answer in found] == [1, "new-film", "77"]  # the known by the log's own id
     assert [answer["title"] for answer in found] == ["Title 1", "", ""]
     expected = likes(ranker, [1, "new-film", 77], {"new-film": {"tags": ["sunny"], "text": GOOD}, 77: {"year": 2001}})
     np.testing.assert_allclose([answer["actions"]["like"] for answer in found], expected, atol=1e-5)

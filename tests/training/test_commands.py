@@ -24,25 +24,6 @@ def place(tmp_path_factory):
     return folder
 
 
-@pytest.fixture
-def louder(capsys, monkeypatch):
-    """louder(*arguments) -> exit code, standard output, standard error"""
-
-    def call(*arguments):
-        from louder.cli import main
-
-        monkeypatch.setattr("sys.argv", ["louder", *map(str, arguments)])
-        code = 0
-        try:
-            main()
-        except SystemExit as stop:
-            code = stop.code or 0
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return call
-
-
 def test_training_prints_its_metrics_beside_popularity(louder, place, tmp_path):
     code, out, err = louder("train", place / "tiny.yaml", "-o", tmp_path / "run", "--set", "training.epochs=1")
     assert code == 0, err

@@ -11,18 +11,27 @@ from pathlib import Path
 
 import pytest
 import torch
-from tables import random_users, tiny_config, write_table
+from tables import (
+    random_users,
+    ranking_table,
+    tiny_config,
+    tiny_ranking_config,
+    write_ranking_table,
+    write_table,
+)
 
 from louder import checkpoint
 from louder.config import to_dict
 from louder.data.loader import DataConfig
 from louder.data.stochastic_length import StochasticLength
 from louder.errors import InputError
+from louder.models import DLRMConfig
 from louder.results import read_rows
 from louder.training.loop import Trainer, train
 from louder.training.losses import LossConfig
 
 CLOCKS = "seconds", "events_per_s"
+MEASURED = "metrics", "actions", "values", "next_item"
 
 
 class Stopped(Exception):
@@ -68,8 +77,9 @@ def contents(run):
         for key, value in checkpoint.load_tensors(folder, name).items()
     }
     rows = [{k: v for k, v in row.items() if k not in CLOCKS} for row in read_rows(run / "log.jsonl")]
-    metrics = json.loads((run / "metrics.json").read_text())
-    return tensors, rows, metrics["metrics"], (run / "best.json").read_text()
+    result = json.loads((run / "metrics.json").read_text())
+    metrics = {name: result[name] for name in MEASURED if name in result}
+    return tensors, rows, metrics, (run / "best.json").read_text()
 
 
 def assert_same(run, expected):
@@ -93,29 +103,34 @@ def steps_of(uninterrupted):
     return sum(row["kind"] == "step" for row in uninterrupted[1])
 
 
+def train_until(last, config, run, monkeypatch):
+    """Stop a run before its step number `last`."""
+    step = Trainer.step
+
+    def stopping(self, batch):
+        if self.progress.step == last:
+            raise Stopped
+        return step(self, batch)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "step", stopping)
+        with pytest.raises(Stopped):
+            train(config, run, quiet=True)
+
+
 def test_a_run_stopped_after_any_step_ends_with_the_same_bits(table, uninterrupted, tmp_path, monkeypatch):
     steps = steps_of(uninterrupted)
     assert steps > 8
-    step = Trainer.step
     for last in range(0, steps, 2):  # every second: it is all one code path
         run = tmp_path / f"stopped-{last}"
-
-        def stopping(self, batch, last=last):
-            if self.progress.step == last:
-                raise Stopped
-            return step(self, batch)
-
-        with monkeypatch.context() as patch:
-            patch.setattr(Trainer, "step", stopping)
-            with pytest.raises(Stopped):
-                train(config_of(table), run, quiet=True)
+        train_until(last, config_of(table), run, monkeypatch)
         train(config_of(table), run, resume=True, quiet=True)
         assert_same(run, uninterrupted)
 
 
 @pytest.mark.parametrize("optimizer", ["rowwise_adamw", "rowwise_adagrad"])
 def test_a_run_with_a_row_wise_optimizer_does_so_too(optimizer, table, tmp_path, monkeypatch):
-    config, step = by_row(config_of(table), optimizer), Trainer.step
+    config = by_row(config_of(table), optimizer)
     train(config, tmp_path / "whole", quiet=True)
     whole = contents(tmp_path / "whole")
     kept = {key for folder, name, key in whole[0] if name == "optimizer" and key.startswith("events.items")}
@@ -123,16 +138,24 @@ def test_a_run_with_a_row_wise_optimizer_does_so_too(optimizer, table, tmp_path,
     assert {key.rpartition(".")[2] for key in kept} == moments[optimizer]
     for last in range(0, steps_of(whole), 4):
         run = tmp_path / f"stopped-{last}"
+        train_until(last, config, run, monkeypatch)
+        train(config, run, resume=True, quiet=True)
+        assert_same(run, whole)
 
-        def stopping(self, batch, last=last):
-            if self.progress.step == last:
-                raise Stopped
-            return step(self, batch)
 
-        with monkeypatch.context() as patch:
-            patch.setattr(Trainer, "step", stopping)
-            with pytest.raises(Stopped):
-                train(config, run, quiet=True)
+@pytest.mark.parametrize("model", [None, DLRMConfig(width=4, expert_hidden=(8,), tower_hidden=4)], ids=["hstu", "dlrm"])
+def test_a_ranking_run_does_so_too(model, tmp_path, monkeypatch):
+    """A DLRM also keeps what it has seen of its counters."""
+    log = write_ranking_table(tmp_path / "log", ranking_table(1, requests="contiguous", users=20, items=9))
+    config = tiny_ranking_config(log, model, next_item=0.0 if model else 0.2)
+    if model:
+        config = replace(config, data=replace(config.data, users_per_batch=32))  # exposures
+    train(config, tmp_path / "whole", quiet=True)
+    whole = contents(tmp_path / "whole")
+    assert ("features.norm.mean" in {key for _, _, key in whole[0]}) == bool(model)
+    for last in range(0, steps_of(whole)):
+        run = tmp_path / f"stopped-{last}"
+        train_until(last, config, run, monkeypatch)
         train(config, run, resume=True, quiet=True)
         assert_same(run, whole)
 
@@ -174,17 +197,8 @@ def test_a_run_goes_on_to_more_epochs_as_if_they_had_been_asked_for_at_once(tabl
 
 
 def test_a_log_cut_short_by_the_crash_is_mended(table, uninterrupted, tmp_path, monkeypatch):
-    run, step = tmp_path / "run", Trainer.step
-
-    def stopping(self, batch):
-        if self.progress.step == 5:
-            raise Stopped
-        return step(self, batch)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "step", stopping)
-        with pytest.raises(Stopped):
-            train(config_of(table), run, quiet=True)
+    run = tmp_path / "run"
+    train_until(5, config_of(table), run, monkeypatch)
     with open(run / "log.jsonl", "a") as log:
         log.write('{"step": 6, "epo')
     train(config_of(table), run, resume=True, quiet=True)
