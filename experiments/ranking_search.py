@@ -6,6 +6,8 @@ A row holds the setting, the best validation NE and AUC, and the curve over the 
 are left out, so a search that was stopped goes on. Then train the best setting with several seeds:
 
     python experiments/ranking_search.py kuairand --best hstu
+
+search_page.py draws the trials and their curves.
 """
 
 import argparse

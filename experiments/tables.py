@@ -1,12 +1,13 @@
-"""Write the tables of README.md and docs/results.md from the rows in results/, so that no figure is typed by hand.
+"""Write the tables of README.md and docs/ from the rows in results/, so that no figure is typed by hand.
 
 python experiments/tables.py          # rewrite what stands between <!-- rows: NAME --> and <!-- end -->
 python experiments/tables.py --check  # exit with 1 if a page differs from the rows
 """
 
 import re
+import statistics
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,16 @@ from typing import Any
 from louder.reports.published import DATASETS, README
 from louder.results import read_rows
 
+Row = dict[str, Any]
 ROOT = Path(__file__).parents[1]
-PAGES = ROOT / "README.md", *(ROOT / "docs" / name for name in ("index.md", "results.md", "benchmarks.md"))
+PAGES = (
+    ROOT / "README.md",
+    *(ROOT / "docs" / name for name in ("index.md", "results.md", "benchmarks.md", "mfalcon.md")),
+)
 RESULTS = ROOT / "experiments" / "results"
 BENCHMARKS = ROOT / "benchmarks" / "results"
+SPEED = "attention", "layer", "loss", "step", "encoder"
+NOTHING = ["Not measured yet."]
 METRICS = "hr@10", "ndcg@10", "hr@50", "hr@200"
 
 NAMES = {
@@ -26,12 +33,14 @@ NAMES = {
     "ml1m-hstu-large": "HSTU-large",
     "ml1m-transformer": "Transformer",
 }
+RANKERS = {"hstu": "HSTU", "transformer": "Transformer", "dlrm": "DLRM", "wukong": "Wukong"}
+LOGS = {"kuairand": "KuaiRand-Pure", "ml1m": "MovieLens-1M"}
 
 
 def ml1m(protocol: str) -> list[str]:
     found = [row for row in read_rows(RESULTS / "ml1m.jsonl") if row["protocol"] == protocol]
     if not found:
-        return ["Not measured yet."]
+        return NOTHING
     lines = ["| model | HR@10 | NDCG@10 | HR@50 | HR@200 | epoch | seed |", "|---|---|---|---|---|---|---|"]
     popularity = found[0]["popularity"]
     lines.append(f"| popularity | {numbers([popularity[name] for name in METRICS])} | | |")
@@ -73,22 +82,107 @@ def demo() -> list[str]:
     return lines
 
 
+def peak(row: Row) -> str:
+    return f"{row['peak_bytes'] / 2**20:,.0f}"
+
+
+def amount(name: str) -> Callable[[Row], str]:
+    """A field as a number; "" where a row lacks it."""
+    return lambda row: f"{row[name]:,.0f}" if name in row else ""
+
+
+COLUMNS: dict[str, dict[str, Callable[[Row], str]]] = {
+    "generative": {"exposures/s": amount("labels_per_s")},
+    "mfalcon": {
+        "candidates/s": amount("candidates_per_s"),
+        "FLOPs per candidate": amount("flops_per_candidate"),
+        "error": lambda row: f"{row['max_error']:.1g}" if "max_error" in row else "",
+    },
+}
+
+
 def speed(bench: str) -> list[str]:
-    """A line for each row: median, how many times that of the case's reference, and memory."""
-    path = BENCHMARKS / f"{bench}.jsonl"
-    if not path.exists():
-        return ["Not measured yet."]
-    rows = [row for row in read_rows(path) if "median_s" in row]
+    """A line for each row: median, how many times that of the case's reference, and memory, or what COLUMNS says."""
+    rows = [row for row in rows_of(BENCHMARKS / f"{bench}.jsonl") if "median_s" in row]
+    if not rows:
+        return NOTHING
+    columns = COLUMNS.get(bench, {"peak MiB": peak})
     medians = {(row["case"], row["implementation"]): row["median_s"] for row in rows}
-    lines = ["| case | implementation | median ms | × | peak MiB | commit |", "|---|---|---|---|---|---|"]
+    lines = table_head(["case", "implementation", "median ms", "×", *columns, "commit"])
     for row in rows:
         ratio = row["median_s"] / medians[row["case"], row["reference"]]
-        peak = f"{row['peak_bytes'] / 2**20:,.0f}"
-        name = row["implementation"]
-        lines.append(
-            f"| {row['case']} | {name} | {row['median_s'] * 1e3:,.0f} | {ratio:.2f} | {peak} | {row['commit']} |"
-        )
+        cells = [row["case"], row["implementation"], milliseconds(row["median_s"]), times(ratio)]
+        lines.append(table_line([*cells, *(column(row) for column in columns.values()), row["commit"]]))
     return lines
+
+
+def milliseconds(seconds: float) -> str:
+    return f"{1e3 * seconds:,.0f}" if seconds >= 0.01 else f"{1e3 * seconds:.2g}"
+
+
+def times(ratio: float) -> str:
+    return f"{ratio:.2f}" if ratio >= 0.01 else f"{ratio:.1g}"
+
+
+def ranking(log: str) -> list[str]:
+    """A line for each model: mean and standard deviation over its seeds, of the main action on the test part."""
+    found = [
+        row for row in rows_of(RESULTS / "ranking.jsonl") if (row["protocol"], row["part"]) == ("validated", "test")
+    ]
+    models = {model: list(latest(found, f"{log}-rank-{model}").values()) for model in RANKERS}
+    models = {model: rows for model, rows in models.items() if rows}
+    if not models:
+        return NOTHING
+    action = found[-1]["main"]
+    metrics = {"NE": "ne", "AUC": "auc", "GAUC": "gauc_user"}
+    head = [f"{name} of {action}" for name in metrics]
+    lines = table_head(["model", *head, "seeds", "parameters", "FLOPs per exposure", "commit"])
+    for model, rows in models.items():
+        cells = [RANKERS[model]]
+        cells += [mean_and_deviation([row["actions"][action][name] for row in rows]) for name in metrics.values()]
+        cells += [", ".join(str(row["seed"]) for row in rows), amount("parameters")(rows[-1])]
+        cells += [amount("flops_per_exposure")(rows[-1]), ", ".join(dict.fromkeys(row["commit"] for row in rows))]
+        lines.append(table_line(cells))
+    return lines
+
+
+def latest(rows: Sequence[Row], experiment: str) -> dict[int, Row]:
+    """The last row of each seed, by the seed."""
+    found = {row["seed"]: row for row in rows if row["experiment"] == experiment}
+    return dict(sorted(found.items()))
+
+
+def mean_and_deviation(values: Sequence[float]) -> str:
+    """.6123 ± .0012; of one value no deviation is known"""
+    shown = numbers([statistics.mean(values)])
+    return f"{shown} ± {numbers([statistics.stdev(values)])}" if len(values) > 1 else shown
+
+
+def search() -> list[str]:
+    """A line for each log and model: how good its random settings were on the validation part, and which was best."""
+    rows = rows_of(RESULTS / "ranking_search.jsonl")
+    lines = table_head(["log", "model", "trials", "best NE", "median NE", "best settings"])
+    for log, title in LOGS.items():
+        for model, name in RANKERS.items():
+            tried = [row for row in rows if (row["experiment"], row["model"]) == (f"{log}-search", model)]
+            if tried:
+                best = min(tried, key=lambda row: row["ne"])
+                values = numbers([best["ne"], statistics.median(row["ne"] for row in tried)])
+                settings = ", ".join(f"`{one}`" for one in best["settings"]) or "those of the recipe"
+                lines.append(table_line([title, name, str(len(tried)), values, settings]))
+    return lines if rows else NOTHING
+
+
+def rows_of(path: Path) -> list[Row]:
+    return read_rows(path) if path.exists() else []
+
+
+def table_head(names: Sequence[str]) -> list[str]:
+    return [table_line(names), "|" + "---|" * len(names)]
+
+
+def table_line(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
 
 
 def numbers(values: Any) -> str:
@@ -100,7 +194,9 @@ TABLES: dict[str, Callable[[], list[str]]] = {
     "ml1m official": lambda: ml1m("official"),
     "etl": etl,
     "demo": demo,
-    **{bench: partial(speed, bench) for bench in ("attention", "layer", "loss", "step", "encoder")},
+    **{bench: partial(speed, bench) for bench in (*SPEED, *COLUMNS)},
+    **{f"ranking {log}": partial(ranking, log) for log in LOGS},
+    "ranking search": search,
 }
 
 

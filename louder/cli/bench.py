@@ -303,6 +303,8 @@ def everything(
 ) -> None:
     """Attention, layer, loss, step and encoder, one after the other, and a page with plots and tables of them.
 
+    With --from the page has everything that was measured before, M-FALCON and generative training too.
+
     Examples:
 
         louder bench all -o bench.html
@@ -312,7 +314,8 @@ def everything(
         louder bench all --from benchmarks/results
     """
     from louder.bench import attention, encoder, layer, loss, step
-    from louder.bench.page import read, write_page
+    from louder.bench.page import write_page
+    from louder.bench.rows import read
 
     rows: list[dict[str, Any]] = []
     if source:
@@ -387,7 +390,7 @@ def shown(rows: list[dict[str, Any]]) -> Any:
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    from louder.bench.page import columns, left_out
+    from louder.bench.rows import columns, left_out
 
     head, *lines = columns(rows)
     title = f"{rows[0]['case']} (× is beside {rows[0]['reference']})"

@@ -52,14 +52,19 @@ def script_json(value: Any) -> Html:
     return Html(f'<script type="application/json">{safe}</script>')
 
 
-def figure(drawn: Any) -> Html:
+def figure(drawn: Any, *, height: int = 300) -> Html:
     """A plotly figure, to be drawn by the page's script in the page's colours. Its title becomes a heading."""
     spec = json.loads(drawn.to_json())
     layout = spec["layout"]
     layout.pop("template", None)
     title = layout.pop("title", {}).get("text", "")
-    layout["margin"] = {"l": 52, "r": 12, "t": 34, "b": 50}
-    layout["height"] = 300
+    layout["margin"] = {
+        "l": 52,
+        "r": 12,
+        "t": 34 if layout.get("showlegend") or layout.get("annotations") else 10,
+        "b": 50,
+    }
+    layout["height"] = height
     for axis in "xaxis", "yaxis":
         given = layout.get(axis, {})
         if given.get("type") == "log" and not {"dtick", "tickvals"} & set(given):
@@ -70,4 +75,5 @@ def figure(drawn: Any) -> Html:
 
 def figures(drawn: Iterable[Any], *, columns: int = 2) -> Html:
     """Figures side by side, as many as the page is wide enough for."""
-    return tag("div", joined(figure(one) for one in drawn), class_="figures three" if columns == 3 else "figures")
+    size = {2: "figures", 3: "figures three", 4: "figures four"}[columns]
+    return tag("div", joined(figure(one, height=220 if columns == 4 else 300) for one in drawn), class_=size)

@@ -41,8 +41,32 @@ td small { display: block; line-height: 1.3; }
 .note { background: var(--soft); border-left: 3px solid var(--accent); padding: .6rem .9rem; border-radius: 0 6px 6px 0; }
 .figures { display: grid; grid-template-columns: repeat(2, minmax(0, 1fr)); gap: 1.6rem 2rem; margin: 1.2rem 0; }
 .figures.three { grid-template-columns: repeat(3, minmax(0, 1fr)); }
+.figures.four { grid-template-columns: repeat(auto-fill, minmax(min(100%, 235px), 1fr)); gap: 1rem 1.4rem; margin-top: .4rem; }
+.figures.four h3 { font-size: .9rem; font-weight: 500; margin: 0; }
 figure { margin: 0; min-width: 0; }
 .plot { min-height: 300px; }
+.four .plot { min-height: 220px; }
+h3.place { color: var(--muted); font-weight: 500; border-top: 1px solid var(--line); padding-top: .8rem; margin-top: 1.4rem; }
+h4 { font-size: .95rem; margin: 1.1rem 0 .2rem; }
+.legend { display: flex; flex-wrap: wrap; gap: .2rem 1.2rem; max-width: none; margin: .6rem 0; font-size: .9rem; }
+.legend i { display: inline-block; width: 1.1em; height: .32em; border-radius: 2px; margin-right: .45em; vertical-align: middle; }
+.cases { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 480px), 1fr)); gap: .4rem 3rem; margin-bottom: 1.2rem; }
+.bars table, .overview { width: 100%; font-size: .9rem; }
+.bars th, .bars td, .overview th, .overview td { padding: .2rem 1rem .2rem 0; }
+.bars th:last-child, .bars td:last-child { padding-right: .2rem; }
+.bars td:first-child, .overview td:first-child { white-space: nowrap; }
+.bars td:nth-child(2) { width: 60%; min-width: 60px; vertical-align: middle; }
+.bars i { display: block; height: .7em; min-width: 2px; border-radius: 2px; background: var(--muted); opacity: .55; }
+.bars i.own { background: var(--accent); opacity: 1; }
+.overview tbody th { padding-top: .9rem; font-size: 1em; }
+.overview td:nth-child(2) { width: 50%; min-width: 70px; vertical-align: middle; }
+.span { position: relative; height: 1em; }
+.span > * { position: absolute; }
+.span i { top: .35em; height: .3em; min-width: 2px; border-radius: 2px; background: var(--accent); opacity: .5; }
+.span b { top: .1em; height: .8em; width: 3px; margin-left: -1px; border-radius: 2px; background: var(--accent); }
+.span s { top: -.35em; height: 1.7em; border-left: 1px solid var(--muted); opacity: .5; }
+details + details { margin-top: .6rem; }
+a { color: var(--accent); }
 .sample { border-top: 1px solid var(--line); padding-top: 1rem; margin-top: 1.4rem; }
 header .sides { display: grid; grid-template-columns: max-content minmax(0, 1fr); gap: 1rem 3rem; }
 .sample .sides { display: grid; grid-template-columns: minmax(0, 1fr) minmax(0, 1fr); gap: 0 2.5rem; }
@@ -63,6 +87,11 @@ pre { overflow-x: auto; font: .85em/1.45 ui-monospace, "SF Mono", Menlo, Consola
   body { padding: 1.2rem .9rem 3rem; }
   .cards { grid-template-columns: repeat(2, minmax(0, 1fr)); }
   th, td { padding-right: .9rem; }
+  .bars table, .overview { font-size: .84rem; }
+  .bars td:first-child, .overview td:first-child { white-space: normal; }
+  .bars td, .bars th, .overview td, .overview th { padding-right: .5rem; }
+  .bars td:nth-child(2), .bars th:nth-child(2), .overview td:nth-child(2), .overview th:nth-child(2), .wide,
+  .overview td:last-child, .overview thead th:last-child { display: none; }
   dl { grid-template-columns: minmax(0, 1fr); gap: 0; }
   dd { margin-bottom: .5rem; }
 }
@@ -89,9 +118,15 @@ function drawFigures() {
     for (const note of layout.annotations || []) note.font = {color: colour("--muted")};
     Plotly.react(figure.querySelector(".plot"), data, layout, {displayModeBar: false});
   }
+  for (const key of document.querySelectorAll("[data-colour]")) {
+    const pair = lighter.find(([from]) => dark.matches && from === key.dataset.colour);
+    key.style.background = pair ? pair[1] : key.dataset.colour;
+  }
 }
 drawFigures();
-const fitted = new ResizeObserver(entries => { for (const entry of entries) Plotly.Plots.resize(entry.target); });
+const fitted = new ResizeObserver(entries => {
+  for (const {target} of entries) if (target.offsetWidth) Plotly.Plots.resize(target);
+});
 for (const plot of document.querySelectorAll(".plot")) fitted.observe(plot);
 dark.addEventListener("change", drawFigures);
 """

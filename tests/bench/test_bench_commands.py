@@ -3,7 +3,8 @@ import json
 import pytest
 from typer.testing import CliRunner
 
-from louder.bench.page import read, write_page
+from louder.bench.page import write_page
+from louder.bench.rows import read
 from louder.cli import app
 from louder.errors import InputError
 

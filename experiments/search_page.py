@@ -1,0 +1,142 @@
+"""Draw what ranking_search.py found: one HTML page that opens without a network.
+
+python experiments/search_page.py experiments/results/ranking_search.jsonl -o search.html
+"""
+
+import argparse
+import itertools
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from louder.bench.rows import groups
+from louder.data.inspect import BLUE, titled
+from louder.folders import write_text
+from louder.reports.figures import ORANGE, legend
+from louder.reports.markup import Html, figures, joined, table, tag
+from louder.reports.page import document, section
+from louder.results import read_rows
+
+Row = dict[str, Any]
+COLOURS = {"hstu": BLUE, "dlrm": ORANGE, "wukong": "#4a9468"}
+NOTE = (
+    "NE of the main action on the validation part; lower is better, and 1 is what the share of positives alone gives."
+)
+
+
+def write_page(rows: Sequence[Row], output: Path) -> None:
+    searches = [search_section(name, own) for name, own in groups(rows, lambda row: row["experiment"]).items()]
+    write_text(output, document("Louder: searches", [tag("h1", "Searches"), *searches]))
+
+
+def search_section(name: str, rows: Sequence[Row]) -> Html:
+    models = groups(rows, lambda row: row["model"])
+    tried = figures([draw_trials(models), draw_best_so_far(models)])
+    curves = [draw_curves(model, own) for model, own in models.items()]
+    low, high = scale([point["ne"] for row in rows for point in row["curve"]])
+    for figure in curves:
+        figure.update_yaxes(range=[low, high])
+    best = {model: min(own, key=lambda row: row["ne"]) for model, own in models.items()}
+    head = ["model", "best settings", "trials", "best NE", "its AUC", "median NE", "epoch"]
+    lines = [
+        [
+            model,
+            said(best[model]),
+            len(own),
+            f"{best[model]['ne']:.4f}",
+            f"{best[model]['auc']:.4f}",
+            f"{statistics.median(row['ne'] for row in own):.4f}",
+            best[model]["epoch"] + 1,
+        ]
+        for model, own in models.items()
+    ]
+    learning = joined([tag("h3", "Learning curves, the best trial's in colour"), figures(curves, columns=3)])
+    return section(name, NOTE, table(head, lines, numbers=2), tried, learning)
+
+
+def draw_trials(models: dict[str, list[Row]]) -> Any:
+    """A point for each trial, side by side where many are alike."""
+    import plotly.graph_objects as go
+
+    figure = go.Figure()
+    for model, own in models.items():
+        figure.add_box(
+            x=[model] * len(own),
+            y=[row["ne"] for row in own],
+            name=model,
+            boxpoints="all",
+            pointpos=0,
+            jitter=0.6,
+            marker={"color": colour(model), "opacity": 0.75},
+            line={"width": 0},  # the points alone
+            fillcolor="rgba(0,0,0,0)",
+            text=[f"trial {row['trial']}: {said(row)}" for row in own],
+            hovertemplate="%{y:.4f}, %{text}<extra></extra>",
+            hoveron="points",
+        )
+    return titled(figure, "All trials", "", "validation NE")
+
+
+def draw_best_so_far(models: dict[str, list[Row]]) -> Any:
+    """What more trials would have been worth."""
+    import plotly.graph_objects as go
+
+    figure = go.Figure()
+    for model, own in models.items():
+        own = sorted(own, key=lambda row: row["trial"])
+        figure.add_scatter(
+            x=list(range(1, len(own) + 1)),
+            y=list(itertools.accumulate((row["ne"] for row in own), min)),
+            name=model,
+            line={"color": colour(model), "width": 2.5, "shape": "hv"},
+            hovertemplate=f"{model}, %{{x}} trials: %{{y:.4f}}<extra></extra>",
+        )
+    return legend(titled(figure, "The best of so many trials", "trials", "validation NE"))
+
+
+def draw_curves(model: str, rows: Sequence[Row]) -> Any:
+    import plotly.graph_objects as go
+
+    figure = go.Figure()
+    for row in sorted(rows, key=lambda row: -row["ne"]):  # the best is drawn last, above the others
+        best = row["ne"] == min(one["ne"] for one in rows)
+        figure.add_scatter(
+            x=[point["epoch"] + 1 for point in row["curve"]],
+            y=[point["ne"] for point in row["curve"]],
+            mode="lines+markers",
+            marker={"size": 6 if best else 3},
+            line={"color": colour(model) if best else "rgba(128,136,144,.45)", "width": 3 if best else 1.25},
+            hovertemplate=f"trial {row['trial']}, epoch %{{x}}: %{{y:.4f}}<br>{said(row)}<extra></extra>",
+        )
+    return titled(figure, model, "epoch", "validation NE")
+
+
+def scale(values: Sequence[float]) -> tuple[float, float]:
+    """All but the worst twentieth, so that a trial that failed does not flatten the others."""
+    ordered = sorted(values)
+    low, high = ordered[0], ordered[int(0.95 * (len(ordered) - 1))]
+    margin = 0.05 * (high - low) + 1e-4
+    return low - margin, high + margin
+
+
+def said(row: Row) -> str:
+    return ", ".join(row["settings"]) or "the recipe as it is"
+
+
+def colour(model: str) -> str:
+    return COLOURS.get(model, "#808890")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("rows", type=Path)
+    parser.add_argument("-o", "--output", type=Path, default=Path("search.html"))
+    arguments = parser.parse_args()
+    if not arguments.rows.is_file():
+        parser.error(f"There is no file {arguments.rows}. Search first: python experiments/ranking_search.py ml1m.")
+    write_page(read_rows(arguments.rows), arguments.output)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,92 @@
+"""Tables and pages of results, from rows made up here."""
+
+import json
+
+import pytest
+
+from experiments import search_page, tables
+
+NE = {"hstu": (0.80, 0.82), "dlrm": (0.90,)}
+
+
+def write(path, rows):
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+@pytest.fixture
+def folders(tmp_path, monkeypatch):
+    monkeypatch.setattr(tables, "RESULTS", tmp_path)
+    monkeypatch.setattr(tables, "BENCHMARKS", tmp_path)
+    return tmp_path
+
+
+def cells(line):
+    return [cell.strip() for cell in line.strip("|").split("|")]
+
+
+def run(model, seed, ne, **changed):
+    actions = {"click": {"ne": ne, "auc": 0.7, "gauc_user": 0.6}, "like": {"ne": 9.0, "auc": 0.0, "gauc_user": 0.0}}
+    facts = {"experiment": f"kuairand-rank-{model}", "protocol": "validated", "part": "test", "main": "click"}
+    sizes = {"parameters": 1_234_567, "flops_per_exposure": 89_012.4, "commit": "abc"}
+    return {**facts, "seed": seed, "actions": actions, **sizes, **changed}
+
+
+def trial(number, model, ne, settings=()):
+    curve = [{"epoch": 0, "ne": ne + 0.1, "auc": 0.5}, {"epoch": 1, "ne": ne, "auc": 0.6}]
+    facts = {"experiment": "kuairand-search", "model": model, "trial": number, "settings": list(settings)}
+    return {**facts, **curve[1], "curve": curve}
+
+
+@pytest.mark.parametrize("name", ["mfalcon", "generative", "ranking kuairand", "ranking ml1m", "ranking search"])
+def test_without_rows_nothing_is_measured_yet(folders, name):
+    assert tables.TABLES[name]() == ["Not measured yet."]
+
+
+def test_a_ranker_has_the_mean_and_the_deviation_of_its_seeds(folders):
+    rows = [run(model, seed, ne) for model, values in NE.items() for seed, ne in enumerate(values)]
+    others = [run("wukong", 0, 0.5, protocol="official"), run("wukong", 0, 0.5, part="validation")]
+    write(folders / "ranking.jsonl", [run("hstu", 1, 0.1), *rows, *others])  # seed 1 was measured again
+    head, _, hstu, dlrm = tables.ranking("kuairand")
+    assert cells(head)[:4] == ["model", "NE of click", "AUC of click", "GAUC of click"]
+    assert cells(hstu) == [
+        *("HSTU", ".8100 ± .0141", ".7000 ± .0000", ".6000 ± .0000", "0, 1", "1,234,567", "89,012", "abc")
+    ]
+    assert cells(dlrm)[:2] == ["DLRM", ".9000"]
+    assert tables.ranking("ml1m") == ["Not measured yet."]
+
+
+def test_a_search_has_its_best_and_its_median(folders):
+    rows = [trial(n, "hstu", ne, [f"model.layers={n}"] if n else []) for n, ne in enumerate((0.85, 0.80, 0.9))]
+    write(folders / "ranking_search.jsonl", [*rows, trial(0, "dlrm", 0.7)])
+    _, _, hstu, dlrm = tables.search()
+    assert cells(hstu) == ["KuaiRand-Pure", "HSTU", "3", ".8000", ".8500", "`model.layers=1`"]
+    assert cells(dlrm)[2:] == ["1", ".7000", ".7000", "those of the recipe"]
+
+
+def test_mfalcon_has_speed_flops_and_error(folders):
+    row = {"case": "n = 8", "reference": "louder, cached", "commit": "abc", "flops_per_candidate": 12_345}
+    cached = {"implementation": "louder, cached", "median_s": 0.5, "candidates_per_s": 2048.4}
+    int8 = {"implementation": "louder, cached, int8", "median_s": 0.002, "candidates_per_s": 5e5, "max_error": 0.0021}
+    write(folders / "mfalcon.jsonl", [row | cached, row | int8])
+    head, _, *lines = tables.TABLES["mfalcon"]()
+    assert cells(head) == [
+        *("case", "implementation", "median ms", "×", "candidates/s", "FLOPs per candidate", "error", "commit")
+    ]
+    assert cells(lines[0])[2:] == ["500", "1.00", "2,048", "12,345", "", "abc"]
+    assert cells(lines[1])[2:] == ["2", "0.004", "500,000", "12,345", "0.002", "abc"]
+
+
+def test_generative_has_exposures_a_second(folders):
+    row = {"case": "8 exposures", "implementation": "louder", "reference": "louder", "median_s": 2.0, "commit": "abc"}
+    write(folders / "generative.jsonl", [row | {"labels_per_s": 4000.0}])
+    assert cells(tables.TABLES["generative"]()[-1]) == ["8 exposures", "louder", "2,000", "1.00", "4,000", "abc"]
+
+
+def test_a_page_draws_the_search(tmp_path):
+    rows = [trial(n, model, 0.8 + n / 100) for n in range(4) for model in ("hstu", "dlrm")]
+    search_page.write_page(rows, tmp_path / "search.html")
+    text = (tmp_path / "search.html").read_text()
+    for words in "kuairand-search", "The best of so many trials", "Learning curves", "the recipe as it is":
+        assert words in text
+    models = {"hstu": [trial(1, "hstu", 0.7), trial(0, "hstu", 0.9)]}
+    assert search_page.draw_best_so_far(models).data[0].y == (0.9, 0.7)
