@@ -66,6 +66,7 @@ def make_case(
     """What is beside what:
 
     louder             the op
+    louder, bfloat16   the op on the same tensors rounded, where they are float32
     louder, no bias    what it takes without the biases, where there are some
     louder, padding    what it takes if every history is as long as the longest, where they are not
     naive              its twin: one user at a time, differentiated by autograd
@@ -103,6 +104,9 @@ def make_case(
     }
     case = Case(f"{kind}, N = {length}, {passes}", shape, memory)
     case.add("louder", compute(hstu_attention, qkv, batch, bias, backward, own))
+    if dtype == torch.float32:
+        rounded = [x.detach().bfloat16().requires_grad_() for x in qkv]
+        case.add("louder, bfloat16", compute(hstu_attention, rounded, batch, bias, backward, own))
     if bias:
         case.add("louder, no bias", compute(hstu_attention, qkv, batch, {}, backward, own))
     if what.lengths == "zipf":

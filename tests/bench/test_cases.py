@@ -33,7 +33,7 @@ def test_attention_has_rows_of_all_implementations():
     cases = list(attention.cases(["zipf rab"], [40], **ATTENTION))
     assert [case.shape["passes"] for case in cases] == ["forward", "forward and backward"]
     rows = measure(cases[1], 2, CPU)
-    names = ["louder", "louder, no bias", "louder, padding", "naive", "padded", "sdpa"]
+    names = ["louder", "louder, bfloat16", "louder, no bias", "louder, padding", "naive", "padded", "sdpa"]
     assert [row["implementation"] for row in rows] == names
     for row in rows:
         assert {*FIELDS, "kind", "users", "tokens", "heads", "width", "max_len"} <= set(row)
