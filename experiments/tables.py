@@ -54,6 +54,21 @@ def ml1m(protocol: str) -> list[str]:
     return lines
 
 
+def ml1m_means(protocol: str) -> list[str]:
+    """Mean and standard deviation over the seeds, beside what was published."""
+    found = [row for row in rows_of(RESULTS / "ml1m.jsonl") if row["protocol"] == protocol]
+    lines = table_head(["model", "HR@10", "NDCG@10", "HR@50", "HR@200", "seeds"])
+    lines.append(f"| popularity | {numbers([found[0]['popularity'][name] for name in METRICS])} | |")
+    for experiment, name in NAMES.items():
+        rows = [row["metrics"] for row in found if row["experiment"] == experiment]
+        if rows:
+            values = [mean_and_deviation([row[metric] for row in rows]) for metric in METRICS]
+            lines.append(table_line([name, *values, str(len(rows))]))
+        if protocol == "official" and rows:
+            lines += [line.removesuffix(" |") for line in published(name)]
+    return lines
+
+
 def published(model: str) -> list[str]:
     """The line of the official README for a model on ML-1M."""
     return [
@@ -118,6 +133,47 @@ def speed(bench: str) -> list[str]:
 
 def milliseconds(seconds: float) -> str:
     return f"{1e3 * seconds:,.0f}" if seconds >= 0.01 else f"{1e3 * seconds:.2g}"
+
+
+# what a case must be beside another way: bench, case, implementation, in its place, at least so many times as fast
+BACKWARD = "forward and backward"
+TARGETS = [
+    *(
+        ("attention", f"uniform, N = {n}, {BACKWARD}", "louder", "padded", least)
+        for n, least in ((1024, 8.0), (4096, 12.0))
+    ),
+    *(("attention", f"uniform, N = {n}, {BACKWARD}", "louder", "sdpa", 1.5) for n in (1024, 4096)),
+    *(("attention", f"zipf, N = {n}, {BACKWARD}", "louder", "sdpa", 4.0) for n in (1024, 4096)),
+    *(("attention", f"uniform, N = {n}, {BACKWARD}", "louder, bfloat16", "louder", 1.5) for n in (1024, 4096)),
+    *(("attention", f"uniform rab, N = {n}, {BACKWARD}", "louder", "louder, no bias", 1 / 1.3) for n in (1024, 4096)),
+    *(("encoder", "encoder, training, N = 8192", f"louder, alpha {a}", "transformer", 5.3) for a in ("1.6", "2.0")),
+    ("encoder", "encoder, inference, N = 8192", "louder", "transformer", 5.6),
+    ("mfalcon", "n = 4,096, m = 1,024, b = 512", "louder, cached", "one pass per candidate", 400.0),
+    ("mfalcon", "n = 4,096, m = 1,024, b = 512", "louder, cached", "one batch", 2.0),
+    *(
+        ("mfalcon", f"285 × the DLRM's FLOPs, one pass, m = {m}", "louder, cached", "dlrm", least)
+        for m, least in (("1,024", 1.5), ("16,384", 3.0))
+    ),
+    ("generative", "200 exposures a user", "louder", "one pass an exposure", 20.0),
+    ("generative", "1,000 exposures a user", "louder", "one pass an exposure", 100.0),
+]
+
+
+def targets() -> list[str]:
+    """For each target a line for each machine that measured it: how many times as fast the one is as the other."""
+    earlier = rows_of(BENCHMARKS / "earlier.jsonl")
+    lines = table_head(["case", "what", "beside", "asked ×", "measured ×", "machine"])
+    for bench, case, name, other, least in TARGETS:
+        rows = rows_of(BENCHMARKS / f"{bench}.jsonl") + [row for row in earlier if row["bench"] == bench]
+        of_machine: dict[str, dict[str, float]] = {}
+        for row in rows:
+            if row["case"] == case and "median_s" in row:
+                of_machine.setdefault(row["machine"], {}).setdefault(row["implementation"], row["median_s"])
+        for machine, medians in of_machine.items():
+            if name in medians and other in medians:
+                found = times(medians[other] / medians[name])
+                lines.append(table_line([case, name, other, times(least), found, machine]))
+    return lines if len(lines) > 2 else NOTHING
 
 
 def times(ratio: float) -> str:
@@ -194,6 +250,9 @@ TABLES: dict[str, Callable[[], list[str]]] = {
     "ml1m official": lambda: ml1m("official"),
     "etl": etl,
     "demo": demo,
+    "targets": targets,
+    "ml1m validated means": lambda: ml1m_means("validated"),
+    "ml1m official means": lambda: ml1m_means("official"),
     **{bench: partial(speed, bench) for bench in (*SPEED, *COLUMNS)},
     **{f"ranking {log}": partial(ranking, log) for log in LOGS},
     "ranking search": search,

@@ -43,17 +43,18 @@ def commit() -> str:
 
 
 def machine() -> str:
-    """Processor and number of cores this process may use."""
+    """Processor, its widest vectors, and number of cores this process may use: AMD EPYC with AVX512-BF16, 2 cores"""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    name = platform.processor() or platform.machine()
+    name, flags = platform.processor() or platform.machine(), []
     try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                name = line.split(":", 1)[1].strip()
-                break
+        facts = dict(line.split(":", 1) for line in Path("/proc/cpuinfo").read_text().splitlines() if ":" in line)
+        facts = {key.strip(): value.strip() for key, value in facts.items()}
+        name, flags = facts.get("model name", name), facts.get("flags", "").split()
     except OSError:
         pass
-    return f"{name}, {cores} cores"
+    vectors = {"amx_bf16": "AMX", "avx512_bf16": "AVX512-BF16", "avx512f": "AVX-512", "avx2": "AVX2"}
+    widest = next((f" with {label}" for flag, label in vectors.items() if flag in flags), "")
+    return f"{name}{widest}, {cores} cores"
 
 
 def append_row(path: Path | str, row: dict[str, Any]) -> None:

@@ -37,7 +37,9 @@ def trial(number, model, ne, settings=()):
     return {**facts, **curve[1], "curve": curve}
 
 
-@pytest.mark.parametrize("name", ["mfalcon", "generative", "ranking kuairand", "ranking ml1m", "ranking search"])
+@pytest.mark.parametrize(
+    "name", ["mfalcon", "generative", "targets", "ranking kuairand", "ranking ml1m", "ranking search"]
+)
 def test_without_rows_nothing_is_measured_yet(folders, name):
     assert tables.TABLES[name]() == ["Not measured yet."]
 
@@ -90,3 +92,29 @@ def test_a_page_draws_the_search(tmp_path):
         assert words in text
     models = {"hstu": [trial(1, "hstu", 0.7), trial(0, "hstu", 0.9)]}
     assert search_page.draw_best_so_far(models).data[0].y == (0.9, 0.7)
+
+
+def test_a_target_has_the_ratio_of_each_machine_that_measured_both(folders):
+    bench, case, name, other, least = tables.TARGETS[0]
+
+    def rows(machine, **medians):
+        facts = {"bench": bench, "case": case, "machine": machine}
+        return [{**facts, "implementation": way, "median_s": seconds} for way, seconds in medians.items()]
+
+    write(folders / f"{bench}.jsonl", rows("new", **{name: 0.5, other: 5.0}))
+    write(folders / "earlier.jsonl", [*rows("old", **{name: 2.0, other: 4.0}), *rows("half", **{name: 1.0})])
+    _, _, new, old = tables.targets()
+    assert cells(new) == [case, name, other, f"{least:.2f}", "10.00", "new"]
+    assert cells(old)[-2:] == ["2.00", "old"]
+
+
+def test_a_model_has_the_mean_of_its_seeds(folders):
+    def row(seed, value, protocol="validated"):
+        metrics = dict.fromkeys(tables.METRICS, value)
+        facts = {"experiment": "ml1m-hstu", "protocol": protocol, "seed": seed}
+        return facts | {"metrics": metrics, "popularity": dict.fromkeys(tables.METRICS, 0.01)}
+
+    write(folders / "ml1m.jsonl", [row(1, 0.3), row(2, 0.4), row(3, 0.9, "official")])
+    _, _, popularity, hstu = tables.ml1m_means("validated")
+    assert cells(popularity)[:2] == ["popularity", ".0100"]
+    assert cells(hstu) == ["HSTU", *[".3500 ± .0707"] * 4, "2"]
