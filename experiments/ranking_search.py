@@ -25,31 +25,36 @@ from louder.training.loop import Trainer, start_folder
 from louder.training.screen import Screen
 from louder.training.tasks import open_task
 
+# rankers are best after a pass or two over a log: so the rate falls to 0 within a few
 COMMON: dict[str, list[Any]] = {
-    "training.learning_rate": [3e-4, 1e-3, 2e-3],
+    "training.schedule": ["cosine"],
+    "training.epochs": [1, 2, 3],
+    "training.learning_rate": [5e-4, 1e-3, 2e-3, 4e-3],
     "training.weight_decay": [0.0, 0.01, 0.1],
+    "ranking.value_weight": [0.0, 0.1],
 }
 SPACES: dict[str, dict[str, list[Any]]] = {
     "hstu": {
-        "model.layers": [2, 3, 4],
+        "model.layers": [1, 2, 3],
         "model.dropout": [0.1, 0.2, 0.4],
         "model.linear_dropout": [0.1, 0.2, 0.4],
-        "ranking.attribute_dropout": [0.1, 0.3],
+        "ranking.attribute_dropout": [0.1, 0.3, 0.5],
         "ranking.next_item": [0.0, 0.1],
+        "data.users_per_batch": [32, 64, 128],
     },
     "dlrm": {
         "model.width": [16, 32],
         "model.cross_layers": [1, 2, 3],
         "model.dropout": [0.1, 0.2, 0.4],
         "model.expert_hidden": [[64, 32], [128, 64], [256, 128]],
-        "data.users_per_batch": [512, 2048],
+        "data.users_per_batch": [256, 512, 2048],
     },
     "wukong": {
         "model.width": [16, 32],
         "model.layers": [1, 2, 3],
         "model.dropout": [0.1, 0.2, 0.4],
         "model.rank": [8, 24],
-        "data.users_per_batch": [512, 2048],
+        "data.users_per_batch": [256, 512, 2048],
     },
 }
 
