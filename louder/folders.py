@@ -1,11 +1,13 @@
 """Folders that are either whole or not there: written under a temporary name, then renamed."""
 
 import errno
+import json
 import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from louder.errors import InputError
 
@@ -43,6 +45,22 @@ def write_text(path: Path, text: str) -> None:
             os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def read_json(path: Path, what: str, kind: type, form: str) -> Any:
+    """The content of a JSON file, which is of one kind (list or dict).
+
+    Raises InputError if it is not; `what` names the file in the sentence, and `form` says what it must be.
+    """
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"The {what} {path} cannot be read: {error.strerror}. It must be {form}.") from error
+    except ValueError as error:
+        raise InputError(f"The {what} {path} is not JSON ({error}). It must be {form}.") from error
+    if not isinstance(values, kind):
+        raise InputError(f"The {what} {path} holds {type(values).__name__}. It must be {form}.")
+    return values
 
 
 @contextmanager

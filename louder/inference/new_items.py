@@ -12,6 +12,7 @@ import torch
 
 from louder.data.attributes import UNKNOWN, Attribute, Column, Vectors, code_of
 from louder.errors import InputError
+from louder.folders import read_json
 from louder.ids import RawId
 
 NewItems = Mapping[RawId, Mapping[str, Any]]
@@ -113,14 +114,7 @@ def read_new_items(path: Path) -> dict[RawId, dict[str, Any]]:
     Raises InputError if the file is missing or holds anything else.
     """
     form = 'an object such as {"new-film": {"genres": ["Drama"]}}'
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"The new items {path} cannot be read: {error.strerror}. They must be {form}.") from error
-    except ValueError as error:
-        raise InputError(f"The new items {path} are not JSON ({error}). They must be {form}.") from error
-    if not isinstance(values, dict):
-        raise InputError(f"The file of new items {path} holds {type(values).__name__}. It must be {form}.")
+    values: dict[RawId, dict[str, Any]] = read_json(path, "file of new items", dict, form)
     for item, given in values.items():
         if not isinstance(given, dict):
             raise InputError(f"The new item {item!r} of {path} is {json.dumps(given)[:80]}. The file must be {form}.")

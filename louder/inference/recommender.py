@@ -14,6 +14,7 @@ from louder.config import from_dict
 from louder.data.loader import DataConfig
 from louder.data.table import Table, item_attributes, open_table
 from louder.errors import InputError
+from louder.folders import read_json
 from louder.ids import IdMap, RawId
 from louder.inference.loading import load_model
 from louder.schema import ENGAGEMENT
@@ -202,14 +203,7 @@ def read_history(path: Path) -> list[Event]:
     import json
 
     form = 'a list such as [1193, 661] or [{"item": 1193, "time": 978300760, "actions": ["like"]}]'
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"The history {path} cannot be read: {error.strerror}. It must be {form}.") from error
-    except ValueError as error:
-        raise InputError(f"The history {path} is not JSON ({error}). It must be {form}.") from error
-    if not isinstance(values, list):
-        raise InputError(f"The history {path} holds {type(values).__name__}. It must be {form}.")
+    values = read_json(path, "history", list, form)
     events = []
     for number, value in enumerate(values):
         given = value if isinstance(value, dict) else {"item": value, "time": number}

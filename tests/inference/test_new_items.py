@@ -229,7 +229,7 @@ def test_a_model_without_attributes_says_so(place):
     ("text", "message"),
     [
         (None, "cannot be read: No such file"),
-        ("{", "are not JSON"),
+        ("{", "is not JSON"),
         ('["film"]', "holds list. It must be an object such as"),
         ('{"film": ["old"]}', r"'film' of .* is \[\"old\"\]\. The file must be an object such as"),
     ],
