@@ -50,7 +50,7 @@ def ml1m(protocol: str) -> list[str]:
             values = numbers([row["metrics"][metric] for metric in METRICS])
             lines.append(f"| {name} | {values} | {row['epoch'] + 1} | {row['seed']} |")
         if protocol == "official" and rows:
-            lines += published(name)
+            lines += published(name, empty=2)
     return lines
 
 
@@ -65,14 +65,14 @@ def ml1m_means(protocol: str) -> list[str]:
             values = [mean_and_deviation([row[metric] for row in rows]) for metric in METRICS]
             lines.append(table_line([name, *values, str(len(rows))]))
         if protocol == "official" and rows:
-            lines += [line.removesuffix(" |") for line in published(name)]
+            lines += published(name, empty=1)
     return lines
 
 
-def published(model: str) -> list[str]:
-    """The line of the official README for a model on ML-1M."""
+def published(model: str, empty: int) -> list[str]:
+    """The line of the official README for a model on ML-1M, with so many empty cells at its end."""
     return [
-        f"| {model}, as published | {numbers([row.metrics[name] for name in METRICS])} | | |"
+        f"| {model}, as published | {numbers([row.metrics[name] for name in METRICS])} |" + " |" * empty
         for row in DATASETS["ml1m"].rows
         if row.model == model and row.source == README
     ]
