@@ -25,50 +25,51 @@ from louder.training.loop import Trainer, start_folder
 from louder.training.screen import Screen
 from louder.training.tasks import open_task
 
-# rankers are best after a pass or two over a log: so the rate falls to 0 within a few
+# rankers are best after a pass or two over a log: so the rate falls to 0 within a few (EPOCHS)
 COMMON: dict[str, list[Any]] = {
     "training.schedule": ["cosine"],
-    "training.epochs": [1, 2, 3],
     "training.learning_rate": [5e-4, 1e-3, 2e-3, 4e-3],
     "training.weight_decay": [0.0, 0.01, 0.1],
-    "ranking.value_weight": [0.0, 0.1],
+    "ranking.value_weight": [0.0, 0.1, 0.3],
 }
+EPOCHS = {"kuairand": [1, 2, 3], "ml1m": [1, 2, 4]}
 SPACES: dict[str, dict[str, list[Any]]] = {
     "hstu": {
         "model.layers": [1, 2, 3],
-        "model.dropout": [0.1, 0.2, 0.4],
-        "model.linear_dropout": [0.1, 0.2, 0.4],
-        "ranking.attribute_dropout": [0.1, 0.3, 0.5],
+        "model.dropout": [0.0, 0.1, 0.2],
+        "model.linear_dropout": [0.0, 0.1, 0.2],
+        "ranking.attribute_dropout": [0.0, 0.1, 0.3],
         "ranking.next_item": [0.0, 0.1],
-        "data.users_per_batch": [32, 64, 128],
+        "data.users_per_batch": [16, 32, 64],
     },
     "dlrm": {
         "model.width": [16, 32],
         "model.cross_layers": [1, 2, 3],
-        "model.dropout": [0.1, 0.2, 0.4],
+        "model.dropout": [0.0, 0.1, 0.2],
         "model.expert_hidden": [[64, 32], [128, 64], [256, 128]],
-        "data.users_per_batch": [256, 512, 2048],
+        "data.users_per_batch": [128, 256, 512],
     },
     "wukong": {
         "model.width": [16, 32],
         "model.layers": [1, 2, 3],
-        "model.dropout": [0.1, 0.2, 0.4],
+        "model.dropout": [0.0, 0.1, 0.2],
         "model.rank": [8, 24],
-        "data.users_per_batch": [256, 512, 2048],
+        "data.users_per_batch": [128, 256, 512],
     },
 }
 
 
-def settings_of(model: str, trial: int) -> list[str]:
+def settings_of(log: str, model: str, trial: int) -> list[str]:
     """Setting number `trial` of a model; 0 is the recipe as it is."""
     if trial == 0:
         return []
     draw = random.Random(f"{model} {trial}")
-    return [f"{name}={draw.choice(values)}" for name, values in (COMMON | SPACES[model]).items()]
+    space = COMMON | {"training.epochs": EPOCHS[log]} | SPACES[model]
+    return [f"{name}={draw.choice(values)}" for name, values in space.items()]
 
 
 def attempt(log: str, model: str, trial: int, table: str, rows: Path) -> None:
-    settings = settings_of(model, trial)
+    settings = settings_of(log, model, trial)
     config = override(recipes.load(f"{log}:rank_{model}"), [f"data.table={table}", *settings])
     folder = Path(tempfile.mkdtemp(prefix="louder-search-"))
     try:

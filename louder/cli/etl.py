@@ -99,11 +99,13 @@ def etl(
         typer.Option(help="Drop users and items with fewer events, until all have as many.", rich_help_panel=FILTERS),
     ] = 0,
     drop_duplicates: Annotated[
-        bool,
+        bool | None,
         typer.Option(
-            "--drop-duplicates", help="Keep rows that are equal in every used column once.", rich_help_panel=FILTERS
+            "--drop-duplicates/--keep-duplicates",
+            help="Keep rows that are equal in every used column once; by default in KuaiRand alone.",
+            rich_help_panel=FILTERS,
         ),
-    ] = False,
+    ] = None,
     name: Annotated[str | None, typer.Option(help="Name of the data set; by default that of the source.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the table if it exists.")] = False,
     memory: Annotated[

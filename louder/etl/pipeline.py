@@ -63,7 +63,7 @@ def build_table(
     min_user_events: int = 0,
     min_item_events: int = 0,
     k_core: int = 0,
-    drop_duplicates: bool = False,
+    drop_duplicates: bool | None = None,
     name: str | None = None,
     overwrite: bool = False,
     memory_bytes: int | None = None,
@@ -80,7 +80,7 @@ def build_table(
                      one pass, as in the official Books preprocessing: both counted before anything is dropped;
                      when both are given, users left with fewer than min_user_events go too
     k_core           users and items with fewer events are dropped again and again until none is left
-    drop_duplicates  rows that are equal in every column that is used are kept once; by default they stay
+    drop_duplicates  rows that are equal in every column that is used are kept once; None: in KuaiRand, elsewhere they stay
     memory_bytes     for the engine; what does not fit is spilled beside the table
     report           called with a line of text when a step begins
 
@@ -227,6 +227,8 @@ def transform(
     table = log.table
     valid = table.filter(table[REASON] == 0).drop(REASON)
     events = valid
+    if settings["drop_duplicates"] is None:
+        settings = settings | {"drop_duplicates": not log.source.repeats}
     if settings["drop_duplicates"]:
         report("dropping exact duplicates")
         before = filters.count(events)

@@ -31,6 +31,7 @@ class Source:
     spec       what its columns mean
     items      attributes of items, or None; its column "raw" holds their ids
     users      the same of users
+    repeats    whether an event can be there twice; False: equal rows are one event that was written twice
     """
 
     name: str
@@ -39,6 +40,7 @@ class Source:
     spec: LogSpec
     items: pa.Table | None = None
     users: pa.Table | None = None
+    repeats: bool = True
 
 
 def open_source(con: Any, inputs: list[Input], spec: LogSpec, work: Path) -> Source:
@@ -342,7 +344,8 @@ def kuairand(con: Any, inputs: list[Input], spec: LogSpec, work: Path) -> Source
     """KuaiRand-Pure, 1K or 27K: videos shown, and what the user did with each; the standard logs one after the other.
 
     The log of randomly shown videos is read if it is named, and left out of an archive or a folder: it is of another
-    policy. The value is the time watched as it is in the log, in milliseconds.
+    policy. The value is the time watched as it is in the log, in milliseconds. Its clock is in milliseconds too, so equal
+    rows are one exposure that was written twice: 2.6 % of the pure log, from which a counter could read off the label.
     """
     logs = [(entry, name) for entry in inputs for name in kuairand_logs(entry)]
     if not logs:
@@ -364,7 +367,7 @@ def kuairand(con: Any, inputs: list[Input], spec: LogSpec, work: Path) -> Source
     shown = files[0][1] if len(files) == 1 else f"{files[0][1]} and {len(files) - 1} more"
     items = kuairand_features(con, inputs, "video_features_basic", "video_id", work)
     users = kuairand_features(con, inputs, "user_features", "user_id", work)
-    return Source(f"kuairand-{match['edition']}", shown, table, spec, items, users)
+    return Source(f"kuairand-{match['edition']}", shown, table, spec, items, users, repeats=False)
 
 
 def kuairand_logs(source: Input) -> list[str]:

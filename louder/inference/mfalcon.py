@@ -91,10 +91,10 @@ class MFalcon:
         """The same of candidates [m, D] as vectors of items (`model.items`, `model.new_items`)."""
         memory, waiting = self.remember(history, key)
         settled = memory.length
-        interleaved = self.model.config.tokens == "interleaved"
+        acts_apart = self.model.config.acts_apart
         answers: list[tuple[Tensor, Tensor]] = []
         for part in candidates.split(self.microbatch):
-            x = part if interleaved else part + self.last_action(history)
+            x = part if acts_apart else part + self.last_action(history)
             answers.append(self.model.predict(self.extend(memory, waiting.then(x, at), candidates=len(x))))
             waiting = waiting.part(0, 0)
         memory.forget(settled)
@@ -116,7 +116,7 @@ class MFalcon:
             self.misses += key is not None
         rows, before = self.rows(history, known)
         first, end = memory.length - before, len(rows.x)
-        if len(history.ids) and self.model.config.tokens == "interleaved":
+        if len(history.ids) and self.model.config.acts_apart:
             end -= int(self.model.engaged(history)[-1])
         if memory.length:
             self.appended += end - first
@@ -127,14 +127,14 @@ class MFalcon:
     def rows(self, history: SequenceBatch, known: int) -> tuple[Rows, int]:
         """The history's last tokens, and how many there are before them: at least those that are not settled when the
         first `known` events are in memory, and all where none are."""
-        engaged, interleaved = self.model.engaged(history), self.model.config.tokens == "interleaved"
+        engaged, acts_apart = self.model.engaged(history), self.model.config.acts_apart
         first = max(known - 1, 0)  # its action asks for the next item at a time that was not known then
-        if not interleaved and engaged[:known].any():  # the next item's token has the action of the event before
+        if not acts_apart and engaged[:known].any():  # the next item's token has the action of the event before
             first = int(engaged[:known].nonzero().max())
         if history.places is not None and known:  # a place is among the tokens of its request
             first = int(history.places[first:].min())
         tokens = self.model.tokens(since(history, first))
-        before = first + interleaved * int(engaged[:first].sum())
+        before = first + acts_apart * int(engaged[:first].sum())
         layout, places = tokens.layout, tokens.layout.places
         places = None if places is None else places + before
         return Rows(tokens.x, layout.timestamps, layout.query_timestamps, places), before

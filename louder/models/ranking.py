@@ -27,8 +27,10 @@ class RankingConfig:
     item_vectors     columns of vectors, such as embeddings of texts or images, that join it as well
     main             the action that chooses the epoch; "" takes the table's first
     log_values       values that are learned, and measured, as log(1 + x)
-    tokens           "interleaved": item, action, item, action (table 1 of the paper). "added": one token an event,
-                     its item plus the action of the event before: half as long, for logs without requests
+    tokens           "paired": an item, the same item with what was done, and so on: what was done need not first find
+                     its item by attention. "interleaved": item, action, item, action, as table 1 of the paper. "added":
+                     one token an event, its item plus the action of the event before: half as long, for logs without
+                     requests
     one_pass         all exposures of a history in one causal pass (generative training); False: a pass for each
     next_item        weight of the next item's loss beside the actions': above 0 it is the joint model of table 11
     value_weight     weight of the squared error of values, beside the actions' log-loss
@@ -42,7 +44,7 @@ class RankingConfig:
     item_vectors: tuple[str, ...] = ()
     main: str = ""
     log_values: tuple[str, ...] = ()
-    tokens: str = "interleaved"
+    tokens: str = "paired"
     one_pass: bool = True
     next_item: float = 0.0
     value_weight: float = 0.1
@@ -51,14 +53,14 @@ class RankingConfig:
     hidden: int = 2
 
     def __post_init__(self) -> None:
-        if self.tokens not in ("interleaved", "added"):
-            raise InputError(f"ranking.tokens must be interleaved or added, but it is {self.tokens!r}.")
+        if self.tokens not in ("paired", "interleaved", "added"):
+            raise InputError(f"ranking.tokens must be paired, interleaved or added, but it is {self.tokens!r}.")
         if self.next_item < 0 or self.value_weight < 0:
             raise InputError("ranking.next_item and ranking.value_weight are weights, so they must be 0 or more.")
-        if self.next_item and (self.tokens != "interleaved" or not self.one_pass):
+        if self.next_item and not (self.acts_apart and self.one_pass):
             raise InputError(
-                "ranking.next_item trains the state after an action, which only interleaved tokens in one pass have: "
-                "--set ranking.tokens=interleaved --set ranking.one_pass=true."
+                "ranking.next_item trains the state after an action, which only paired or interleaved tokens in one pass "
+                "have: --set ranking.tokens=paired --set ranking.one_pass=true."
             )
         for name in "attribute_dropout", "id_dropout":
             if not 0 <= getattr(self, name) < 1:
@@ -75,6 +77,11 @@ class RankingConfig:
             )
         if self.hidden < 1:
             raise InputError(f"ranking.hidden must be at least 1, but it is {self.hidden}.")
+
+    @property
+    def acts_apart(self) -> bool:
+        """Whether what was done is a token of its own."""
+        return self.tokens != "added"
 
 
 class CategoryTable(nn.EmbeddingBag):
@@ -255,23 +262,26 @@ class RankingModel(nn.Module):
         return torch.stack(self.item_attributes.of(columns)).sum(0)
 
     def tokens(self, batch: SequenceBatch) -> Tokens:
-        return self.interleaved(batch) if self.config.tokens == "interleaved" else self.added(batch)
+        return self.apart(batch) if self.config.acts_apart else self.added(batch)
 
-    def interleaved(self, batch: SequenceBatch) -> Tokens:
+    def apart(self, batch: SequenceBatch) -> Tokens:
         engaged = self.engaged(batch)
         (events,) = torch.where(engaged)
         start, offsets, total = self.arrange(batch, 1 + engaged.long())
         acted = start + engaged.long()
         x = self.actions.weight.new_zeros(total, self.actions.embedding_dim)
-        x = x.index_copy(0, start[events], self.items(batch.ids[events]))
-        x = x.index_copy(0, acted[events], self.action_vectors(batch, events))
+        x_items, x_actions = self.items(batch.ids[events]), self.action_vectors(batch, events)
+        if self.config.tokens == "paired":
+            x_actions = x_actions + x_items
+        x = x.index_copy(0, start[events], x_items)
+        x = x.index_copy(0, acted[events], x_actions)
         return self.finish(batch, x, start, acted, offsets)
 
     def added(self, batch: SequenceBatch) -> Tokens:
         if batch.places is not None:
             raise InputError(
                 "ranking.tokens=added gives an item the action of the one before, but items of one request must not see "
-                "each other's actions. Use --set ranking.tokens=interleaved."
+                "each other's actions. Use --set ranking.tokens=paired."
             )
         engaged = self.engaged(batch)
         (events,) = torch.where(engaged)

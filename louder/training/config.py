@@ -83,7 +83,7 @@ class Config:
             raise InputError(f"protocol must be validated or official, but it is {self.protocol!r}.")
         needed, events = self.data.max_len, "histories"
         if self.ranking is not None:
-            each = 2 if self.ranking.tokens == "interleaved" else 1
+            each = 2 if self.ranking.acts_apart else 1
             needed = each * self.data.max_len + len(self.ranking.context) + 1
             events = f"{needed} tokens (an event has {each}, with context and a candidate)"
         most = getattr(self.model, "max_len", None)  # a DLRM takes what it is given

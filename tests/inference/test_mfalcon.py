@@ -85,7 +85,7 @@ def alone(model, events: SequenceBatch, candidate: int, at: int):
 @settings(max_examples=60, deadline=None)
 @given(
     kind=st.sampled_from(list(BACKBONES)),
-    tokens=st.sampled_from(["interleaved", "added"]),
+    tokens=st.sampled_from(["paired", "interleaved", "added"]),
     length=st.integers(0, 12),
     candidates=st.lists(st.integers(-1, ITEMS - 1), min_size=1, max_size=9),
     microbatch=st.integers(1, 10),
@@ -95,7 +95,7 @@ def alone(model, events: SequenceBatch, candidate: int, at: int):
 @torch.no_grad()
 def test_a_score_is_that_of_the_candidate_alone(kind, tokens, length, candidates, microbatch, requests, seed):
     model = model_of(kind, tokens, seed)
-    events = history(length, seed, requests=requests and tokens == "interleaved", at=12_345)
+    events = history(length, seed, requests=requests and tokens != "added", at=12_345)
     logits, numbers = MFalcon(model, microbatch=microbatch).score(events, torch.tensor(candidates), 12_345)
     expected = [alone(model, events, candidate, 12_345) for candidate in candidates]
     torch.testing.assert_close(logits, torch.cat([x for x, _ in expected]), atol=1e-5, rtol=1e-5)
@@ -114,7 +114,7 @@ def part(events: SequenceBatch, length: int, at: int) -> SequenceBatch:
 @settings(max_examples=40, deadline=None)
 @given(
     kind=st.sampled_from(list(BACKBONES)),
-    tokens=st.sampled_from(["interleaved", "added"]),
+    tokens=st.sampled_from(["paired", "interleaved", "added"]),
     lengths=st.lists(st.integers(0, 12), min_size=2, max_size=4),
     requests=st.booleans(),
     seed=st.integers(0, 99),
@@ -122,7 +122,7 @@ def part(events: SequenceBatch, length: int, at: int) -> SequenceBatch:
 @torch.no_grad()
 def test_a_remembered_history_that_grows_gives_the_scores_of_a_new_one(kind, tokens, lengths, requests, seed):
     model = model_of(kind, tokens, seed)
-    events = history(12, seed, requests=requests and tokens == "interleaved", at=0)
+    events = history(12, seed, requests=requests and tokens != "added", at=0)
     remembering = MFalcon(model, microbatch=3)
     candidates = torch.arange(5)
     for number, length in enumerate(lengths):

@@ -47,7 +47,8 @@ def place(tmp_path_factory):
     about = ["--items", folder / "items.jsonl", "--action", "like=liked", "--action", "share=shared"]
     louder("etl", folder / "log.csv", "-o", folder / "table", *about)
     train(folder, "run", "item_attributes=[tags, year]", "item_vectors=[text]", "id_dropout=0.5")
-    train(folder, "kinds", "item_attributes=[kind]", "id_dropout=0.5")
+    # paired tokens could tell from a history of ten items which of the sixteen are left
+    train(folder, "kinds", "item_attributes=[kind]", "id_dropout=0.5", "tokens=interleaved")
     train(folder, "ids")
     return folder
 
@@ -121,7 +122,7 @@ def test_the_others_do_not_depend_on_new_items(place):
     alone = likes(ranker, [3, 0, 19], None)
     mixed = likes(ranker, [3, "new", 0, 999, 19, "new"], new)
     assert [mixed[place] for place in (0, 2, 4)] == pytest.approx(alone, abs=1e-5)
-    assert mixed[5] == mixed[1]
+    assert mixed[5] == pytest.approx(mixed[1], abs=1e-6)
     assert mixed[1] == pytest.approx(likes(ranker, ["new"], new)[0], abs=1e-5)
     assert mixed[3] == pytest.approx(likes(ranker, ["999"], {"999": {"text": GOOD}})[0], abs=1e-5)
     assert np.diff(sorted(mixed[:5])).min() > 1e-3  # all are told apart

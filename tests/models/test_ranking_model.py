@@ -25,7 +25,7 @@ BACKBONES = {
 }
 EVERYTHING = SplitConfig(kind="time", validation_from=200, test_from=300)  # all of a log is for training
 every_backbone = pytest.mark.parametrize("backbone", BACKBONES)
-kinds_of_model = st.tuples(st.sampled_from(list(BACKBONES)), st.sampled_from(["interleaved", "added"]))
+kinds_of_model = st.tuples(st.sampled_from(list(BACKBONES)), st.sampled_from(["paired", "interleaved", "added"]))
 
 
 def genres(items):
@@ -39,7 +39,7 @@ def texts(items):
     return Vectors("text", torch.randn(items, 3, generator=draw) * 9 * (torch.arange(items)[:, None] % 4 > 0))
 
 
-def model_of(backbone="hstu", *, items, tokens="interleaved", series=(), max_len=99, context=2, seed=0, **changes):
+def model_of(backbone="hstu", *, items, tokens="paired", series=(), max_len=99, context=2, seed=0, **changes):
     torch.manual_seed(seed)
     names = ("age", "land")[:context]
     vocabulary = Vocabulary(items=items, actions=2, values=1, series=series, context=(4, 3)[:context])
@@ -98,11 +98,14 @@ def by_hand():
     )
 
 
-def test_items_and_their_actions_take_turns_after_the_context():
-    model = model_of(items=9, series=(4,))
+@pytest.mark.parametrize("tokens_of", ["paired", "interleaved"])
+def test_items_and_their_actions_take_turns_after_the_context(tokens_of):
+    model = model_of(items=9, series=(4,), tokens=tokens_of)
     batch = by_hand()
     tokens = model.tokens(batch)
     acted = model.action_vectors(batch, torch.arange(5))
+    if tokens_of == "paired":  # a token of an action says of what
+        acted = acted + model.items(batch.ids)
     age, land, mood, item = (
         *(table.weight for table in model.context),
         model.backbone.events.series[0].weight,
@@ -137,7 +140,7 @@ def test_added_tokens_hold_the_action_of_the_event_before():
 
 
 def test_added_tokens_are_refused_where_items_share_a_request():
-    with pytest.raises(InputError, match=r"items of one request must not see each other's actions.*interleaved"):
+    with pytest.raises(InputError, match=r"items of one request must not see each other's actions.*paired"):
         model_of(items=9, series=(4,), tokens="added").tokens(by_hand())
 
 
@@ -359,7 +362,7 @@ def test_bfloat16_is_near_float32(backbone):
 
 
 @every_backbone
-@pytest.mark.parametrize("tokens", ["interleaved", "added"])
+@pytest.mark.parametrize("tokens", ["paired", "interleaved", "added"])
 def test_gradients_reach_every_parameter(backbone, tokens):
     table = log_of(tokens, "contiguous", seed=5, users=30)
     model = fitting(table, backbone=backbone, tokens=tokens).train()
@@ -376,11 +379,11 @@ def test_gradients_reach_every_parameter(backbone, tokens):
 @pytest.mark.parametrize(
     ("settings_", "message"),
     [
-        ({"tokens": "mixed"}, r"ranking\.tokens must be interleaved or added, but it is 'mixed'"),
+        ({"tokens": "mixed"}, r"ranking\.tokens must be paired, interleaved or added, but it is 'mixed'"),
         ({"next_item": -1.0}, r"are weights, so they must be 0 or more"),
         ({"value_weight": -1.0}, r"are weights, so they must be 0 or more"),
-        ({"next_item": 1.0, "tokens": "added"}, r"only interleaved tokens in one pass have"),
-        ({"next_item": 1.0, "one_pass": False}, r"only interleaved tokens in one pass have"),
+        ({"next_item": 1.0, "tokens": "added"}, r"only paired or interleaved tokens in one pass have"),
+        ({"next_item": 1.0, "one_pass": False}, r"only paired or interleaved tokens in one pass have"),
         ({"attribute_dropout": 1.0}, r"ranking\.attribute_dropout must be in \[0, 1\), but it is 1\.0"),
         ({"id_dropout": -0.1, "item_vectors": ("text",)}, r"ranking\.id_dropout must be in \[0, 1\), but it is -0\.1"),
         ({"id_dropout": 0.1}, r"without its id nothing is left of an item.*ranking\.item_attributes=\[NAME\]"),
