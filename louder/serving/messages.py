@@ -1,0 +1,177 @@
+"""What goes over the wire. Strict: unknown fields, NaN, integers beyond 64 bits and wrong types are refused with 422.
+
+Times are seconds since 1970 (UTC). Item and user ids are the raw ones of the log: integers or texts.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StrictInt, StrictStr
+
+MAX_ID = 200  # characters
+MAX_EVENTS = 1_000  # of one request
+MAX_CANDIDATES = 16_384
+
+Integer = Annotated[StrictInt, Field(ge=-(2**63), le=2**63 - 1)]
+Id = Integer | Annotated[StrictStr, Field(min_length=1, max_length=MAX_ID)]
+Time = Annotated[StrictInt, Field(ge=0, le=2**53)]
+Number = Annotated[float, Field(allow_inf_nan=False, strict=True)]
+Name = Annotated[StrictStr, Field(min_length=1, max_length=MAX_ID)]
+
+
+class Message(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class EventIn(Message):
+    """Something that a user did with an item."""
+
+    item: Id
+    time: Time
+    actions: list[Name] = Field(default=[], max_length=63, description="Names of the actions that happened.")
+    values: dict[Name, Number] = Field(default={}, max_length=16, description="Such as seconds watched.")
+    request: Name | None = Field(default=None, description="Items of one request never see each other's actions.")
+
+
+class NewEvent(EventIn):
+    """An event for the store. Sent again with the same id it is not stored twice."""
+
+    user: Id
+    id: Name
+
+
+class Asker(Message):
+    """Who asks: a user of the store, or a history that comes with the request."""
+
+    user: Id | None = None
+    history: list[EventIn] | None = Field(default=None, max_length=MAX_EVENTS)
+    context: dict[Name, Id | None] = Field(default={}, max_length=64, description="Attributes of the user.")
+    at: Time | None = Field(default=None, description="Time of the request; by default now.")
+    model: Literal["live", "previous"] = Field(
+        default="live", description="`previous`: what rollback would bring back."
+    )
+
+
+class Filters(Message):
+    """Which items may be in the answer."""
+
+    seen: bool = Field(default=False, description="Also items that are in the history.")
+    allow: list[Id] | None = Field(default=None, max_length=MAX_CANDIDATES, description="Only these items.")
+    deny: list[Id] = Field(default=[], max_length=MAX_CANDIDATES, description="None of these items.")
+    where: dict[Name, list[Id]] = Field(
+        default={}, max_length=16, description='Attributes and the values they may have: {"genres": ["Drama"]}.'
+    )
+
+
+class RetrieveRequest(Asker, Filters):
+    k: Annotated[StrictInt, Field(ge=1, le=MAX_CANDIDATES)] = 100
+
+
+class RankRequest(Asker):
+    items: list[Id] = Field(min_length=1, max_length=MAX_CANDIDATES)
+
+
+class RecommendRequest(Asker, Filters):
+    k: Annotated[StrictInt, Field(ge=1, le=1_000)] = 10
+    retrieve: Annotated[StrictInt, Field(ge=1, le=MAX_CANDIDATES)] = Field(
+        default=500, description="Candidates that the first stage gives the second."
+    )
+    weights: dict[Name, Number] = Field(
+        default={},
+        max_length=64,
+        description="Weight of each action's probability in the score; by default the main action alone.",
+    )
+    diversity: Annotated[float, Field(ge=0, le=1, strict=True)] = Field(
+        default=0.0, description="0: by score alone. 1: by difference from what is above alone (MMR over item vectors)."
+    )
+    explain: bool = Field(default=False, description="Say for each item which past events it leans on.")
+
+
+class SimilarRequest(Filters):
+    item: Id
+    k: Annotated[StrictInt, Field(ge=1, le=1_000)] = 10
+
+
+class EventsRequest(Message):
+    events: list[NewEvent] = Field(min_length=1, max_length=MAX_EVENTS)
+
+
+class Reason(Message):
+    """A past event that an item leans on."""
+
+    item: Id
+    title: str
+    time: int
+    attention: float = Field(description="Share of the attention of the item's token, summed over layers and heads.")
+    without: float | None = Field(description="Change of the score when the event is left out of the history.")
+
+
+class Scored(Message):
+    """An item of an answer. Scores compare within one answer only."""
+
+    item: Id
+    title: str
+    score: float
+    actions: dict[str, float] = Field(default={}, description="Probability of each action.")
+    values: dict[str, float] = Field(default={}, description="Expected values.")
+    attributes: dict[str, list[str]] = Field(default={}, description="Attributes of the item.")
+    reasons: list[Reason] = []
+
+
+class Answer(Message):
+    """The answer of /v1/recommend, /v1/rank, /v1/retrieve and /v1/similar."""
+
+    items: list[Scored]
+    model: str = Field(description="Version of the one model that computed all of the answer.")
+    history: int = Field(description="Events of the history that were read.")
+    skipped: int = Field(description="Events of the history whose items the model does not know.")
+    milliseconds: float
+
+
+class EventsAnswer(Message):
+    stored: int
+    duplicates: int = Field(description="Events whose id was stored before.")
+
+
+class PastEvent(Message):
+    item: Id
+    title: str
+    time: int
+    actions: list[str]
+    values: dict[str, float]
+
+
+class HistoryAnswer(Message):
+    user: Id
+    events: list[PastEvent] = Field(description="Oldest first.")
+    total: int = Field(description="Events in the store, of which the latest are shown.")
+
+
+class UsersAnswer(Message):
+    """Some users of the store, for a page that lets one pick."""
+
+    users: list[Id]
+
+
+class ModelAnswer(Message):
+    version: str
+    previous: str | None = Field(description="What rollback would bring back.")
+    name: str
+    kind: str
+    ranker: str | None = Field(description="Kind of the model that ranks; null: the order of retrieval is the answer.")
+    actions: list[str]
+    values: list[str]
+    main: str | None = Field(description="The action that scores by default.")
+    items: int
+    attributes: dict[str, list[str]] = Field(
+        description="Attributes of items that can be filtered by, and their values."
+    )
+    context: dict[str, list[str]] = Field(description="Attributes of users, and their values.")
+    window: int = Field(description="Latest events that are read.")
+    refused: str | None = Field(description="Why the checkpoint published last was not taken.")
+
+
+class Problem(Message):
+    """Every error: what was found, what was needed."""
+
+    error: str
+    request: str = Field(description="Id of the request, as in the log.")
