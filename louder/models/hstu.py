@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from louder.batch import SequenceBatch
 from louder.errors import InputError
 from louder.models.embeddings import Vocabulary
-from louder.models.memory import Memory, NewTokens
+from louder.models.memory import KeysAndValues, NewTokens
 from louder.models.sequential import SequentialModel, require_positive, require_share
 from louder.ops.dropout import dropout
 from louder.ops.hstu_attention import hstu_attention
@@ -67,7 +67,7 @@ class HSTU(SequentialModel):
         request can reach over the end of a window."""
         return self.positions(positions.clamp(max=self.config.max_len - 1))
 
-    def extend(self, x_MD: Tensor, new: NewTokens, memory: Memory) -> Tensor:
+    def extend(self, x_MD: Tensor, new: NewTokens, memory: KeysAndValues) -> Tensor:
         x_MD = x_MD * self.config.width**0.5 + self.at(new.positions)
         for number, layer in enumerate(self.layers):
             x_MD = layer.extend(x_MD, number, new, memory)  # type: ignore[operator]
@@ -119,7 +119,7 @@ class HSTULayer(nn.Module):
             **bias,
         )
 
-    def extend(self, x_MD: Tensor, number: int, new: NewTokens, memory: Memory) -> Tensor:
+    def extend(self, x_MD: Tensor, number: int, new: NewTokens, memory: KeysAndValues) -> Tensor:
         """The layer for new tokens; `number` is its own, in memory."""
         config = self.config
         if config.attention != "silu":

@@ -1,7 +1,9 @@
 """Keys and values of tokens that a model has seen, so that only new tokens are computed ("Actions Speak Louder than
 Words", section 3.4)."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -9,11 +11,11 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class NewTokens:
-    """What attention needs for M new tokens of one user that follow n remembered ones. All int64 tensors.
+    """What attention needs for M new tokens of B users (mostly one) that follow n remembered ones. All int64 tensors.
 
-    offsets        [0, n + M]
-    query_offsets  [0, M]
-    num_targets    [1] how many of the new tokens, the last ones, are candidates; None where `places` says it
+    offsets        [B + 1] of the n + M tokens
+    query_offsets  [B + 1] of the M
+    num_targets    [B] how many of a user's new tokens, the last ones, are candidates; None where `places` says it
     positions      [M] where each new token stands
     query_times    [M]
     key_times      [n + M]
@@ -27,6 +29,12 @@ class NewTokens:
     query_times: Tensor
     key_times: Tensor
     places: Tensor | None
+
+
+class KeysAndValues(Protocol):
+    """What a layer asks of a memory: put the new tokens' keys and values there, and get all that they see."""
+
+    def put(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]: ...
 
 
 class Memory:
@@ -100,6 +108,30 @@ class Memory:
         self.keys = [None if x is None else x[:n].clone() for x in self.keys]
         self.values = [None if x is None else x[:n].clone() for x in self.values]
         self.times, self.places = self.times[:n].clone(), self.places[:n].clone()
+
+
+class Memories:
+    """Memories of several users whose new tokens go through a model together. No memory may be there twice."""
+
+    def __init__(self, memories: Sequence[Memory], new: Sequence[NewTokens]) -> None:
+        """`new` is what each memory announced."""
+        self.memories, self.sizes = memories, [len(x.query_times) for x in new]
+        in_order = all(x.places is None for x in new)
+        ends = [len(x.key_times) for x in new]
+        self.new = NewTokens(
+            offsets=torch.tensor([0, *ends]).cumsum(0),
+            query_offsets=torch.tensor([0, *self.sizes]).cumsum(0),
+            num_targets=torch.cat([x.num_targets for x in new if x.num_targets is not None]) if in_order else None,
+            positions=torch.cat([x.positions for x in new]),
+            query_times=torch.cat([x.query_times for x in new]),
+            key_times=torch.cat([x.key_times for x in new]),
+            places=None if in_order else torch.cat([m.places[:end] for m, end in zip(memories, ends)]),
+        )
+
+    def put(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        parts = zip(self.memories, keys.split(self.sizes), values.split(self.sizes))
+        all_keys, all_values = zip(*(memory.put(layer, k, v) for memory, k, v in parts))
+        return torch.cat(all_keys), torch.cat(all_values)
 
 
 def with_room(held: Tensor | None, like: Tensor, length: int) -> Tensor:

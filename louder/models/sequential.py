@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from louder.batch import SequenceBatch
 from louder.errors import InputError
 from louder.models.embeddings import EventEmbedding, Vocabulary
-from louder.models.memory import Memory, NewTokens
+from louder.models.memory import KeysAndValues, NewTokens
 
 NORM_EPS = 1e-6
 
@@ -47,8 +47,8 @@ class SequentialModel(nn.Module):
     def transduce(self, x_LD: Tensor, batch: SequenceBatch) -> Tensor:
         raise NotImplementedError
 
-    def extend(self, x_MD: Tensor, new: NewTokens, memory: Memory) -> Tensor:
-        """`transduce` for M tokens of one user that follow those in memory -> [M, D], with their keys and values put
+    def extend(self, x_MD: Tensor, new: NewTokens, memory: KeysAndValues) -> Tensor:
+        """`transduce` for M tokens that follow those in memory -> [M, D], with their keys and values put
         there. Dropout is off, whatever the mode."""
         raise NotImplementedError
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from louder.batch import SequenceBatch
 from louder.errors import InputError
 from louder.models.embeddings import Vocabulary
-from louder.models.memory import Memory, NewTokens
+from louder.models.memory import KeysAndValues, NewTokens
 from louder.models.sequential import SequentialModel, require_positive, require_share
 from louder.ops.dropout import dropout
 from louder.ops.softmax_attention import softmax_attention
@@ -55,7 +55,7 @@ class Transformer(SequentialModel):
             x_LD = layer(x_LD, batch, turn)
         return self.norm(x_LD)
 
-    def extend(self, x_MD: Tensor, new: NewTokens, memory: Memory) -> Tensor:
+    def extend(self, x_MD: Tensor, new: NewTokens, memory: KeysAndValues) -> Tensor:
         x_MD = x_MD * self.config.width**0.5
         turn = rotation(new.positions, self.head_width, self.rope_base)
         for number, layer in enumerate(self.layers):
@@ -83,7 +83,9 @@ class TransformerLayer(nn.Module):
         a = softmax_attention(q, k, v, batch.offsets, scale=q.shape[-1] ** -0.5, places=batch.places)
         return self.finish(x_LD, a)
 
-    def extend(self, x_MD: Tensor, number: int, new: NewTokens, memory: Memory, turn: tuple[Tensor, Tensor]) -> Tensor:
+    def extend(
+        self, x_MD: Tensor, number: int, new: NewTokens, memory: KeysAndValues, turn: tuple[Tensor, Tensor]
+    ) -> Tensor:
         """The layer for new tokens; `number` is its own, in memory."""
         q, k, v = self.projected(x_MD, turn)
         keys, values = memory.put(number, k, v)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from louder.batch import SequenceBatch
 from louder.data.attributes import Attribute
 from louder.errors import InputError
-from louder.inference.mfalcon import MFalcon
+from louder.inference.mfalcon import Asked, MFalcon
 from louder.models import HSTUConfig, RankingConfig, TransformerConfig, Vocabulary, build_ranker
 
 ITEMS, ACTIONS = 20, 3
@@ -187,3 +187,68 @@ def test_a_history_that_changed_is_not_taken_for_the_remembered_one():
 def test_a_microbatch_needs_a_candidate():
     with pytest.raises(InputError, match="microbatch must be at least 1"):
         MFalcon(model_of("hstu", "added"), microbatch=0)
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    kind=st.sampled_from(list(BACKBONES)),
+    tokens=st.sampled_from(["paired", "added"]),
+    requests=st.booleans(),
+    lengths=st.lists(st.integers(0, 12), min_size=1, max_size=4),
+    microbatch=st.integers(1, 5),
+    seed=st.integers(0, 99),
+)
+def test_requests_that_share_their_passes_are_answered_as_each_alone(kind, tokens, requests, lengths, microbatch, seed):
+    model = model_of(kind, tokens)
+    events = [
+        history(length, seed + n, requests=requests and tokens != "added", at=12_345)
+        for n, length in enumerate(lengths)
+    ]
+    draw = torch.Generator().manual_seed(seed)
+    wanted = [torch.randint(ITEMS, (1 + n * 3 % 7,), generator=draw) for n in range(len(lengths))]
+    shared = MFalcon(model, microbatch=microbatch)
+    for _ in range(2):  # cold, then remembered
+        asked = [Asked(h, model.items(c), 12_345, n) for n, (h, c) in enumerate(zip(events, wanted))]
+        for (logits, numbers), own, candidates in zip(shared.score_all(asked), events, wanted):
+            expected, values = MFalcon(model, microbatch=microbatch).score(own, candidates, 12_345)
+            torch.testing.assert_close(logits, expected, atol=1e-5, rtol=1e-5)
+            torch.testing.assert_close(numbers, values, atol=1e-5, rtol=1e-5)
+    assert shared.hits == len(lengths)
+
+
+def test_the_same_history_twice_in_one_pass():
+    model, events = model_of("hstu", "paired"), history(9, 3, requests=False, at=12_345)
+    mfalcon = MFalcon(model)
+    first, second = mfalcon.score_all([Asked(events, model.items(torch.arange(5)), 12_345, "one")] * 2)
+    torch.testing.assert_close(first, second, atol=1e-5, rtol=1e-5)
+    held = mfalcon.cache["one"].bytes
+    assert mfalcon.bytes == held and list(mfalcon.cache) == ["one"]
+
+
+@pytest.mark.parametrize("kind", list(BACKBONES))
+def test_what_a_joint_model_would_show_next_is_the_state_at_the_last_action(kind):
+    model = model_of(kind, "paired")
+    mfalcon = MFalcon(model)
+    events = [until_engaged(history(length, 5 + length, requests=True, at=12_345)) for length in (4, 9, 12)]
+    for _ in range(2):
+        found = mfalcon.next_item_states([(h, n) for n, h in enumerate(events)])
+        for own, h in zip(found, events):
+            tokens = model.tokens(h)
+            expected = model.next_item_states(model.states(tokens), tokens.actions[-1:])[0]
+            torch.testing.assert_close(own, expected, atol=1e-5, rtol=1e-5)
+    assert mfalcon.hits == 3
+
+
+def until_engaged(events):
+    """Up to the last engagement, which is asked for what comes next."""
+    last = int((events.kinds == 0).nonzero().max())
+    parts = {name: getattr(events, name) for name in ("ids", "timestamps", "query_timestamps", "actions", "kinds")}
+    parts = {name: x[: last + 1] for name, x in parts.items()}
+    parts["query_timestamps"] = torch.cat([parts["query_timestamps"][:-1], torch.tensor([12_345])])
+    return SequenceBatch(
+        **parts,
+        offsets=torch.tensor([0, last + 1]),
+        values=events.values[: last + 1],
+        places=events.places[: last + 1],
+        context=events.context,
+    )
