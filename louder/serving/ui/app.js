@@ -16,6 +16,7 @@ let user = null; // as the service wrote it: a number stays a number
 let limit, past, total, answer;
 let pending = []; // events that were clicked and are not yet in `past`
 let listing = null; // what aborts the list that is on its way
+let picked; // shows the user in the field
 
 async function start() {
   try {
@@ -24,13 +25,12 @@ async function start() {
     return byId("notices").replaceChildren(notice(error, start));
   }
   byId("notices").replaceChildren();
-  byId("name").textContent = model.name;
   byId("window").textContent = plural(model.window, "event");
   byId("compare-label").hidden = !model.previous;
-  byId("compare").addEventListener("change", () => refreshList(null));
+  byId("compare").addEventListener("change", () => { byId("news").replaceChildren(); refreshList(null); });
   byId("skip").addEventListener("click", event => { event.preventDefault(); byId("next").focus(); });
-  controls(model, () => refreshList());
-  picker(choose);
+  controls(model, () => { byId("news").replaceChildren(); refreshList(); });
+  picked = picker(choose);
   footer(model);
   addEventListener("hashchange", open);
   open();
@@ -51,9 +51,9 @@ async function open() {
   byId("welcome").hidden = name !== null;
   byId("work").hidden = true;
   byId("notices").replaceChildren();
-  byId("news").textContent = "";
+  byId("news").replaceChildren();
   document.title = name === null ? "Louder" : `User ${name} · Louder`;
-  byId("user").value = name ?? "";
+  picked(name ?? "");
   if (name === null) return;
   try {
     const found = await history(name);
@@ -81,7 +81,6 @@ function showPast() {
   showTimeline([...pending, ...past], total + pending.length, async () => {
     limit += STEP;
     await refreshHistory();
-    byId("older")?.focus();
   });
 }
 

@@ -1,6 +1,6 @@
 // The list of recommendations: a card for each, marks on what is new or moved.
 
-import { bar, make, number, percent, words } from "./dom.js";
+import { bar, digits, make, number, percent, words } from "./dom.js";
 import { similar, why } from "./why.js";
 
 const calm = matchMedia("(prefers-reduced-motion: reduce)");
@@ -33,7 +33,7 @@ export const attributes = item => {
 };
 
 export const score = (item, share) => make("p", { className: "score" },
-  make("span", { className: "name" }, "Score"), bar(share), make("b", {}, number(item.score)));
+  make("span", { className: "name" }, "Score"), bar(share), make("b", {}, digits(item.score)));
 
 function card(item, place, share, moved, model, act, request) {
   const panel = make("div", { className: "panel", hidden: true });
@@ -50,8 +50,8 @@ function card(item, place, share, moved, model, act, request) {
     onclick: event => toggle(event.currentTarget, panel, () => answer(item, request(), panel)),
   }, text);
   return make("li", { className: "card", tabIndex: -1, "data-item": String(item.item) },
-    make("span", { className: "place", "aria-hidden": "true" }, place + 1),
-    make("div", { className: "head" }, make("h3", {}, item.title, " ", moved), attributes(item)),
+    make("div", { className: "place" }, make("span", { "aria-hidden": "true" }, place + 1), moved),
+    make("div", { className: "head" }, make("h3", {}, item.title), attributes(item)),
     make("div", { className: "chances" }, score(item, share), chances.length ? make("ul", { "aria-label": "Chance of each action" }, chances) : null),
     make("div", { className: "acts" },
       make("span", { className: "name" }, "What if they did:"), deed("seen", []), model.actions.map(name => deed(name, [name])),

@@ -31,12 +31,17 @@ export function controls(model, changed) {
         value => { wanted.weights = { ...usual, ...wanted.weights, [name]: value }; })))));
   }
   for (const [name, values] of Object.entries(model.attributes)) if (values.length) parts.push(filter(name, values));
-  form.replaceChildren(...parts, make("button", { type: "reset" }, "Back to the usual"));
+  form.replaceChildren(...parts, make("button", { type: "button", id: "usual", onclick: usualAgain }, "Back to the usual"));
   form.onsubmit = event => event.preventDefault();
-  form.onreset = () => { controls(model, changed); changed(); };
+
+  function usualAgain() {
+    controls(model, changed);
+    byId("usual").focus();
+    changed();
+  }
 
   function slider(name, min, max, value, id, set) {
-    const shown = make("output", { htmlFor: id }, value.toFixed(2));
+    const shown = make("span", { className: "now", "aria-hidden": "true" }, value.toFixed(2));
     const input = make("input", {
       type: "range", id, min, max, step: 0.05, value, "aria-label": name,
       oninput: () => { shown.textContent = Number(input.value).toFixed(2); },
@@ -63,6 +68,6 @@ export function controls(model, changed) {
       return make("label", { className: "chip" }, input, make("span", {}, value));
     }
     fill();
-    return make("fieldset", {}, make("legend", {}, `Only these ${words(name)}`), values.length > CHIPS ? find : null, box);
+    return make("fieldset", {}, make("legend", {}, `Filter by ${words(name)}`), values.length > CHIPS ? find : null, box);
   }
 }

@@ -28,7 +28,8 @@ export function bar(share) {
 
 export const percent = share => `${(100 * share).toFixed(share < 0.0995 ? 1 : 0)} %`;
 export const number = value => value.toLocaleString("en", { maximumSignificantDigits: 3 });
-export const signed = value => (value > 0 ? "+" : value < 0 ? "−" : "±") + number(Math.abs(value));
+export const digits = value => value.toLocaleString("en", { minimumSignificantDigits: 3, maximumSignificantDigits: 3 });
+export const signed = value => (value > 0 ? "+" : value < 0 ? "−" : "±") + digits(Math.abs(value));
 export const plural = (count, word) => `${count.toLocaleString("en")} ${word}${count === 1 ? "" : "s"}`;
 
 /** An action's or an attribute's name as people read it: is_click → click */

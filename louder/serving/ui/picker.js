@@ -5,6 +5,7 @@ import { byId, make, notice, say } from "./dom.js";
 
 const SHOWN = 8;
 
+/** Calls choose(user). Returns a function that shows which user was opened. */
 export function picker(choose) {
   const input = byId("user"), list = byId("users");
   let options = [], active = -1, asked = null, timer = 0;
@@ -86,4 +87,5 @@ export function picker(choose) {
     else if (input.value.trim()) take(input.value.trim());
   });
   byId("surprise").addEventListener("click", surprise);
+  return name => { close(); input.value = name; };
 }

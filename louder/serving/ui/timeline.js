@@ -8,8 +8,11 @@ const DAY = 86_400;
 
 const key = event => `${event.item} ${event.time}`;
 
+let older = null; // asks for more events
+
 /** Show events, newest first; `total` are in the store, `more` asks for more of them. */
 export function showTimeline(events, total, more) {
+  older = more;
   const days = Map.groupBy(events, event => dates.format(event.time * 1000));
   const groups = [];
   let later = null;
@@ -21,7 +24,7 @@ export function showTimeline(events, total, more) {
   }
   if (!events.length) groups.push(make("p", { className: "lead" }, "Nothing yet."));
   if (total > events.length) {
-    groups.push(make("button", { type: "button", id: "older", onclick: more }, `Show more of ${plural(total, "event")}`));
+    groups.push(make("button", { type: "button", id: "older", onclick: async () => { await more(); byId("older")?.focus(); } }, `Show more of ${plural(total, "event")}`));
   }
   byId("timeline").replaceChildren(...groups);
 }
@@ -31,10 +34,9 @@ function row(event) {
   for (const [name, value] of Object.entries(event.values)) {
     tags.push(make("span", { className: "tag plain" }, `${words(name)} ${number(value)}`));
   }
-  const node = make("li", { "data-event": key(event), className: event.pending ? "pending" : "" },
+  return make("li", { "data-event": key(event), className: event.pending ? "pending" : "" },
     make("time", { dateTime: new Date(event.time * 1000).toISOString() }, hours.format(event.time * 1000)),
     make("span", { className: "what" }, event.title, " ", tags));
-  return node;
 }
 
 function gap(seconds) {
@@ -63,8 +65,13 @@ export function unmark() {
   for (const node of byId("timeline").querySelectorAll(".marked")) node.classList.remove("marked");
 }
 
-/** Go to a marked event, wherever on the page the timeline is. */
-export function reveal(event) {
+/** Go to an event, wherever on the page the timeline is and however far back the event. */
+export async function reveal(event) {
+  const shown = () => byId("timeline").querySelectorAll("[data-event]").length;
+  for (let had = -1; !rows(event).length && byId("older") && shown() > had;) {
+    had = shown();
+    await older();
+  }
   mark(event);
   byId("timeline").querySelector(".marked")?.scrollIntoView({ block: "center" });
 }

@@ -1,7 +1,7 @@
 // What opens below a recommendation: the past events that it leans on, or items like it.
 
 import { post } from "./api.js";
-import { bar, make, notice, number, percent, signed } from "./dom.js";
+import { bar, digits, make, notice, percent, signed } from "./dom.js";
 import { mark, reveal, unmark } from "./timeline.js";
 
 const dates = new Intl.DateTimeFormat("en", { day: "numeric", month: "short", year: "numeric" });
@@ -13,9 +13,9 @@ export const why = (item, request, panel) => fill(panel, async () => {
   if (!reasons.length) return [make("p", { className: "lead" }, "This model does not say what it leans on.")];
   const most = Math.max(...reasons.map(reason => reason.attention)) || 1;
   return [
-    make("p", { className: "lead" }, "Past events that this suggestion leans on. Point at one to find it in the history."),
+    make("p", { className: "lead" }, "The past events that this suggestion leans on most. Choose one to find it in the history."),
     make("div", { className: "reasons", role: "table", "aria-label": `Why ${item.title}` },
-      make("div", { role: "row", className: "heads" }, ["Event", "Attention paid to it", "Score without it"].map(text =>
+      make("div", { role: "row", className: "heads" }, ["Event", "Attention paid to it", "Score changes without it"].map(text =>
         make("span", { role: "columnheader" }, text))),
       reasons.map(reason => line(reason, most))),
   ];
@@ -41,7 +41,7 @@ export const similar = (item, request, panel) => fill(panel, async () => {
   return [
     make("p", { className: "lead" }, "What the model holds closest to this, whoever asks."),
     make("ul", { className: "alike" }, items.map(other => make("li", {},
-      make("span", {}, other.title), bar(other.score / most), make("span", {}, number(other.score))))),
+      make("span", {}, other.title), bar(other.score / most), make("span", {}, digits(other.score))))),
   ];
 });
 

@@ -25,6 +25,7 @@ POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; base-uri 'none'; "
     "form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
 )
+VERSION = "2026-11-09T09:00-c07a"
 ACTIONS = ["like", "finish", "share"]
 BIG = 2**62 + 1  # a number that JavaScript's own numbers cannot hold
 FILMS = """Alien|1979|Horror, Sci-Fi
@@ -170,7 +171,7 @@ def service(fake: Fake) -> FastAPI:
     @app.get("/v1/model")
     def model() -> m.ModelAnswer:
         return m.ModelAnswer(
-            version="2026-11-09T09:00-c07a",
+            version=VERSION,
             previous=fake.previous,
             name="films",
             kind="hstu",
@@ -204,8 +205,9 @@ def service(fake: Fake) -> FastAPI:
         ]
         return m.HistoryAnswer(user=name, events=shown, total=len(events))
 
-    def answer(items: list[m.Scored], events: list[m.EventIn]) -> m.Answer:
-        return m.Answer(items=items, model="c07a", history=len(events), skipped=0, milliseconds=3.2)
+    def answer(items: list[m.Scored], events: list[m.EventIn], model: str = "live") -> m.Answer:
+        version = fake.previous if model == "previous" else VERSION
+        return m.Answer(items=items, model=version, history=len(events), skipped=0, milliseconds=3.2)
 
     @app.post("/v1/recommend")
     def recommend(asked: m.RecommendRequest) -> m.Answer:
@@ -225,7 +227,7 @@ def service(fake: Fake) -> FastAPI:
             repeats = [sum(had[genre] for genre in item.attributes["genres"]) for item in left]
             gains = [(1 - asked.diversity) * item.score - asked.diversity * n for item, n in zip(left, repeats)]
             chosen.append(left.pop(gains.index(max(gains))))
-        return answer(chosen, events)
+        return answer(chosen, events, asked.model)
 
     @app.post("/v1/similar")
     def similar(asked: m.SimilarRequest) -> m.Answer:
