@@ -4,12 +4,14 @@ import { get, post } from "./api.js";
 import { changes, places, showCards } from "./cards.js";
 import { showPair } from "./compare.js";
 import { asking, controls } from "./controls.js";
-import { byId, make, notice, plural, say, words } from "./dom.js";
+import { byId, make, notice, number, plural, say, words } from "./dom.js";
 import { footer } from "./footer.js";
 import { picker } from "./picker.js";
 import { showTimeline } from "./timeline.js";
 
 const STEP = 25; // events of the history that are shown at first, and each time more are asked for
+const ONE = "The model's best guesses, best first. Press what they might do with one, such as “like”: it is saved to their history, and the list follows.";
+const TWO = "What two models suggest for the same history. Lines join what both suggest; scores compare within one column only.";
 
 let model;
 let user = null; // as the service wrote it: a number stays a number
@@ -55,29 +57,28 @@ async function open() {
   document.title = name === null ? "Louder" : `User ${name} · Louder`;
   picked(name ?? "");
   if (name === null) return;
+  let found;
   try {
-    const found = await history(name);
+    found = await history(name);
     if (inAddress() !== name) return; // another user was picked meanwhile
-    user = found.user;
   } catch (error) {
     if (inAddress() === name) byId("notices").replaceChildren(notice(error, open));
     return;
   }
+  user = found.user;
   byId("work").hidden = false;
   byId("past-title").textContent = `What user ${name} did`;
   byId("timeline").scrollTop = 0;
   byId("lists").replaceChildren(make("p", { className: "lead" }, "Asking the model…"));
-  showPast();
+  byId("read").textContent = "";
+  showPast(found);
   refreshList(null);
 }
 
-async function history(name) {
-  const found = await get(`v1/users/${encodeURIComponent(name)}/history?limit=${limit}`);
-  [past, total] = [found.events.reverse(), found.total];
-  return found;
-}
+const history = name => get(`v1/users/${encodeURIComponent(name)}/history?limit=${limit}`);
 
-function showPast() {
+function showPast(found) {
+  if (found) [past, total] = [found.events.reverse(), found.total];
   showTimeline([...pending, ...past], total + pending.length, async () => {
     limit += STEP;
     await refreshHistory();
@@ -87,10 +88,10 @@ function showPast() {
 async function refreshHistory() {
   const asker = user, sent = pending.filter(event => event.sent);
   try {
-    await history(String(asker));
+    const found = await history(String(asker));
     if (user !== asker) return;
     pending = pending.filter(event => !sent.includes(event));
-    showPast();
+    showPast(found);
   } catch (error) {
     if (user === asker) byId("timeline").prepend(notice(error, refreshHistory));
   }
@@ -114,6 +115,9 @@ async function refreshList(before = answer && places(shown())) {
     const asked = ["live", ...(byId("compare").checked ? ["previous"] : [])];
     const [live, previous] = await Promise.all(asked.map(which => post("v1/recommend", { ...request(), model: which }, { signal })));
     answer = live;
+    byId("lead").textContent = previous ? TWO : ONE;
+    byId("read").textContent = `Read from ${plural(live.history, "event")} in ${number(live.milliseconds)} ms.`
+      + (live.skipped ? ` ${plural(live.skipped, "event")} left out: the model does not know their items.` : "");
     if (previous) showPair(lists, live, previous);
     else showList(before);
     say(`${plural(live.items.length, "recommendation")} for user ${user}.`);

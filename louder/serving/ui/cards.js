@@ -38,7 +38,7 @@ export const score = (item, share) => make("p", { className: "score" },
 function card(item, place, share, moved, model, act, request) {
   const panel = make("div", { className: "panel", hidden: true });
   const chances = Object.entries(item.actions).map(([name, chance]) => make("li", {},
-    make("span", { className: "name" }, words(name)), bar(chance), make("span", {}, percent(chance))));
+    make("span", { className: "name", title: words(name) }, words(name)), bar(chance), make("span", {}, percent(chance))));
   for (const [name, value] of Object.entries(item.values)) {
     chances.push(make("li", {}, make("span", { className: "name" }, words(name)), make("span"), make("span", {}, number(value))));
   }

@@ -37,9 +37,13 @@ export const words = name => name.replace(/^is_/, "").replaceAll("_", " ");
 
 /** A problem in one sentence, and a way to try again. */
 export function notice(problem, retry) {
-  console.debug(problem);
+  if (problem.status === undefined) console.error(problem); // a mistake of the page, not of the service
+  const again = event => {
+    event.currentTarget.closest("[tabindex]").focus({ preventScroll: true }); // the button is about to go
+    retry();
+  };
   return make("p", { className: "notice", role: "alert" }, make("span", {}, problem.message), " ",
-    make("button", { type: "button", onclick: retry }, "Try again"));
+    make("button", { type: "button", onclick: again }, "Try again"));
 }
 
 /** Say it to those who cannot see the page change. */

@@ -15,10 +15,12 @@ USER = 7
 
 
 @pytest.fixture(scope="module")
-def browser():
+def context():
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield browser
+        context = browser.new_context(reduced_motion="reduce", timezone_id="UTC")
+        context.set_default_timeout(5_000)
+        yield context
         browser.close()
 
 
@@ -41,16 +43,15 @@ def address(fake, served):
 
 
 @pytest.fixture
-def page(browser):
-    """A page whose script may not fail, whatever the test."""
-    context = browser.new_context(reduced_motion="reduce", timezone_id="UTC", viewport={"width": 1280, "height": 900})
-    context.set_default_timeout(5_000)
+def page(context):
+    """A page that may say nothing in the console but that the service refused, whatever the test."""
     page = context.new_page()
-    failures = []
-    page.on("pageerror", lambda error: failures.append(error))
+    said = []
+    page.on("pageerror", lambda error: said.append(str(error)))
+    page.on("console", lambda message: said.append(message.text))
     yield page
-    context.close()
-    assert not failures
+    page.close()
+    assert [text for text in said if not text.startswith("Failed to load resource: the server responded")] == []
 
 
 def opened(page, address, user=USER):
