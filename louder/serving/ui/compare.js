@@ -1,0 +1,51 @@
+// The answers of two models side by side, with a line between the two places of an item that is in both.
+
+import { attributes, score, shares } from "./cards.js";
+import { draw, make } from "./dom.js";
+
+/** Show {model, items} of the live and of the previous model in `root`. */
+export function showPair(root, live, previous) {
+  const lines = draw("svg", { class: "lines", "aria-hidden": "true" });
+  const columns = [column("Live", live, previous, "the previous model"), column("Previous", previous, live, "the live model")];
+  const pair = make("div", { className: "pair" }, columns[0], lines, columns[1]);
+  root.replaceChildren(make("p", { className: "lead" }, summary(live, previous)), pair);
+  new ResizeObserver(() => connect(pair, lines)).observe(pair);
+}
+
+function summary(live, previous) {
+  const common = live.items.filter(item => previous.items.some(other => other.item === item.item)).length;
+  return `${common} of ${live.items.length} are in both lists.`;
+}
+
+function column(title, answer, other, name) {
+  const share = shares(answer.items);
+  const list = make("ol", { "aria-label": `${title} model` }, answer.items.map((item, place) => {
+    const there = other.items.findIndex(twin => twin.item === item.item);
+    const text = there < 0 ? `not in the top ${other.items.length} of ${name}` : there === place ? "same place" : `place ${there + 1} in ${name}`;
+    return make("li", { className: `card small ${there < 0 ? "lone" : ""}`, "data-item": String(item.item), onmouseenter: light, onmouseleave: light },
+      make("span", { className: "place", "aria-hidden": "true" }, place + 1),
+      make("div", { className: "head" }, make("h4", {}, item.title), attributes(item), make("p", { className: "twin" }, text)),
+      score(item, share(item)));
+  }));
+  return make("section", { className: "column" }, make("h3", {}, title, " ", make("small", {}, answer.model)), list);
+}
+
+function light(event) {
+  const { item } = event.currentTarget.dataset, pair = event.currentTarget.closest(".pair");
+  for (const node of pair.querySelectorAll(`[data-item="${CSS.escape(item)}"]`)) node.classList.toggle("lit", event.type === "mouseenter");
+}
+
+function connect(pair, lines) {
+  const frame = lines.getBoundingClientRect(), [left, right] = pair.querySelectorAll("ol");
+  const middle = node => { const box = node.getBoundingClientRect(); return box.top + box.height / 2 - frame.top; };
+  const paths = [];
+  for (const node of left.children) {
+    const { item } = node.dataset, twin = right.querySelector(`[data-item="${CSS.escape(item)}"]`);
+    if (!twin) continue;
+    const [a, b, w] = [middle(node), middle(twin), frame.width];
+    const path = draw("path", { d: `M0 ${a} C${w / 2} ${a} ${w / 2} ${b} ${w} ${b}` });
+    path.dataset.item = item;
+    paths.push(path);
+  }
+  lines.replaceChildren(...paths);
+}

@@ -1,0 +1,50 @@
+// Small pieces of the page. Text goes in as text, never as markup.
+
+export const byId = id => document.getElementById(id);
+
+/** make("p", {className: "lead", onclick: f, "aria-label": "…"}, child or text, …) */
+export function make(tag, properties = {}, ...children) {
+  const node = document.createElement(tag);
+  for (const [name, value] of Object.entries(properties)) {
+    if (name in node) node[name] = value;
+    else if (value != null) node.setAttribute(name, value);
+  }
+  node.append(...children.flat().filter(child => child != null));
+  return node;
+}
+
+export function draw(tag, attributes) {
+  const node = document.createElementNS("http://www.w3.org/2000/svg", tag);
+  for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
+  return node;
+}
+
+/** A bar of a share between 0 and 1. Its number stands beside it, so it is silent to a screen reader. */
+export function bar(share) {
+  const fill = make("i");
+  fill.style.width = `${100 * Math.min(1, Math.max(0, share))}%`;
+  return make("span", { className: "bar", "aria-hidden": "true" }, fill);
+}
+
+export const percent = share => `${(100 * share).toFixed(share < 0.0995 ? 1 : 0)} %`;
+export const number = value => value.toLocaleString("en", { maximumSignificantDigits: 3 });
+export const digits = value => value.toLocaleString("en", { minimumSignificantDigits: 3, maximumSignificantDigits: 3 });
+export const signed = value => (value > 0 ? "+" : value < 0 ? "−" : "±") + digits(Math.abs(value));
+export const plural = (count, word) => `${count.toLocaleString("en")} ${word}${count === 1 ? "" : "s"}`;
+
+/** An action's or an attribute's name as people read it: is_click → click */
+export const words = name => name.replace(/^is_/, "").replaceAll("_", " ");
+
+/** A problem in one sentence, and a way to try again. */
+export function notice(problem, retry) {
+  if (problem.status === undefined) console.error(problem); // a mistake of the page, not of the service
+  const again = event => {
+    event.currentTarget.closest("[tabindex]").focus({ preventScroll: true }); // the button is about to go
+    retry();
+  };
+  return make("p", { className: "notice", role: "alert" }, make("span", {}, problem.message), " ",
+    make("button", { type: "button", onclick: again }, "Try again"));
+}
+
+/** Say it to those who cannot see the page change. */
+export const say = text => { byId("status").textContent = text; };
