@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from louder.cli import bench, data, demo, etl, evaluate, rank, recommend, report, train
+from louder.cli import bench, data, demo, etl, evaluate, rank, recommend, report, serve, train
 from louder.errors import InputError
 
 app = typer.Typer(
@@ -22,6 +22,9 @@ app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
 app.command("recommend")(recommend.recommend)
 app.command("rank")(rank.rank)
+app.command("serve")(serve.serve)
+app.command("publish")(serve.publish)
+app.command("rollback")(serve.rollback)
 app.command("report")(report.report)
 app.command("demo")(demo.demo)
 app.add_typer(bench.app, name="bench")

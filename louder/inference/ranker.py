@@ -51,6 +51,7 @@ class Ranker:
         self, run: Path | str, table: Path | str | None = None, *, microbatch: int = 512, cache_bytes: int = 1 << 30
     ) -> None:
         model, self.state, folder = load_ranker(Path(run))
+        self.folder = folder
         if not isinstance(model, RankingModel):
             raise InputError(
                 f"{run} is a model of single impressions, whose counters only a table has. Measure it: louder evaluate "

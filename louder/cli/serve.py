@@ -1,0 +1,149 @@
+"""louder serve, publish, rollback"""
+
+import json
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from louder.errors import InputError
+
+
+def serve(
+    run: Annotated[Path, typer.Argument(help="A run, or a link to one that louder publish replaces.")],
+    ranker: Annotated[
+        Path | None, typer.Option(help="A ranking run, where RUN only retrieves. A joint run needs none.")
+    ] = None,
+    table: Annotated[Path | None, typer.Option(help="The sequence table, in place of the run's.")] = None,
+    store: Annotated[
+        str, typer.Option(help="Where histories are kept: a folder, or redis://HOST:PORT/DB.")
+    ] = "histories",
+    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for all.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535)] = 8000,
+    workers: Annotated[int, typer.Option(min=1, help="Processes. Each holds the model; the store is shared.")] = 1,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="Of each process's model.", show_default="cores / workers")
+    ] = None,
+    token_file: Annotated[
+        Path | None, typer.Option(help="File with the bearer token that requests need; or set LOUDER_TOKEN.")
+    ] = None,
+    keep: Annotated[int, typer.Option(min=1, help="Events of a user that the store keeps.")] = 1000,
+    cache: Annotated[str, typer.Option(metavar="SIZE", help="For keys and values of histories: 1GB.")] = "1GB",
+    no_cache: Annotated[bool, typer.Option("--no-cache", help="Compute every history anew.")] = False,
+    patience: Annotated[
+        int, typer.Option(min=1, help="Milliseconds that a request may wait for its turn; beyond, it is answered 429.")
+    ] = 150,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No line for each request.")] = False,
+    show: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
+) -> None:
+    """Serve a run over HTTP: a page at /, recommendations at /v1, metrics at /metrics.
+
+    The store is filled from the run's table when it is new. A better checkpoint of the run, or another run that
+    louder publish puts behind the link, is taken without a pause. Examples:
+
+        louder serve runs/demo
+
+        louder serve runs/ml1m-hstu-large --ranker runs/ml1m-rank-hstu
+
+        louder serve live --store redis://localhost:6379/0 --workers 2 --host 0.0.0.0 --token-file token.txt
+    """
+    # threads that wait for work give the core away; read when torch is loaded
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    try:
+        import uvicorn
+    except ImportError as error:
+        raise InputError("Serving needs more packages: pip install 'louder[serve]'.") from error
+    from louder.cli.etl import byte_count
+
+    own_threads = threads or max(1, (os.cpu_count() or 1) // workers)
+    settings = {
+        "run": str(run),
+        "ranker": str(ranker) if ranker else None,
+        "table": str(table) if table else None,
+        "store": store,
+        "keep": keep,
+        "token": token_of(token_file),
+        "cache_bytes": 0 if no_cache else byte_count(cache),
+        "patience_s": patience / 1000,
+        "log": not quiet,
+        "threads": own_threads,
+    }
+    from louder.serving.app import ENVIRONMENT, from_environment
+
+    os.environ[ENVIRONMENT] = json.dumps(settings)
+    shown = f"http://{'localhost' if host in ('127.0.0.1', '0.0.0.0') else host}:{port}/"
+    options = {"host": host, "port": port, "log_level": "warning", "access_log": False, "timeout_graceful_shutdown": 30}
+    if workers > 1:
+        print(f"Serving {run} with {workers} processes at {shown}", flush=True)
+        uvicorn.run("louder.serving.app:from_environment", factory=True, workers=workers, **options)  # type: ignore[arg-type]
+        return
+    app = from_environment()
+    print(f"Serving {run} at {shown}", flush=True)
+    if show:
+        typer.launch(shown)
+    uvicorn.run(app, **options)  # type: ignore[arg-type]
+
+
+def token_of(file: Path | None) -> str:
+    if file is None:
+        return os.environ.get("LOUDER_TOKEN", "")
+    try:
+        token = file.read_text(encoding="utf-8").strip()
+    except OSError as error:
+        raise InputError(
+            f"The token file {file} cannot be read ({error.strerror}). Write the token into it."
+        ) from error
+    if not token:
+        raise InputError(f"The token file {file} is empty. Write the token into it, or leave --token-file out.")
+    return token
+
+
+def publish(
+    run: Annotated[Path, typer.Argument(help="The run that is to be served.")],
+    link: Annotated[Path, typer.Argument(help="The link that louder serve was started with.")],
+) -> None:
+    """Put a run behind a link, in one step: a service that was started with the link takes it without a pause.
+
+    Example:
+
+        louder publish runs/shop-monday live
+    """
+    from louder import checkpoint
+
+    checkpoint.best(run)
+    if link.exists() and not link.is_symlink():
+        raise InputError(
+            f"{link} is there and is no link, so it is left alone. Choose another name: louder publish {run} live."
+        )
+    if link.is_symlink():
+        if link.resolve() == run.resolve():
+            print(f"{link} points to {run} already.")
+            return
+        point(link.with_name(link.name + ".previous"), link.resolve())
+    point(link, run.resolve())
+    print(f"{link} points to {run}.")
+
+
+def rollback(link: Annotated[Path, typer.Argument(help="The link that louder serve was started with.")]) -> None:
+    """Put the run that was behind a link before back behind it. A second rollback undoes the first.
+
+    Example:
+
+        louder rollback live
+    """
+    before = link.with_name(link.name + ".previous")
+    if not link.is_symlink() or not before.is_symlink():
+        raise InputError(f"Nothing was behind {link} before. Publish a run: louder publish RUN {link}.")
+    now, back = link.resolve(), before.resolve()
+    point(link, back)
+    point(before, now)
+    print(f"{link} points to {back.name}.")
+
+
+def point(link: Path, to: Path) -> None:
+    """Replaced in one step: there is no moment without a link."""
+    new = link.with_name(f".{link.name}.{os.getpid()}")
+    new.unlink(missing_ok=True)
+    new.symlink_to(os.path.relpath(to, link.parent.resolve()))
+    os.replace(new, link)

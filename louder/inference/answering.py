@@ -1,0 +1,576 @@
+"""One checkpoint, ready for many requests at once: histories of raw events in, items with scores out.
+
+Retrieval and ranking are two stages. A joint ranking run does both; a retrieval run can be given a ranking run beside it.
+"""
+
+import copy
+import hashlib
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from louder import checkpoint
+from louder.batch import SequenceBatch
+from louder.data.attributes import code_of, encode
+from louder.data.loader import DataConfig
+from louder.data.ranking import window_start
+from louder.data.table import open_table, user_attributes
+from louder.errors import InputError
+from louder.ids import IdMap, RawId
+from louder.inference.explain import attention_shares, most, without
+from louder.inference.mfalcon import Asked, MFalcon
+from louder.inference.ranker import Ranker
+from louder.inference.recommender import Recommender
+from louder.inference.retriever import Retriever
+from louder.models import RankingConfig
+from louder.schema import ENGAGEMENT
+
+MOST_VALUES = 500  # distinct values of an attribute that items can be filtered by
+DIVERSE = 200  # best candidates among which diversity chooses
+
+
+@dataclass(frozen=True, kw_only=True)
+class Past:
+    """A history as it was stored: raw ids, oldest first.
+
+    items     T raw ids
+    times     [T] int64 seconds
+    actions   [T] int64 bits, by `names`
+    values    [T, V] float32 by `value_names`, NaN where absent
+    requests  [T] int64, equal for items of one request, -1 = none
+    key       what it is remembered under; None: it is not
+    """
+
+    items: np.ndarray
+    times: np.ndarray
+    actions: np.ndarray
+    values: np.ndarray
+    requests: np.ndarray
+    names: tuple[str, ...] = ()
+    value_names: tuple[str, ...] = ()
+    key: Hashable | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Question:
+    """What is asked of one history.
+
+    candidates  raw items to be ranked; None: those that retrieval finds
+    k           items of the answer; of a ranking as many as there are candidates
+    retrieve    candidates that retrieval gives to ranking; 0: the order of retrieval is the answer
+    context     attributes of the user
+    weights     of each action's probability in the score; empty: the main action alone
+    diversity   0: by score alone, 1: by difference from what is above alone (Carbonell & Goldstein, 1998)
+    """
+
+    past: Past
+    at: int
+    candidates: Sequence[RawId] | None = None
+    k: int = 10
+    retrieve: int = 500
+    seen: bool = False
+    allow: Sequence[RawId] | None = None
+    deny: Sequence[RawId] = ()
+    where: Mapping[str, Sequence[RawId]] = field(default_factory=dict)
+    context: Mapping[str, object] = field(default_factory=dict)
+    weights: Mapping[str, float] = field(default_factory=dict)
+    diversity: float = 0.0
+
+
+@dataclass
+class Found:
+    """An answer: item numbers [n], best first, their scores [n], and of a ranking probabilities [n, A] and values [n, V].
+
+    read, skipped  events of the history that the model read, and those of items it does not know
+    """
+
+    items: np.ndarray
+    scores: np.ndarray
+    read: int
+    skipped: int
+    probabilities: np.ndarray | None = None
+    values: np.ndarray | None = None
+
+
+@dataclass
+class Read:
+    """A history as a model sees it."""
+
+    sequence: SequenceBatch
+    numbers: np.ndarray  # of all events of the history that the model knows
+    skipped: int
+
+
+class Answering:
+    """The best checkpoints of a run, and of a ranking run beside it, as one model. Not for several threads at once.
+
+    Raises InputError if a run is damaged, or if the two do not have the same items.
+    """
+
+    def __init__(
+        self,
+        run: Path | str,
+        ranker: Path | str | None = None,
+        *,
+        table: Path | str | None = None,
+        cache_bytes: int = 1 << 29,
+    ) -> None:
+        self.run = Path(run)
+        state = checkpoint.load_state(checkpoint.best(self.run))
+        joint = bool(state["config"].get("ranking"))
+        if joint and ranker is not None:
+            raise InputError(
+                f"{run} ranks already, so it needs no ranker beside it. Give a retrieval run and {ranker}, or {run} alone."
+            )
+        self.version = version_of(self.run, None if ranker is None else Path(ranker))
+        self.state, self.table_path = state, Path(table or state["config"]["data"]["table"])
+        ranks = run if joint else ranker
+        self.ranker = None if ranks is None else Ranker(ranks, table, cache_bytes=cache_bytes)
+        retrieves: Ranker | Recommender
+        self.retriever: Retriever | MFalcon | None
+        if joint:
+            assert self.ranker is not None
+            retrieves = self.ranker
+            trained = self.ranker.ranking.next_item > 0
+            self.retriever = self.ranker.mfalcon if trained else None
+        else:
+            retrieves = Recommender(run, table)
+            self.retriever = Retriever(retrieves.model, cache_bytes=cache_bytes)
+        self.joint, self.retrieval_data = joint, retrieves.data
+        self.item_ids: IdMap = retrieves.item_ids
+        with torch.no_grad():
+            self.item_vectors: Tensor = retrieves.model.item_vectors().float()
+        if self.ranker is not None and not self.ranker.item_ids.raw.equals(self.item_ids.raw):
+            raise InputError(f"{ranker} was trained on other items than {run}. Train both on one table.")
+        self.attributes = retrieves.attributes
+        self.describe = lru_cache(maxsize=100_000)(self.describe_anew)
+        self.matching = lru_cache(maxsize=200)(self.matching_anew)
+
+    def twin(self) -> "Answering":
+        """The same weights with caches of its own, for another thread."""
+        twin = copy.copy(self)
+        if self.ranker is not None:
+            twin.ranker = copy.copy(self.ranker)
+            twin.ranker.mfalcon = MFalcon(self.ranker.model, cache_bytes=0)
+        if self.joint:
+            assert twin.ranker is not None
+            twin.retriever = twin.ranker.mfalcon if self.retriever is not None else None
+        elif isinstance(self.retriever, Retriever):
+            twin.retriever = Retriever(self.retriever.model, cache_bytes=0)
+        return twin
+
+    # --- what there is ------------------------------------------------------------------------------------------------
+
+    @property
+    def actions(self) -> list[str]:
+        return self.ranker.state["actions"] if self.ranker else self.state["actions"]
+
+    @property
+    def values(self) -> list[str]:
+        return self.ranker.state["values"] if self.ranker else []
+
+    @property
+    def ranking(self) -> RankingConfig | None:
+        return self.ranker.ranking if self.ranker else None
+
+    @property
+    def main(self) -> str:
+        """The action that scores by default; "" where nothing is ranked."""
+        return (self.ranking.main or self.actions[0]) if self.ranking else ""
+
+    @property
+    def window(self) -> int:
+        return int(self.retrieval_data.max_len)
+
+    @cached_property
+    def popularity(self) -> np.ndarray | None:
+        """[I] events of each item in the table; None where that is not there."""
+        if not self.table_path.is_dir():
+            return None
+        table = open_table(self.table_path)
+        if not table.item_ids.raw.equals(self.item_ids.raw):
+            return None
+        return np.bincount(table.ids[table.kinds == ENGAGEMENT], minlength=len(self.item_ids)).astype(np.float32)
+
+    @cached_property
+    def labels(self) -> dict[str, list[str]]:
+        """Attributes of items with few enough values to filter by, and these values."""
+        if self.attributes is None:
+            return {}
+        found = {}
+        for name in self.attributes.column_names:
+            if name == "title" or name.startswith("_"):
+                continue
+            try:
+                (attribute,) = encode(self.attributes, (name,))
+            except InputError:
+                continue  # a vector, or numbers
+            if attribute.size <= MOST_VALUES:
+                found[name] = [label for label in attribute.labels if label]
+        return found
+
+    @property
+    def context_labels(self) -> dict[str, list[str]]:
+        if not self.ranker:
+            return {}
+        return {x.name: [label for label in x.labels if label][:MOST_VALUES] for x in self.ranker.context}
+
+    def describe_anew(self, item: int) -> tuple[RawId, str]:
+        (raw,) = self.item_ids.raws([item])
+        if self.attributes is None or "title" not in self.attributes.column_names:
+            return raw, ""
+        return raw, self.attributes.column("title")[item].as_py() or ""
+
+    def attributes_of(self, item: int) -> dict[str, list[str]]:
+        found = {}
+        for name in self.labels:
+            assert self.attributes is not None
+            value: Any = self.attributes.column(name)[item].as_py()
+            if value is not None:
+                found[name] = [str(one) for one in value] if isinstance(value, list) else [str(value)]
+        return found
+
+    def matching_anew(self, name: str, value: str) -> np.ndarray:
+        """[I] bool: the items of which attribute `name` is, or holds, `value`"""
+        if name not in self.labels:
+            have = ", ".join(self.labels) or "none"
+            raise InputError(f"The filter names the attribute {name!r}, but items have these: {have}.")
+        (attribute,) = encode(self.attributes, (name,))
+        code = attribute.code_of_label.get(value, -1)
+        owner = np.repeat(np.arange(len(self.item_ids)), np.diff(np.asarray(attribute.offsets)))
+        mask = np.zeros(len(self.item_ids), dtype=bool)
+        mask[owner[np.asarray(attribute.codes) == code]] = True
+        return mask
+
+    # --- answers ------------------------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def answer(self, questions: Sequence[Question]) -> list[Found | InputError]:
+        """The answers, in order; of a question that cannot be answered the reason. All share their passes."""
+        out: list[Found | InputError | None] = [None] * len(questions)
+        keyed = [q if q.past.key is not None else replace(q, past=replace(q.past, key=object())) for q in questions]
+        found: dict[int, Found] = {}
+        self.stage(keyed, out, found, self.retrieve_all, [n for n, q in enumerate(keyed) if q.candidates is None])
+        ranked = [n for n, q in enumerate(keyed) if out[n] is None and (q.candidates is not None or self.second(q))]
+        self.stage(keyed, out, found, self.rank_all, ranked)
+        for given, used in zip(questions, keyed):
+            if given.past.key is None:
+                if self.retriever is not None:
+                    self.retriever.forget(used.past.key)
+                if self.ranker is not None:
+                    self.ranker.mfalcon.forget(used.past.key)
+        for number, q in enumerate(keyed):
+            if out[number] is None:
+                out[number] = self.finish(q, found[number])
+        return out  # type: ignore[return-value]
+
+    def second(self, q: Question) -> bool:
+        return self.ranker is not None and q.retrieve > 0
+
+    def stage(self, questions: Any, out: Any, found: Any, work: Any, numbers: list[int]) -> None:
+        """One stage for these questions; of those with a mistake of their own the others do not know."""
+        if not numbers:
+            return
+        try:
+            answers = work([questions[n] for n in numbers], [found.get(n) for n in numbers])
+            found.update(zip(numbers, answers))
+        except InputError as error:
+            if len(numbers) == 1:
+                out[numbers[0]] = error
+                return
+            for n in numbers:
+                self.stage(questions, out, found, work, [n])
+
+    def retrieve_all(self, questions: Sequence[Question], _: Any) -> list[Found]:
+        masks = [self.excluded(q) for q in questions]
+        histories = [self.read(q, for_ranking=self.joint) for q in questions]
+        some = [n for n, h in enumerate(histories) if len(h.sequence.ids) and self.retriever is not None]
+        scores: list[Tensor | None] = [None] * len(questions)
+        if some:
+            assert self.retriever is not None
+            states = self.retriever.next_item_states([(histories[n].sequence, questions[n].past.key) for n in some])
+            for n, row in zip(some, states.float() @ self.item_vectors.T):
+                scores[n] = row
+        found = []
+        for q, mask, own, score in zip(questions, masks, histories, scores):
+            row = self.popular() if score is None else score
+            if mask is not None or not q.seen:
+                row = row.clone()
+            if mask is not None:
+                row[torch.from_numpy(mask)] = -torch.inf
+            if not q.seen:
+                row[torch.from_numpy(np.array(own.numbers))] = -torch.inf
+            wanted = max(q.k, q.retrieve) if self.second(q) else q.k
+            top = row.topk(min(wanted, len(row)))
+            kept = top.values > -torch.inf
+            read = len(own.sequence.ids)
+            found.append(Found(top.indices[kept].numpy(), top.values[kept].numpy(), read, own.skipped))
+        return found
+
+    def popular(self) -> Tensor:
+        if self.popularity is None:
+            raise InputError(
+                "The history is empty, and without the table nobody knows what is popular. Send a history with events."
+            )
+        return torch.from_numpy(self.popularity)
+
+    def rank_all(self, questions: Sequence[Question], retrieved: Sequence[Found | None]) -> list[Found]:
+        if self.ranker is None:
+            raise InputError(
+                f"{self.run} only retrieves, so it cannot rank. Serve a joint run, or give a ranking run: --ranker RUN."
+            )
+        asked, histories, items = [], [], []
+        for q, before in zip(questions, retrieved):
+            numbers = self.known(q.candidates) if before is None else before.items
+            own = self.read(q, for_ranking=True)
+            vectors = self.ranker.model.items(torch.from_numpy(np.array(numbers)))
+            asked.append(Asked(own.sequence, vectors, q.at, q.past.key))
+            histories.append(own)
+            items.append(numbers)
+        found = []
+        full = [n for n, numbers in enumerate(items) if len(numbers)]
+        scored = dict(zip(full, self.ranker.mfalcon.score_all([asked[n] for n in full]))) if full else {}
+        for n, (q, own, numbers) in enumerate(zip(questions, histories, items)):
+            if n not in scored:
+                found.append(Found(numbers, np.zeros(0, np.float32), len(own.sequence.ids), own.skipped))
+                continue
+            logits, values = scored[n]
+            shares = torch.sigmoid(logits)
+            scores = shares @ self.weights(q)
+            read = len(own.sequence.ids)
+            found.append(Found(numbers, scores.numpy(), read, own.skipped, shares.numpy(), values.float().numpy()))
+        return found
+
+    def finish(self, q: Question, found: Found) -> Found:
+        """The k best, best first; a given list of candidates keeps its order."""
+        if q.candidates is not None:
+            return found
+        order = np.argsort(-found.scores, kind="stable")
+        if q.diversity:
+            order = diverse(self.item_vectors, found, order[:DIVERSE], q.k, q.diversity)
+        order = order[: q.k]
+        return replace(
+            found,
+            items=found.items[order],
+            scores=found.scores[order],
+            probabilities=None if found.probabilities is None else found.probabilities[order],
+            values=None if found.values is None else found.values[order],
+        )
+
+    @torch.no_grad()
+    def similar(self, q: Question, item: RawId) -> Found:
+        """The items whose vectors point where this one's does; scores are cosines."""
+        number = self.item_ids.id(item, "item")
+        vectors = F.normalize(self.item_vectors, dim=1)
+        scores = vectors @ vectors[number]
+        scores[number] = -torch.inf
+        if (mask := self.excluded(q)) is not None:
+            scores[torch.from_numpy(mask)] = -torch.inf
+        top = scores.topk(min(q.k, len(scores)))
+        kept = top.values > -torch.inf
+        return Found(top.indices[kept].numpy(), top.values[kept].numpy(), 0, 0)
+
+    @torch.no_grad()
+    def reasons(self, q: Question, items: np.ndarray, count: int = 3) -> list[list[tuple[int, float, float]]]:
+        """For each of these items, the events that it leans on most: the place of the event in the history, its share of
+        the attention, and by how much the score would change without it."""
+        if self.ranker is None:
+            raise InputError("Reasons come from a ranking model, and this one only retrieves. Ask with explain: false.")
+        sequence = self.read(q, for_ranking=True).sequence
+        if not len(sequence.ids) or not len(items):
+            return [[] for _ in items]
+        model, weights = self.ranker.model, self.weights(q)
+        shares = attention_shares(model, sequence, torch.from_numpy(items), q.at)
+        chosen = [most(row, min(count, len(row))) for row in shares.tolist()]
+        vectors = model.items(torch.from_numpy(items))
+        rows = sorted({row for own in chosen for row in own})
+        asked = [Asked(h, vectors, q.at) for h in (sequence, *(without(sequence, row) for row in rows))]
+        whole, *lacking = (torch.sigmoid(logits) @ weights for logits, _ in self.ranker.mfalcon.score_all(asked))
+        change = dict(zip(rows, lacking))
+        # the window is the latest part of what the model knows of the history
+        numbers = self.item_ids.ids(list(q.past.items)) if len(q.past.items) else np.empty(0, int)
+        known = np.flatnonzero((numbers >= 0) & (q.past.times <= q.at))[-len(sequence.ids) :]
+        return [
+            [(int(known[row]), float(shares[n, row]), float(change[row][n] - whole[n])) for row in own]
+            for n, own in enumerate(chosen)
+        ]
+
+    # --- questions, as tensors ----------------------------------------------------------------------------------------
+
+    def known(self, candidates: Sequence[RawId] | None) -> np.ndarray:
+        numbers = self.item_ids.ids(list(candidates or []))
+        unknown = [str(raw) for raw, number in zip(candidates or [], numbers) if number < 0]
+        if unknown:
+            raise InputError(
+                f"{len(unknown)} of the candidates are items that the model does not know: {', '.join(unknown[:5])}. "
+                "Leave them out."
+            )
+        return numbers
+
+    def weights(self, q: Question) -> Tensor:
+        weights = torch.zeros(len(self.actions))
+        for name, weight in (q.weights or {self.main: 1.0}).items():
+            if name not in self.actions:
+                raise InputError(f"weights names {name!r}, but the actions are {', '.join(self.actions)}.")
+            weights[self.actions.index(name)] = weight
+        return weights
+
+    def excluded(self, q: Question) -> np.ndarray | None:
+        """[I] bool, or None where nothing is"""
+        if q.allow is None and not q.deny and not q.where:
+            return None
+        mask = np.zeros(len(self.item_ids), dtype=bool)
+        if q.allow is not None:
+            mask[:] = True
+            allowed = self.item_ids.ids(list(q.allow)) if q.allow else np.empty(0, np.int64)
+            mask[allowed[allowed >= 0]] = False
+        if q.deny:
+            denied = self.item_ids.ids(list(q.deny))
+            mask[denied[denied >= 0]] = True
+        for name, values in q.where.items():
+            fits = np.zeros(len(mask), dtype=bool)
+            for value in values:
+                fits |= self.matching(name, str(value))
+            mask |= ~fits
+        return mask
+
+    def read(self, q: Question, *, for_ranking: bool) -> Read:
+        """The window of a history that a model reads, up to the time of the request. Items that it does not know are
+        left out and counted: a store may hold newer ones."""
+        past = q.past
+        upto = int(np.searchsorted(past.times, q.at, side="right"))
+        items = past.items[:upto]
+        numbers = self.item_ids.ids(items if items.dtype != object else items.tolist()) if upto else np.empty(0, int)
+        (known,) = np.nonzero(numbers >= 0)
+        skipped = upto - len(known)
+        data: DataConfig = self.ranker.data if for_ranking and self.ranker else self.retrieval_data
+        first = int(window_start(np.array(len(known)), data.max_len)) if for_ranking else len(known) - data.max_len
+        rows = known[max(first, 0) :]
+        times = past.times[rows]
+        actions = self.ranker.state["actions"] if for_ranking and self.ranker else self.state["actions"]
+        vocabulary = self.ranker.model.vocabulary if for_ranking and self.ranker else self.retriever.backbone.vocabulary  # type: ignore[union-attr]
+        bits = remapped(past.actions[rows], past.names, actions)
+        places = values = context = None
+        stands = times
+        if for_ranking:
+            assert self.ranker is not None
+            heads = request_heads(past.requests[rows])
+            stands = times[heads]
+            places = None if (heads == np.arange(len(rows))).all() else torch.from_numpy(heads)
+            if vocabulary.values:
+                values = self.read_values(past, rows)
+            if self.ranker.ranking.context:
+                context = self.context(q.context)
+        asked = times if data.query_time == "withheld" or not len(times) else np.append(times[1:], q.at)
+        sequence = SequenceBatch(
+            ids=torch.from_numpy(numbers[rows]),
+            timestamps=torch.from_numpy(stands),
+            query_timestamps=torch.from_numpy(asked),
+            offsets=torch.tensor([0, len(rows)]),
+            actions=torch.from_numpy(bits) if vocabulary.actions else None,
+            kinds=torch.zeros(len(rows), dtype=torch.uint8) if vocabulary.series else None,
+            values=values,
+            places=places,
+            context=context,
+        )
+        return Read(sequence, numbers[known], skipped)
+
+    def read_values(self, past: Past, rows: np.ndarray) -> Tensor:
+        assert self.ranker is not None
+        columns = []
+        for name in self.ranker.state["values"]:
+            column = np.full(len(rows), np.nan, dtype=np.float32)
+            if name in past.value_names:
+                column = past.values[rows, past.value_names.index(name)]
+            columns.append(np.log1p(column.clip(min=0)) if name in self.ranker.ranking.log_values else column)
+        return torch.from_numpy(np.stack(columns, axis=1).astype(np.float32))
+
+    def context(self, given: Mapping[str, object]) -> Tensor:
+        """[1, C]; unknown where a request does not say"""
+        assert self.ranker is not None
+        have = [attribute.name for attribute in self.ranker.context]
+        for name in given:
+            if name not in have:
+                raise InputError(
+                    f"The context has {name!r}, but the model knows these attributes of users: {', '.join(have) or 'none'}."
+                )
+        return torch.tensor([[code_of(attribute, given.get(attribute.name)) for attribute in self.ranker.context]])
+
+    def context_of(self, user: RawId) -> dict[str, object]:
+        """What the training knew of a user."""
+        if self.ranker is None or not self.ranker.context:
+            return {}
+        (number,) = self.ranker.user_ids.ids([user])
+        people = self.people
+        if number < 0 or people is None:
+            return {}
+        return {x.name: people.column(x.name)[int(number)].as_py() for x in self.ranker.context}
+
+    @cached_property
+    def people(self) -> Any:
+        return user_attributes(checkpoint.best(self.ranker_run)) if self.ranker else None
+
+    @property
+    def ranker_run(self) -> Path:
+        assert self.ranker is not None
+        return self.ranker.folder.parent.parent
+
+
+def request_heads(requests: np.ndarray) -> np.ndarray:
+    """[T] the row at which the run of equal requests around each row begins; -1 stands alone"""
+    own = np.arange(len(requests))
+    starts = np.ones(len(requests), dtype=bool)
+    starts[1:] = (requests[1:] != requests[:-1]) | (requests[1:] < 0)
+    return np.maximum.accumulate(np.where(starts, own, 0)) if len(own) else own
+
+
+def remapped(bits: np.ndarray, have: Sequence[str], want: Sequence[str]) -> np.ndarray:
+    """Action bits numbered by `have`, as bits numbered by `want`; what only one of them knows is left out."""
+    if tuple(have) == tuple(want):
+        return bits.copy()
+    out = np.zeros_like(bits)
+    for place, name in enumerate(want):
+        if name in have:
+            out |= (bits >> have.index(name) & 1) << place
+    return out
+
+
+def diverse(vectors: Tensor, found: Found, order: np.ndarray, k: int, diversity: float) -> np.ndarray:
+    """Maximal marginal relevance: each place goes to what scores well and points elsewhere than what is above it."""
+    v = F.normalize(vectors[torch.from_numpy(found.items[order])], dim=1).numpy()
+    score = found.scores[order].astype(np.float64)
+    spread = score.max(initial=0) - score.min(initial=0)
+    relevance = (score - score.min(initial=0)) / spread if spread else np.zeros_like(score)
+    nearest = np.full(len(order), 0.0)
+    taken: list[int] = []
+    left = np.ones(len(order), dtype=bool)
+    for _ in range(min(k, len(order))):
+        worth = np.where(left, (1 - diversity) * relevance - diversity * nearest, -np.inf)
+        best = int(worth.argmax())
+        taken.append(best)
+        left[best] = False
+        nearest = np.maximum(nearest, v @ v[best])
+    return order[taken]
+
+
+def version_of(run: Path, ranker: Path | None = None) -> str:
+    """Names one state of the weights: RUN@EPOCH-HASH. It changes when a new best checkpoint is published."""
+    parts = []
+    for path in (run, ranker):
+        if path is not None:
+            folder = checkpoint.best(path)
+            weights = folder / "model.safetensors"
+            try:
+                stat = weights.stat()
+                text = f"{folder.resolve()} {stat.st_size} {stat.st_mtime_ns} {stat.st_ino}"
+            except OSError as error:
+                raise InputError(checkpoint.damaged(weights)) from error
+            parts.append(f"{path.resolve().name}@{hashlib.blake2b(text.encode(), digest_size=4).hexdigest()}")
+    return "+".join(parts)

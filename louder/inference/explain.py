@@ -1,0 +1,126 @@
+"""Which past events a candidate's score leans on: the attention of its token, and what changes when an event is left out."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from louder.batch import SequenceBatch
+from louder.errors import InputError
+from louder.models import RankingModel
+from louder.models.hstu import HSTULayer
+from louder.models.ranking import Tokens
+from louder.models.transformer import TransformerLayer, rotation
+from louder.ops.hstu_attention.naive import distances, time_buckets
+from louder.ops.hstu_layer import split
+from louder.ops.hstu_layer.naive import layer_norm
+
+
+@torch.no_grad()
+def attention_shares(model: RankingModel, history: SequenceBatch, candidates: Tensor, at: int) -> Tensor:
+    """[m, T] of m candidates (ids): the weight on each of T events, its item and its action together, summed in size
+    over layers and heads, as a share of the whole history's. Context and the candidate itself are left out.
+
+    Each candidate goes through the model as the last event, so this is for some items of a page, not for thousands.
+    """
+    if not len(history.ids):
+        return torch.zeros(len(candidates), 0)
+    out = []
+    for candidate in candidates.tolist():
+        batch = with_one(history, candidate, at)
+        tokens = model.tokens(batch)
+        row = int(tokens.items[-1])
+        total = torch.zeros(len(tokens.x))
+        seen: list[Tensor] = []
+        hooks = [
+            layer.register_forward_pre_hook(lambda _, inputs, seen=seen: seen.append(inputs[0]))
+            for layer in model.backbone.layers  # type: ignore[union-attr]
+        ]
+        try:
+            model.states(tokens)
+        finally:
+            for hook in hooks:
+                hook.remove()
+        for layer, x in zip(model.backbone.layers, seen):  # type: ignore[arg-type]
+            total[: row + 1] += weights_of(layer, x[: row + 1], tokens, row)
+        of_events = total[tokens.items[:-1]] + total[tokens.actions[:-1]] * (tokens.actions[:-1] != tokens.items[:-1])
+        out.append(of_events / of_events.sum().clamp(min=1e-12))
+    return torch.stack(out)
+
+
+def weights_of(layer: torch.nn.Module, x: Tensor, tokens: Tokens, row: int) -> Tensor:
+    """[row + 1] the size of the weights of one token's attention in one layer, summed over heads"""
+    layout = tokens.layout
+    places = layout.positions()[: row + 1]
+    if isinstance(layer, HSTULayer):
+        config = layer.config
+        _, _, q, k = split(F.silu(layer.uvqk(layer_norm(x))), config.heads, config.qk_width)
+        scores = torch.einsum("hk,nhk->hn", q[row], k)
+        if layer.position_bias is not None:
+            scores = scores + layer.position_bias[distances(places[row:], places, layer.position_bias)[0]]
+        if layer.time_bias is not None:
+            since = layout.query_timestamps[row] - layout.timestamps[: row + 1]
+            scores = scores + layer.time_bias[time_buckets(since, len(layer.time_bias))]
+        weights = F.silu(scores) if config.attention == "silu" else masked(scores, places, row).softmax(1)
+    elif isinstance(layer, TransformerLayer):
+        turn = rotation(places, x.shape[1] // layer.config.heads, layer.config.rope_base)
+        q, k, _ = layer.projected(x, turn)
+        scores = torch.einsum("hk,nhk->hn", q[row], k) * q.shape[-1] ** -0.5
+        weights = masked(scores, places, row).softmax(1)
+    else:
+        raise InputError(f"The attention of {type(layer).__name__} cannot be shown.")
+    return (weights * sees(places, row)).abs().sum(0)
+
+
+def sees(places: Tensor, row: int) -> Tensor:
+    own = torch.arange(len(places))
+    return (own < places[row]) | (own == row)
+
+
+def masked(scores: Tensor, places: Tensor, row: int) -> Tensor:
+    return scores.masked_fill(~sees(places, row), -torch.inf)
+
+
+def with_one(history: SequenceBatch, item: int, at: int) -> SequenceBatch:
+    """The history with one more event, of which nothing but the item is known."""
+
+    def more(x: Any, value: float) -> Any:
+        return None if x is None else torch.cat([x, x.new_full((1, *x.shape[1:]), value)])
+
+    length = len(history.ids)
+    return replace(
+        history,
+        ids=more(history.ids, item),
+        timestamps=more(history.timestamps, at),
+        query_timestamps=more(history.query_timestamps, at),
+        offsets=torch.tensor([0, length + 1]),
+        actions=more(history.actions, 0),
+        kinds=more(history.kinds, 0),
+        values=more(history.values, torch.nan),
+        places=more(history.places, length),
+    )
+
+
+def without(history: SequenceBatch, row: int) -> SequenceBatch:
+    """The history without one event."""
+    keep = torch.arange(len(history.ids)) != row
+    places = history.positions()
+    moved = (places - (places > row).long())[keep]
+    return replace(
+        history,
+        ids=history.ids[keep],
+        timestamps=history.timestamps[keep],
+        query_timestamps=history.query_timestamps[keep],
+        offsets=history.offsets - history.offsets.new_tensor([0, 1]),
+        actions=None if history.actions is None else history.actions[keep],
+        kinds=None if history.kinds is None else history.kinds[keep],
+        values=None if history.values is None else history.values[keep],
+        places=None if history.places is None else moved,
+    )
+
+
+def most(attention: Sequence[float], count: int) -> list[int]:
+    return sorted(range(len(attention)), key=lambda n: -attention[n])[:count]

@@ -1,0 +1,505 @@
+"""The service: routes, and what each asks of the store and of the model.
+
+A request reads its history from the store in a thread of a small pool, then its question goes to the one thread that
+computes, together with all that are waiting. Nothing from a request is ever a path, or code.
+"""
+
+import asyncio
+import json
+import os
+import sys
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from fastapi import FastAPI, Request
+from fastapi.responses import Response
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.exceptions import HTTPException
+
+from louder.data.table import open_table
+from louder.errors import InputError
+from louder.ids import RawId
+from louder.inference.answering import Answering, Found, Past, Question
+from louder.schema import Manifest
+from louder.serving import messages as m
+from louder.serving.batching import Batcher, Overloaded
+from louder.serving.gate import Gate, Numbers
+from louder.serving.models import Models, Source
+from louder.serving.store import Events, HistoryStore, Names, NewEvent, StoreGone, open_store
+from louder.serving.store.table import histories
+from louder.serving.wire import Refused, answer, described, read, schemas
+from louder.version import __version__
+
+T = TypeVar("T")
+ENVIRONMENT = "LOUDER_SERVE"
+EXPLAINED = 10  # first items of an answer that are explained
+CANARIES = 8  # known users whom a new model must answer
+POLICY = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+TYPES = {"html": "text/html; charset=utf-8", "css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What `louder serve` was told.
+
+    run, ranker  the runs; see Answering
+    table        the sequence table, in place of the run's: it fills an empty store
+    store        a folder, or redis://…
+    keep         events of a user that the store keeps
+    token        what requests must bear; "" for none
+    cache_bytes  the most that remembered histories of the live model take; half for retrieval, half for ranking
+    patience_s   a request that would wait longer for its turn is answered 429
+    """
+
+    run: Path
+    store: str
+    ranker: Path | None = None
+    table: Path | None = None
+    keep: int = 1000
+    token: str = ""
+    cache_bytes: int = 1 << 30
+    patience_s: float = 0.15
+    log: bool = True
+    reload_every_s: float = 1.0
+
+
+@dataclass(frozen=True)
+class Job:
+    """What the thread that computes is asked."""
+
+    kind: str  # answer, similar
+    question: Question
+    message: Any
+    previous: bool = False
+
+
+@dataclass
+class Service:
+    """All that the routes use."""
+
+    settings: Settings
+    store: HistoryStore
+    models: Models
+    numbers: Numbers = field(default_factory=Numbers)
+    pool: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(8, "store"))
+
+    def __post_init__(self) -> None:
+        self.batcher: Batcher[Job] = Batcher(self.work, patience_s=self.settings.patience_s)
+
+    # --- in the thread that computes ----------------------------------------------------------------------------------
+
+    def work(self, jobs: Sequence[Job]) -> list[Any]:
+        """One model answers the whole batch; those that ask for the previous one are a batch of their own."""
+        self.numbers.batch.observe(len(jobs))
+        live, before = self.models.live, self.models.previous
+        out: dict[int, Any] = {}
+        for previous, model in (False, live), (True, before):
+            own = [n for n, job in enumerate(jobs) if job.previous == previous]
+            if not own:
+                continue
+            if model is None:
+                error = InputError("There is no previous model: nothing was published since the service began.")
+                out |= dict.fromkeys(own, error)
+                continue
+            questions = [n for n in own if jobs[n].kind == "answer"]
+            out |= zip(questions, model.answer([jobs[n].question for n in questions]))
+            for n in own:
+                out[n] = self.told(model, jobs[n], out.get(n))
+        self.measure(live)
+        return [out[n] for n in range(len(jobs))]
+
+    def told(self, model: Answering, job: Job, found: Any) -> Any:
+        """The answer as it goes over the wire, or the error."""
+        try:
+            if job.kind == "similar":
+                found = model.similar(job.question, job.message.item)
+            if isinstance(found, Exception):
+                return found
+            reasons: list[Any] = []
+            if getattr(job.message, "explain", False):
+                reasons = model.reasons(job.question, found.items[:EXPLAINED])
+            rich = job.kind == "similar" or isinstance(job.message, m.RecommendRequest)
+            return shown(model, job.question, found, reasons, rich)
+        except InputError as error:
+            return error
+
+    def measure(self, model: Answering) -> None:
+        held = {id(x): x for x in (model.retriever, model.ranker.mfalcon if model.ranker else None) if x is not None}
+        self.numbers.cached.set(sum(len(x.cache) for x in held.values()))
+        self.numbers.cached_bytes.set(sum(x.bytes for x in held.values()))
+        self.numbers.hits.set(sum(x.hits for x in held.values()))
+        self.numbers.misses.set(sum(x.misses for x in held.values()))
+
+    # --- in the event loop --------------------------------------------------------------------------------------------
+
+    async def stored(self, function: Callable[..., T], *arguments: Any) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self.pool, function, *arguments)
+
+    async def ask(self, message: m.Asker, kind: str, **question: Any) -> Response:
+        began = time.perf_counter()
+        self.batcher.admit()
+        self.batcher.announce(1)
+        try:
+            past = await self.past(message)
+            context: dict[str, Any] = dict(message.context)
+            if not context and message.user is not None:
+                context = self.models.live.context_of(message.user)
+            at = int(time.time()) if message.at is None else message.at
+            q = Question(past=past, at=at, context=context, **question)
+        finally:
+            self.batcher.announce(-1)
+        told = await self.batcher.submit(Job(kind, q, message, message.model == "previous"))
+        return answer(told | {"milliseconds": round(1000 * (time.perf_counter() - began), 3)})
+
+    async def past(self, message: m.Asker) -> Past:
+        if (message.user is None) == (message.history is None):
+            raise Refused(422, "A request needs a user or a history, one of the two.")
+        if message.user is not None:
+            return past_of(await self.stored(self.store.history, message.user), self.store.names, message.user)
+        return given(message.history or [], self.models.live)
+
+    def canaries(self) -> list[Past]:
+        """Histories of the first users of the store, and none."""
+        try:
+            users = self.store.users("", CANARIES)
+            return [past_of(self.store.history(user), self.store.names, None) for user in users]
+        except StoreGone:
+            return []
+
+    def close(self) -> None:
+        self.models.close()
+        self.batcher.close()
+        self.pool.shutdown()
+        self.store.close()
+
+
+def past_of(events: Events, names: Names, user: RawId | None) -> Past:
+    return Past(
+        items=events.items,
+        times=events.times,
+        actions=events.actions,
+        values=events.values,
+        requests=events.requests,
+        names=names.actions,
+        value_names=names.values,
+        key=None if user is None else ("user", user),
+    )
+
+
+def given(events: Sequence[m.EventIn], model: Answering) -> Past:
+    """A history that came with a request, in any order."""
+    ordered = sorted(events, key=lambda event: event.time)
+    names, values = tuple(model.actions), tuple(model.values)
+    bits, numbers = np.zeros(len(ordered), np.int64), np.full((len(ordered), len(values)), np.nan, np.float32)
+    for row, event in enumerate(ordered):
+        for name in event.actions:
+            if name not in names:
+                raise Refused(422, f"There is no action {name!r}; the model knows {', '.join(names) or 'none'}.")
+            bits[row] |= 1 << names.index(name)
+        for name, value in event.values.items():
+            if name not in values:
+                raise Refused(422, f"There is no value {name!r}; the model knows {', '.join(values) or 'none'}.")
+            numbers[row, values.index(name)] = value
+    texts = [event.request for event in ordered]
+    places = {text: n for n, text in enumerate(dict.fromkeys(texts)) if text is not None}
+    items = np.empty(len(ordered), dtype=object)
+    items[:] = [event.item for event in ordered]
+    return Past(
+        items=items,
+        times=np.array([event.time for event in ordered], dtype=np.int64),
+        actions=bits,
+        values=numbers,
+        requests=np.array([-1 if text is None else places[text] for text in texts], dtype=np.int64),
+        names=names,
+        value_names=values,
+    )
+
+
+def shown(model: Answering, q: Question, found: Found, reasons: Sequence[Any], rich: bool) -> dict[str, Any]:
+    """messages.Answer, but for the time it took."""
+    names = model.actions if found.probabilities is not None else []
+    values = [f"log {n}" if model.ranking and n in model.ranking.log_values else n for n in model.values]
+    items = []
+    for place, (number, score) in enumerate(zip(found.items.tolist(), found.scores.tolist())):
+        raw, title = model.describe(number)
+        entry: dict[str, Any] = {"item": raw, "title": title, "score": score}
+        if found.probabilities is not None and found.values is not None:
+            entry["actions"] = dict(zip(names, found.probabilities[place].tolist()))
+            entry["values"] = dict(zip(values, found.values[place].tolist()))
+        if rich:
+            entry["attributes"] = model.attributes_of(number)
+        if place < len(reasons):
+            entry["reasons"] = [reason(model, q.past, *own) for own in reasons[place]]
+        items.append(entry)
+    return {"items": items, "model": model.version, "history": found.read, "skipped": found.skipped}
+
+
+def reason(model: Answering, past: Past, row: int, attention: float, change: float) -> dict[str, Any]:
+    item = plain(past.items[row])
+    (number,) = model.item_ids.ids([item])
+    title = model.describe(int(number))[1] if number >= 0 else ""
+    return {"item": item, "title": title, "time": int(past.times[row]), "attention": attention, "without": change}
+
+
+def plain(value: Any) -> RawId:
+    return value if isinstance(value, str) else int(value)
+
+
+def open_service(settings: Settings) -> Service:
+    """Load the model, open the store, and fill it from the table if it is new."""
+    holder: list[Service] = []
+    source = Source(settings.run, settings.ranker, settings.table, settings.cache_bytes // 2)
+    models = Models(source, lambda: holder[0].canaries(), settings.reload_every_s)
+    model = models.live
+    store = open_store(settings.store, Names(tuple(model.actions), tuple(model.values)), settings.keep)
+    service = Service(settings, store, models)
+    holder.append(service)
+    if not store.filled():
+        fill(store, model)
+    models.watch()
+    return service
+
+
+def fill(store: HistoryStore, model: Answering) -> None:
+    """The first contents of a store: what the table knows."""
+    if not model.table_path.is_dir():
+        print(f"The table {model.table_path} is not there, so the store {store.names} begins empty.", file=sys.stderr)
+        return
+    table = open_table(model.table_path, values=Manifest.read(model.table_path).values, requests=True)
+    users = store.fill(histories(table, store.keep))
+    print(f"The store was empty: histories of {users:,} users were copied from {model.table_path}.", file=sys.stderr)
+
+
+def from_environment() -> Any:
+    """The application as `louder serve --workers N` described it to its processes."""
+    given = json.loads(os.environ[ENVIRONMENT])
+    paths = {name: Path(given[name]) for name in ("run", "ranker", "table") if given.get(name)}
+    import torch
+
+    torch.set_num_threads(given.pop("threads"))
+    return create_app(open_service(Settings(**(given | paths))))
+
+
+def create_app(service: Service) -> Any:
+    """The ASGI application."""
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> Any:
+        yield
+        await asyncio.get_running_loop().run_in_executor(None, service.close)
+
+    app = FastAPI(title="Louder", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
+    errors: dict[int | str, dict[str, Any]] = {
+        status: {
+            "description": text,
+            "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Problem"}}},
+        }
+        for status, text in (
+            (401, "A bearer token is needed"),
+            (413, "The body is too large"),
+            (415, "The body is not JSON"),
+            (422, "The request is wrong"),
+            (429, "Too many requests; Retry-After says when to come again"),
+            (503, "The store cannot be reached"),
+        )
+    }
+
+    def ok(message: type[m.Message]) -> dict[int | str, dict[str, Any]]:
+        schema = {"$ref": f"#/components/schemas/{message.__name__}"}
+        return {200: {"description": "The answer", "content": {"application/json": {"schema": schema}}}, **errors}
+
+    def refuse(request: Request, status: int, text: str, headers: dict[str, str] | None = None) -> Response:
+        return answer({"error": text, "request": request.scope.get("request_id", "")}, status, headers)
+
+    @app.exception_handler(Refused)
+    async def refused(request: Request, error: Refused) -> Response:
+        return refuse(request, error.status, error.error, error.headers)
+
+    @app.exception_handler(InputError)
+    async def wrong(request: Request, error: InputError) -> Response:
+        return refuse(request, 422, str(error))
+
+    @app.exception_handler(Overloaded)
+    async def overloaded(request: Request, error: Overloaded) -> Response:
+        text = f"{error.seconds:.2f} s of work are waiting already. Ask again in a second."
+        return refuse(request, 429, text, {"retry-after": str(max(1, round(error.seconds)))})
+
+    @app.exception_handler(StoreGone)
+    async def gone(request: Request, error: StoreGone) -> Response:
+        text = f"The histories cannot be read ({error}). Requests that carry their history are answered."
+        return refuse(request, 503, text, {"retry-after": "1"})
+
+    @app.exception_handler(Exception)
+    async def ours(request: Request, error: Exception) -> Response:
+        traceback.print_exception(error)
+        return refuse(request, 500, "The service has a mistake of its own; its log says which.")
+
+    @app.exception_handler(HTTPException)
+    async def other(request: Request, error: HTTPException) -> Response:
+        return refuse(request, error.status_code, str(error.detail), dict(error.headers or {}))
+
+    example = {"user": 42, "k": 10}
+
+    @app.post("/v1/recommend", responses=ok(m.Answer), openapi_extra=described(m.RecommendRequest, example))
+    async def recommend(request: Request) -> Response:
+        """Retrieve candidates, rank them, and answer the best."""
+        b = await read(m.RecommendRequest, request)
+        return await service.ask(
+            b, "answer", k=b.k, retrieve=b.retrieve, weights=b.weights, diversity=b.diversity, **filters(b)
+        )
+
+    @app.post("/v1/retrieve", responses=ok(m.Answer), openapi_extra=described(m.RetrieveRequest, example))
+    async def retrieve(request: Request) -> Response:
+        """The first stage alone: what the history calls for, out of the whole catalogue."""
+        b = await read(m.RetrieveRequest, request)
+        return await service.ask(b, "answer", k=b.k, retrieve=0, **filters(b))
+
+    @app.post(
+        "/v1/rank", responses=ok(m.Answer), openapi_extra=described(m.RankRequest, {"user": 42, "items": [1, 2, 3]})
+    )
+    async def rank(request: Request) -> Response:
+        """The second stage alone: what will the user do with each of these items? In their order."""
+        b = await read(m.RankRequest, request)
+        return await service.ask(b, "answer", candidates=b.items, k=len(b.items))
+
+    @app.post("/v1/similar", responses=ok(m.Answer), openapi_extra=described(m.SimilarRequest, {"item": 1, "k": 5}))
+    async def similar(request: Request) -> Response:
+        """Items that the model takes for alike."""
+        began = time.perf_counter()
+        b = await read(m.SimilarRequest, request)
+        nobody = given([], service.models.live)
+        told = await service.batcher.submit(Job("similar", Question(past=nobody, at=0, k=b.k, **filters(b)), b))
+        return answer(told | {"milliseconds": round(1000 * (time.perf_counter() - began), 3)})
+
+    event = {"user": 42, "id": "a-1", "item": 1, "time": 1_700_000_000, "actions": []}
+
+    @app.post("/v1/events", responses=ok(m.EventsAnswer), openapi_extra=described(m.EventsRequest, {"events": [event]}))
+    async def events(request: Request) -> Response:
+        """Add events to histories. They are on the disk when this is answered; an id that was stored before is not
+        stored again, so a request may be repeated."""
+        b = await read(m.EventsRequest, request)
+        new = [NewEvent(e.user, e.id, e.item, e.time, tuple(e.actions), dict(e.values), e.request) for e in b.events]
+        done = await service.stored(service.store.append, new)
+        service.numbers.events.inc(done.stored)
+        return answer({"stored": done.stored, "duplicates": done.duplicates})
+
+    @app.get("/v1/users", responses=ok(m.UsersAnswer))
+    async def users(prefix: str = "", limit: int = 20) -> Response:
+        """Users of the store whose id begins so."""
+        bounded(limit, "limit", 1, 100)
+        return answer({"users": await service.stored(service.store.users, prefix[: m.MAX_ID], limit)})
+
+    @app.get("/v1/users/{user}/history", responses=ok(m.HistoryAnswer))
+    async def history(user: str, limit: int = 100) -> Response:
+        """The latest events of a user, oldest first. Nobody is unknown: a new user's history is empty."""
+        bounded(limit, "limit", 1, m.MAX_EVENTS)
+        found = await service.stored(service.store.history, user[: m.MAX_ID])
+        return answer(await service.stored(told_history, service, user, found, limit))
+
+    @app.get("/v1/model", responses=ok(m.ModelAnswer))
+    async def model() -> Response:
+        """Which model answers, and what can be asked of it."""
+        return answer(await service.stored(told_model, service.models))
+
+    @app.get("/v1/stats", responses={200: {"description": "Latency and throughput of the last minute"}})
+    async def stats() -> Response:
+        return answer(service.numbers.stats())
+
+    @app.get("/healthz", responses={200: {"description": "The process is alive"}})
+    async def healthz() -> Response:
+        return answer({"ok": True})
+
+    @app.get("/readyz", responses={200: {"description": "It can answer"}, 503: errors[503]})
+    async def readyz() -> Response:
+        await service.stored(service.store.users, "", 1)
+        return answer({"ok": True, "model": service.models.live.version})
+
+    @app.get("/metrics", responses={200: {"description": "For Prometheus", "content": {"text/plain": {}}}})
+    async def metrics() -> Response:
+        service.numbers.reloads.set(service.models.swaps)
+        service.numbers.refused.set(service.models.refusals)
+        return Response(generate_latest(service.numbers.registry), media_type=CONTENT_TYPE_LATEST)
+
+    add_page(app)
+    plain_openapi = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            schema = plain_openapi()
+            known = schema.setdefault("components", {}).setdefault("schemas", {})
+            known |= schemas(
+                *(m.RecommendRequest, m.RetrieveRequest, m.RankRequest, m.SimilarRequest, m.EventsRequest),
+                *(m.Answer, m.EventsAnswer, m.UsersAnswer, m.HistoryAnswer, m.ModelAnswer, m.Problem),
+            )
+        assert app.openapi_schema is not None
+        return app.openapi_schema
+
+    app.openapi = openapi  # type: ignore[method-assign]
+    return Gate(app, numbers=service.numbers, token=service.settings.token, log=service.settings.log)
+
+
+def filters(b: m.Filters) -> dict[str, Any]:
+    return {"seen": b.seen, "allow": b.allow, "deny": b.deny, "where": b.where}
+
+
+def bounded(value: int, name: str, low: int, high: int) -> None:
+    if not low <= value <= high:
+        raise Refused(422, f"{name} is {value}, but it must be {low} to {high}.")
+
+
+def told_history(service: Service, user: RawId, found: Events, limit: int) -> dict[str, Any]:
+    model, names = service.models.live, service.store.names
+    rows = range(max(0, len(found.items) - limit), len(found.items))
+    items = [plain(found.items[row]) for row in rows]
+    numbers = model.item_ids.ids(items) if items else np.empty(0, np.int64)
+    events = []
+    for row, item, number in zip(rows, items, numbers):
+        bits = int(found.actions[row])
+        own = {name: float(x) for name, x in zip(names.values, found.values[row]) if not np.isnan(x)}
+        happened = [name for place, name in enumerate(names.actions) if bits >> place & 1]
+        title = model.describe(int(number))[1] if number >= 0 else ""
+        events.append({"item": item, "title": title, "time": int(found.times[row]), "actions": happened, "values": own})
+    return {"user": user, "events": events, "total": max(found.total, len(found.items))}
+
+
+def told_model(models: Models) -> dict[str, Any]:
+    model = models.live
+    return {
+        "version": model.version,
+        "previous": models.previous.version if models.previous else None,
+        "name": model.state["config"]["name"],
+        "kind": model.state["config"]["model"]["kind"],
+        "ranker": model.ranker.state["config"]["model"]["kind"] if model.ranker else None,
+        "actions": list(model.actions),
+        "values": list(model.values),
+        "main": model.main or None,
+        "items": len(model.item_ids),
+        "attributes": model.labels,
+        "context": model.context_labels,
+        "window": model.window,
+        "refused": models.refused,
+    }
+
+
+def add_page(app: FastAPI) -> None:
+    """The page's files, read once: a name that is not among them is not looked for anywhere."""
+    headers = {"content-security-policy": POLICY, "x-content-type-options": "nosniff", "referrer-policy": "no-referrer"}
+    for file in sorted(resources.files("louder.serving").joinpath("ui").iterdir(), key=lambda x: x.name):
+        ending = file.name.rpartition(".")[2]
+        if ending not in TYPES:
+            continue
+        page = Response(file.read_bytes(), headers={**headers, "cache-control": "no-cache"}, media_type=TYPES[ending])
+        path = "/" if file.name == "index.html" else f"/ui/{file.name}"
+        app.add_api_route(path, always(page), methods=["GET"], include_in_schema=False)
+
+
+def always(page: Response) -> Callable[[], Response]:
+    return lambda: page

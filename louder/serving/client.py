@@ -1,0 +1,88 @@
+"""A typed client of the service.
+
+with Client("http://localhost:8000") as louder:
+    louder.add_events([NewEvent(user=42, id="a-1", item=1193, time=1_700_000_000)])
+    for item in louder.recommend(user=42, k=10).items:
+        print(item.title, item.score)
+"""
+
+from collections.abc import Sequence
+from typing import Any, TypeVar
+from urllib.parse import quote
+
+from louder.ids import RawId
+from louder.serving import messages as m
+from louder.serving.messages import EventIn, NewEvent
+
+M = TypeVar("M", bound=m.Message)
+
+__all__ = ["Client", "EventIn", "NewEvent", "ServiceError"]
+
+
+class ServiceError(Exception):
+    """The service refused: its HTTP `status`, its sentence, and after how many seconds to ask again (429 and 503)."""
+
+    def __init__(self, status: int, error: str, retry_after: float | None = None) -> None:
+        super().__init__(f"{status}: {error}")
+        self.status, self.error, self.retry_after = status, error, retry_after
+
+
+class Client:
+    """Calls of one service; connections are kept. `settings` go to httpx.Client."""
+
+    def __init__(self, url: str, *, token: str = "", timeout: float = 10.0, **settings: Any) -> None:
+        import httpx
+
+        headers = {"authorization": f"Bearer {token}"} if token else {}
+        self.http = httpx.Client(base_url=url, headers=headers, timeout=timeout, **settings)
+
+    def __enter__(self) -> "Client":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.http.close()
+
+    def recommend(self, **request: Any) -> m.Answer:
+        """The fields of messages.RecommendRequest, such as user, k, explain."""
+        return self.post("/v1/recommend", m.RecommendRequest(**request), m.Answer)
+
+    def retrieve(self, **request: Any) -> m.Answer:
+        return self.post("/v1/retrieve", m.RetrieveRequest(**request), m.Answer)
+
+    def rank(self, items: Sequence[RawId], **request: Any) -> m.Answer:
+        """What will be done with each of the items, in their order."""
+        return self.post("/v1/rank", m.RankRequest(items=list(items), **request), m.Answer)
+
+    def similar(self, item: RawId, **request: Any) -> m.Answer:
+        return self.post("/v1/similar", m.SimilarRequest(item=item, **request), m.Answer)
+
+    def add_events(self, events: Sequence[NewEvent]) -> m.EventsAnswer:
+        """Stored for good when this returns. Repeat it after an error: nothing is stored twice."""
+        return self.post("/v1/events", m.EventsRequest(events=list(events)), m.EventsAnswer)
+
+    def history(self, user: RawId, limit: int = 100) -> m.HistoryAnswer:
+        return self.get(f"/v1/users/{quote(str(user), safe='')}/history", m.HistoryAnswer, limit=limit)
+
+    def users(self, prefix: str = "", limit: int = 20) -> m.UsersAnswer:
+        return self.get("/v1/users", m.UsersAnswer, prefix=prefix, limit=limit)
+
+    def model(self) -> m.ModelAnswer:
+        return self.get("/v1/model", m.ModelAnswer)
+
+    def post(self, path: str, message: m.Message, answer: type[M]) -> M:
+        body = message.model_dump_json(exclude_defaults=True)
+        return taken(self.http.post(path, content=body, headers={"content-type": "application/json"}), answer)
+
+    def get(self, path: str, answer: type[M], **parameters: Any) -> M:
+        return taken(self.http.get(path, params=parameters), answer)
+
+
+def taken(response: Any, answer: type[M]) -> M:
+    if response.status_code == 200:
+        return answer.model_validate_json(response.content)
+    try:
+        error = m.Problem.model_validate_json(response.content).error
+    except ValueError:
+        error = response.text[:200]
+    after = response.headers.get("retry-after", "")
+    raise ServiceError(response.status_code, error, float(after) if after.isdigit() else None)

@@ -1,0 +1,91 @@
+"""A small joint ranking run and a retrieval run on one table, and services on them."""
+
+import asyncio
+from contextlib import asynccontextmanager
+from dataclasses import replace
+
+import httpx
+import pytest
+
+from louder import recipes
+from louder.config import override
+from louder.data.synthetic_ranking import ranking_log, write_ranking_log
+from louder.etl.pipeline import build_table
+from louder.etl.spec import read_spec
+from louder.inference.answering import Answering
+from louder.serving.app import Settings, create_app, open_service
+from louder.training.loop import train
+
+SMALL = ["data.max_len=30", "data.users_per_batch=20", "training.epochs=1", "training.device=cpu"]
+
+
+@pytest.fixture(scope="session")
+def place(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("serving")
+    write_ranking_log(ranking_log(60, requests=8, seed=3), folder / "log")
+    build_table(folder / "log" / "log.parquet", folder / "table", spec=read_spec(folder / "log" / "schema.yaml"))
+    joint = ["model.layers=2", "model.max_len=64", "ranking.next_item=0.2", "ranking.context=[country]"]
+    for name, settings in (
+        ("joint", [*joint, "data.auxiliary=false"]),
+        ("again", [*joint, "data.auxiliary=false", "training.seed=7"]),
+    ):
+        run(folder, name, "synthetic:rank_hstu", *settings)
+    run(folder, "retrieval", "ml1m:hstu", "model.max_len=40", "data.auxiliary=false")
+    return folder
+
+
+def run(folder, name, recipe, *settings):
+    config = override(recipes.load(recipe), [f"data.table={folder / 'table'}", *SMALL, *settings])
+    train(replace(config, name=name), folder / name)
+
+
+@pytest.fixture(scope="session")
+def joint(place):
+    return Answering(place / "joint")
+
+
+@pytest.fixture
+def service_of(place, tmp_path):
+    """settings -> an open service; closed at the end."""
+    opened = []
+
+    def open_one(run="joint", **settings):
+        given = {"store": str(tmp_path / "histories"), "log": False, "reload_every_s": 0.05} | settings
+        service = open_service(Settings(run=place / run, **given))
+        opened.append(service)
+        return service
+
+    yield open_one
+    for service in opened:
+        service.close()
+
+
+@pytest.fixture
+def service(service_of):
+    return service_of()
+
+
+@pytest.fixture
+def call():
+    """service, requests (method, path, body) sent at once -> responses"""
+
+    def calls(service, *requests, headers=None):
+        async def all_of_them():
+            async with client_of(service) as client:
+                return await asyncio.gather(
+                    *(
+                        client.request(method, path, headers=headers, **({} if body is None else {"json": body}))
+                        for method, path, body in requests
+                    )
+                )
+
+        return asyncio.run(all_of_them())
+
+    return calls
+
+
+@asynccontextmanager
+async def client_of(service):
+    transport = httpx.ASGITransport(app=create_app(service), raise_app_exceptions=False)
+    async with httpx.AsyncClient(transport=transport, base_url="http://louder") as client:
+        yield client
