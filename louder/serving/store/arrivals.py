@@ -1,0 +1,79 @@
+"""New events -> columns, one set per user. All are checked before any is stored."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from louder.errors import InputError
+from louder.ids import RawId
+from louder.serving.store import Events, Names, NewEvent
+from louder.serving.store.settings import Settings, require_kind, settled
+
+LARGEST = float(np.finfo(np.float32).max)
+
+
+@dataclass
+class Arrivals:
+    """Events of one user, in the order of their arrival."""
+
+    events: list[NewEvent] = field(default_factory=list)
+    ids: list[int] = field(default_factory=list)  # 64-bit hashes of the events' ids
+
+    def columns(self, names: Names) -> Events:
+        count, texts = len(self.events), isinstance(self.events[0].item, str)
+        values = np.full((count, len(names.values)), np.nan, np.float32)
+        for row, event in enumerate(self.events):
+            for name, value in event.values.items():
+                values[row, names.values.index(name)] = value
+        items = np.empty(count, object if texts else np.int64)
+        items[:] = [event.item for event in self.events]
+        return Events(
+            items=items,
+            times=np.array([event.time for event in self.events], np.int64),
+            actions=np.array([bits(event.actions, names) for event in self.events], np.int64),
+            values=values,
+            requests=np.array([request_number(event.request) for event in self.events], np.int64),
+            total=count,
+        )
+
+
+def by_user(events: Sequence[NewEvent], names: Names, settings: Settings) -> dict[RawId, Arrivals]:
+    """Raises InputError for an unknown action or value, an id of the wrong kind, or a number that does not fit."""
+    settings = settled(settings, events[0].user, events[0].item)
+    users: dict[RawId, Arrivals] = {}
+    for event in events:
+        require_kind("user", event.user, settings.users)
+        require_kind("item", event.item, settings.items)
+        check(event, names)
+        arrivals = users.setdefault(event.user, Arrivals())
+        arrivals.events.append(event)
+        arrivals.ids.append(int.from_bytes(digest(event.id), "little", signed=True))
+    return users
+
+
+def check(event: NewEvent, names: Names) -> None:
+    for kind, known, given in (("action", names.actions, event.actions), ("value", names.values, event.values)):
+        for name in given:
+            if name not in known:
+                have = f"its {kind}s are {', '.join(known)}" if known else f"it has no {kind}s"
+                raise InputError(f"The store has no {kind} {name!r}; {have}. Send one of them, or none.")
+    for name, value in event.values.items():
+        if abs(value) > LARGEST:
+            raise InputError(f"The value {name!r} is {value}, which 32 bits do not hold. Send one below {LARGEST:.3g}.")
+    if not -(1 << 63) <= event.time < 1 << 63:
+        raise InputError(f"The time {event.time} does not fit into 64 bits. Send seconds since 1970.")
+
+
+def bits(actions: Sequence[str], names: Names) -> int:
+    return sum(1 << names.actions.index(name) for name in set(actions))
+
+
+def request_number(request: str | None) -> int:
+    """63 bits of the request's hash, so that equal texts give equal numbers for good; -1 for none."""
+    return -1 if request is None else int.from_bytes(digest(request), "little") >> 1
+
+
+def digest(text: str) -> bytes:
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest()

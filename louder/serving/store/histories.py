@@ -1,0 +1,151 @@
+"""What all stores do alike. A store itself only has to read and replace bytes under sorted keys."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+
+from louder.errors import InputError
+from louder.ids import RawId
+from louder.serving.store import Events, Names, NewEvent, Stored
+from louder.serving.store.arrivals import by_user
+from louder.serving.store.keys import EVERYTHING, key_of, ranges, user_of
+from louder.serving.store.merging import Record, added, filled, nothing, unpacked_seen
+from louder.serving.store.packing import packed_version, unpack
+from louder.serving.store.settings import TEXT, Settings, opened, require_kind, settled
+
+FILL_USERS = 500  # written at once
+PAGE = 1_000  # users read at once
+
+Change = Callable[[Record], tuple[Record, Stored]]
+
+
+class Histories(ABC):
+    """The latest `keep` events of each user are kept; a store opened with a smaller number drops what is beyond it from
+    the users it writes."""
+
+    def __init__(self, names: Names | None, keep: int) -> None:
+        self.keep = keep
+        self.settings = self._change_settings(lambda old: opened(old, names))
+        self.names = self.settings.names
+
+    def history(self, user: RawId) -> Events:
+        packed = self._packed(self._key(user))
+        return self._nothing() if packed is None else unpack(packed)
+
+    def version(self, user: RawId) -> int:
+        return packed_version(self._head(self._key(user)))
+
+    def append(self, events: Sequence[NewEvent]) -> Stored:
+        if not events:
+            return Stored(0, 0)
+        users = by_user(events, self.names, self.settings)
+        keys = {user: key_of(user) for user in users}
+        if self._settle(events[0].user, events[0].item):
+            by_user(events, self.names, self.settings)  # another process may have been first, with another kind
+
+        def adding(user: RawId) -> Change:
+            columns = users[user].columns(self.names)
+            return lambda record: added(record, columns, users[user].ids, self.keep)
+
+        return self._update({keys[user]: adding(user) for user in users})
+
+    def fill(self, histories: Iterable[tuple[RawId, Events]]) -> int:
+        """Write the first contents of each user, under what was appended already. Until all is written, `filled` stays
+        false; filling again then starts over, and loses nothing that was appended in between."""
+        if self.filled():
+            raise InputError("The store is filled already. Choose another place to fill a new one.")
+
+        def filling(events: Events) -> Change:
+            first = replace(events, total=max(events.total, len(events.times)))
+            return lambda record: (filled(record, first, self.keep), Stored(1, 0))
+
+        count, changes = 0, dict[bytes, Change]()
+        for user, events in histories:
+            if not len(events.times):
+                continue
+            assert events.values.shape[1] == len(self.names.values), "a history must have the values of the store"
+            self._settle(user, events.items[0])
+            require_kind("user", user, self.settings.users)
+            require_kind("item", events.items[0], self.settings.items)
+            changes[key_of(user)] = filling(events)
+            count += 1
+            if len(changes) == FILL_USERS:
+                self._update(changes)
+                changes = {}
+        self._update(changes)
+        self.settings = self._change_settings(lambda old: replace(old or self.settings, filled=True))
+        return count
+
+    def filled(self) -> bool:
+        return self._current().filled
+
+    def users(self, prefix: str = "", limit: int = 20) -> list[RawId]:
+        texts, found = self._current().users == TEXT, list[bytes]()
+        for low, high in ranges(prefix, texts):
+            if len(found) < limit:
+                found += self._keys(low, high, limit - len(found))
+        return [user_of(key, texts) for key in found]
+
+    def __iter__(self) -> Iterator[RawId]:
+        """All users, in order. Read by pages, so that no transaction stays open: users that come meanwhile may be in it."""
+        low, high = EVERYTHING
+        while keys := self._keys(low, high, PAGE):
+            texts = self._current().users == TEXT
+            yield from (user_of(key, texts) for key in keys)
+            low = keys[-1] + b"\0"
+
+    def _current(self) -> Settings:
+        """The settings, read again as long as others may change them."""
+        known = self.settings
+        if not (known.filled and known.users and known.items):
+            self.settings = self._change_settings(lambda old: old or known)
+        return self.settings
+
+    def _settle(self, user: RawId, item: RawId) -> bool:
+        """Fix the kinds of ids, if these are the first; true if they were not known before."""
+        if self.settings.users and self.settings.items:
+            return False
+        self.settings = self._change_settings(lambda old: settled(old or self.settings, user, item))
+        return True
+
+    def _key(self, user: RawId) -> bytes:
+        kind = self.settings.users or self._current().users
+        require_kind("user", user, kind)
+        return key_of(user)
+
+    def _nothing(self) -> Events:
+        return nothing(len(self.names.values), self.settings.items == TEXT)
+
+    def _record(self, packed: bytes | memoryview | None, seen: bytes | memoryview | None) -> Record:
+        """Seen ids are there for those alone to whom something was appended."""
+        events = self._nothing() if packed is None else unpack(packed)
+        return Record(events, *unpacked_seen(seen)) if seen is not None else Record(events)
+
+    @abstractmethod
+    def durability(self) -> str: ...
+
+    @abstractmethod
+    def close(self) -> None: ...
+
+    @abstractmethod
+    def _packed(self, key: bytes) -> bytes | None:
+        """The packed events under a key."""
+
+    @abstractmethod
+    def _head(self, key: bytes) -> bytes | None:
+        """Their first HEAD bytes."""
+
+    @abstractmethod
+    def _keys(self, low: bytes, high: bytes, limit: int) -> list[bytes]:
+        """The first keys from `low` to before `high`, in order."""
+
+    @abstractmethod
+    def _update(self, changes: Mapping[bytes, Change]) -> Stored:
+        """Replace the record of each user by what its change makes of it, each atomically; the sum of what they count.
+
+        A change may be called again on a newer record, and the last call counts.
+        """
+
+    @abstractmethod
+    def _change_settings(self, change: Callable[[Settings | None], Settings]) -> Settings:
+        """Replace the settings by what `change` makes of them, atomically."""

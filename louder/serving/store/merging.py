@@ -1,0 +1,101 @@
+"""What becomes of the history of one user when events arrive. The same for every store.
+
+Events are placed by their time, those of the same time by their arrival, and the latest `keep` stay. Dropping the
+oldest after each arrival leaves the same events as dropping them once at the end, so the order of arrival matters only
+between events of the same time.
+"""
+
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from louder.serving.store import Events, Stored, StoreDamaged
+
+REMEMBERED = 2_000  # ids of events per user: twice what one request may bring, so that sending it again is noticed
+
+
+@dataclass(frozen=True)
+class Record:
+    """All that a store keeps of one user.
+
+    appended  events ever appended; the others of events.total came when the store was filled
+    seen      [at most REMEMBERED] int64, hashes of the ids of the latest appended events, in order of arrival
+    """
+
+    events: Events
+    appended: int = 0
+    seen: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
+
+
+def nothing(values: int, texts: bool) -> Events:
+    none = np.empty(0, np.int64)
+    return Events(none.astype(object) if texts else none, none, none, np.empty((0, values), np.float32), none)
+
+
+def taken(events: Events, rows: np.ndarray | slice) -> Events:
+    return replace(
+        events,
+        items=events.items[rows],
+        times=events.times[rows],
+        actions=events.actions[rows],
+        values=events.values[rows],
+        requests=events.requests[rows],
+    )
+
+
+def merged(old: Events, new: Events, keep: int) -> Events:
+    """The latest `keep` of both. Of the same time, old ones come first."""
+    joined = Events(
+        items=np.concatenate([old.items, new.items]) if len(old.items) else new.items,
+        times=np.concatenate([old.times, new.times]),
+        actions=np.concatenate([old.actions, new.actions]),
+        values=np.concatenate([old.values, new.values]),
+        requests=np.concatenate([old.requests, new.requests]),
+        version=old.version + new.total,
+        total=old.total + new.total,
+    )
+    return taken(joined, np.argsort(joined.times, kind="stable")[-keep:])
+
+
+def added(record: Record, arrived: Events, ids: list[int], keep: int) -> tuple[Record, Stored]:
+    """The record with the events whose ids it has not seen. An id that is there twice in `ids` counts once."""
+    seen, fresh = set(record.seen.tolist()), []
+    for row, id in enumerate(ids):
+        if id not in seen:
+            seen.add(id)
+            fresh.append(row)
+    count = Stored(len(fresh), len(ids) - len(fresh))
+    if not fresh:
+        return record, count
+    events = merged(record.events, replace(taken(arrived, np.array(fresh)), total=len(fresh)), keep)
+    remembered = np.concatenate([record.seen, np.array(ids, np.int64)[fresh]])[-REMEMBERED:]
+    return Record(events, record.appended + len(fresh), remembered), count
+
+
+def filled(record: Record, first: Events, keep: int) -> Record:
+    """The record with a user's first contents under what was appended since.
+
+    They are written once: when a fill that was interrupted starts over, a user that has them already and has got events
+    since is left alone, and one that got none is written anew.
+    """
+    has_first = record.events.total > record.appended
+    if has_first and record.appended:
+        return record
+    if has_first:
+        return Record(replace(taken(first, slice(-keep, None)), version=record.events.version + first.total))
+    events = merged(replace(first, version=0), replace(record.events, total=record.appended), keep)
+    return replace(record, events=replace(events, version=record.events.version + first.total))
+
+
+def packed_seen(record: Record) -> bytes:
+    return np.concatenate([[record.appended], record.seen]).astype("<i8").tobytes()
+
+
+def unpacked_seen(data: bytes | memoryview) -> tuple[int, np.ndarray]:
+    if not len(data) or len(data) % 8:
+        raise StoreDamaged(
+            f"The event ids of a user of the store are damaged: they have {len(data)} bytes. "
+            "Move the store away and fill a new one from the table."
+        )
+    numbers = np.frombuffer(data, "<i8").astype(np.int64)
+    return int(numbers[0]), numbers[1:]

@@ -1,0 +1,99 @@
+"""The events of a user <-> bytes: a header, then one column after another, then a checksum.
+
+    header    format, kind of the items, number of values, T, version, total
+    integers  items (or lengths of their texts, in characters), times, actions, requests
+    values    [T, V] float32
+    texts     of the items, end to end, as UTF-8; only if they are texts
+    checksum  CRC-32 of all before
+
+A column of integers is its least one, and what each is above it in as few bytes as hold all of them. A column that
+is the same everywhere, such as the requests of a log without them, takes no bytes.
+"""
+
+import struct
+import zlib
+from itertools import pairwise
+
+import numpy as np
+
+from louder.serving.store import Events, StoreDamaged
+
+FORMAT = 1
+HEADER = struct.Struct("<BBHIqq")
+COLUMN = struct.Struct("<qB")
+CHECKSUM = struct.Struct("<I")
+HEAD = 16  # bytes from the start that differ between any two versions of one history
+WIDTHS = {0: "", 1: "<u1", 2: "<u2", 4: "<u4", 8: "<u8"}
+
+
+def pack(events: Events) -> bytes:
+    texts = events.items.dtype == object
+    count, values = events.values.shape
+    first = np.fromiter(map(len, events.items), np.int64, count) if texts else events.items
+    body = b"".join(
+        (
+            HEADER.pack(FORMAT, texts, values, count, events.version, events.total),
+            *map(packed_integers, (first, events.times, events.actions, events.requests)),
+            events.values.astype("<f4", copy=False).tobytes(),
+            "".join(events.items).encode("utf-8", "surrogatepass") if texts else b"",
+        )
+    )
+    return body + CHECKSUM.pack(zlib.crc32(body))
+
+
+def packed_integers(column: np.ndarray) -> bytes:
+    if not len(column):
+        return COLUMN.pack(0, 0)
+    least, span = int(column.min()), int(column.max()) - int(column.min())
+    width = 0 if not span else next(width for width in (1, 2, 4, 8) if span < 1 << (8 * width))
+    if not width:
+        return COLUMN.pack(least, 0)
+    # unsigned, so that a span of more than 63 bits wraps around here and back when it is read
+    above = column.astype(np.int64).view(np.uint64) - np.int64(least).astype(np.uint64)
+    return COLUMN.pack(least, width) + above.astype(WIDTHS[width]).tobytes()
+
+
+def unpack(data: bytes | memoryview) -> Events:
+    """Raises StoreDamaged if these are not the bytes that `pack` made."""
+    view = memoryview(data)
+    end = len(view) - CHECKSUM.size
+    if end < HEADER.size or zlib.crc32(view[:end]) != CHECKSUM.unpack_from(view, end)[0]:
+        raise StoreDamaged(
+            f"A history of the store is damaged: the checksum of its {len(view)} bytes differs. "
+            "Move the store away and fill a new one from the table."
+        )
+    form, texts, values, count, version, total = HEADER.unpack_from(view)
+    if form != FORMAT:
+        raise StoreDamaged(
+            f"A history of the store has format {form}, but this Louder reads format {FORMAT}. "
+            "Use the Louder that wrote it, or fill a new store from the table."
+        )
+    at, columns = HEADER.size, []
+    for _ in range(4):
+        least, width = COLUMN.unpack_from(view, at)
+        at += COLUMN.size
+        columns.append(unpacked_integers(view, at, count, least, width))
+        at += count * width
+    first, times, actions, requests = columns
+    numbers = np.frombuffer(view, "<f4", count * values, at).reshape(count, values).astype(np.float32)
+    at += count * values * 4
+    items = split(bytes(view[at:end]).decode("utf-8", "surrogatepass"), first) if texts else first
+    return Events(items, times, actions, numbers, requests, version, total)
+
+
+def unpacked_integers(view: memoryview, at: int, count: int, least: int, width: int) -> np.ndarray:
+    if not width:
+        return np.full(count, least, np.int64)
+    above = np.frombuffer(view, WIDTHS[width], count, at).astype(np.uint64)
+    return (above + np.int64(least).astype(np.uint64)).view(np.int64)
+
+
+def split(text: str, lengths: np.ndarray) -> np.ndarray:
+    items = np.empty(len(lengths), object)
+    items[:] = [text[start:end] for start, end in pairwise([0, *np.cumsum(lengths).tolist()])]
+    return items
+
+
+def packed_version(head: bytes | memoryview | None) -> int:
+    """Version of a packed history, from its first HEAD bytes; 0 of one that is not there."""
+    return struct.unpack_from("<q", head, 8)[0] if head else 0

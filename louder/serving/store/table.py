@@ -1,0 +1,46 @@
+"""Histories from a sequence table: the first contents of a store."""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from louder.data.table import Table
+from louder.ids import RawId
+from louder.schema import ENGAGEMENT
+from louder.serving.store import KEEP, Events, Names
+
+
+def names_of(table: Table) -> Names:
+    """The actions of the log, and the values that the table was opened with."""
+    return Names(tuple(table.manifest.actions), tuple(table.values))
+
+
+def histories(table: Table, keep: int = KEEP) -> Iterator[tuple[RawId, Events]]:
+    """The latest `keep` engagements of each user who has some, with raw ids.
+
+    Entries of auxiliary series are not kept: of the table's tokens, manifest.tokens - manifest.events are left out.
+    Requests keep the table's numbers, which are not those of NewEvent.request: a request whose items are partly in the
+    table and partly come later counts as two.
+    """
+    raw_items = table.item_ids.raw.to_numpy(zero_copy_only=False)
+    if raw_items.dtype != object:
+        raw_items = raw_items.astype(np.int64)
+    raw_users = table.user_ids.raw
+    for user in range(table.users):
+        start, end = table.offsets[user : user + 2]
+        rows = start + np.flatnonzero(table.kinds[start:end] == ENGAGEMENT)
+        total, rows = len(rows), rows[-keep:]
+        if total:
+            yield (
+                raw_users[user].as_py(),
+                Events(
+                    items=raw_items[table.ids[rows]],
+                    times=table.times[rows].astype(np.int64),
+                    actions=np.zeros(len(rows), np.int64) if table.actions is None else table.actions[rows],
+                    values=np.stack([numbers[rows] for numbers in table.values.values()], axis=1)
+                    if table.values
+                    else np.empty((len(rows), 0), np.float32),
+                    requests=np.full(len(rows), -1, np.int64) if table.requests is None else table.requests[rows],
+                    total=total,
+                ),
+            )
