@@ -259,22 +259,30 @@ def open_service(settings: Settings) -> Service:
     source = Source(settings.run, settings.ranker, settings.table, settings.cache_bytes // 2)
     models = Models(source, lambda: holder[0].canaries(), settings.reload_every_s)
     model = models.live
-    store = open_store(settings.store, Names(tuple(model.actions), tuple(model.values)), settings.keep)
+    store = open_store(settings.store, names=names_for(model), keep=settings.keep)
     service = Service(settings, store, models)
     holder.append(service)
     if not store.filled():
-        fill(store, model)
+        fill(store, model, settings.keep)
     models.watch()
     return service
 
 
-def fill(store: HistoryStore, model: Answering) -> None:
+def names_for(model: Answering) -> Names:
+    """All that the table names, so that a ranker which comes later finds its values; else what the model knows."""
+    if model.table_path.is_dir():
+        manifest = Manifest.read(model.table_path)
+        return Names(tuple(manifest.actions), tuple(manifest.values))
+    return Names(tuple(model.actions), tuple(model.values))
+
+
+def fill(store: HistoryStore, model: Answering, keep: int) -> None:
     """The first contents of a store: what the table knows."""
     if not model.table_path.is_dir():
-        print(f"The table {model.table_path} is not there, so the store {store.names} begins empty.", file=sys.stderr)
+        print(f"The table {model.table_path} is not there, so the store begins empty.", file=sys.stderr)
         return
     table = open_table(model.table_path, values=Manifest.read(model.table_path).values, requests=True)
-    users = store.fill(histories(table, store.keep))
+    users = store.fill(histories(table, keep))
     print(f"The store was empty: histories of {users:,} users were copied from {model.table_path}.", file=sys.stderr)
 
 
@@ -401,8 +409,7 @@ def create_app(service: Service) -> Any:
     async def history(user: str, limit: int = 100) -> Response:
         """The latest events of a user, oldest first. Nobody is unknown: a new user's history is empty."""
         bounded(limit, "limit", 1, m.MAX_EVENTS)
-        found = await service.stored(service.store.history, user[: m.MAX_ID])
-        return answer(await service.stored(told_history, service, user, found, limit))
+        return answer(await service.stored(told_history, service, user[: m.MAX_ID], limit))
 
     @app.get("/v1/model", responses=ok(m.ModelAnswer))
     async def model() -> Response:
@@ -428,7 +435,7 @@ def create_app(service: Service) -> Any:
         service.numbers.refused.set(service.models.refusals)
         return Response(generate_latest(service.numbers.registry), media_type=CONTENT_TYPE_LATEST)
 
-    add_page(app)
+    pages = add_page(app)
     plain_openapi = app.openapi
 
     def openapi() -> dict[str, Any]:
@@ -443,7 +450,8 @@ def create_app(service: Service) -> Any:
         return app.openapi_schema
 
     app.openapi = openapi  # type: ignore[method-assign]
-    return Gate(app, numbers=service.numbers, token=service.settings.token, log=service.settings.log)
+    free = frozenset({"/healthz", "/readyz", *pages})
+    return Gate(app, numbers=service.numbers, token=service.settings.token, free=free, log=service.settings.log)
 
 
 def filters(b: m.Filters) -> dict[str, Any]:
@@ -455,7 +463,8 @@ def bounded(value: int, name: str, low: int, high: int) -> None:
         raise Refused(422, f"{name} is {value}, but it must be {low} to {high}.")
 
 
-def told_history(service: Service, user: RawId, found: Events, limit: int) -> dict[str, Any]:
+def told_history(service: Service, text: str, limit: int) -> dict[str, Any]:
+    user, found = history_of(service.store, text)
     model, names = service.models.live, service.store.names
     rows = range(max(0, len(found.items) - limit), len(found.items))
     items = [plain(found.items[row]) for row in rows]
@@ -468,6 +477,16 @@ def told_history(service: Service, user: RawId, found: Events, limit: int) -> di
         title = model.describe(int(number))[1] if number >= 0 else ""
         events.append({"item": item, "title": title, "time": int(found.times[row]), "actions": happened, "values": own})
     return {"user": user, "events": events, "total": max(found.total, len(found.items))}
+
+
+def history_of(store: HistoryStore, text: str) -> tuple[RawId, Events]:
+    """Of a user whose id came in a path, where a number is a text."""
+    if text.removeprefix("-").isdecimal() and text.isascii() and len(text) < 19:
+        try:
+            return int(text), store.history(int(text))
+        except InputError:  # the ids of this store are texts
+            pass
+    return text, store.history(text)
 
 
 def told_model(models: Models) -> dict[str, Any]:
@@ -489,16 +508,18 @@ def told_model(models: Models) -> dict[str, Any]:
     }
 
 
-def add_page(app: FastAPI) -> None:
+def add_page(app: FastAPI) -> list[str]:
     """The page's files, read once: a name that is not among them is not looked for anywhere."""
+    paths: list[str] = []
     headers = {"content-security-policy": POLICY, "x-content-type-options": "nosniff", "referrer-policy": "no-referrer"}
     for file in sorted(resources.files("louder.serving").joinpath("ui").iterdir(), key=lambda x: x.name):
         ending = file.name.rpartition(".")[2]
         if ending not in TYPES:
             continue
         page = Response(file.read_bytes(), headers={**headers, "cache-control": "no-cache"}, media_type=TYPES[ending])
-        path = "/" if file.name == "index.html" else f"/ui/{file.name}"
-        app.add_api_route(path, always(page), methods=["GET"], include_in_schema=False)
+        paths.append("/" if file.name == "index.html" else f"/{file.name}")
+        app.add_api_route(paths[-1], always(page), methods=["GET"], include_in_schema=False)
+    return paths
 
 
 def always(page: Response) -> Callable[[], Response]:
