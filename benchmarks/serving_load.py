@@ -1,0 +1,430 @@
+"""Load a service of this machine from another process, and write what was measured.
+
+    python benchmarks/serving_load.py runs/ml1m-hstu-large --ranker runs/ml1m-rank-hstu --json benchmarks/results/serving.jsonl
+
+Parts, all by default: latency, saturation, half, overload, reloads, redis. Users ask again: `--active` of them, so that
+their histories can be kept. Latencies are measured from when a request was due, so a late answer counts as late, and a
+slow server cannot slow its own load down.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import json
+import os
+import random
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from louder.results import append_row, provenance
+
+AT = 1_046_454_590  # a fixed time after ML-1M's last event, so that the same question has the same answer
+
+
+@dataclass
+class Seen:
+    """Answers of a load: status and seconds of each, from when it was due."""
+
+    statuses: Counter = field(default_factory=Counter)
+    good: list[float] = field(default_factory=list)
+    wrong: list[str] = field(default_factory=list)
+
+    def add(self, status: int, seconds: float) -> None:
+        self.statuses[status] += 1
+        if status == 200:
+            self.good.append(seconds)
+
+    def quantile(self, share: float) -> float | None:
+        ordered = sorted(self.good)
+        return round(1000 * ordered[min(len(ordered) - 1, int(share * len(ordered)))], 2) if ordered else None
+
+    def facts(self) -> dict[str, Any]:
+        return {
+            "requests": sum(self.statuses.values()),
+            "statuses": {str(status): count for status, count in sorted(self.statuses.items())},
+            "p50_ms": self.quantile(0.5),
+            "p99_ms": self.quantile(0.99),
+        }
+
+
+class Connections:
+    """A pool of kept HTTP/1.1 connections: as little work as can be, since the server needs the cores."""
+
+    def __init__(self, port: int) -> None:
+        self.port, self.free = port, []
+
+    async def post(self, path: str, body: bytes) -> tuple[int, bytes]:
+        reader, writer = self.free.pop() if self.free else await asyncio.open_connection("127.0.0.1", self.port)
+        head = (
+            f"POST {path} HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
+        )
+        try:
+            writer.write(head.encode() + body)
+            top = await reader.readuntil(b"\r\n\r\n")
+            status = int(top[9:12])
+            length = next(int(line[15:]) for line in top.lower().split(b"\r\n") if line.startswith(b"content-length:"))
+            text = await reader.readexactly(length)
+        except BaseException:
+            writer.close()
+            raise
+        self.free.append((reader, writer))
+        return status, text
+
+
+Body = Callable[[int], tuple[str, bytes]]
+
+
+def recommend(user: int) -> tuple[str, bytes]:
+    return "/v1/recommend", json.dumps({"user": user, "k": 20, "retrieve": 500, "at": AT}).encode()
+
+
+def retrieve(user: int) -> tuple[str, bytes]:
+    return "/v1/retrieve", json.dumps({"user": user, "k": 100, "at": AT}).encode()
+
+
+async def closed(port: int, body: Body, users: list[int], clients: int, seconds: float) -> tuple[Seen, float]:
+    """So many clients that each ask again as soon as they are answered; and answers a second."""
+    seen, connections, end = Seen(), Connections(port), time.perf_counter() + seconds
+    began = time.perf_counter()
+
+    async def client(number: int) -> None:
+        draw = random.Random(number)
+        while (now := time.perf_counter()) < end:
+            status, _ = await connections.post(*body(draw.choice(users)))
+            seen.add(status, time.perf_counter() - now)
+            if status == 429:
+                await asyncio.sleep(0.01)
+
+    await asyncio.gather(*(client(number) for number in range(clients)))
+    return seen, len(seen.good) / (time.perf_counter() - began)
+
+
+async def opened(
+    port: int,
+    body: Body,
+    users: list[int],
+    rate: float,
+    seconds: float,
+    check: Callable[[int, bytes], str | None] | None = None,
+    each_second: Callable[[], None] | None = None,
+) -> Seen:
+    """Requests at random times, `rate` a second, whatever the server does."""
+    seen, connections, draw = Seen(), Connections(port), random.Random(1)
+    running: set[asyncio.Task[None]] = set()
+
+    async def one(user: int, due: float) -> None:
+        try:
+            status, text = await connections.post(*body(user))
+        except (OSError, asyncio.IncompleteReadError) as error:
+            seen.add(0, 0.0)
+            seen.wrong.append(f"connection: {error!r}")
+            return
+        seen.add(status, time.perf_counter() - due)
+        if check is not None and status == 200 and (wrong := check(user, text)):
+            seen.wrong.append(wrong)
+
+    began = due = time.perf_counter()
+    second = 0
+    while due < began + seconds:
+        await asyncio.sleep(max(0.0, due - time.perf_counter()))
+        task = asyncio.create_task(one(draw.choice(users), due))
+        running.add(task)
+        task.add_done_callback(running.discard)
+        due += draw.expovariate(rate)
+        if each_second is not None and due - began > second:
+            second += 1
+            each_second()
+    await asyncio.gather(*running)
+    return seen
+
+
+class Server:
+    """`louder serve` in a process of its own."""
+
+    def __init__(self, run: str, *options: str, store: str) -> None:
+        with socket.socket() as s:
+            s.bind(("127.0.0.1", 0))
+            self.port = s.getsockname()[1]
+        words = ["serve", run, "--store", store, "--port", str(self.port), "--quiet", *options]
+        self.process = subprocess.Popen([sys.executable, "-m", "louder", *words], stdout=subprocess.DEVNULL)
+
+    async def ready(self) -> "Server":
+        for _ in range(1200):
+            with contextlib.suppress(OSError):
+                await asyncio.open_connection("127.0.0.1", self.port)
+                return self
+            if self.process.poll() is not None:
+                sys.exit("louder serve did not start")
+            await asyncio.sleep(0.1)
+        sys.exit("louder serve was not ready within two minutes")
+
+    def mib(self) -> int:
+        text = Path(f"/proc/{self.process.pid}/status").read_text()
+        return int(next(line.split()[1] for line in text.splitlines() if line.startswith("VmRSS"))) >> 10
+
+    def stop(self) -> None:
+        self.process.send_signal(signal.SIGTERM)
+        self.process.wait(30)
+
+
+async def warm(port: int, body: Body, users: list[int]) -> None:
+    connections = Connections(port)
+    for user in users:
+        await connections.post(*body(user))
+
+
+class Load:
+    def __init__(self, arguments: argparse.Namespace) -> None:
+        self.a = arguments
+        self.folder = Path(tempfile.mkdtemp(prefix="louder-load-"))
+        self.users = random.Random(0).sample(range(1, 6041), arguments.active)
+        self.options = ["--ranker", arguments.ranker] if arguments.ranker else []
+        if arguments.threads:
+            self.options += ["--threads", str(arguments.threads)]
+        self.cache = ["--cache", arguments.cache]
+        self.rate = 0.0
+
+    def write(self, case: str, facts: dict[str, Any], implementation: str = "louder") -> None:
+        row = {
+            "bench": "serving",
+            "case": case,
+            "implementation": implementation,
+            "active_users": len(self.users),
+            "cache": self.a.cache,
+            **facts,
+            **provenance(),
+        }
+        print(json.dumps(row), flush=True)
+        if self.a.json:
+            append_row(self.a.json, row)
+
+    async def server(self, *options: str, run: str | None = None, store: str | None = None) -> Server:
+        given = [*self.options, *(self.cache if "--no-cache" not in options else []), *options]
+        return await Server(run or self.a.run, *given, store=store or str(self.folder / "store")).ready()
+
+    async def latency(self) -> None:
+        server = await self.server()
+        for name, body in ("retrieve top-100", retrieve), ("recommend, 500 ranked", recommend):
+            await warm(server.port, body, self.users)
+            seen, _ = await closed(server.port, body, self.users, 1, self.a.seconds)
+            self.write(f"{name}, cached, one client", seen.facts())
+        server.stop()
+
+    async def saturation(self) -> None:
+        """The two servers take turns."""
+        kept, never = await self.server(), await self.server("--no-cache", store=str(self.folder / "other"))
+        for name, body in ("retrieve top-100", retrieve), ("recommend, 500 ranked", recommend):
+            await warm(kept.port, body, self.users)
+            rates: dict[str, list[float]] = {"louder": [], "no-cache": []}
+            answers = {"louder": Seen(), "no-cache": Seen()}
+            for _ in range(3):
+                for implementation, server in ("louder", kept), ("no-cache", never):
+                    seen, rate = await closed(server.port, body, self.users, 16, self.a.seconds / 2)
+                    rates[implementation].append(rate)
+                    answers[implementation].good += seen.good
+                    answers[implementation].statuses += seen.statuses
+            for implementation, found in rates.items():
+                median = sorted(found)[1]
+                facts = {"per_second": round(median, 1), "rounds": [round(x, 1) for x in found]}
+                self.write(f"{name}, 16 clients", facts | answers[implementation].facts(), implementation)
+            self.rate = sorted(rates["louder"])[1]
+        kept.stop()
+        never.stop()
+
+    async def saturated(self) -> float:
+        if not self.rate:
+            server = await self.server()
+            await warm(server.port, recommend, self.users)
+            _, self.rate = await closed(server.port, recommend, self.users, 16, self.a.seconds)
+            server.stop()
+        return self.rate
+
+    async def half(self) -> None:
+        rate = await self.saturated() / 2
+        server = await self.server()
+        await warm(server.port, recommend, self.users)
+        before = server.mib()
+        seen = await opened(server.port, recommend, self.users, rate, self.a.long)
+        facts = {"per_second": round(rate, 1), "seconds": self.a.long, "mib": [before, server.mib()]}
+        self.write("recommend at half of saturation", facts | seen.facts())
+        server.stop()
+
+    async def overload(self) -> None:
+        rate = await self.saturated() * 3
+        server = await self.server()
+        await warm(server.port, recommend, self.users)
+        seen = await opened(server.port, recommend, self.users, rate, self.a.over)
+        after, connections = time.perf_counter(), Connections(server.port)
+        quick = 0
+        while quick < 10 and time.perf_counter() < after + 30:
+            began = time.perf_counter()
+            status, _ = await connections.post(*recommend(self.users[quick]))
+            quick = quick + 1 if status == 200 and time.perf_counter() - began < 0.1 else 0
+            await asyncio.sleep(0.02)
+        recovered = round(time.perf_counter() - after, 2)
+        facts = {"per_second": round(rate, 1), "seconds": self.a.over, "recovered_s": recovered}
+        self.write("recommend at three times saturation", facts | seen.facts())
+        server.stop()
+
+    async def reloads(self) -> None:
+        """Two checkpoints take turns behind a link; every answer must be of the model that it names."""
+        from louder.cli.serve import publish
+        from louder.inference.answering import Answering, Found, Question
+        from louder.serving.app import past_of
+        from louder.serving.store import open_store
+
+        link, other = self.folder / "live", self.folder / "other-run"
+        shutil.copytree(self.a.run, other)
+        changed(other)
+        publish(Path(self.a.run), link)
+        server = await self.server(run=str(link))
+        users = self.users[:50]
+        store = open_store(str(self.folder / "store"))
+        truth: dict[tuple[str, int], list[float]] = {}
+        models = [Answering(run, self.a.ranker) for run in (self.a.run, other)]
+        for model in models:
+            for user in users:
+                past = past_of(store.history(user), store.names, user)
+                q = Question(past=past, at=AT, k=20, context=model.context_of(user))
+                (found,) = model.answer([q])
+                assert isinstance(found, Found)
+                truth[model.version, user] = found.scores.tolist()
+        store.close()
+        versions: Counter = Counter()
+
+        def check(user: int, text: bytes) -> str | None:
+            told = json.loads(text)
+            versions[told["model"]] += 1
+            expected = truth.get((told["model"], user))
+            if expected is None:
+                return f"unknown model {told['model']}"
+            scores = [item["score"] for item in told["items"]]
+            fits = len(scores) == len(expected) and all(abs(a - b) < 1e-4 for a, b in zip(scores, expected))
+            return None if fits else f"user {user}: scores are not those of {told['model']}"
+
+        turn = 0
+
+        def swap() -> None:
+            nonlocal turn
+            turn += 1
+            if turn <= self.a.reloads:
+                publish(other if turn % 2 else Path(self.a.run), link)
+
+        rate = await self.saturated() / 2
+        seconds = self.a.reloads + 5
+        with contextlib.redirect_stdout(None):
+            seen = await opened(server.port, recommend, users, rate, seconds, check, swap)
+        reader = (await Connections(server.port).post("/v1/model", b""))[0]
+        del reader
+        facts = {"reloads": self.a.reloads, "per_second": round(rate, 1), "versions": dict(versions.most_common())}
+        self.write("hot reloads", facts | seen.facts() | {"mixed_or_failed": len(seen.wrong), "first": seen.wrong[:3]})
+        server.stop()
+
+    async def redis(self) -> None:
+        """Redis is gone for 30 s: requests with a history are answered, others get 503, and it recovers by itself."""
+        redis_folder = self.folder / "redis"
+        redis_folder.mkdir()
+        with socket.socket() as s:
+            s.bind(("127.0.0.1", 0))
+            port = s.getsockname()[1]
+        words = ["redis-server", "--port", str(port), "--dir", str(redis_folder), "--appendonly", "yes", "--save", ""]
+
+        def start() -> subprocess.Popen:
+            return subprocess.Popen(words, stdout=subprocess.DEVNULL)
+
+        running = start()
+        await asyncio.sleep(1)
+        server = await self.server(store=f"redis://127.0.0.1:{port}/0")
+        await warm(server.port, recommend, self.users[:50])
+        past = [{"item": item, "time": 978_000_000 + n, "actions": []} for n, item in enumerate((1193, 661, 914, 3408))]
+        carried = json.dumps({"history": past, "k": 10, "at": AT}).encode()
+        connections = Connections(server.port)
+        found: dict[str, Counter] = {}
+
+        async def phase(name: str, seconds: float) -> float | None:
+            end, first = time.perf_counter() + seconds, None
+            began = time.perf_counter()
+            found[name] = Counter()
+            while time.perf_counter() < end:
+                status, _ = await connections.post("/v1/recommend", carried)
+                found[name][f"history {status}"] += 1
+                status, _ = await connections.post(*recommend(self.users[0]))
+                found[name][f"user {status}"] += 1
+                if status == 200 and first is None:
+                    first = time.perf_counter() - began
+                await asyncio.sleep(0.1)
+            return first
+
+        await phase("before", 3)
+        running.kill()
+        running.wait()
+        await phase("gone", self.a.gone)
+        running = start()
+        back = await phase("back", 10)
+        facts = {name: dict(counts) for name, counts in found.items()}
+        self.write("redis gone", {"seconds": self.a.gone, "back_after_s": back and round(back, 2), **facts})
+        server.stop()
+        running.kill()
+
+
+def changed(run: Path) -> None:
+    """Another model: the same run with its item vectors turned a little."""
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    from louder import checkpoint
+
+    file = checkpoint.best(run) / "model.safetensors"
+    weights = load_file(file)
+    torch.manual_seed(0)
+    table = "events.items.weight"
+    weights[table] = weights[table] + 0.3 * weights[table].std() * torch.randn_like(weights[table])
+    file.unlink()
+    save_file(weights, file)
+
+
+def main() -> None:
+    parts: dict[str, Callable[[Load], Awaitable[None]]] = {
+        "latency": Load.latency,
+        "saturation": Load.saturation,
+        "half": Load.half,
+        "overload": Load.overload,
+        "reloads": Load.reloads,
+        "redis": Load.redis,
+    }
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", help="a retrieval run of ML-1M, or a joint one")
+    parser.add_argument("--ranker")
+    parser.add_argument("--parts", nargs="+", choices=list(parts), default=list(parts))
+    parser.add_argument("--active", type=int, default=500, help="users that ask")
+    parser.add_argument("--cache", default="2GB")
+    parser.add_argument("--threads", type=int)
+    parser.add_argument("--seconds", type=float, default=20.0)
+    parser.add_argument("--long", type=float, default=300.0, help="seconds at half of saturation")
+    parser.add_argument("--over", type=float, default=60.0, help="seconds at three times saturation")
+    parser.add_argument("--reloads", type=int, default=50)
+    parser.add_argument("--gone", type=float, default=30.0, help="seconds without Redis")
+    parser.add_argument("--json", type=Path)
+    arguments = parser.parse_args()
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    load = Load(arguments)
+    try:
+        for name in arguments.parts:
+            print(f"{name} …", file=sys.stderr, flush=True)
+            asyncio.run(parts[name](load))
+    finally:
+        shutil.rmtree(load.folder)
+
+
+if __name__ == "__main__":
+    main()
