@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from louder.cli import bench, data, demo, etl, evaluate, rank, recommend, report, train
+from louder.cli import bench, data, demo, etl, evaluate, index, rank, recommend, report, train
 from louder.errors import InputError
 
 app = typer.Typer(
@@ -22,6 +22,7 @@ app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
 app.command("recommend")(recommend.recommend)
 app.command("rank")(rank.rank)
+app.command("index")(index.index)
 app.command("report")(report.report)
 app.command("demo")(demo.demo)
 app.add_typer(bench.app, name="bench")
