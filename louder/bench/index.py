@@ -15,13 +15,14 @@ K = 100
 AT_ONCE = 1, 64
 ITEMS_OF_A_CLUSTER = 100
 SPREAD = 0.7  # length of what sets an item apart from its cluster, whose centre has length 1
-QUICK: dict[str, Any] = {"sizes": (10_000, 100_000), "width": 64}
+BUILDERS: dict[str, Callable[..., Approximate]] = {"ivf": IVF.build, "hnsw": HNSW.build}
+QUICK: dict[str, Any] = {"sizes": (10_000, 100_000), "width": 64, "kinds": tuple(BUILDERS)}
 FULL = QUICK | {"sizes": (10_000, 100_000, 1_000_000)}
 
 
-def rows(sizes: Sequence[int], width: int, repeats: int) -> Iterator[list[dict[str, Any]]]:
+def rows(sizes: Sequence[int], width: int, kinds: Sequence[str], repeats: int) -> Iterator[list[dict[str, Any]]]:
     """The rows of each size and number of queries at once: clustered items and queries near them, of length 1."""
-    builders: dict[str, Callable[[Tensor], Index]] = {"exact": Exact, "ivf": IVF.build, "hnsw": HNSW.build}
+    builders: dict[str, Callable[[Tensor], Index]] = {"exact": Exact} | {kind: BUILDERS[kind] for kind in kinds}
     for size in sizes:
         items, queries = clustered(size, width, queries=1024, seed=0)
         indices, seconds = {}, {}

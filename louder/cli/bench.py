@@ -290,6 +290,7 @@ def generative(
 @app.command()
 def index(
     items: Annotated[list[int] | None, typer.Option("--items", help="May be given again.", min=100)] = None,
+    kind: Annotated[list[str] | None, typer.Option(help="ivf, hnsw. May be given again; both by default.")] = None,
     full: Full = False,
     repeats: Annotated[int, typer.Option(help="Searches of each, one after the other in turn.", min=1)] = 200,
     threads: Threads = None,
@@ -302,6 +303,8 @@ def index(
 
         louder bench index
 
+        louder bench index --items 1000000 --kind ivf
+
         louder bench index --full --json benchmarks/results/index.jsonl
     """
     import torch
@@ -312,13 +315,16 @@ def index(
     from louder.inference.index import faiss
     from louder.results import append_row, provenance
 
+    for name in kind or ():
+        if name not in index.BUILDERS:
+            raise InputError(f"There is no kind {name!r}. There are: {', '.join(index.BUILDERS)}.")
     if threads:
         torch.set_num_threads(threads)
     faiss().omp_set_num_threads(torch.get_num_threads())
     facts = provenance()
     shown = Table("case", "index", "build s", "recall@100", "median ms", "p99 ms", "MiB")
     with Console(stderr=True).status("measuring: index"):
-        for rows in index.rows(**chosen(index, full, sizes=items), repeats=repeats):
+        for rows in index.rows(**chosen(index, full, sizes=items, kinds=kind), repeats=repeats):
             for row in rows:
                 times = [f"{1e3 * row[name]:.3f}" for name in ("median_s", "p99_s")]
                 found, size = f"{row['recall@100']:.4f}", f"{row['index_bytes'] / (1 << 20):.1f}"

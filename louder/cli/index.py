@@ -2,7 +2,6 @@
 
 import json
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,7 +10,7 @@ import typer
 from louder.errors import InputError
 
 if TYPE_CHECKING:
-    from louder.inference.index import Approximate
+    from louder.inference.index import Index
 
 OPTIONS = {"ivf": ("lists", "probes"), "hnsw": ("neighbours", "search")}
 
@@ -21,7 +20,7 @@ def index(
     kind: Annotated[str, typer.Option(help="ivf or hnsw.")],
     lists: Annotated[int | None, typer.Option(help="ivf: lists of items.", show_default="root of the items")] = None,
     probes: Annotated[
-        int | None, typer.Option(help="ivf: lists that a search reads.", show_default="a sixteenth of them, at least 8")
+        int | None, typer.Option(help="ivf: lists that a search reads.", show_default="an eighth of them, at least 16")
     ] = None,
     neighbours: Annotated[int | None, typer.Option(help="hnsw: of an item.", show_default="32")] = None,
     search: Annotated[int | None, typer.Option(help="hnsw: items that a search keeps.", show_default="128")] = None,
@@ -46,15 +45,14 @@ def index(
         known = " and ".join(f"--{name}" for name in OPTIONS[kind])
         raise InputError(f"--{stray[0]} is of the other kind, and --kind {kind} has {known}: leave --{stray[0]} out.")
 
-    from louder.bench.index import AT_ONCE, index_bytes, latencies, summary
-    from louder.inference.index import HNSW, IVF, Exact, Index, recall
+    from louder.bench.index import AT_ONCE, BUILDERS, latencies, summary
+    from louder.inference.index import Exact, recall
     from louder.inference.retrieval import open_retrieval
     from louder.inference.stored_index import save
 
-    build: Callable[..., Approximate] = {"ivf": IVF.build, "hnsw": HNSW.build}[kind]
     found = open_retrieval(run, table)
     start = time.perf_counter()
-    made, exact = build(found.items, **settings), Exact(found.items)
+    made, exact = BUILDERS[kind](found.items, **settings), Exact(found.items)
     seconds = time.perf_counter() - start
     recalls = {}
     for k in 10, 100:
@@ -69,26 +67,33 @@ def index(
     written = save(run, found.folder, made, facts)
     indices: dict[str, Index] = {"exact": exact, kind: made}
     times = {n: latencies(indices, found.queries, n, repeats=max(10, 200 // n)) for n in AT_ONCE}
+    speed = {name: {n: summary(times[n][name]) for n in AT_ONCE} for name in indices}
     if json_output:
-        speed = {name: {str(n): summary(times[n][name]) for n in AT_ONCE} for name in indices}
         print(json.dumps({**written, "latency_by_queries_at_once": speed}))
-        return
+    else:
+        show(run, written, indices, speed)
+
+
+def show(run: Path, facts: dict[str, Any], indices: dict[str, "Index"], speed: dict[str, Any]) -> None:
+    """Both indices as a table of the screen, and where the new one is."""
     from rich.console import Console
     from rich.table import Table
 
-    items, width = made.exact.vectors.shape
-    title = f"{items:,} items of width {width}, {len(found.queries):,} queries that are {found.source}"
+    from louder.bench.index import AT_ONCE, index_bytes
+
+    title = f"{facts['items']:,} items of width {facts['dimension']}, "
+    title += f"{facts['queries']:,} queries that are {facts['queries_are']}"
     shown = Table(title=title, title_justify="left")
     shown.add_column("index")
-    columns = "recall@10", "recall@100", "1 query, ms", "p99", f"of {AT_ONCE[1]}, ms each", "MiB"
-    for name in columns:
-        shown.add_column(name, justify="right")
-    for name, one in indices.items():
-        alone, together = (summary(times[n][name]) for n in AT_ONCE)
-        speeds = [f"{1e3 * value:.3f}" for value in (alone["median_s"], alone["p99_s"], together["median_s"])]
-        shares = [f"{1 if one is exact else share:.4f}" for share in recalls.values()]
-        shown.add_row(name, *shares, *speeds, f"{index_bytes(one) / (1 << 20):.1f}")
+    for column in "recall@10", "recall@100", "1 query, ms", "p99", f"of {AT_ONCE[1]}, ms each", "MiB":
+        shown.add_column(column, justify="right")
+    for name, index in indices.items():
+        shares = [1.0 if name == "exact" else facts[f"recall@{k}"] for k in (10, 100)]
+        alone, together = (speed[name][n] for n in AT_ONCE)
+        times = [1e3 * value for value in (alone["median_s"], alone["p99_s"], together["median_s"])]
+        numbers = [f"{share:.4f}" for share in shares] + [f"{time:.3f}" for time in times]
+        shown.add_row(name, *numbers, f"{index_bytes(index) / (1 << 20):.1f}")
     console = Console()
     console.print(shown)
-    chosen = ", ".join(f"{name} {value}" for name, value in made.settings.items())
-    console.print(f"{run / 'index'} is written ({chosen}; built in {seconds:.1f} s).", soft_wrap=True)
+    chosen = ", ".join(f"{name} {value}" for name, value in facts["settings"].items())
+    console.print(f"{run / 'index'} is written ({chosen}; built in {facts['build_s']:.1f} s).", soft_wrap=True)

@@ -142,12 +142,12 @@ class IVF(Approximate):
 
     @classmethod
     def build(cls, vectors: Tensor, lists: int | None = None, probes: int | None = None) -> "IVF":
-        """Without being told: as many lists as the root of the items, and a sixteenth of them, at least 8, probed."""
+        """Without being told: as many lists as the root of the items, and an eighth of them, at least 16, probed."""
         items, width = vectors.shape
         lists = max(1, round(math.sqrt(items))) if lists is None else lists
         if not 1 <= lists <= items:
             raise InputError(f"There are {items} items for {lists} lists, so choose from 1 to {items}: --lists N.")
-        probes = min(lists, max(8, lists // 16)) if probes is None else probes
+        probes = min(lists, max(16, lists // 8)) if probes is None else probes
         if not 1 <= probes <= lists:
             raise InputError(f"There are {probes} probes of {lists} lists, so choose from 1 to {lists}: --probes N.")
         rows, library = Exact(vectors).vectors.numpy(), faiss()
