@@ -131,6 +131,22 @@ def speed(bench: str) -> list[str]:
     return lines
 
 
+def index() -> list[str]:
+    """A line for each index, of each number of items and of queries at once; times are of one query."""
+    rows = rows_of(BENCHMARKS / "index.jsonl")
+    if not rows:
+        return NOTHING
+    medians = {(row["case"], row["implementation"]): row["median_s"] for row in rows}
+    head = ["case", "index", "build s", "recall@100", "median ms", "p99 ms", "×", "MiB", "commit"]
+    lines = table_head(head)
+    for row in rows:
+        ratio = times(row["median_s"] / medians[row["case"], row["reference"]])
+        cells = [row["case"], row["implementation"], f"{row['build_s']:.1f}", f"{row['recall@100']:.4f}"]
+        cells += [milliseconds(row["median_s"]), milliseconds(row["p99_s"]), ratio]
+        lines.append(table_line([*cells, f"{row['index_bytes'] / 2**20:,.0f}", row["commit"]]))
+    return lines
+
+
 def milliseconds(seconds: float) -> str:
     return f"{1e3 * seconds:,.0f}" if seconds >= 0.01 else f"{1e3 * seconds:.2g}"
 
@@ -251,6 +267,7 @@ TABLES: dict[str, Callable[[], list[str]]] = {
     "etl": etl,
     "demo": demo,
     "targets": targets,
+    "index": index,
     "ml1m validated means": lambda: ml1m_means("validated"),
     "ml1m official means": lambda: ml1m_means("official"),
     **{bench: partial(speed, bench) for bench in (*SPEED, *COLUMNS)},

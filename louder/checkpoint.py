@@ -8,6 +8,7 @@ vocabulary/, items.parquet, users.parquet
 """
 
 import errno
+import hashlib
 import json
 import os
 import shutil
@@ -99,6 +100,16 @@ def load_into(model: nn.Module, tensors: dict[str, Tensor], folder: Path) -> Non
             f"The weights in {folder} do not fit the model of its config ({' '.join(str(error).split())[:200]}). "
             "Train again: louder train RECIPE -o RUN."
         ) from error
+
+
+def fingerprint(folder: Path) -> str:
+    """Tells one checkpoint's model from another's: of its weights, and of the attributes that its items are made of."""
+    digest = hashlib.sha256()
+    for name in "model.safetensors", "items.parquet":
+        if (folder / name).is_file():
+            with open(folder / name, "rb") as file:
+                digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()
 
 
 def damaged(file: Path) -> str:

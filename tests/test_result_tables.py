@@ -118,3 +118,12 @@ def test_a_model_has_the_mean_of_its_seeds(folders):
     _, _, popularity, hstu = tables.ml1m_means("validated")
     assert cells(popularity)[:2] == ["popularity", ".0100"]
     assert cells(hstu) == ["HSTU", *[".3500 ± .0707"] * 4, "2"]
+
+
+def test_an_index_stands_beside_the_exact_one(folders):
+    facts = {"case": "9 items", "reference": "exact", "build_s": 2.04, "recall@100": 0.95, "commit": "abc"}
+    speeds = {"exact": (0.004, 0.02), "ivf": (0.001, 0.002)}
+    ways = [{"implementation": name, "median_s": half, "p99_s": most} for name, (half, most) in speeds.items()]
+    write(folders / "index.jsonl", [{**facts, **way, "index_bytes": 3 << 20} for way in ways])
+    _, _, _, ivf = tables.index()
+    assert cells(ivf) == ["9 items", "ivf", "2.0", "0.9500", "1", "2", "0.25", "3", "abc"]

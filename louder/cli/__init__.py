@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from louder.cli import bench, data, demo, etl, evaluate, rank, recommend, report, serve, train
+from louder.cli import bench, data, demo, etl, evaluate, index, rank, recommend, report, serve, train
 from louder.errors import InputError
 
 app = typer.Typer(
@@ -22,6 +22,7 @@ app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
 app.command("recommend")(recommend.recommend)
 app.command("rank")(rank.rank)
+app.command("index")(index.index)
 app.command("serve")(serve.serve)
 app.command("publish")(serve.publish)
 app.command("rollback")(serve.rollback)

@@ -287,6 +287,53 @@ def generative(
     carry_out("generative", generative, sizes, memory, repeats, threads, "cpu", json)
 
 
+@app.command()
+def index(
+    items: Annotated[list[int] | None, typer.Option("--items", help="May be given again.", min=100)] = None,
+    kind: Annotated[list[str] | None, typer.Option(help="ivf, hnsw. May be given again; both by default.")] = None,
+    full: Full = False,
+    repeats: Annotated[int, typer.Option(help="Searches of each, one after the other in turn.", min=1)] = 200,
+    threads: Threads = None,
+    json: Json = None,
+) -> None:
+    """The exact index beside IVF and HNSW: time to build, the share of the best 100 that is found, time to search.
+
+    10,000 and 100,000 clustered items of width 64, with 1 query and with 64 at once; with --full 1,000,000 too, where
+    HNSW takes several minutes to build. Needs faiss. Examples:
+
+        louder bench index
+
+        louder bench index --items 1000000 --kind ivf
+
+        louder bench index --full --json benchmarks/results/index.jsonl
+    """
+    import torch
+    from rich.console import Console
+    from rich.table import Table
+
+    from louder.bench import index
+    from louder.inference.index import faiss
+    from louder.results import append_row, provenance
+
+    for name in kind or ():
+        if name not in index.BUILDERS:
+            raise InputError(f"There is no kind {name!r}. There are: {', '.join(index.BUILDERS)}.")
+    if threads:
+        torch.set_num_threads(threads)
+    faiss().omp_set_num_threads(torch.get_num_threads())
+    facts = provenance()
+    shown = Table("case", "index", "build s", "recall@100", "median ms", "p99 ms", "MiB")
+    with Console(stderr=True).status("measuring: index"):
+        for rows in index.rows(**chosen(index, full, sizes=items, kinds=kind), repeats=repeats):
+            for row in rows:
+                times = [f"{1e3 * row[name]:.3f}" for name in ("median_s", "p99_s")]
+                found, size = f"{row['recall@100']:.4f}", f"{row['index_bytes'] / (1 << 20):.1f}"
+                shown.add_row(row["case"], row["implementation"], f"{row['build_s']:.1f}", found, *times, size)
+                if json:
+                    append_row(json, {"bench": "index", **row, **facts})
+    Console().print(shown)
+
+
 @app.command("all")
 def everything(
     output: Annotated[Path, typer.Option("-o", "--output", help="The HTML page to write.")] = Path("bench.html"),

@@ -5,6 +5,7 @@ Retrieval and ranking are two stages. A joint ranking run does both; a retrieval
 
 import copy
 import hashlib
+import sys
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
@@ -24,7 +25,9 @@ from louder.data.ranking import window_start
 from louder.data.table import open_table, user_attributes
 from louder.errors import InputError
 from louder.ids import IdMap, RawId
+from louder.inference import stored_index
 from louder.inference.explain import attention_shares, most, without
+from louder.inference.index import Exact, Index
 from louder.inference.mfalcon import Asked, MFalcon
 from louder.inference.ranker import Ranker
 from louder.inference.recommender import Recommender
@@ -149,6 +152,7 @@ class Answering:
             self.item_vectors: Tensor = retrieves.model.item_vectors().float()
         if self.ranker is not None and not self.ranker.item_ids.raw.equals(self.item_ids.raw):
             raise InputError(f"{ranker} was trained on other items than {run}. Train both on one table.")
+        self.index = index_of(self.run, self.item_vectors)
         self.attributes = retrieves.attributes
         self.describe = lru_cache(maxsize=100_000)(self.describe_anew)
         self.matching = lru_cache(maxsize=200)(self.matching_anew)
@@ -289,37 +293,48 @@ class Answering:
                 self.stage(questions, out, found, work, [n])
 
     def retrieve_all(self, questions: Sequence[Question], _: Any) -> list[Found]:
-        masks = [self.excluded(q) for q in questions]
         histories = [self.read(q, for_ranking=self.joint) for q in questions]
+        allowed = [self.allowed(q) for q in questions]
         some = [n for n, h in enumerate(histories) if len(h.sequence.ids) and self.retriever is not None]
-        scores: list[Tensor | None] = [None] * len(questions)
+        states = torch.zeros(len(questions), self.item_vectors.shape[1])
         if some:
             assert self.retriever is not None
-            states = self.retriever.next_item_states([(histories[n].sequence, questions[n].past.key) for n in some])
-            for n, row in zip(some, states.float() @ self.item_vectors.T):
-                scores[n] = row
-        found = []
-        for q, mask, own, score in zip(questions, masks, histories, scores):
-            row = self.popular() if score is None else score
-            if mask is not None or not q.seen:
-                row = row.clone()
-            if mask is not None:
-                row[torch.from_numpy(mask)] = -torch.inf
-            if not q.seen:
-                row[torch.from_numpy(np.array(own.numbers))] = -torch.inf
-            wanted = max(q.k, q.retrieve) if self.second(q) else q.k
-            top = row.topk(min(wanted, len(row)))
-            kept = top.values > -torch.inf
-            read = len(own.sequence.ids)
-            found.append(Found(top.indices[kept].numpy(), top.values[kept].numpy(), read, own.skipped))
-        return found
+            asked = [(histories[n].sequence, questions[n].past.key) for n in some]
+            states[torch.tensor(some)] = self.retriever.next_item_states(asked).float()
+        # questions without a filter share their search, the others have one each
+        alike: dict[object, list[int]] = {}
+        for n, mask in enumerate(allowed):
+            alike.setdefault((n in some, n if mask is not None else -1), []).append(n)
+        found: dict[int, Found] = {}
+        for numbers in alike.values():
+            known = numbers[0] in some
+            k = min(max(self.wanted(questions[n]) for n in numbers), len(self.item_ids))
+            seen = [histories[n].numbers if not questions[n].seen else histories[n].numbers[:0] for n in numbers]
+            mask = allowed[numbers[0]]
+            ids, scores = (self.index if known else self.popular).search(
+                states[torch.tensor(numbers)] if known else torch.ones(len(numbers), 1),
+                k,
+                ends_padded(seen),
+                None if mask is None else torch.from_numpy(mask),
+            )
+            for row, n in enumerate(numbers):
+                kept = min(int((ids[row] >= 0).sum()), self.wanted(questions[n]))
+                read, skipped = len(histories[n].sequence.ids), histories[n].skipped
+                found[n] = Found(ids[row, :kept].numpy(), scores[row, :kept].numpy(), read, skipped)
+        return [found[n] for n in range(len(questions))]
 
-    def popular(self) -> Tensor:
+    def wanted(self, q: Question) -> int:
+        """How many items retrieval has to find."""
+        return max(q.k, q.retrieve) if self.second(q) else q.k
+
+    @cached_property
+    def popular(self) -> Index:
+        """Finds what is most popular, whatever is asked: for those of whom nothing is known."""
         if self.popularity is None:
             raise InputError(
                 "The history is empty, and without the table nobody knows what is popular. Send a history with events."
             )
-        return torch.from_numpy(self.popularity)
+        return Exact(torch.from_numpy(self.popularity)[:, None])
 
     def rank_all(self, questions: Sequence[Question], retrieved: Sequence[Found | None]) -> list[Found]:
         if self.ranker is None:
@@ -371,8 +386,8 @@ class Answering:
         vectors = F.normalize(self.item_vectors, dim=1)
         scores = vectors @ vectors[number]
         scores[number] = -torch.inf
-        if (mask := self.excluded(q)) is not None:
-            scores[torch.from_numpy(mask)] = -torch.inf
+        if (mask := self.allowed(q)) is not None:
+            scores[torch.from_numpy(~mask)] = -torch.inf
         top = scores.topk(min(q.k, len(scores)))
         kept = top.values > -torch.inf
         return Found(top.indices[kept].numpy(), top.values[kept].numpy(), 0, 0)
@@ -422,24 +437,25 @@ class Answering:
             weights[self.actions.index(name)] = weight
         return weights
 
-    def excluded(self, q: Question) -> np.ndarray | None:
-        """[I] bool, or None where nothing is"""
+    def allowed(self, q: Question) -> np.ndarray | None:
+        """[I] bool, or None where everything is"""
         if q.allow is None and not q.deny and not q.where:
             return None
-        mask = np.zeros(len(self.item_ids), dtype=bool)
+        mask = np.ones(len(self.item_ids), dtype=bool)
         if q.allow is not None:
-            mask[:] = True
-            allowed = self.item_ids.ids(list(q.allow)) if q.allow else np.empty(0, np.int64)
-            mask[allowed[allowed >= 0]] = False
-        if q.deny:
-            denied = self.item_ids.ids(list(q.deny))
-            mask[denied[denied >= 0]] = True
+            mask[:] = False
+            mask[self.those_known(q.allow)] = True
+        mask[self.those_known(q.deny)] = False
         for name, values in q.where.items():
             fits = np.zeros(len(mask), dtype=bool)
             for value in values:
                 fits |= self.matching(name, str(value))
-            mask |= ~fits
+            mask &= fits
         return mask
+
+    def those_known(self, items: Sequence[RawId]) -> np.ndarray:
+        numbers = self.item_ids.ids(list(items)) if items else np.empty(0, np.int64)
+        return numbers[numbers >= 0]
 
     def read(self, q: Question, *, for_ranking: bool) -> Read:
         """The window of a history that a model reads, up to the time of the request. Items that it does not know are
@@ -521,6 +537,25 @@ class Answering:
     def ranker_run(self) -> Path:
         assert self.ranker is not None
         return self.ranker.folder.parent.parent
+
+
+def index_of(run: Path, vectors: Tensor) -> Index:
+    """The index that louder index made of this checkpoint; without one, or with one of another checkpoint, the exact one:
+    a run that is published anew is right at once, and fast again when its index is made."""
+    if (run / "index").is_dir():
+        try:
+            return stored_index.load(run, checkpoint.best(run), vectors)
+        except InputError as error:
+            print(f"louder: {error} Until then, items are found exactly.", file=sys.stderr)
+    return Exact(vectors)
+
+
+def ends_padded(rows: Sequence[np.ndarray]) -> Tensor:
+    """[B, longest], -1 where a row has ended"""
+    out = np.full((len(rows), max(map(len, rows), default=0)), -1, dtype=np.int64)
+    for row, own in zip(out, rows):
+        row[: len(own)] = own
+    return torch.from_numpy(out)
 
 
 def request_heads(requests: np.ndarray) -> np.ndarray:

@@ -180,8 +180,10 @@ class Ranker:
 
     def known(self, user: RawId, at: int | None) -> SequenceBatch:
         """The window of a user of the table, up to the time of the request."""
+        return self.stored(self.table.user_ids.id(user, "user"), at)
+
+    def stored(self, number: int, at: int | None = None) -> SequenceBatch:
         table = self.table
-        number = table.user_ids.id(user, "user")
         begin, end = int(table.offsets[number]), int(table.offsets[number + 1])
         if at is not None:
             end = begin + int(np.searchsorted(table.times[begin:end], at, side="right"))

@@ -122,8 +122,10 @@ class Recommender:
 
     def known_history(self, user: RawId) -> History:
         """Everything the table holds of a user."""
+        return self.stored_history(self.table.user_ids.id(user, "user"))
+
+    def stored_history(self, number: int) -> History:
         table = self.table
-        number = table.user_ids.id(user, "user")
         rows = slice(table.offsets[number], table.offsets[number + 1])
         actions = table.actions[rows] if table.actions is not None else np.zeros_like(table.ids[rows])
         return History(ids=table.ids[rows], times=table.times[rows], kinds=table.kinds[rows], actions=actions)

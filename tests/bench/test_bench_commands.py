@@ -72,9 +72,21 @@ def test_page_without_the_reference_of_a_case(rows_file, tmp_path):
     assert "Not measured: transformer" in done.output
 
 
+def test_every_index_has_a_row_for_one_query_and_for_many(tmp_path):
+    done = bench("index", "--items", "500", "--repeats", "2", "--threads", "1", "--json", str(tmp_path / "rows.jsonl"))
+    assert done.exit_code == 0, done.output
+    rows = [json.loads(line) for line in (tmp_path / "rows.jsonl").read_text().splitlines()]
+    assert [row["implementation"] for row in rows] == ["exact", "ivf", "hnsw"] * 2
+    assert [row["recall@100"] for row in rows if row["implementation"] == "exact"] == [1.0, 1.0]
+    for row in rows:
+        assert row["recall@100"] > 0.9 and row["runs"] == 2 and row["index_bytes"] >= 500 * 64 * 4
+        assert 0 < row["min_s"] <= row["median_s"] <= row["p99_s"] <= row["max_s"]
+
+
 def test_mistakes_are_told(tmp_path):
     assert "no kind 'zipff'" in str(bench("attention", "--kind", "zipff").exception)
     assert "no step of 'demo'" in str(bench("step", "--recipe", "demo").exception)
+    assert "no kind 'tree'" in str(bench("index", "--kind", "tree").exception)
     assert "--dtype" in str(bench("layer", "--dtype", "int8").exception)
     assert "multiple of --heads" in str(bench("layer", "--width", "30").exception)
     with pytest.raises(InputError, match="no rows of louder bench"):

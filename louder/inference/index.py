@@ -1,0 +1,269 @@
+"""The k items with the largest inner product with a query: exactly, or nearly and faster by faiss.
+
+All answer the same call, and give an item the same score to the bit: the products that found it are only rough, since
+a matrix product rounds differently with its sizes, so what was found is scored again, one pair at a time.
+"""
+
+import math
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from louder.errors import InputError
+
+QUERIES_AT_ONCE = 256
+NUMBERS_AT_ONCE = 1 << 22  # of the vectors gathered to score pairs: 16 MiB
+CROWDED = 4  # times k: a block with more promising items than that is sorted first
+SPARE = 8  # found on top of k, so that faiss's own rounding does not decide who is k-th
+FEWEST_ALLOWED = 0.05  # of the items
+
+
+class Index(Protocol):
+    """search(queries [B, D], k) -> ids [B, k] int64, scores [B, k] float32, best first.
+
+    excluded  [B, E] ids that a query must not get; below 0 is nobody, so that rows can be of one length
+    allowed   [I] bool: the items that anybody may get
+
+    Where fewer than k items are left, ids are -1 and scores -inf at the end.
+    Raises InputError for queries of another width or not finite, for k below 1, and for masks of other shapes.
+    """
+
+    def search(
+        self, queries: Tensor, k: int, excluded: Tensor | None = None, allowed: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]: ...
+
+
+class Exact:
+    """The right answer, a block of items at a time: 64 queries hold 16 MiB of scores, however many items there are.
+
+    Of items with the same score the one with the lower id is first.
+    """
+
+    def __init__(self, vectors: Tensor, items_at_once: int = 1 << 16) -> None:
+        """vectors [I, D]"""
+        self.vectors = vectors.detach().float().contiguous()
+        self.items_at_once = items_at_once
+        longest = self.vectors.norm(dim=1).max() if self.vectors.numel() else torch.tensor(0.0)
+        if not longest.isfinite():
+            raise InputError(
+                "The item vectors hold numbers that are not finite or beyond 1e18, so train again: louder train RECIPE."
+            )
+        # any two ways to sum D products differ by less than this times the lengths of both vectors
+        self.rounding = 2.2 * self.vectors.shape[1] * 2**-24 * float(longest)
+
+    @torch.no_grad()
+    def search(
+        self, queries: Tensor, k: int, excluded: Tensor | None = None, allowed: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        queries, excluded = checked(self.vectors, queries, k, excluded, allowed)
+        numbers = None
+        if allowed is not None:
+            numbers = torch.where(allowed)[0]
+            excluded = places(numbers, excluded)
+        parts = zip(queries.split(QUERIES_AT_ONCE), excluded.split(QUERIES_AT_ONCE))
+        found = [self.best(some, k, left_out, numbers) for some, left_out in parts]
+        return torch.cat([ids for ids, _ in found]), torch.cat([scores for _, scores in found])
+
+    def best(self, queries: Tensor, k: int, excluded: Tensor, numbers: Tensor | None) -> tuple[Tensor, Tensor]:
+        """The answer among the items `numbers` [M], all of them if None; `excluded` [B, E] are places among these."""
+        count = len(self.vectors) if numbers is None else len(numbers)
+        ids = torch.full((len(queries), k), -1, device=queries.device)
+        scores = torch.full((len(queries), k), -torch.inf, device=queries.device)
+        slack = queries.norm(dim=1, keepdim=True) * self.rounding + 1e-30
+        for start in range(0, count, self.items_at_once):
+            own = slice(start, min(start + self.items_at_once, count))
+            block = self.vectors[own] if numbers is None else self.vectors[numbers[own]]
+            rough = queries @ block.T
+            row, at = torch.where((excluded >= own.start) & (excluded < own.stop))
+            rough[row, excluded[row, at] - own.start] = -torch.inf
+            # of the items below this none can be among the best k, whichever way its score was rounded
+            floor = (scores[:, -1:] - slack).clamp(min=torch.finfo().min)
+            hits = rough >= floor
+            if len(block) > k and hits.sum() > CROWDED * k * len(queries):
+                hits = rough >= torch.maximum(floor, rough.topk(k).values[:, -1:] - 2 * slack)
+            new = padded(hits)
+            found = torch.where(new < 0, new, new + start if numbers is None else numbers[new + start])
+            ids = torch.cat([ids, found], dim=1)
+            scores = torch.cat([scores, pair_scores(queries, self.vectors, found)], dim=1)
+            ids, scores = first(ids, scores, k)
+        return ids, scores
+
+
+class Approximate:
+    """An index of faiss. Its answer may lack some of the best items, but is never shorter than the exact one.
+
+    More than k are fetched: as many more as the most excluded of a query. The exact index answers in its place
+
+      - all queries, where fewer than 1 item in 20 is allowed, or k and the excluded are more than half of those
+        allowed: then the exact answer costs little, and this one would be poor
+      - a query for which fewer than k were found
+    """
+
+    kind = ""
+
+    def __init__(self, vectors: Tensor, index: Any, settings: dict[str, int]) -> None:
+        """vectors [I, D], their faiss index, and the settings that it was made with"""
+        self.exact = Exact(vectors)
+        self.index, self.settings = index, settings
+
+    def parameters(self, selector: Any, share: float) -> Any:
+        """How faiss is to search, among the items of a selector (None: all), which are this share of all."""
+        raise NotImplementedError
+
+    @torch.no_grad()
+    def search(
+        self, queries: Tensor, k: int, excluded: Tensor | None = None, allowed: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        vectors = self.exact.vectors
+        queries, excluded = checked(vectors, queries, k, excluded, allowed)
+        usable = len(vectors) if allowed is None else int(allowed.sum())
+        fetched = k + SPARE + (int((excluded >= 0).sum(1).max()) if excluded.numel() else 0)
+        if usable < FEWEST_ALLOWED * len(vectors) or fetched > usable / 2:
+            return self.exact.search(queries, k, excluded, allowed)
+        selector = None
+        if allowed is not None:
+            selector = faiss().IDSelectorBitmap(np.packbits(allowed.numpy(), bitorder="little"))
+        parameters = self.parameters(selector, usable / len(vectors))
+        ids = torch.from_numpy(self.index.search(queries.numpy(), fetched, params=parameters)[1])
+        ids = torch.where(isin_rows(ids, excluded, len(vectors)), -1, ids).sort(dim=1).values
+        ids, scores = first(ids, pair_scores(queries, vectors, ids), k)
+        short = ids[:, -1] < 0
+        if short.any():
+            ids[short], scores[short] = self.exact.search(queries[short], k, excluded[short], allowed)
+        return ids, scores
+
+
+class IVF(Approximate):
+    """Items in `lists` by the centre that they are nearest to; a search looks through the `probes` nearest lists."""
+
+    kind = "ivf"
+
+    @classmethod
+    def build(cls, vectors: Tensor, lists: int | None = None, probes: int | None = None) -> "IVF":
+        """Without being told: as many lists as the root of the items, and an eighth of them, at least 16, probed."""
+        items, width = vectors.shape
+        lists = max(1, round(math.sqrt(items))) if lists is None else lists
+        if not 1 <= lists <= items:
+            raise InputError(f"There are {items} items for {lists} lists, so choose from 1 to {items}: --lists N.")
+        probes = min(lists, max(16, lists // 8)) if probes is None else probes
+        if not 1 <= probes <= lists:
+            raise InputError(f"There are {probes} probes of {lists} lists, so choose from 1 to {lists}: --probes N.")
+        rows, library = Exact(vectors).vectors.numpy(), faiss()
+        centres = library.IndexFlatIP(width)
+        index = library.IndexIVFFlat(centres, width, lists, library.METRIC_INNER_PRODUCT)
+        index.cp.min_points_per_centroid = 1  # no warning about small catalogues
+        index.train(rows)
+        index.add(rows)
+        return cls(vectors, index, {"lists": lists, "probes": probes})
+
+    def parameters(self, selector: Any, share: float) -> Any:
+        return faiss().SearchParametersIVF(sel=selector, nprobe=self.settings["probes"])
+
+
+class HNSW(Approximate):
+    """A graph of items with `neighbours` each; a search walks it and keeps the best `search` items that it meets."""
+
+    kind = "hnsw"
+
+    @classmethod
+    def build(cls, vectors: Tensor, neighbours: int = 32, search: int = 128) -> "HNSW":
+        for name, value, least in ("neighbours", neighbours, 2), ("search", search, 1):
+            if value < least:
+                raise InputError(f"{name} is {value}, but it must be at least {least}: --{name} N.")
+        if not len(vectors):
+            raise InputError("There are no items to index, so train on a log that has some: louder train RECIPE.")
+        rows, library = Exact(vectors).vectors.numpy(), faiss()
+        index = library.IndexHNSWFlat(rows.shape[1], neighbours, library.METRIC_INNER_PRODUCT)
+        index.hnsw.efConstruction = max(4 * neighbours, 40)
+        index.add(rows)
+        return cls(vectors, index, {"neighbours": neighbours, "search": search})
+
+    def parameters(self, selector: Any, share: float) -> Any:
+        # only allowed items count among those kept, so more must be kept to walk as far
+        return faiss().SearchParametersHNSW(sel=selector, efSearch=math.ceil(self.settings["search"] / share))
+
+
+def recall(found: Tensor, right: Tensor) -> float:
+    """The share of the ids right [B, k] that is in found [B, K], row by row. -1 counts as nobody."""
+    items = int(max(found.max(), right.max())) + 1
+    asked = right >= 0
+    return float((isin_rows(right, found, items) & asked).sum() / asked.sum().clamp(min=1))
+
+
+def checked(
+    vectors: Tensor, queries: Tensor, k: int, excluded: Tensor | None, allowed: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """queries in float32, and excluded [B, E], E = 0 where nothing is. Raises InputError for what cannot be answered."""
+    items, width = vectors.shape
+    if k < 1:
+        raise InputError(f"k is {k}, but it must be at least 1: -k 10.")
+    if queries.dim() != 2 or queries.shape[1] != width:
+        raise InputError(f"The queries are {list(queries.shape)}, but they must be [B, {width}], as the items are.")
+    queries = queries.detach().float().contiguous()
+    if not queries.norm(dim=1).isfinite().all():
+        raise InputError("The queries hold numbers that are not finite or beyond 1e18, so leave those rows out.")
+    if excluded is None:
+        excluded = torch.empty(len(queries), 0, dtype=torch.int64, device=queries.device)
+    if excluded.dim() != 2 or len(excluded) != len(queries) or excluded.dtype != torch.int64:
+        raise InputError(
+            f"excluded is {excluded.dtype} {list(excluded.shape)}, but it must be int64 [{len(queries)}, E], with -1 "
+            "where a row has fewer than E ids."
+        )
+    if excluded.numel() and excluded.max() >= items:
+        raise InputError(f"excluded has id {int(excluded.max())}, but the {items} items end at id {items - 1}.")
+    if allowed is not None and (allowed.dtype != torch.bool or allowed.shape != (items,)):
+        raise InputError(f"allowed is {allowed.dtype} {list(allowed.shape)}, but it must be bool [{items}].")
+    return queries, excluded.contiguous()
+
+
+def pair_scores(queries: Tensor, vectors: Tensor, ids: Tensor) -> Tensor:
+    """queries [B, D], vectors [I, D], ids [B, K] -> [B, K]; -inf where an id is below 0.
+
+    A score depends on its two vectors alone, to the bit, and not on B, K or the other items.
+    """
+    step = max(1, NUMBERS_AT_ONCE // max(1, queries.numel()))
+    parts = [(vectors[own.clamp(min=0)] * queries[:, None]).sum(2) for own in ids.split(step, dim=1)]
+    return torch.cat(parts, dim=1).masked_fill(ids < 0, -torch.inf)
+
+
+def first(ids: Tensor, scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """The k best of [B, K], best first; of equal scores what stands first."""
+    order = scores.sort(dim=1, descending=True, stable=True).indices[:, :k]
+    ids, scores = ids.gather(1, order), scores.gather(1, order)
+    return torch.where(scores.isneginf(), -1, ids), scores
+
+
+def padded(hits: Tensor) -> Tensor:
+    """hits [B, N] bool -> [B, W] the columns that are true, in their order, then -1; W is the most of any row."""
+    row, column = torch.where(hits)
+    counts = torch.bincount(row, minlength=len(hits))
+    at = torch.arange(len(row), device=row.device) - (counts.cumsum(0) - counts)[row]
+    out = torch.full((len(hits), int(counts.max()) if len(hits) else 0), -1, device=hits.device)
+    out[row, at] = column
+    return out
+
+
+def places(numbers: Tensor, ids: Tensor) -> Tensor:
+    """Where each id stands among the ascending numbers [M]; -1 for one that does not."""
+    if not len(numbers):
+        return torch.full_like(ids, -1)
+    at = torch.searchsorted(numbers, ids).clamp(max=len(numbers) - 1)
+    return torch.where(numbers[at] == ids, at, -1)
+
+
+def isin_rows(ids: Tensor, among: Tensor, items: int) -> Tensor:
+    """ids [B, K] -> [B, K] bool: whether each is in its own row of `among` [B, E]. All are below `items`."""
+    row = torch.arange(len(ids), device=ids.device)[:, None] * items
+    return torch.isin(ids + row, (among + row)[among >= 0]) & (ids >= 0)
+
+
+def faiss() -> Any:
+    try:
+        import faiss
+    except ImportError as error:
+        raise InputError(
+            "An approximate index needs faiss, which is not installed: pip install 'louder[serve]'."
+        ) from error
+    return faiss
