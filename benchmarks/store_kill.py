@@ -74,12 +74,14 @@ def rounds(url: str, server: Server | None, kills: int, seed: int) -> dict[str, 
         if server:
             server.kill()
             seconds += time.perf_counter() - started
-            rest = process.communicate(timeout=60)[0]  # the writer ends when the store is gone
+            rest = process.stdout.read()  # the writer ends when the store is gone
             server.start()
         else:
             process.kill()
             seconds += time.perf_counter() - started
-            rest = process.communicate()[0]
+            rest = process.stdout.read()
+        process.wait()
+        process.stdout.close()
         acknowledged[number] = len([line for line in (first + rest).split("\n") if line])
         last = acknowledged[number] - 1
         store = open_store(url, keep=KEEP)
