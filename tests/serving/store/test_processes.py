@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import pytest
+import redis
 
 from louder.errors import InputError
 from louder.serving.store import NewEvent, StoreGone, open_store
@@ -120,3 +121,28 @@ def test_a_missing_package_is_told(package):
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert "InputError" in done.stderr and "pip install 'louder[serve]'" in done.stderr
+
+
+@needs_redis
+@pytest.mark.parametrize("synced", [1, 0])
+def test_a_newer_redis_is_asked_to_wait_for_its_disk(server, monkeypatch, synced):
+    """Redis before 7.2 has no WAITAOF, so a script answers in its place."""
+    server.empty()
+    plain, asked = redis.client.Pipeline.execute_command, []
+
+    def execute(pipe, *words, **how):
+        if words[0] == "WAITAOF":
+            asked.append(words)
+            words = ("EVAL", f"return {{{synced}, 0}}", 0)
+        return plain(pipe, *words, **how)
+
+    monkeypatch.setattr(redis.client.Pipeline, "execute_command", execute)
+    store = open_store(server.url, names=NAMES)
+    monkeypatch.setattr(store, "_syncs", True)
+    if synced:
+        assert [store.append([event(1, "a"), event(2, "a")]).stored for _ in range(2)] == [2, 0]
+        assert len(asked) == 2  # what was stored before may not be on the disk yet
+    else:
+        with pytest.raises(StoreGone, match="did not write the events to its disk"):
+            store.append([event(1, "a")])
+    store.close()
