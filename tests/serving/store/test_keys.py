@@ -1,0 +1,39 @@
+"""Keys are in the order of the users, and a prefix is a range of them."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from louder.serving.store.keys import key_of, ranges, user_of
+
+NUMBERS = st.one_of(st.integers(-2000, 2000), st.integers(-(1 << 63), (1 << 63) - 1))
+TEXTS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=4)
+
+
+@given(st.lists(NUMBERS, unique=True))
+def test_numbers_sort_by_size(users):
+    keys = sorted(map(key_of, users))
+    assert [user_of(key, False) for key in keys] == sorted(users)
+
+
+@given(st.lists(TEXTS, unique=True))
+def test_texts_sort_by_their_characters(users):
+    keys = sorted(map(key_of, users))
+    assert [user_of(key, True) for key in keys] == sorted(users)
+
+
+def found(users, prefix, texts):
+    keys = sorted(map(key_of, users))
+    return [user_of(key, texts) for low, high in ranges(prefix, texts) for key in keys if low <= key < high]
+
+
+@given(
+    st.lists(NUMBERS, unique=True),
+    st.one_of(NUMBERS.map(str), st.sampled_from(["", "-", "0", "-0", "1", "-2", "01", "x", "٣"])),
+)
+def test_a_prefix_finds_the_numbers_written_so(users, prefix):
+    assert found(users, prefix, False) == sorted(user for user in users if str(user).startswith(prefix))
+
+
+@given(st.lists(TEXTS, unique=True), st.text(st.characters(exclude_categories=["Cs"]), max_size=2))
+def test_a_prefix_finds_the_texts_that_start_with_it(users, prefix):
+    assert found(users, prefix, True) == sorted(user for user in users if user.startswith(prefix))

@@ -1,0 +1,250 @@
+"""What every history store does."""
+
+import threading
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from louder.data.table import open_table
+from louder.errors import InputError
+from louder.serving.store import Names, Stored, open_store
+from louder.serving.store.arrivals import request_number
+from louder.serving.store.merging import REMEMBERED
+from louder.serving.store.table import histories, names_of
+from tests.serving.store.events import NAMES, event, events_of, rows
+from tests.tables import Token, write_table
+
+NONE = (None, None)
+
+
+def test_events_come_back(make):
+    store = make(names=NAMES)
+    first = event(1, "a", 10, 5, actions=("like",), values={"rating": 2.5}, request="r")
+    assert store.append([first, event(1, "b", 11, 6)]) == Stored(2, 0)
+    store = make()
+    expected = [(5, 10, 2, (None, 2.5), request_number("r")), (6, 11, 0, NONE, -1)]
+    history = store.history(1)
+    assert rows(history) == expected
+    assert store.names == NAMES and history.version == store.version(1) == 2 and history.total == 2
+    assert request_number("r") >= 0
+
+
+def test_an_unknown_user_has_an_empty_history(make):
+    store = make(names=NAMES)
+    for _ in range(2):
+        history = store.history(1)
+        assert rows(history) == [] and history.values.shape == (0, 2) and history.version == store.version(1) == 0
+        store.append([event(2, "a")])
+
+
+def test_an_id_is_stored_once(make):
+    store = make(names=NAMES)
+    assert store.append([event(1, "a"), event(1, "a"), event(1, "b")]) == Stored(2, 1)
+    assert store.append([event(1, "a"), event(1, "c")]) == Stored(1, 1)
+    assert store.append([event(2, "a")]) == Stored(1, 0)  # of another user
+    assert store.version(1) == 3
+
+
+def test_the_latest_ids_are_remembered(make):
+    store = make(names=NAMES, keep=2)
+    batch = [event(1, number, number) for number in range(REMEMBERED + 1)]
+    store.append(batch)
+    assert store.append(batch[1:]) == Stored(0, REMEMBERED)
+    assert store.append(batch[:1]) == Stored(1, 0)
+
+
+def test_late_events_are_put_in_their_place(make):
+    store = make(names=NAMES, keep=3)
+    store.append([event(1, "a", 20, 1), event(1, "b", 10, 2)])
+    store.append([event(1, "c", 10, 3)])
+    assert store.history(1).items.tolist() == [2, 3, 1]
+    store.append([event(1, "d", 15, 4)])
+    assert store.history(1).items.tolist() == [3, 4, 1]
+    assert store.append([event(1, "e", 5, 5)]) == Stored(1, 0)  # older than all that are kept
+    history = store.history(1)
+    assert history.items.tolist() == [3, 4, 1] and history.version == history.total == 5
+
+
+def test_texts_are_ids_too(make):
+    store = make(names=NAMES)
+    store.append([event("ü", "a", item="ö"), event("ua", "a", item="x" * 200), event("u", "b", item="")])
+    assert store.history("ü").items.tolist() == ["ö"]
+    assert store.history("ua").items.tolist() == ["x" * 200]
+    assert store.history("?").items.dtype == object
+    assert store.users() == list(store) == ["u", "ua", "ü"]
+    assert store.users("u") == ["u", "ua"] and store.users("u", limit=1) == ["u"]
+
+
+def test_numbers_are_found_by_their_digits(make):
+    store = make(names=NAMES)
+    users = [-12, -1, 0, 1, 2, 10, 12, 120, 2**63 - 1, -(2**63)]
+    store.append([event(user, "a") for user in users])
+    assert store.users() == list(store) == sorted(users)
+    assert store.users("1") == [1, 10, 12, 120] and store.users("12", limit=1) == [12]
+    assert store.users("-1") == [-12, -1] and store.users("x") == []
+
+
+@pytest.mark.parametrize(
+    ("wrong", "sentence"),
+    [
+        (event("1", "b"), "user ids of the store are integers, but '1' is a text"),
+        (event(1, "b", item="7"), "item ids of the store are integers, but '7' is a text"),
+        (event(1 << 63, "b"), "does not fit into 64 bits"),
+        (event(1, "b", actions=("buy",)), "no action 'buy'; its actions are click, like"),
+        (event(1, "b", values={"money": 1.0}), "no value 'money'; its values are seconds, rating"),
+        (event(1, "b", values={"rating": 1e39}), "32 bits do not hold"),
+    ],
+)
+def test_a_wrong_event_stores_nothing_of_its_batch(make, wrong, sentence):
+    store = make(names=NAMES)
+    for before in range(2):
+        with pytest.raises(InputError, match=sentence):
+            store.append([event(1, "a"), wrong])
+        assert store.version(1) == before
+        store.append([event(1, "first")])
+
+
+def test_asking_for_a_user_of_the_wrong_kind_is_refused(make):
+    store = make(names=NAMES)
+    store.append([event("a", "a")])
+    for ask in store.history, store.version:
+        with pytest.raises(InputError, match="user ids of the store are texts, but 1 is an integer"):
+            ask(1)
+    with pytest.raises(InputError, match="600 bytes"):
+        store.history("中" * 200)
+
+
+def test_actions_may_be_added_at_the_end(make):
+    make(names=NAMES).append([event(1, "a", actions=("like",))])
+    more = replace(NAMES, actions=(*NAMES.actions, "buy"))
+    store = make(names=more)
+    store.append([event(1, "b", 1, actions=("buy",))])
+    assert store.history(1).actions.tolist() == [2, 4]
+    assert make().names == more
+    assert make(names=NAMES).names == more  # a service that went back
+    for wrong in Names(("like", "click"), NAMES.values), Names(more.actions, ("seconds",)):
+        with pytest.raises(InputError, match="holds actions click, like, buy and values seconds, rating, but"):
+            make(names=wrong)
+
+
+def test_first_contents_then_events(make):
+    store = make(names=NAMES, keep=3)
+    assert not store.filled()
+    store.append([event(1, "a", 25, 9)])
+    assert store.fill([(1, events_of([1, 2, 3], [10, 20, 30], total=8)), (2, events_of([4], [5]))]) == 2
+    assert store.filled() and make(keep=3).filled()
+    store = make(keep=3)
+    history = store.history(1)
+    assert history.items.tolist() == [2, 9, 3] and history.total == history.version == 9
+    assert store.append([event(1, "a", 25, 9), event(2, "b", 6, 5)]) == Stored(1, 1)
+    assert store.history(2).items.tolist() == [4, 5]
+    with pytest.raises(InputError, match="filled already"):
+        store.fill([])
+
+
+def test_an_interrupted_fill_starts_over(make, monkeypatch):
+    monkeypatch.setattr("louder.serving.store.histories.FILL_USERS", 1)
+
+    def interrupted():
+        yield 1, events_of([1, 2], [10, 20])
+        yield 2, events_of([1], [10])
+        raise KeyboardInterrupt
+
+    store = make(names=NAMES)
+    with pytest.raises(KeyboardInterrupt):
+        store.fill(interrupted())
+    assert not store.filled()
+    store.append([event(1, "a", 15, 9)])
+    assert store.fill((user, events_of([1, 2], [10, 20])) for user in (1, 2, 3)) == 3
+    assert [store.history(user).items.tolist() for user in (1, 2, 3)] == [[1, 9, 2], [1, 2], [1, 2]]
+    assert store.history(2).total == 2 and store.version(2) > 1
+
+
+def test_first_contents_come_from_a_table(make, tmp_path):
+    tokens = [Token(0, 5, 1), Token(3, 6, kind=1), Token(1, 7, 2)]
+    folder = write_table(
+        tmp_path / "table",
+        [tokens, [Token(0, 1, kind=1)], [Token(1, 2)]],
+        actions=["click"],
+        series={"genre": 4},
+        raw_items=["x", "y"],
+        values={"seconds": [[1.5, np.nan, np.nan], [np.nan], [2.5]]},
+        requests=[[3, -1, 4], [-1], [-1]],
+    )
+    table = open_table(folder, values=["seconds"], requests=True)
+    store = make(names=names_of(table))
+    assert store.fill(histories(table)) == 2
+    assert list(store) == [100, 102]
+    assert rows(store.history(100)) == [("x", 5, 1, (1.5,), 3), ("y", 7, 2, (None,), 4)]
+    ((_, last), _) = histories(open_table(folder), keep=1)
+    assert rows(last) == [("y", 7, 2, (), -1)] and last.total == 2
+
+
+@st.composite
+def batches(draw):
+    one = st.tuples(
+        st.integers(0, 2), st.integers(0, 30), st.integers(0, 5), st.integers(0, 9), st.sampled_from([(), ("like",)])
+    )
+    return draw(st.lists(st.lists(one, max_size=6), max_size=6))
+
+
+def test_agrees_with_a_list_of_all_events(make):
+    """The plain twin keeps everything, sorts it by time and takes the end."""
+    store, keep, run = make(names=NAMES, keep=4), 4, iter(range(1_000))
+
+    @settings(max_examples=30)
+    @given(batches())
+    def check(example):
+        offset = 10 * next(run)  # other users in each example, in one store
+        arrived, ids = {}, set()
+        for batch in example:
+            new = [event(offset + user, id, time, item, actions=does) for user, id, time, item, does in batch]
+            before = len(ids)
+            for one in new:
+                if (one.user, one.id) not in ids:
+                    ids.add((one.user, one.id))
+                    arrived.setdefault(one.user, []).append(one)
+            assert store.append(new) == Stored(len(ids) - before, len(new) - len(ids) + before)
+        for user in range(offset, offset + 3):
+            kept = sorted(arrived.get(user, []), key=lambda one: one.time)[-keep:]
+            history = store.history(user)
+            assert rows(history) == [(one.item, one.time, 2 if one.actions else 0, NONE, -1) for one in kept]
+            assert history.version == store.version(user) == history.total == len(arrived.get(user, []))
+
+    check()
+
+
+def test_threads_share_a_store(make):
+    store = make(names=NAMES)
+
+    def write(thread):
+        for number in range(10):
+            store.append([event(1, f"{thread}-{number}", number), event(thread + 2, number, number)])
+            store.history(1)
+
+    threads = [threading.Thread(target=write, args=(thread,)) for thread in range(4)]
+    [thread.start() for thread in threads]
+    [thread.join() for thread in threads]
+    history = store.history(1)
+    assert history.total == history.version == 40 and (np.diff(history.times) >= 0).all()
+    assert [store.version(user) for user in (2, 3, 4, 5)] == [10] * 4
+
+
+def test_says_what_an_event_survives(make):
+    assert "crash" in make().durability()
+
+
+@pytest.mark.parametrize(
+    ("url", "keep", "sentence"),
+    [
+        ("mysql://x", 5, "no store for mysql://"),
+        ("x", 0, "at least 1 event"),
+        ("redis://x:y", 5, "address of the store is wrong"),
+    ],
+)
+def test_a_wrong_address_is_told(url, keep, sentence):
+    with pytest.raises(InputError, match=sentence):
+        open_store(url, keep=keep)
