@@ -33,7 +33,7 @@ from louder.serving import messages as m
 from louder.serving.batching import Batcher, Overloaded
 from louder.serving.gate import Gate, Numbers
 from louder.serving.models import Models, Source
-from louder.serving.store import Events, HistoryStore, Names, NewEvent, StoreGone, open_store
+from louder.serving.store import Events, HistoryStore, Names, NewEvent, StoreDamaged, StoreGone, open_store
 from louder.serving.store.table import histories
 from louder.serving.wire import Refused, answer, described, read, schemas
 from louder.version import __version__
@@ -259,11 +259,15 @@ def open_service(settings: Settings) -> Service:
     source = Source(settings.run, settings.ranker, settings.table, settings.cache_bytes // 2)
     models = Models(source, lambda: holder[0].canaries(), settings.reload_every_s)
     model = models.live
-    store = open_store(settings.store, names=names_for(model), keep=settings.keep)
+    try:
+        store = open_store(settings.store, names=names_for(model), keep=settings.keep)
+    except StoreGone as error:
+        raise InputError(f"{error} Start it, or keep histories in a folder: --store FOLDER.") from error
     service = Service(settings, store, models)
     holder.append(service)
     if not store.filled():
         fill(store, model, settings.keep)
+    print(store.durability(), file=sys.stderr)
     models.watch()
     return service
 
@@ -330,6 +334,11 @@ def create_app(service: Service) -> Any:
     @app.exception_handler(Refused)
     async def refused(request: Request, error: Refused) -> Response:
         return refuse(request, error.status, error.error, error.headers)
+
+    @app.exception_handler(StoreDamaged)
+    async def damaged(request: Request, error: StoreDamaged) -> Response:
+        print(f"louder: {error}", file=sys.stderr, flush=True)
+        return refuse(request, 500, "The history in the store is damaged; the log of the service says how.")
 
     @app.exception_handler(InputError)
     async def wrong(request: Request, error: InputError) -> Response:
