@@ -11,7 +11,7 @@ import { showTimeline } from "./timeline.js";
 
 const STEP = 25; // events of the history that are shown at first, and each time more are asked for
 const ONE = "The model's best guesses, best first. Press what they might do with one, such as “like”: it is saved to their history, and the list follows.";
-const TWO = "What two models suggest for the same history. Lines join what both suggest; scores compare within one column only.";
+const TWO = "What two models suggest for the same history. What both suggest is marked. Scores compare within one column only.";
 
 let model;
 let user = null; // as the service wrote it: a number stays a number

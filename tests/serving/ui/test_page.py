@@ -235,10 +235,11 @@ def test_titles_are_text(page, address, fake):
     assert page.locator("main script, main img").count() == 0
 
 
+@pytest.mark.parametrize("width", [320, 390])
 @pytest.mark.parametrize("compare", [False, True])
-def test_a_phone_does_not_scroll_sideways(page, address, fake, compare):
+def test_a_phone_does_not_scroll_sideways(page, address, fake, width, compare):
     fake.titles[:20] = ["Llanfairpwllgwyngyllgogerychwyrndrobwllllantysiliogogogoch" * 2] * 20
-    page.set_viewport_size({"width": 390, "height": 844})
+    page.set_viewport_size({"width": width, "height": 844})
     opened(page, address)
     page.get_by_text("Adjust the list").click()
     page.locator(".card").first.get_by_role("button", name="Why?").click()
@@ -246,7 +247,7 @@ def test_a_phone_does_not_scroll_sideways(page, address, fake, compare):
     if compare:
         page.get_by_label("Compare with the previous model").check()
         expect(page.locator(".pair")).to_be_visible()
-    assert page.evaluate("document.documentElement.scrollWidth") == 390
+    assert page.evaluate("document.documentElement.scrollWidth") == width
 
 
 def test_the_console_stays_empty(page, address):
