@@ -90,6 +90,7 @@ async function refreshHistory() {
   try {
     const found = await history(String(asker));
     if (user !== asker) return;
+    if (answer) answer.items = shown(sent); // should the next list be late, they do not come back
     pending = pending.filter(event => !sent.includes(event));
     showPast(found);
   } catch (error) {
@@ -100,8 +101,8 @@ async function refreshHistory() {
 const request = () => ({ user, ...asking() });
 
 /** Items as they are shown: without what was clicked a moment ago. */
-function shown() {
-  const done = asking().seen ? [] : pending.map(event => event.item);
+function shown(clicked = pending) {
+  const done = asking().seen ? [] : clicked.map(event => event.item);
   return answer.items.filter(item => !done.includes(item.item));
 }
 

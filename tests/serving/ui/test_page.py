@@ -127,6 +127,17 @@ def test_seen_is_an_event_without_an_action_and_focus_stays_in_the_list(page, ad
     expect(page.locator(".card:focus")).to_have_count(1)
 
 
+def test_several_clicks_in_a_row_all_count(page, address, fake):
+    opened(page, address)
+    before = titles(page)
+    for title in before[:3]:
+        page.get_by_role("button", name=f"like: {title}").click()
+    expect(page.locator("#timeline .pending")).to_have_count(0)
+    expect(page.locator(".card")).to_have_count(10)
+    assert {fake.titles[event.item] for event in fake.posted} == set(before[:3])
+    assert not set(before[:3]) & set(titles(page))
+
+
 def test_an_event_that_fails_is_taken_back_and_sent_again_once(page, address, fake):
     opened(page, address)
     before = titles(page)
