@@ -11,7 +11,7 @@ import { showTimeline } from "./timeline.js";
 
 const STEP = 25; // events of the history that are shown at first, and each time more are asked for
 const ONE = "The model's best guesses, best first. Press what they might do with one, such as “like”: it is saved to their history, and the list follows.";
-const TWO = "What two models suggest for the same history. Lines join what both suggest; scores compare within one column only.";
+const TWO = "What two models suggest for the same history. What both suggest is marked. Scores compare within one column only.";
 
 let model;
 let user = null; // as the service wrote it: a number stays a number
@@ -90,6 +90,7 @@ async function refreshHistory() {
   try {
     const found = await history(String(asker));
     if (user !== asker) return;
+    if (answer) answer.items = shown(sent); // should the next list be late, they do not come back
     pending = pending.filter(event => !sent.includes(event));
     showPast(found);
   } catch (error) {
@@ -100,8 +101,8 @@ async function refreshHistory() {
 const request = () => ({ user, ...asking() });
 
 /** Items as they are shown: without what was clicked a moment ago. */
-function shown() {
-  const done = asking().seen ? [] : pending.map(event => event.item);
+function shown(clicked = pending) {
+  const done = asking().seen ? [] : clicked.map(event => event.item);
   return answer.items.filter(item => !done.includes(item.item));
 }
 

@@ -127,6 +127,17 @@ def test_seen_is_an_event_without_an_action_and_focus_stays_in_the_list(page, ad
     expect(page.locator(".card:focus")).to_have_count(1)
 
 
+def test_several_clicks_in_a_row_all_count(page, address, fake):
+    opened(page, address)
+    before = titles(page)
+    for title in before[:3]:
+        page.get_by_role("button", name=f"like: {title}").click()
+    expect(page.locator("#timeline .pending")).to_have_count(0)
+    expect(page.locator(".card")).to_have_count(10)
+    assert {fake.titles[event.item] for event in fake.posted} == set(before[:3])
+    assert not set(before[:3]) & set(titles(page))
+
+
 def test_an_event_that_fails_is_taken_back_and_sent_again_once(page, address, fake):
     opened(page, address)
     before = titles(page)
@@ -235,10 +246,11 @@ def test_titles_are_text(page, address, fake):
     assert page.locator("main script, main img").count() == 0
 
 
+@pytest.mark.parametrize("width", [320, 390])
 @pytest.mark.parametrize("compare", [False, True])
-def test_a_phone_does_not_scroll_sideways(page, address, fake, compare):
+def test_a_phone_does_not_scroll_sideways(page, address, fake, width, compare):
     fake.titles[:20] = ["Llanfairpwllgwyngyllgogerychwyrndrobwllllantysiliogogogoch" * 2] * 20
-    page.set_viewport_size({"width": 390, "height": 844})
+    page.set_viewport_size({"width": width, "height": 844})
     opened(page, address)
     page.get_by_text("Adjust the list").click()
     page.locator(".card").first.get_by_role("button", name="Why?").click()
@@ -246,7 +258,7 @@ def test_a_phone_does_not_scroll_sideways(page, address, fake, compare):
     if compare:
         page.get_by_label("Compare with the previous model").check()
         expect(page.locator(".pair")).to_be_visible()
-    assert page.evaluate("document.documentElement.scrollWidth") == 390
+    assert page.evaluate("document.documentElement.scrollWidth") == width
 
 
 def test_the_console_stays_empty(page, address):
