@@ -42,7 +42,10 @@ T = TypeVar("T")
 ENVIRONMENT = "LOUDER_SERVE"
 EXPLAINED = 10  # first items of an answer that are explained
 CANARIES = 8  # known users whom a new model must answer
-POLICY = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'"
+)
 TYPES = {"html": "text/html; charset=utf-8", "css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
 
 
@@ -411,10 +414,10 @@ def create_app(service: Service) -> Any:
     @app.get("/v1/users", responses=ok(m.UsersAnswer))
     async def users(prefix: str = "", limit: int = 20) -> Response:
         """Users of the store whose id begins so."""
-        bounded(limit, "limit", 1, 100)
+        bounded(limit, "limit", 1, 1000)
         return answer({"users": await service.stored(service.store.users, prefix[: m.MAX_ID], limit)})
 
-    @app.get("/v1/users/{user}/history", responses=ok(m.HistoryAnswer))
+    @app.get("/v1/users/{user:path}/history", responses=ok(m.HistoryAnswer))
     async def history(user: str, limit: int = 100) -> Response:
         """The latest events of a user, oldest first. Nobody is unknown: a new user's history is empty."""
         bounded(limit, "limit", 1, m.MAX_EVENTS)
@@ -425,8 +428,9 @@ def create_app(service: Service) -> Any:
         """Which model answers, and what can be asked of it."""
         return answer(await service.stored(told_model, service.models))
 
-    @app.get("/v1/stats", responses={200: {"description": "Latency and throughput of the last minute"}})
+    @app.get("/v1/stats", responses=ok(m.StatsAnswer))
     async def stats() -> Response:
+        """Latency and throughput of the last minute; requests for this are not counted."""
         return answer(service.numbers.stats())
 
     @app.get("/healthz", responses={200: {"description": "The process is alive"}})
@@ -453,7 +457,7 @@ def create_app(service: Service) -> Any:
             known = schema.setdefault("components", {}).setdefault("schemas", {})
             known |= schemas(
                 *(m.RecommendRequest, m.RetrieveRequest, m.RankRequest, m.SimilarRequest, m.EventsRequest),
-                *(m.Answer, m.EventsAnswer, m.UsersAnswer, m.HistoryAnswer, m.ModelAnswer, m.Problem),
+                *(m.Answer, m.EventsAnswer, m.StatsAnswer, m.UsersAnswer, m.HistoryAnswer, m.ModelAnswer, m.Problem),
             )
         assert app.openapi_schema is not None
         return app.openapi_schema

@@ -170,6 +170,17 @@ class ModelAnswer(Message):
     refused: str | None = Field(description="Why the checkpoint published last was not taken.")
 
 
+class StatsAnswer(Message):
+    """The last minute, by this process alone."""
+
+    seconds: list[int] = Field(description="Each second, Unix time, oldest first.")
+    requests: list[int] = Field(description="Requests answered in each of them.")
+    p50_ms: float = Field(description="Of the latest 1,000 requests.")
+    p99_ms: float
+    in_flight: int
+    cached_histories: int
+
+
 class Problem(Message):
     """Every error: what was found, what was needed."""
 
