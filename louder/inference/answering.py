@@ -170,6 +170,13 @@ class Answering:
             twin.retriever = Retriever(self.retriever.model, cache_bytes=0)
         return twin
 
+    def forget(self) -> None:
+        """Every history that is remembered."""
+        if self.retriever is not None:
+            self.retriever.forget()
+        if self.ranker is not None:
+            self.ranker.mfalcon.forget()
+
     # --- what there is ------------------------------------------------------------------------------------------------
 
     @property

@@ -169,6 +169,13 @@ class Service:
             return past_of(await self.stored(self.store.history, message.user), self.store.names, message.user)
         return given(message.history or [], self.models.live)
 
+    def warm(self) -> None:
+        """Load the kernels, and what is read once, before the first request has to wait for it."""
+        questions = [Question(past=past, at=int(time.time())) for past in self.canaries()]
+        self.models.live.answer(questions)
+        self.models.live.forget()
+        told_model(self.models)
+
     def canaries(self) -> list[Past]:
         """Histories of the first users of the store, and none."""
         try:
@@ -271,6 +278,7 @@ def open_service(settings: Settings) -> Service:
     if not store.filled():
         fill(store, model, settings.keep)
     print(store.durability(), file=sys.stderr)
+    service.warm()
     models.watch()
     return service
 
