@@ -74,6 +74,7 @@ def serve(
     os.environ[ENVIRONMENT] = json.dumps(settings)
     shown = f"http://{'localhost' if host in ('127.0.0.1', '0.0.0.0') else host}:{port}/"
     options = {"host": host, "port": port, "log_level": "warning", "access_log": False, "timeout_graceful_shutdown": 30}
+    options["timeout_keep_alive"] = 75  # longer than a balancer keeps its connections
     if workers > 1:
         print(f"Serving {run} with {workers} processes at {shown}", flush=True)
         uvicorn.run("louder.serving.app:from_environment", factory=True, workers=workers, **options)  # type: ignore[arg-type]

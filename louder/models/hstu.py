@@ -13,7 +13,7 @@ from louder.models.embeddings import Vocabulary
 from louder.models.memory import KeysAndValues, NewTokens
 from louder.models.sequential import SequentialModel, require_positive, require_share
 from louder.ops.dropout import dropout
-from louder.ops.hstu_attention import hstu_attention
+from louder.ops.hstu_attention import attend, hstu_attention
 from louder.ops.hstu_layer import hstu_layer, split
 from louder.ops.hstu_layer.naive import layer_norm
 from louder.ops.random_bits import new_seed
@@ -126,7 +126,7 @@ class HSTULayer(nn.Module):
             raise InputError("model.attention=softmax is an ablation of HSTU, for which no keys and values are kept.")
         u, v, q, k = split(F.silu(self.uvqk(layer_norm(x_MD)), inplace=True), config.heads, config.qk_width)
         keys, values = memory.put(number, k, v)
-        a = hstu_attention(
+        a = attend(
             q,
             keys,
             values,
