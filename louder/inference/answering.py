@@ -66,6 +66,7 @@ class Question:
     k           items of the answer; of a ranking as many as there are candidates
     retrieve    candidates that retrieval gives to ranking; 0: the order of retrieval is the answer
     context     attributes of the user
+    user        whose attributes are those of the training, where no context is given
     weights     of each action's probability in the score; empty: the main action alone
     diversity   0: by score alone, 1: by difference from what is above alone (Carbonell & Goldstein, 1998)
     """
@@ -80,6 +81,7 @@ class Question:
     deny: Sequence[RawId] = ()
     where: Mapping[str, Sequence[RawId]] = field(default_factory=dict)
     context: Mapping[str, object] = field(default_factory=dict)
+    user: RawId | None = None
     weights: Mapping[str, float] = field(default_factory=dict)
     diversity: float = 0.0
 
@@ -316,8 +318,10 @@ class Answering:
 
     def popular(self) -> Tensor:
         if self.popularity is None:
+            lacking = "The history is empty" if self.retriever is not None else f"{self.run} only ranks"
             raise InputError(
-                "The history is empty, and without the table nobody knows what is popular. Send a history with events."
+                f"{lacking}, and without the table {self.table_path} nobody knows what is popular. "
+                "Send candidates to /v1/rank, or serve with the table: --table TABLE."
             )
         return torch.from_numpy(self.popularity)
 
@@ -467,7 +471,7 @@ class Answering:
             if vocabulary.values:
                 values = self.read_values(past, rows)
             if self.ranker.ranking.context:
-                context = self.context(q.context)
+                context = self.context(q.context or self.context_of(q.user))
         asked = times if data.query_time == "withheld" or not len(times) else np.append(times[1:], q.at)
         sequence = SequenceBatch(
             ids=torch.from_numpy(numbers[rows]),
@@ -503,9 +507,9 @@ class Answering:
                 )
         return torch.tensor([[code_of(attribute, given.get(attribute.name)) for attribute in self.ranker.context]])
 
-    def context_of(self, user: RawId) -> dict[str, object]:
+    def context_of(self, user: RawId | None) -> dict[str, object]:
         """What the training knew of a user."""
-        if self.ranker is None or not self.ranker.context:
+        if user is None or self.ranker is None or not self.ranker.context:
             return {}
         (number,) = self.ranker.user_ids.ids([user])
         people = self.people

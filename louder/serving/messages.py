@@ -14,7 +14,8 @@ MAX_CANDIDATES = 16_384
 Integer = Annotated[StrictInt, Field(ge=-(2**63), le=2**63 - 1)]
 Id = Integer | Annotated[StrictStr, Field(min_length=1, max_length=MAX_ID)]
 Time = Annotated[StrictInt, Field(ge=0, le=2**53)]
-Number = Annotated[float, Field(allow_inf_nan=False, strict=True)]
+Value = Annotated[float, Field(ge=-1e15, le=1e15, strict=True)]  # its square fits into 32 bits
+Weight = Annotated[float, Field(ge=-1e6, le=1e6, strict=True)]
 Name = Annotated[StrictStr, Field(min_length=1, max_length=MAX_ID)]
 
 
@@ -28,7 +29,7 @@ class EventIn(Message):
     item: Id
     time: Time
     actions: list[Name] = Field(default=[], max_length=63, description="Names of the actions that happened.")
-    values: dict[Name, Number] = Field(default={}, max_length=16, description="Such as seconds watched.")
+    values: dict[Name, Value] = Field(default={}, max_length=16, description="Such as seconds watched.")
     request: Name | None = Field(default=None, description="Items of one request never see each other's actions.")
 
 
@@ -40,11 +41,13 @@ class NewEvent(EventIn):
 
 
 class Asker(Message):
-    """Who asks: a user of the store, or a history that comes with the request."""
+    """Who asks: a user of the store, or a history that comes with the request; one of the two."""
 
     user: Id | None = None
     history: list[EventIn] | None = Field(default=None, max_length=MAX_EVENTS)
-    context: dict[Name, Id | None] = Field(default={}, max_length=64, description="Attributes of the user.")
+    context: dict[Name, Id | None] = Field(
+        default={}, max_length=64, description="Attributes of the user; empty: those that the training knew."
+    )
     at: Time | None = Field(default=None, description="Time of the request; by default now.")
     model: Literal["live", "previous"] = Field(
         default="live", description="`previous`: what rollback would bring back."
@@ -75,7 +78,7 @@ class RecommendRequest(Asker, Filters):
     retrieve: Annotated[StrictInt, Field(ge=1, le=MAX_CANDIDATES)] = Field(
         default=500, description="Candidates that the first stage gives the second."
     )
-    weights: dict[Name, Number] = Field(
+    weights: dict[Name, Weight] = Field(
         default={},
         max_length=64,
         description="Weight of each action's probability in the score; by default the main action alone.",
@@ -150,6 +153,26 @@ class UsersAnswer(Message):
     """Some users of the store, for a page that lets one pick."""
 
     users: list[Id]
+
+
+class StatsAnswer(Message):
+    """The last minute, second by second, and the latest 1,000 requests."""
+
+    seconds: list[int]
+    requests: list[int] = Field(description="Requests in each of the seconds.")
+    p50_ms: float
+    p99_ms: float
+    in_flight: int
+    cached_histories: int
+
+
+class HealthAnswer(Message):
+    ok: bool
+
+
+class ReadyAnswer(Message):
+    ok: bool
+    model: str = Field(description="Version of the model that answers.")
 
 
 class ModelAnswer(Message):
