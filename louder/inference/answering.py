@@ -24,7 +24,7 @@ from louder.data.ranking import window_start
 from louder.data.table import open_table, user_attributes
 from louder.errors import InputError
 from louder.ids import IdMap, RawId
-from louder.inference.explain import attention_shares, most, without
+from louder.inference.explain import attention_shares, most
 from louder.inference.mfalcon import Asked, MFalcon
 from louder.inference.ranker import Ranker
 from louder.inference.recommender import Recommender
@@ -391,16 +391,18 @@ class Answering:
         if not len(sequence.ids) or not len(items):
             return [[] for _ in items]
         model, weights = self.ranker.model, self.weights(q)
-        shares = attention_shares(model, sequence, torch.from_numpy(items), q.at)
+        shares = attention_shares(model, sequence, torch.from_numpy(np.array(items)), q.at)
         chosen = [most(row, min(count, len(row))) for row in shares.tolist()]
-        vectors = model.items(torch.from_numpy(items))
+        vectors = model.items(torch.from_numpy(np.array(items)))
         rows = sorted({row for own in chosen for row in own})
-        asked = [Asked(h, vectors, q.at) for h in (sequence, *(without(sequence, row) for row in rows))]
+        # the window is the latest part of what the model knows of the history; nothing older takes an event's place
+        numbers = self.item_ids.ids(list(q.past.items))
+        known = np.flatnonzero((numbers >= 0) & (q.past.times <= q.at))[-len(sequence.ids) :]
+        lacking_one = [replace(q, past=taken(q.past, np.delete(known, row))) for row in rows]
+        histories = [sequence, *(self.read(other, for_ranking=True).sequence for other in lacking_one)]
+        asked = [Asked(history, vectors, q.at) for history in histories]
         whole, *lacking = (torch.sigmoid(logits) @ weights for logits, _ in self.ranker.mfalcon.score_all(asked))
         change = dict(zip(rows, lacking))
-        # the window is the latest part of what the model knows of the history
-        numbers = self.item_ids.ids(list(q.past.items)) if len(q.past.items) else np.empty(0, int)
-        known = np.flatnonzero((numbers >= 0) & (q.past.times <= q.at))[-len(sequence.ids) :]
         return [
             [(int(known[row]), float(shares[n, row]), float(change[row][n] - whole[n])) for row in own]
             for n, own in enumerate(chosen)
@@ -525,6 +527,17 @@ class Answering:
     def ranker_run(self) -> Path:
         assert self.ranker is not None
         return self.ranker.folder.parent.parent
+
+
+def taken(past: Past, rows: np.ndarray) -> Past:
+    return replace(
+        past,
+        items=past.items[rows],
+        times=past.times[rows],
+        actions=past.actions[rows],
+        values=past.values[rows],
+        requests=past.requests[rows],
+    )
 
 
 def request_heads(requests: np.ndarray) -> np.ndarray:

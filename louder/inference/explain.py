@@ -1,4 +1,4 @@
-"""Which past events a candidate's score leans on: the attention of its token, and what changes when an event is left out."""
+"""Which past events a candidate's score leans on: the attention of its token."""
 
 import copy
 from collections.abc import Sequence
@@ -117,24 +117,6 @@ def with_one(history: SequenceBatch, item: int, at: int) -> SequenceBatch:
         kinds=more(history.kinds, 0),
         values=more(history.values, torch.nan),
         places=more(history.places, length),
-    )
-
-
-def without(history: SequenceBatch, row: int) -> SequenceBatch:
-    """The history without one event."""
-    keep = torch.arange(len(history.ids)) != row
-    places = history.positions()
-    moved = (places - (places > row).long())[keep]
-    return replace(
-        history,
-        ids=history.ids[keep],
-        timestamps=history.timestamps[keep],
-        query_timestamps=history.query_timestamps[keep],
-        offsets=history.offsets - history.offsets.new_tensor([0, 1]),
-        actions=None if history.actions is None else history.actions[keep],
-        kinds=None if history.kinds is None else history.kinds[keep],
-        values=None if history.values is None else history.values[keep],
-        places=None if history.places is None else moved,
     )
 
 

@@ -5,7 +5,7 @@ Times are seconds since 1970 (UTC). Item and user ids are the raw ones of the lo
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StrictInt, StrictStr
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, StrictStr
 
 MAX_ID = 200  # characters
 MAX_EVENTS = 1_000  # of one request
@@ -57,7 +57,7 @@ class Asker(Message):
 class Filters(Message):
     """Which items may be in the answer."""
 
-    seen: bool = Field(default=False, description="Also items that are in the history.")
+    seen: StrictBool = Field(default=False, description="Also items that are in the history.")
     allow: list[Id] | None = Field(default=None, max_length=MAX_CANDIDATES, description="Only these items.")
     deny: list[Id] = Field(default=[], max_length=MAX_CANDIDATES, description="None of these items.")
     where: dict[Name, list[Id]] = Field(
@@ -86,7 +86,7 @@ class RecommendRequest(Asker, Filters):
     diversity: Annotated[float, Field(ge=0, le=1, strict=True)] = Field(
         default=0.0, description="0: by score alone. 1: by difference from what is above alone (MMR over item vectors)."
     )
-    explain: bool = Field(default=False, description="Say for each item which past events it leans on.")
+    explain: StrictBool = Field(default=False, description="Say for each item which past events it leans on.")
 
 
 class SimilarRequest(Filters):
