@@ -2,8 +2,10 @@
 
 import json
 import os
+import signal
+import socket
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -51,7 +53,8 @@ def serve(
     # threads that wait for work give the core away; read when torch is loaded
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     try:
-        import uvicorn
+        from uvicorn import Config, Server
+        from uvicorn.supervisors import Multiprocess
     except ImportError as error:
         raise InputError("Serving needs more packages: pip install 'louder[serve]'.") from error
     from louder.cli.etl import byte_count
@@ -69,21 +72,44 @@ def serve(
         "log": not quiet,
         "threads": own_threads,
     }
-    from louder.serving.app import ENVIRONMENT, from_environment
+    from louder.serving.app import ENVIRONMENT, create_app, service_from_environment
 
     os.environ[ENVIRONMENT] = json.dumps(settings)
-    shown = f"http://{'localhost' if host in ('127.0.0.1', '0.0.0.0') else host}:{port}/"
-    options = {"host": host, "port": port, "log_level": "warning", "access_log": False, "timeout_graceful_shutdown": 30}
+    options: dict[str, Any] = {"log_level": "warning", "access_log": False, "timeout_graceful_shutdown": 30}
     options["timeout_keep_alive"] = 75  # longer than a balancer keeps its connections
-    if workers > 1:
-        print(f"Serving {run} with {workers} processes at {shown}", flush=True)
-        uvicorn.run("louder.serving.app:from_environment", factory=True, workers=workers, **options)  # type: ignore[arg-type]
-        return
-    app = from_environment()
-    print(f"Serving {run} at {shown}", flush=True)
-    if show:
-        typer.launch(shown)
-    uvicorn.run(app, **options)  # type: ignore[arg-type]
+    with listening(host, port) as own:
+        shown = f"http://{address(host)}:{own.getsockname()[1]}/"
+        service = service_from_environment()  # what is wrong with the settings ends all here, not in each process
+        for ending in signal.SIGINT, signal.SIGTERM:  # uvicorn answers what it has, and then raises them once more
+            signal.signal(ending, lambda *_: None)
+        with_processes = f" with {workers} processes" if workers > 1 else ""
+        print(f"Serving {run}{with_processes} at {shown}", flush=True)
+        if show:
+            typer.launch(shown)
+        if workers > 1:
+            service.close()
+            application = "louder.serving.app:from_environment"
+            config = Config(application, factory=True, workers=workers, timeout_worker_healthcheck=60, **options)
+            Multiprocess(config, [own]).run()
+        else:
+            Server(Config(create_app(service), **options)).run([own])
+
+
+def listening(host: str, port: int) -> socket.socket:
+    """A socket, before anything is loaded. With port 0 the system chooses a free one."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=2048)
+    except OSError as error:
+        raise InputError(
+            f"Nothing can listen at {address(host)}:{port} ({error.strerror}). Choose another port: --port {port + 1}."
+        ) from error
+
+
+def address(host: str) -> str:
+    if host in ("127.0.0.1", "0.0.0.0", "::", "::1"):
+        return "localhost"
+    return f"[{host}]" if ":" in host else host
 
 
 def token_of(file: Path | None) -> str:
@@ -91,12 +117,14 @@ def token_of(file: Path | None) -> str:
         return os.environ.get("LOUDER_TOKEN", "")
     try:
         token = file.read_text(encoding="utf-8").strip()
-    except OSError as error:
+    except (OSError, UnicodeDecodeError) as error:
         raise InputError(
-            f"The token file {file} cannot be read ({error.strerror}). Write the token into it."
+            f"The token file {file} cannot be read ({getattr(error, 'strerror', 'it is not text')}). Write the token into it."
         ) from error
-    if not token:
-        raise InputError(f"The token file {file} is empty. Write the token into it, or leave --token-file out.")
+    if not token or not token.isascii() or not token.isprintable():
+        raise InputError(
+            f"The token file {file} must hold one line of ASCII, since a header carries it. Write such a token into it."
+        )
     return token
 
 

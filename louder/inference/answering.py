@@ -26,7 +26,7 @@ from louder.data.table import open_table, user_attributes
 from louder.errors import InputError
 from louder.ids import IdMap, RawId
 from louder.inference import stored_index
-from louder.inference.explain import attention_shares, most, without
+from louder.inference.explain import attention_shares, most
 from louder.inference.index import Exact, Index
 from louder.inference.mfalcon import Asked, MFalcon
 from louder.inference.ranker import Ranker
@@ -69,6 +69,7 @@ class Question:
     k           items of the answer; of a ranking as many as there are candidates
     retrieve    candidates that retrieval gives to ranking; 0: the order of retrieval is the answer
     context     attributes of the user
+    user        whose attributes are those of the training, where no context is given
     weights     of each action's probability in the score; empty: the main action alone
     diversity   0: by score alone, 1: by difference from what is above alone (Carbonell & Goldstein, 1998)
     """
@@ -83,6 +84,7 @@ class Question:
     deny: Sequence[RawId] = ()
     where: Mapping[str, Sequence[RawId]] = field(default_factory=dict)
     context: Mapping[str, object] = field(default_factory=dict)
+    user: RawId | None = None
     weights: Mapping[str, float] = field(default_factory=dict)
     diversity: float = 0.0
 
@@ -338,8 +340,10 @@ class Answering:
     def popular(self) -> Index:
         """Finds what is most popular, whatever is asked: for those of whom nothing is known."""
         if self.popularity is None:
+            lacking = "The history is empty" if self.retriever is not None else f"{self.run} only ranks"
             raise InputError(
-                "The history is empty, and without the table nobody knows what is popular. Send a history with events."
+                f"{lacking}, and without the table {self.table_path} nobody knows what is popular. "
+                "Send candidates to /v1/rank, or serve with the table: --table TABLE."
             )
         return Exact(torch.from_numpy(self.popularity)[:, None])
 
@@ -409,16 +413,18 @@ class Answering:
         if not len(sequence.ids) or not len(items):
             return [[] for _ in items]
         model, weights = self.ranker.model, self.weights(q)
-        shares = attention_shares(model, sequence, torch.from_numpy(items), q.at)
+        shares = attention_shares(model, sequence, torch.from_numpy(np.array(items)), q.at)
         chosen = [most(row, min(count, len(row))) for row in shares.tolist()]
-        vectors = model.items(torch.from_numpy(items))
+        vectors = model.items(torch.from_numpy(np.array(items)))
         rows = sorted({row for own in chosen for row in own})
-        asked = [Asked(h, vectors, q.at) for h in (sequence, *(without(sequence, row) for row in rows))]
+        # the window is the latest part of what the model knows of the history; nothing older takes an event's place
+        numbers = self.item_ids.ids(list(q.past.items))
+        known = np.flatnonzero((numbers >= 0) & (q.past.times <= q.at))[-len(sequence.ids) :]
+        lacking_one = [replace(q, past=taken(q.past, np.delete(known, row))) for row in rows]
+        histories = [sequence, *(self.read(other, for_ranking=True).sequence for other in lacking_one)]
+        asked = [Asked(history, vectors, q.at) for history in histories]
         whole, *lacking = (torch.sigmoid(logits) @ weights for logits, _ in self.ranker.mfalcon.score_all(asked))
         change = dict(zip(rows, lacking))
-        # the window is the latest part of what the model knows of the history
-        numbers = self.item_ids.ids(list(q.past.items)) if len(q.past.items) else np.empty(0, int)
-        known = np.flatnonzero((numbers >= 0) & (q.past.times <= q.at))[-len(sequence.ids) :]
         return [
             [(int(known[row]), float(shares[n, row]), float(change[row][n] - whole[n])) for row in own]
             for n, own in enumerate(chosen)
@@ -490,7 +496,7 @@ class Answering:
             if vocabulary.values:
                 values = self.read_values(past, rows)
             if self.ranker.ranking.context:
-                context = self.context(q.context)
+                context = self.context(q.context or self.context_of(q.user))
         asked = times if data.query_time == "withheld" or not len(times) else np.append(times[1:], q.at)
         sequence = SequenceBatch(
             ids=torch.from_numpy(numbers[rows]),
@@ -526,9 +532,9 @@ class Answering:
                 )
         return torch.tensor([[code_of(attribute, given.get(attribute.name)) for attribute in self.ranker.context]])
 
-    def context_of(self, user: RawId) -> dict[str, object]:
+    def context_of(self, user: RawId | None) -> dict[str, object]:
         """What the training knew of a user."""
-        if self.ranker is None or not self.ranker.context:
+        if user is None or self.ranker is None or not self.ranker.context:
             return {}
         (number,) = self.ranker.user_ids.ids([user])
         people = self.people
@@ -563,6 +569,17 @@ def ends_padded(rows: Sequence[np.ndarray]) -> Tensor:
     for row, own in zip(out, rows):
         row[: len(own)] = own
     return torch.from_numpy(out)
+
+
+def taken(past: Past, rows: np.ndarray) -> Past:
+    return replace(
+        past,
+        items=past.items[rows],
+        times=past.times[rows],
+        actions=past.actions[rows],
+        values=past.values[rows],
+        requests=past.requests[rows],
+    )
 
 
 def request_heads(requests: np.ndarray) -> np.ndarray:

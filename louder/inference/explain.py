@@ -1,16 +1,17 @@
-"""Which past events a candidate's score leans on: the attention of its token, and what changes when an event is left out."""
+"""Which past events a candidate's score leans on: the attention of its token."""
 
+import copy
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from louder.batch import SequenceBatch
 from louder.errors import InputError
-from louder.models import RankingModel
+from louder.models import RankingModel, SequentialModel
 from louder.models.hstu import HSTULayer
 from louder.models.ranking import Tokens
 from louder.models.transformer import TransformerLayer, rotation
@@ -34,24 +35,37 @@ def attention_shares(model: RankingModel, history: SequenceBatch, candidates: Te
         tokens = model.tokens(batch)
         row = int(tokens.items[-1])
         total = torch.zeros(len(tokens.x))
-        seen: list[Tensor] = []
-        hooks = [
-            layer.register_forward_pre_hook(lambda _, inputs, seen=seen: seen.append(inputs[0]))
-            for layer in model.backbone.layers  # type: ignore[union-attr]
-        ]
-        try:
-            model.states(tokens)
-        finally:
-            for hook in hooks:
-                hook.remove()
-        for layer, x in zip(model.backbone.layers, seen):  # type: ignore[arg-type]
+        for layer, x in layer_inputs(model.backbone, tokens):
             total[: row + 1] += weights_of(layer, x[: row + 1], tokens, row)
         of_events = total[tokens.items[:-1]] + total[tokens.actions[:-1]] * (tokens.actions[:-1] != tokens.items[:-1])
         out.append(of_events / of_events.sum().clamp(min=1e-12))
     return torch.stack(out)
 
 
-def weights_of(layer: torch.nn.Module, x: Tensor, tokens: Tokens, row: int) -> Tensor:
+class Watched(nn.Module):
+    """A layer that tells what goes into it."""
+
+    def __init__(self, layer: nn.Module, seen: list[tuple[nn.Module, Tensor]]) -> None:
+        super().__init__()
+        self.layer, self.seen = layer, seen
+
+    def forward(self, x: Tensor, *rest: Any) -> Tensor:
+        self.seen.append((self.layer, x))
+        return self.layer(x, *rest)
+
+
+def layer_inputs(backbone: SequentialModel, tokens: Tokens) -> list[tuple[nn.Module, Tensor]]:
+    """The layers, and the rows [T, D] that go into each. Hooks would do, were the model not another thread's as well; so
+    the layers of a copy are watched, which shares the weights alone."""
+    seen: list[tuple[nn.Module, Tensor]] = []
+    watched = copy.copy(backbone)
+    layers = nn.ModuleList(Watched(layer, seen) for layer in backbone.layers)  # type: ignore[union-attr]
+    watched._modules = {**backbone._modules, "layers": layers}
+    watched.transduce(tokens.x, tokens.layout)
+    return seen
+
+
+def weights_of(layer: nn.Module, x: Tensor, tokens: Tokens, row: int) -> Tensor:
     """[row + 1] the size of the weights of one token's attention in one layer, summed over heads"""
     layout = tokens.layout
     places = layout.positions()[: row + 1]
@@ -59,6 +73,8 @@ def weights_of(layer: torch.nn.Module, x: Tensor, tokens: Tokens, row: int) -> T
         config = layer.config
         _, _, q, k = split(F.silu(layer.uvqk(layer_norm(x))), config.heads, config.qk_width)
         scores = torch.einsum("hk,nhk->hn", q[row], k)
+        if config.attention == "softmax":
+            scores = scores * config.qk_width**-0.5
         if layer.position_bias is not None:
             scores = scores + layer.position_bias[distances(places[row:], places, layer.position_bias)[0]]
         if layer.time_bias is not None:
@@ -101,24 +117,6 @@ def with_one(history: SequenceBatch, item: int, at: int) -> SequenceBatch:
         kinds=more(history.kinds, 0),
         values=more(history.values, torch.nan),
         places=more(history.places, length),
-    )
-
-
-def without(history: SequenceBatch, row: int) -> SequenceBatch:
-    """The history without one event."""
-    keep = torch.arange(len(history.ids)) != row
-    places = history.positions()
-    moved = (places - (places > row).long())[keep]
-    return replace(
-        history,
-        ids=history.ids[keep],
-        timestamps=history.timestamps[keep],
-        query_timestamps=history.query_timestamps[keep],
-        offsets=history.offsets - history.offsets.new_tensor([0, 1]),
-        actions=None if history.actions is None else history.actions[keep],
-        kinds=None if history.kinds is None else history.kinds[keep],
-        values=None if history.values is None else history.values[keep],
-        places=None if history.places is None else moved,
     )
 
 

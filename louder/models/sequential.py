@@ -50,7 +50,9 @@ class SequentialModel(nn.Module):
     def extend(self, x_MD: Tensor, new: NewTokens, memory: KeysAndValues) -> Tensor:
         """`transduce` for M tokens that follow those in memory -> [M, D], with their keys and values put
         there. Dropout is off, whatever the mode."""
-        raise NotImplementedError
+        raise InputError(
+            f"No keys and values are kept for a {self.config.kind}, so it cannot be served. Serve an HSTU or a Transformer."  # type: ignore[attr-defined]
+        )
 
     def tables(self) -> list[nn.Embedding]:
         """The large tables. With `table.sparse` the gradient holds the rows used alone."""

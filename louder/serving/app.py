@@ -7,6 +7,7 @@ computes, together with all that are waiting. Nothing from a request is ever a p
 import asyncio
 import json
 import os
+import re
 import sys
 import time
 import traceback
@@ -16,11 +17,13 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import numpy as np
-from fastapi import FastAPI, Request
-from fastapi.responses import Response
+from fastapi import FastAPI, Query, Request
+from fastapi import Path as InPath
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import PlainTextResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.exceptions import HTTPException
 
@@ -32,10 +35,11 @@ from louder.schema import Manifest
 from louder.serving import messages as m
 from louder.serving.batching import Batcher, Overloaded
 from louder.serving.gate import Gate, Numbers
-from louder.serving.models import Models, Source
-from louder.serving.store import Events, HistoryStore, Names, NewEvent, StoreDamaged, StoreGone, open_store
+from louder.serving.models import Models, Source, trial
+from louder.serving.openapi import BODY, answers, body, describe
+from louder.serving.store import Events, HistoryStore, Names, NewEvent, Stored, StoreDamaged, StoreGone, open_store
 from louder.serving.store.table import histories
-from louder.serving.wire import Refused, answer, described, read, schemas
+from louder.serving.wire import Refused, answer, read, sentence
 from louder.version import __version__
 
 T = TypeVar("T")
@@ -92,9 +96,11 @@ class Service:
     store: HistoryStore
     models: Models
     numbers: Numbers = field(default_factory=Numbers)
-    pool: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(8, "store"))
+    readers: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(8, "readers"))
+    writers: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(4, "writers"))
 
     def __post_init__(self) -> None:
+        self.away_until, self.away = 0.0, ""
         self.batcher: Batcher[Job] = Batcher(self.work, patience_s=self.settings.patience_s)
 
     # --- in the thread that computes ----------------------------------------------------------------------------------
@@ -102,7 +108,7 @@ class Service:
     def work(self, jobs: Sequence[Job]) -> list[Any]:
         """One model answers the whole batch; those that ask for the previous one are a batch of their own."""
         self.numbers.batch.observe(len(jobs))
-        live, before = self.models.live, self.models.previous
+        live, before = self.models.both
         out: dict[int, Any] = {}
         for previous, model in (False, live), (True, before):
             own = [n for n, job in enumerate(jobs) if job.previous == previous]
@@ -143,8 +149,23 @@ class Service:
 
     # --- in the event loop --------------------------------------------------------------------------------------------
 
-    async def stored(self, function: Callable[..., T], *arguments: Any) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self.pool, function, *arguments)
+    async def read(self, function: Callable[..., T], *arguments: Any) -> T:
+        """Ask the store, in a thread."""
+        return await asyncio.get_running_loop().run_in_executor(self.readers, self.reached, function, *arguments)
+
+    def reached(self, function: Callable[..., T], *arguments: Any) -> T:
+        """While the store is away one request a second finds out, and the others are told at once."""
+        if time.monotonic() < self.away_until:
+            raise StoreGone(self.away)
+        try:
+            return function(*arguments)
+        except StoreGone as error:
+            self.away, self.away_until = str(error), time.monotonic() + 1
+            raise
+
+    async def append(self, events: Sequence[NewEvent]) -> Stored:
+        """Reading does not wait for a disk that is slow to write, nor fail with one that is full."""
+        return await asyncio.get_running_loop().run_in_executor(self.writers, self.store.append, events)
 
     async def ask(self, message: m.Asker, kind: str, **question: Any) -> Response:
         began = time.perf_counter()
@@ -152,21 +173,18 @@ class Service:
         self.batcher.announce(1)
         try:
             past = await self.past(message)
-            context: dict[str, Any] = dict(message.context)
-            if not context and message.user is not None:
-                context = self.models.live.context_of(message.user)
             at = int(time.time()) if message.at is None else message.at
-            q = Question(past=past, at=at, context=context, **question)
+            q = Question(past=past, at=at, context=message.context, user=message.user, **question)
+            told = self.batcher.submit(Job(kind, q, message, message.model == "previous"))
         finally:
             self.batcher.announce(-1)
-        told = await self.batcher.submit(Job(kind, q, message, message.model == "previous"))
-        return answer(told | {"milliseconds": round(1000 * (time.perf_counter() - began), 3)})
+        return answer(await told | {"milliseconds": round(1000 * (time.perf_counter() - began), 3)})
 
     async def past(self, message: m.Asker) -> Past:
         if (message.user is None) == (message.history is None):
             raise Refused(422, "A request needs a user or a history, one of the two.")
         if message.user is not None:
-            return past_of(await self.stored(self.store.history, message.user), self.store.names, message.user)
+            return past_of(await self.read(self.store.history, message.user), self.store.names, message.user)
         return given(message.history or [], self.models.live)
 
     def warm(self) -> None:
@@ -177,7 +195,7 @@ class Service:
         told_model(self.models)
 
     def canaries(self) -> list[Past]:
-        """Histories of the first users of the store, and none."""
+        """Histories of the first users of the store."""
         try:
             users = self.store.users("", CANARIES)
             return [past_of(self.store.history(user), self.store.names, None) for user in users]
@@ -187,7 +205,8 @@ class Service:
     def close(self) -> None:
         self.models.close()
         self.batcher.close()
-        self.pool.shutdown()
+        self.readers.shutdown()
+        self.writers.shutdown()
         self.store.close()
 
 
@@ -269,10 +288,13 @@ def open_service(settings: Settings) -> Service:
     source = Source(settings.run, settings.ranker, settings.table, settings.cache_bytes // 2)
     models = Models(source, lambda: holder[0].canaries(), settings.reload_every_s)
     model = models.live
+    (answer,) = model.answer([trial(model)])  # also so that the first request need not wait longer than the others
+    if isinstance(answer, InputError):
+        raise answer
     try:
         store = open_store(settings.store, names=names_for(model), keep=settings.keep)
     except StoreGone as error:
-        raise InputError(f"{error} Start it, or keep histories in a folder: --store FOLDER.") from error
+        raise InputError(f"{error} Start it, or keep histories in a folder: --store histories.") from error
     service = Service(settings, store, models)
     holder.append(service)
     if not store.filled():
@@ -303,12 +325,16 @@ def fill(store: HistoryStore, model: Answering, keep: int) -> None:
 
 def from_environment() -> Any:
     """The application as `louder serve --workers N` described it to its processes."""
+    return create_app(service_from_environment())
+
+
+def service_from_environment() -> Service:
     given = json.loads(os.environ[ENVIRONMENT])
     paths = {name: Path(given[name]) for name in ("run", "ranker", "table") if given.get(name)}
     import torch
 
     torch.set_num_threads(given.pop("threads"))
-    return create_app(open_service(Settings(**(given | paths))))
+    return open_service(Settings(**(given | paths)))
 
 
 def create_app(service: Service) -> Any:
@@ -317,27 +343,9 @@ def create_app(service: Service) -> Any:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> Any:
         yield
-        await asyncio.get_running_loop().run_in_executor(None, service.close)
+        await asyncio.to_thread(service.close)
 
     app = FastAPI(title="Louder", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
-    errors: dict[int | str, dict[str, Any]] = {
-        status: {
-            "description": text,
-            "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Problem"}}},
-        }
-        for status, text in (
-            (401, "A bearer token is needed"),
-            (413, "The body is too large"),
-            (415, "The body is not JSON"),
-            (422, "The request is wrong"),
-            (429, "Too many requests; Retry-After says when to come again"),
-            (503, "The store cannot be reached"),
-        )
-    }
-
-    def ok(message: type[m.Message]) -> dict[int | str, dict[str, Any]]:
-        schema = {"$ref": f"#/components/schemas/{message.__name__}"}
-        return {200: {"description": "The answer", "content": {"application/json": {"schema": schema}}}, **errors}
 
     def refuse(request: Request, status: int, text: str, headers: dict[str, str] | None = None) -> Response:
         return answer({"error": text, "request": request.scope.get("request_id", "")}, status, headers)
@@ -354,6 +362,10 @@ def create_app(service: Service) -> Any:
     @app.exception_handler(InputError)
     async def wrong(request: Request, error: InputError) -> Response:
         return refuse(request, 422, str(error))
+
+    @app.exception_handler(RequestValidationError)
+    async def misfit(request: Request, error: RequestValidationError) -> Response:
+        return refuse(request, 422, sentence(error.errors()))
 
     @app.exception_handler(Overloaded)
     async def overloaded(request: Request, error: Overloaded) -> Response:
@@ -376,7 +388,9 @@ def create_app(service: Service) -> Any:
 
     example = {"user": 42, "k": 10}
 
-    @app.post("/v1/recommend", responses=ok(m.Answer), openapi_extra=described(m.RecommendRequest, example))
+    @app.post(
+        "/v1/recommend", responses=answers(m.Answer, *BODY, 429, 503), openapi_extra=body(m.RecommendRequest, example)
+    )
     async def recommend(request: Request) -> Response:
         """Retrieve candidates, rank them, and answer the best."""
         b = await read(m.RecommendRequest, request)
@@ -384,23 +398,31 @@ def create_app(service: Service) -> Any:
             b, "answer", k=b.k, retrieve=b.retrieve, weights=b.weights, diversity=b.diversity, **filters(b)
         )
 
-    @app.post("/v1/retrieve", responses=ok(m.Answer), openapi_extra=described(m.RetrieveRequest, example))
+    @app.post(
+        "/v1/retrieve", responses=answers(m.Answer, *BODY, 429, 503), openapi_extra=body(m.RetrieveRequest, example)
+    )
     async def retrieve(request: Request) -> Response:
         """The first stage alone: what the history calls for, out of the whole catalogue."""
         b = await read(m.RetrieveRequest, request)
         return await service.ask(b, "answer", k=b.k, retrieve=0, **filters(b))
 
     @app.post(
-        "/v1/rank", responses=ok(m.Answer), openapi_extra=described(m.RankRequest, {"user": 42, "items": [1, 2, 3]})
+        "/v1/rank",
+        responses=answers(m.Answer, *BODY, 429, 503),
+        openapi_extra=body(m.RankRequest, {"user": 42, "items": [1, 2, 3]}),
     )
     async def rank(request: Request) -> Response:
         """The second stage alone: what will the user do with each of these items? In their order."""
         b = await read(m.RankRequest, request)
         return await service.ask(b, "answer", candidates=b.items, k=len(b.items))
 
-    @app.post("/v1/similar", responses=ok(m.Answer), openapi_extra=described(m.SimilarRequest, {"item": 1, "k": 5}))
+    @app.post(
+        "/v1/similar",
+        responses=answers(m.Answer, *BODY, 429),
+        openapi_extra=body(m.SimilarRequest, {"item": 1, "k": 5}),
+    )
     async def similar(request: Request) -> Response:
-        """Items that the model takes for alike."""
+        """Items that the model takes for alike. Nobody asks, so `seen` changes nothing."""
         began = time.perf_counter()
         b = await read(m.SimilarRequest, request)
         nobody = given([], service.models.live)
@@ -409,79 +431,71 @@ def create_app(service: Service) -> Any:
 
     event = {"user": 42, "id": "a-1", "item": 1, "time": 1_700_000_000, "actions": []}
 
-    @app.post("/v1/events", responses=ok(m.EventsAnswer), openapi_extra=described(m.EventsRequest, {"events": [event]}))
+    @app.post(
+        "/v1/events",
+        responses=answers(m.EventsAnswer, *BODY, 503),
+        openapi_extra=body(m.EventsRequest, {"events": [event]}),
+    )
     async def events(request: Request) -> Response:
         """Add events to histories. They are on the disk when this is answered; an id that was stored before is not
         stored again, so a request may be repeated."""
         b = await read(m.EventsRequest, request)
         new = [NewEvent(e.user, e.id, e.item, e.time, tuple(e.actions), dict(e.values), e.request) for e in b.events]
-        done = await service.stored(service.store.append, new)
+        done = await service.append(new)
         service.numbers.events.inc(done.stored)
         return answer({"stored": done.stored, "duplicates": done.duplicates})
 
-    @app.get("/v1/users", responses=ok(m.UsersAnswer))
-    async def users(prefix: str = "", limit: int = 20) -> Response:
+    @app.get("/v1/users", responses=answers(m.UsersAnswer, 401, 422, 503))
+    async def users(
+        prefix: Annotated[str, Query(max_length=m.MAX_ID)] = "", limit: Annotated[int, Query(ge=1, le=1_000)] = 20
+    ) -> Response:
         """Users of the store whose id begins so."""
-        bounded(limit, "limit", 1, 1000)
-        return answer({"users": await service.stored(service.store.users, prefix[: m.MAX_ID], limit)})
+        return answer({"users": await service.read(service.store.users, prefix, limit)})
 
-    @app.get("/v1/users/{user:path}/history", responses=ok(m.HistoryAnswer))
-    async def history(user: str, limit: int = 100) -> Response:
+    @app.get("/v1/users/{user:path}/history", responses=answers(m.HistoryAnswer, 401, 422, 503))
+    async def history(
+        user: Annotated[str, InPath(min_length=1, max_length=m.MAX_ID)],
+        limit: Annotated[int, Query(ge=1, le=m.MAX_EVENTS)] = 100,
+    ) -> Response:
         """The latest events of a user, oldest first. Nobody is unknown: a new user's history is empty."""
-        bounded(limit, "limit", 1, m.MAX_EVENTS)
-        return answer(await service.stored(told_history, service, user[: m.MAX_ID], limit))
+        return answer(await service.read(told_history, service, user, limit))
 
-    @app.get("/v1/model", responses=ok(m.ModelAnswer))
+    @app.get("/v1/model", responses=answers(m.ModelAnswer, 401))
     async def model() -> Response:
         """Which model answers, and what can be asked of it."""
-        return answer(await service.stored(told_model, service.models))
+        return answer(await asyncio.to_thread(told_model, service.models))
 
-    @app.get("/v1/stats", responses=ok(m.StatsAnswer))
+    @app.get("/v1/stats", responses=answers(m.StatsAnswer, 401))
     async def stats() -> Response:
-        """Latency and throughput of the last minute; requests for this are not counted."""
+        """Latency and throughput of the last minute."""
         return answer(service.numbers.stats())
 
-    @app.get("/healthz", responses={200: {"description": "The process is alive"}})
+    @app.get("/healthz", responses=answers(m.HealthAnswer))
     async def healthz() -> Response:
+        """The process is alive."""
         return answer({"ok": True})
 
-    @app.get("/readyz", responses={200: {"description": "It can answer"}, 503: errors[503]})
+    @app.get("/readyz", responses=answers(m.ReadyAnswer, 503))
     async def readyz() -> Response:
-        await service.stored(service.store.users, "", 1)
+        """It can answer for the users of the store."""
+        await service.read(service.store.users, "", 1)
         return answer({"ok": True, "model": service.models.live.version})
 
-    @app.get("/metrics", responses={200: {"description": "For Prometheus", "content": {"text/plain": {}}}})
+    @app.get("/metrics", response_class=PlainTextResponse, responses={401: answers(m.Problem, 401)[401]})
     async def metrics() -> Response:
+        """For Prometheus."""
         service.numbers.reloads.set(service.models.swaps)
         service.numbers.refused.set(service.models.refusals)
         return Response(generate_latest(service.numbers.registry), media_type=CONTENT_TYPE_LATEST)
 
     pages = add_page(app)
-    plain_openapi = app.openapi
-
-    def openapi() -> dict[str, Any]:
-        if app.openapi_schema is None:
-            schema = plain_openapi()
-            known = schema.setdefault("components", {}).setdefault("schemas", {})
-            known |= schemas(
-                *(m.RecommendRequest, m.RetrieveRequest, m.RankRequest, m.SimilarRequest, m.EventsRequest),
-                *(m.Answer, m.EventsAnswer, m.StatsAnswer, m.UsersAnswer, m.HistoryAnswer, m.ModelAnswer, m.Problem),
-            )
-        assert app.openapi_schema is not None
-        return app.openapi_schema
-
-    app.openapi = openapi  # type: ignore[method-assign]
+    describe(app, token=bool(service.settings.token))
     free = frozenset({"/healthz", "/readyz", *pages})
     return Gate(app, numbers=service.numbers, token=service.settings.token, free=free, log=service.settings.log)
 
 
 def filters(b: m.Filters) -> dict[str, Any]:
     return {"seen": b.seen, "allow": b.allow, "deny": b.deny, "where": b.where}
-
-
-def bounded(value: int, name: str, low: int, high: int) -> None:
-    if not low <= value <= high:
-        raise Refused(422, f"{name} is {value}, but it must be {low} to {high}.")
 
 
 def told_history(service: Service, text: str, limit: int) -> dict[str, Any]:
@@ -502,7 +516,7 @@ def told_history(service: Service, text: str, limit: int) -> dict[str, Any]:
 
 def history_of(store: HistoryStore, text: str) -> tuple[RawId, Events]:
     """Of a user whose id came in a path, where a number is a text."""
-    if text.removeprefix("-").isdecimal() and text.isascii() and len(text) < 19:
+    if re.fullmatch("0|-?[1-9][0-9]{0,18}", text):
         try:
             return int(text), store.history(int(text))
         except InputError:  # the ids of this store are texts

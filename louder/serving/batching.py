@@ -5,6 +5,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -55,7 +56,7 @@ class Batcher(Generic[Job]):
         self.thread.start()
 
     def announce(self, change: int) -> None:
-        """A request comes (1), or is queued or has failed (-1)."""
+        """A request comes (1), or is queued or has failed (-1): once for each that came, and not before it is queued."""
         with self.changed:
             self.arriving += change
             if change < 0:
@@ -70,14 +71,17 @@ class Batcher(Generic[Job]):
         if (wait := self.wait_s()) > self.patience_s:
             raise Overloaded(wait)
 
-    async def submit(self, job: Job) -> Any:
+    def submit(self, job: Job) -> "asyncio.Future[Any]":
+        """Called in an event loop. Raises Overloaded, also when the service is about to end."""
         self.admit()
         loop = asyncio.get_running_loop()
         waiting = Waiting(job, loop.create_future(), loop)
         with self.changed:
+            if self.closing:
+                raise Overloaded(1.0)
             self.queue.append(waiting)
             self.changed.notify()
-        return await waiting.future
+        return waiting.future
 
     def run(self) -> None:
         while True:
@@ -102,7 +106,8 @@ class Batcher(Generic[Job]):
             self.each_s += 0.2 * (took / len(batch) - self.each_s)
             self.busy = 0
             for waiting, result in zip(batch, results):
-                waiting.loop.call_soon_threadsafe(settle, waiting.future, result)
+                with suppress(RuntimeError):  # the loop of who asked has ended
+                    waiting.loop.call_soon_threadsafe(settle, waiting.future, result)
 
     def close(self) -> None:
         """What was accepted is answered; then the thread ends."""

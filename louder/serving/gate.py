@@ -2,6 +2,7 @@
 
 import hmac
 import json
+import re
 import sys
 import time
 import uuid
@@ -82,7 +83,7 @@ class Gate:
             return
         headers = dict(scope["headers"])
         given = headers.get(b"x-request-id", b"").decode("ascii", "ignore")[:64]
-        scope["request_id"] = number = given if given.isascii() and given.isalnum() else uuid.uuid4().hex[:16]
+        scope["request_id"] = number = given if re.fullmatch("[0-9A-Za-z._-]+", given) else uuid.uuid4().hex[:16]
         began, status = time.perf_counter(), 500
 
         async def sending(message: Any) -> None:
@@ -101,7 +102,7 @@ class Gate:
         finally:
             self.numbers.in_flight.dec()
             seconds = time.perf_counter() - began
-            route = getattr(scope.get("route"), "path", "other")
+            route = getattr(scope.get("route"), "path_format", "other")
             self.numbers.see(route, status, seconds)
             if self.log:
                 line = {"time": round(time.time(), 3), "request": number, "method": scope["method"], "route": route}

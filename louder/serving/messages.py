@@ -5,7 +5,7 @@ Times are seconds since 1970 (UTC). Item and user ids are the raw ones of the lo
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StrictInt, StrictStr
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, StrictStr
 
 MAX_ID = 200  # characters
 MAX_EVENTS = 1_000  # of one request
@@ -14,7 +14,8 @@ MAX_CANDIDATES = 16_384
 Integer = Annotated[StrictInt, Field(ge=-(2**63), le=2**63 - 1)]
 Id = Integer | Annotated[StrictStr, Field(min_length=1, max_length=MAX_ID)]
 Time = Annotated[StrictInt, Field(ge=0, le=2**53)]
-Number = Annotated[float, Field(allow_inf_nan=False, strict=True)]
+Value = Annotated[float, Field(ge=-1e15, le=1e15, strict=True)]  # its square fits into 32 bits
+Weight = Annotated[float, Field(ge=-1e6, le=1e6, strict=True)]
 Name = Annotated[StrictStr, Field(min_length=1, max_length=MAX_ID)]
 
 
@@ -28,7 +29,7 @@ class EventIn(Message):
     item: Id
     time: Time
     actions: list[Name] = Field(default=[], max_length=63, description="Names of the actions that happened.")
-    values: dict[Name, Number] = Field(default={}, max_length=16, description="Such as seconds watched.")
+    values: dict[Name, Value] = Field(default={}, max_length=16, description="Such as seconds watched.")
     request: Name | None = Field(default=None, description="Items of one request never see each other's actions.")
 
 
@@ -40,11 +41,13 @@ class NewEvent(EventIn):
 
 
 class Asker(Message):
-    """Who asks: a user of the store, or a history that comes with the request."""
+    """Who asks: a user of the store, or a history that comes with the request; one of the two."""
 
     user: Id | None = None
     history: list[EventIn] | None = Field(default=None, max_length=MAX_EVENTS)
-    context: dict[Name, Id | None] = Field(default={}, max_length=64, description="Attributes of the user.")
+    context: dict[Name, Id | None] = Field(
+        default={}, max_length=64, description="Attributes of the user; empty: those that the training knew."
+    )
     at: Time | None = Field(default=None, description="Time of the request; by default now.")
     model: Literal["live", "previous"] = Field(
         default="live", description="`previous`: what rollback would bring back."
@@ -54,7 +57,7 @@ class Asker(Message):
 class Filters(Message):
     """Which items may be in the answer."""
 
-    seen: bool = Field(default=False, description="Also items that are in the history.")
+    seen: StrictBool = Field(default=False, description="Also items that are in the history.")
     allow: list[Id] | None = Field(default=None, max_length=MAX_CANDIDATES, description="Only these items.")
     deny: list[Id] = Field(default=[], max_length=MAX_CANDIDATES, description="None of these items.")
     where: dict[Name, list[Id]] = Field(
@@ -75,7 +78,7 @@ class RecommendRequest(Asker, Filters):
     retrieve: Annotated[StrictInt, Field(ge=1, le=MAX_CANDIDATES)] = Field(
         default=500, description="Candidates that the first stage gives the second."
     )
-    weights: dict[Name, Number] = Field(
+    weights: dict[Name, Weight] = Field(
         default={},
         max_length=64,
         description="Weight of each action's probability in the score; by default the main action alone.",
@@ -83,7 +86,7 @@ class RecommendRequest(Asker, Filters):
     diversity: Annotated[float, Field(ge=0, le=1, strict=True)] = Field(
         default=0.0, description="0: by score alone. 1: by difference from what is above alone (MMR over item vectors)."
     )
-    explain: bool = Field(default=False, description="Say for each item which past events it leans on.")
+    explain: StrictBool = Field(default=False, description="Say for each item which past events it leans on.")
 
 
 class SimilarRequest(Filters):
@@ -150,6 +153,15 @@ class UsersAnswer(Message):
     """Some users of the store, for a page that lets one pick."""
 
     users: list[Id]
+
+
+class HealthAnswer(Message):
+    ok: bool
+
+
+class ReadyAnswer(Message):
+    ok: bool
+    model: str = Field(description="Version of the model that answers.")
 
 
 class ModelAnswer(Message):

@@ -7,12 +7,27 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from louder.errors import InputError
 from louder.inference.answering import Answering, Found, Past, Question, version_of
 
 SLOWER = 10  # a model that needs so many times as long as the live one is refused
+
+
+def trial(model: Answering) -> Question:
+    """A question that a model which can be served has an answer to, whatever is in the store."""
+    items = np.array(model.item_ids.raws(range(min(10, len(model.item_ids)))), dtype=object)
+    nothing = np.zeros(len(items), np.int64)
+    past = Past(
+        items=items,
+        times=np.arange(len(items)),
+        actions=nothing,
+        values=np.zeros((len(items), 0), np.float32),
+        requests=nothing - 1,
+    )
+    return Question(past=past, at=len(items), seen=True)
 
 
 @dataclass(frozen=True)
@@ -26,28 +41,40 @@ class Source:
     cache_bytes: int = 1 << 29
 
     def load(self) -> Answering:
-        run, ranker = self.run.resolve(), None if self.ranker is None else self.ranker.resolve()
-        return Answering(run, ranker, table=self.table, cache_bytes=self.cache_bytes)
+        """What is published now. It is read file by file, so if it changed meanwhile it is read again."""
+        while True:
+            version = self.version()
+            run, ranker = self.run.resolve(), None if self.ranker is None else self.ranker.resolve()
+            model = Answering(run, ranker, table=self.table, cache_bytes=self.cache_bytes)
+            if version == model.version == self.version():
+                return model
 
     def version(self) -> str:
         return version_of(self.run.resolve(), None if self.ranker is None else self.ranker.resolve())
 
 
 class Models:
-    """`live` answers. A batch takes it once, so no answer mixes two models.
+    """`live` answers, and `previous` did before. A batch takes `both` at once, so no answer mixes two models.
 
-    canaries  makes some questions of known users, with which a new model is tried before it is taken
+    canaries  histories of some known users, with which a new model is tried before it is taken
     """
 
     def __init__(self, source: Source, canaries: Callable[[], Sequence[Past]], every_s: float = 1.0) -> None:
         self.source, self.canaries, self.every_s = source, canaries, every_s
-        self.live: Answering = source.load()
-        self.previous: Answering | None = None
+        self.both: tuple[Answering, Answering | None] = source.load(), None
         self.refused: str | None = None
         self.refused_version = ""
         self.swaps = self.refusals = 0
         self.stop = threading.Event()
         self.thread: threading.Thread | None = None
+
+    @property
+    def live(self) -> Answering:
+        return self.both[0]
+
+    @property
+    def previous(self) -> Answering | None:
+        return self.both[1]
 
     def watch(self) -> None:
         """Look for a new checkpoint every second, until `close`."""
@@ -63,17 +90,21 @@ class Models:
         version = ""
         try:
             version = self.source.version()
+            if version == self.live.version:  # also again, after one that was refused
+                self.refused, self.refused_version = None, ""
             if version in (self.live.version, self.refused_version):
                 return False
-            back = self.previous is not None and self.previous.version == version
-            new = self.previous if back and self.previous is not None else self.source.load()
-            if not back:
+            if self.previous is not None and self.previous.version == version:
+                new = self.previous
+            else:
+                new = self.source.load()
                 self.check(new)
         except Exception as error:  # whatever is wrong with it, the live model goes on
-            self.refused, self.refused_version = f"{version or self.source.run}: {error}", version
-            self.refusals += 1
+            reason = f"{version or self.source.run}: {error}"
+            self.refusals += reason != self.refused  # a run that is away is looked for every second, and counts once
+            self.refused, self.refused_version = reason, version
             return False
-        self.live, self.previous = new, self.live
+        self.both = new, self.live
         self.refused, self.refused_version = None, ""
         self.swaps += 1
         return True
@@ -84,12 +115,14 @@ class Models:
             raise InputError("its item vectors are not finite")
         if (new.ranker is None) != (self.live.ranker is None):
             raise InputError("it ranks and the live model does not, or the other way round")
-        pasts = list(self.canaries())
-        questions = [Question(past=past, at=int(past.times[-1]) + 1 if len(past.times) else 0) for past in pasts]
-        if not questions:
-            return
+        pasts = [past for past in self.canaries() if len(past.times)]
+        known = [past for past in pasts if (new.item_ids.ids(list(past.items)) >= 0).any()]
+        if pasts and not known:
+            raise InputError("it knows none of the items of the known users")
+        questions = [Question(past=past, at=int(past.times[-1]) + 1, seen=True) for past in known]
+        questions = questions or [trial(new)]
         took = {}
-        for model in self.copy_of_live(), new:
+        for model in self.live.twin(), new:  # the live model itself is another thread's
             began = time.perf_counter()
             answers = model.answer(questions)
             took[model is new] = time.perf_counter() - began
@@ -100,14 +133,8 @@ class Models:
                     raise InputError(f"it does not answer for a known user: {answer}")
                 if not all(math.isfinite(score) for score in answer.scores.tolist()):
                     raise InputError("its scores are not finite")
-                if not len(answer.items) or (answer.skipped and not answer.read):
-                    raise InputError("it knows none of the items of a known user")
         if took[True] > SLOWER * took[False] + 1:
             raise InputError(f"it needs {took[True]:.1f} s for what the live model does in {took[False]:.1f} s")
-
-    def copy_of_live(self) -> Answering:
-        """The live model with caches of its own, since it answers in another thread at the same time."""
-        return self.live.twin()
 
     def close(self) -> None:
         self.stop.set()

@@ -1,11 +1,13 @@
 """JSON in, strictly; JSON out; every error a sentence."""
 
 import json
+from collections.abc import Sequence
 from typing import Any, TypeVar
 
 from fastapi import Request
 from fastapi.responses import Response
 from pydantic import BaseModel, ValidationError
+from starlette.requests import ClientDisconnect
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -26,22 +28,26 @@ async def read(message: type[M], request: Request) -> M:
     if kind != "application/json":
         raise Refused(415, f"The body is {kind[:60]}, but it must be application/json.")
     body = bytearray()
-    async for part in request.stream():  # its length need not be announced
-        body += part
-        if len(body) > MOST_BYTES:
-            raise Refused(413, f"The body is larger than {MOST_BYTES >> 20} MiB. Send it in parts.")
+    try:
+        async for part in request.stream():  # its length need not be announced
+            body += part
+            if len(body) > MOST_BYTES:
+                raise Refused(413, f"The body is larger than {MOST_BYTES >> 20} MiB. Send it in parts.")
+    except ClientDisconnect as error:
+        raise Refused(400, "The body ended before it was complete.") from error
     try:
         return message.model_validate_json(bytes(body))
     except ValidationError as error:
-        raise Refused(422, sentence(error)) from error
+        raise Refused(
+            422, sentence(error.errors(include_url=False, include_input=False, include_context=False))
+        ) from error
 
 
-def sentence(error: ValidationError) -> str:
-    first, more = (
-        error.errors(include_url=False, include_input=False, include_context=False)[0],
-        error.error_count() - 1,
-    )
-    place = ".".join(str(part) for part in first["loc"] if not str(part).startswith(("constrained-", "function-")))
+def sentence(mistakes: Sequence[Any]) -> str:
+    """Of what pydantic found; where a parameter is wrong, it begins with where that was."""
+    first, more = mistakes[0], len(mistakes) - 1
+    skipped = "constrained-", "function-", "query", "path"
+    place = ".".join(str(part) for part in first["loc"] if not str(part).startswith(skipped))
     text = f"{place[:200] or 'The body'}: {first['msg'][:300]}."
     return text + (f" There are {more} more mistakes." if more else "")
 
@@ -49,18 +55,3 @@ def sentence(error: ValidationError) -> str:
 def answer(value: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
     text = json.dumps(value, allow_nan=False, separators=(",", ":"), ensure_ascii=False)
     return Response(text.encode("utf-8", "replace"), status, headers, "application/json")
-
-
-def described(message: type[BaseModel], example: dict[str, Any]) -> dict[str, Any]:
-    """What OpenAPI says of a body that `read` reads."""
-    schema = {"$ref": f"#/components/schemas/{message.__name__}"}
-    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema, "example": example}}}}
-
-
-def schemas(*messages: type[BaseModel]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for message in messages:
-        schema = message.model_json_schema(ref_template="#/components/schemas/{model}")
-        found |= schema.pop("$defs", {})
-        found[message.__name__] = schema
-    return found

@@ -1,0 +1,68 @@
+"""What OpenAPI says of the routes: bodies, answers, and every status that can happen."""
+
+from typing import Any
+
+from fastapi import FastAPI
+from pydantic import BaseModel
+
+from louder.serving import messages as m
+
+MESSAGES = (
+    *(m.RecommendRequest, m.RetrieveRequest, m.RankRequest, m.SimilarRequest, m.EventsRequest),
+    *(m.Answer, m.EventsAnswer, m.UsersAnswer, m.HistoryAnswer, m.ModelAnswer, m.StatsAnswer),
+    *(m.HealthAnswer, m.ReadyAnswer, m.Problem),
+)
+PROBLEMS = {
+    400: "The body ended before it was complete",
+    401: "A bearer token is needed",
+    413: "The body is too large",
+    415: "The body is not JSON",
+    422: "The request is wrong",
+    429: "Too many requests; Retry-After says when to come again",
+    503: "The store cannot be reached; Retry-After says when to come again",
+}
+BODY = 400, 401, 413, 415, 422  # what can be wrong with one
+
+
+def answers(message: type[BaseModel], *problems: int) -> dict[int | str, dict[str, Any]]:
+    """The responses of a route."""
+    found: dict[int | str, dict[str, Any]] = {200: {"description": "The answer", "content": content(message)}}
+    for status in problems:
+        found[status] = {"description": PROBLEMS[status], "content": content(m.Problem)}
+        if status in (429, 503):
+            found[status]["headers"] = {"Retry-After": {"description": "Seconds", "schema": {"type": "integer"}}}
+    return found
+
+
+def body(message: type[BaseModel], example: dict[str, Any]) -> dict[str, Any]:
+    """What a route reads; `wire.read` does it, so FastAPI does not know."""
+    return {"requestBody": {"required": True, "content": content(message, example=example)}}
+
+
+def content(message: type[BaseModel], **more: Any) -> dict[str, Any]:
+    return {"application/json": {"schema": {"$ref": f"#/components/schemas/{message.__name__}"}, **more}}
+
+
+def describe(app: FastAPI, *, token: bool) -> None:
+    """Let /openapi.json have the messages, and say that a token is needed."""
+    plain = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            components = plain().setdefault("components", {})
+            components["schemas"] = schemas()
+            if token:
+                components["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
+                app.openapi_schema = {**plain(), "security": [{"token": []}]}
+        return plain()
+
+    app.openapi = openapi  # type: ignore[method-assign]
+
+
+def schemas() -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for message in MESSAGES:
+        schema = message.model_json_schema(ref_template="#/components/schemas/{model}")
+        found |= schema.pop("$defs", {})
+        found[message.__name__] = schema
+    return found

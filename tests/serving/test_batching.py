@@ -1,0 +1,209 @@
+"""Jobs that are there together share a batch, a lone one does not wait, and what was accepted is answered."""
+
+import asyncio
+import threading
+import time
+
+import pytest
+
+from louder.serving.batching import Batcher, Overloaded
+
+SOON = 5.0  # seconds; far more than any of this takes
+
+
+class Work:
+    """Doubles numbers, once it is let; it notes its batches."""
+
+    def __init__(self):
+        self.batches, self.open = [], threading.Event()
+        self.open.set()
+        self.began = threading.Semaphore(0)
+
+    def __call__(self, jobs):
+        self.began.release()
+        assert self.open.wait(SOON)
+        self.batches.append(list(jobs))
+        return [2 * job for job in jobs]
+
+
+@pytest.fixture
+def work():
+    return Work()
+
+
+@pytest.fixture
+def batcher_of(work):
+    made = []
+
+    def make(function=work, **settings):
+        made.append(Batcher(function, **{"patience_s": 60.0, **settings}))
+        return made[-1]
+
+    yield make
+    work.open.set()
+    for batcher in made:
+        batcher.close()
+
+
+def begun(work):
+    assert work.began.acquire(timeout=SOON)
+
+
+def test_jobs_that_arrive_while_one_is_computed_share_the_next_batch(batcher_of, work):
+    batcher = batcher_of(most=4)
+
+    async def ask():
+        work.open.clear()
+        first = batcher.submit(0)
+        await asyncio.to_thread(begun, work)
+        others = [batcher.submit(n) for n in range(1, 7)]
+        work.open.set()
+        return await asyncio.gather(first, *others)
+
+    assert asyncio.run(ask()) == [0, 2, 4, 6, 8, 10, 12]
+    assert work.batches == [[0], [1, 2, 3, 4], [5, 6]]
+
+
+def test_a_lone_job_does_not_wait(batcher_of):
+    batcher = batcher_of(company_s=60.0)
+
+    async def ask():
+        return await asyncio.wait_for(batcher.submit(21), SOON)
+
+    assert asyncio.run(ask()) == 42
+
+
+def test_what_was_announced_is_waited_for_and_not_longer_than_is_said(batcher_of, work):
+    patient, hasty = batcher_of(company_s=60.0), batcher_of(company_s=0.02)
+
+    async def together():
+        patient.announce(1)
+        first = patient.submit(1)
+        await asyncio.sleep(0.02)
+        assert work.batches == []
+        second = patient.submit(2)
+        patient.announce(-1)
+        return await asyncio.wait_for(asyncio.gather(first, second), SOON)
+
+    async def too_late():
+        hasty.announce(1)
+        return await asyncio.wait_for(hasty.submit(3), SOON)
+
+    assert asyncio.run(together()) == [2, 4]
+    assert asyncio.run(too_late()) == 6
+    assert work.batches == [[1, 2], [3]]
+
+
+def test_nothing_is_waited_for_once_a_batch_is_full(batcher_of, work):
+    batcher = batcher_of(company_s=60.0, most=2)
+
+    async def ask():
+        batcher.announce(1)
+        return await asyncio.wait_for(asyncio.gather(batcher.submit(1), batcher.submit(2)), SOON)
+
+    assert asyncio.run(ask()) == [2, 4]
+    assert work.batches == [[1, 2]]
+
+
+def test_more_than_can_be_done_in_time_is_turned_away_until_there_is_room_again(batcher_of, work):
+    batcher = batcher_of(patience_s=0.25)
+    batcher.each_s = 0.1
+
+    async def ask():
+        work.open.clear()
+        accepted = [batcher.submit(0)]
+        await asyncio.to_thread(begun, work)
+        accepted += [batcher.submit(n) for n in (1, 2)]  # 0.1 s and 0.2 s to wait
+        with pytest.raises(Overloaded) as told:
+            batcher.submit(3)
+        assert told.value.seconds == pytest.approx(0.3)
+        work.open.set()
+        assert await asyncio.gather(*accepted) == [0, 2, 4]
+        assert batcher.wait_s() == 0
+        return await batcher.submit(4)
+
+    assert asyncio.run(ask()) == 8
+
+
+def test_the_time_of_a_job_is_learned(batcher_of):
+    batcher = batcher_of(lambda jobs: (time.sleep(0.03), jobs)[1])
+
+    async def ask():
+        for _ in range(8):
+            await batcher.submit(0)
+
+    asyncio.run(ask())
+    assert batcher.each_s > 0.02
+
+
+def test_closing_answers_what_was_accepted_and_refuses_what_comes_then(batcher_of, work):
+    batcher = batcher_of(most=2)
+
+    async def ask():
+        work.open.clear()
+        accepted = [batcher.submit(n) for n in range(5)]
+        closing = asyncio.create_task(asyncio.to_thread(batcher.close))
+        while not batcher.closing:
+            await asyncio.sleep(0.001)
+        with pytest.raises(Overloaded):
+            batcher.submit(9)
+        work.open.set()
+        await closing
+        return await asyncio.gather(*accepted)
+
+    assert asyncio.run(ask()) == [0, 2, 4, 6, 8]
+    assert not batcher.thread.is_alive()
+
+
+def test_an_exception_reaches_all_of_a_batch_and_no_other(batcher_of):
+    def divide(jobs):
+        return [12 // job for job in jobs]
+
+    batcher = batcher_of(divide, company_s=60.0)
+
+    async def ask():
+        batcher.announce(1)
+        together = [batcher.submit(0), batcher.submit(1)]
+        batcher.announce(-1)
+        failed = await asyncio.gather(*together, return_exceptions=True)
+        return failed, await batcher.submit(3)
+
+    failed, after = asyncio.run(ask())
+    assert [type(error) for error in failed] == [ZeroDivisionError] * 2 and after == 4
+
+
+def test_an_exception_among_the_results_reaches_who_asked_alone(batcher_of):
+    batcher = batcher_of(lambda jobs: [ValueError(job) if job < 0 else job for job in jobs])
+
+    async def ask():
+        return await asyncio.gather(batcher.submit(1), batcher.submit(-1), return_exceptions=True)
+
+    good, bad = asyncio.run(ask())
+    assert good == 1 and isinstance(bad, ValueError)
+
+
+def test_who_has_gone_does_no_harm(batcher_of, work):
+    """Somebody who waits no longer, and somebody whose whole event loop has ended."""
+    batcher = batcher_of()
+
+    async def leave():
+        work.open.clear()
+        first = batcher.submit(0)
+        await asyncio.to_thread(begun, work)
+        gone, stays = batcher.submit(1), batcher.submit(2)
+        gone.cancel()
+        work.open.set()
+        return await asyncio.gather(first, stays)
+
+    async def leave_at_once():
+        work.open.clear()
+        batcher.submit(3)
+
+    async def ask():
+        return await batcher.submit(4)
+
+    assert asyncio.run(leave()) == [0, 4]
+    asyncio.run(leave_at_once())
+    work.open.set()
+    assert asyncio.run(ask()) == 8
+    assert batcher.thread.is_alive()

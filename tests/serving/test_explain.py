@@ -1,0 +1,181 @@
+"""The attention that is shown is that of the layers: written out here by loops, from the equations."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from louder.batch import SequenceBatch
+from louder.inference.answering import Past, Question
+from louder.inference.explain import attention_shares, with_one
+from louder.models import HSTUConfig, RankingConfig, TransformerConfig, Vocabulary, build_ranker
+
+ITEMS, ACTIONS, T, AT = 12, 2, 7, 4_000
+SILU = HSTUConfig(layers=2, heads=2, width=8, qk_width=4, v_width=4, max_len=32)
+SOFTMAX = HSTUConfig(layers=2, heads=2, width=8, qk_width=4, v_width=4, max_len=32, attention="softmax")
+TRANSFORMER = TransformerConfig(layers=2, heads=2, width=8, hidden=12, max_len=32)
+REQUESTS = [0, 1, 1, 1, 4, 5, 5]  # the row at which the request of each event begins
+
+
+def model_of(config, tokens, **ranking):
+    torch.manual_seed(1)
+    vocabulary = Vocabulary(items=ITEMS, actions=ACTIONS, values=1, context=(3,))
+    model = build_ranker(config, RankingConfig(tokens=tokens, context=("country",), **ranking), vocabulary, [])
+    with torch.no_grad():
+        for parameter in model.parameters():  # so that weights differ by more than rounding
+            parameter.add_(0.3 * torch.randn(parameter.shape))
+    return model.eval()
+
+
+def history_of(requests):
+    generator = np.random.default_rng(2)
+    times = np.sort(generator.integers(1_000, 3_000, T))
+    if requests:
+        times = times[REQUESTS]
+    return SequenceBatch(
+        ids=torch.from_numpy(generator.integers(0, ITEMS, T)),
+        timestamps=torch.from_numpy(times),
+        query_timestamps=torch.from_numpy(np.append(times[1:], AT)),
+        offsets=torch.tensor([0, T]),
+        actions=torch.from_numpy(generator.integers(0, 4, T)),
+        values=torch.from_numpy(generator.normal(size=(T, 1)).astype(np.float32)),
+        places=torch.tensor(REQUESTS) if requests else None,
+        context=torch.tensor([[1]]),
+    )
+
+
+def naive_shares(model, history, item):
+    """One candidate's shares [T], by a loop over layers, heads and keys."""
+    batch = with_one(history, item, AT)
+    tokens, config = model.tokens(batch), model.backbone.config
+    row, layout = int(tokens.items[-1]), tokens.layout
+    places = list(range(len(tokens.x))) if layout.places is None else layout.places.tolist()
+    weight = [0.0] * len(tokens.x)
+    if config.kind == "hstu":
+        x = tokens.x * math.sqrt(config.width) + model.backbone.positions.weight[places]
+    else:
+        x = tokens.x * math.sqrt(config.width)
+    for layer in model.backbone.layers:
+        for head in range(config.heads):
+            if config.kind == "hstu":
+                score = hstu_scores(layer, config, x, head, row, places, layout)
+            else:
+                score = transformer_scores(layer, config, x, head, row, places)
+            seen = [key for key in range(row + 1) if key < places[row] or key == row]
+            if getattr(config, "attention", "softmax") == "silu":
+                own = {key: abs(score[key] / (1 + math.exp(-score[key]))) for key in seen}
+            else:
+                total = sum(math.exp(score[key]) for key in seen)
+                own = {key: math.exp(score[key]) / total for key in seen}
+            for key, size in own.items():
+                weight[key] += size
+        x = forward(layer, config, x, layout, places)
+    of_events = []
+    for event in range(T):
+        mine = {int(tokens.items[event]), int(tokens.actions[event])}
+        of_events.append(sum(weight[token] for token in mine))
+    return [size / sum(of_events) for size in of_events]
+
+
+def hstu_scores(layer, config, x, head, row, places, layout):
+    projected = F.silu(F.layer_norm(x, (config.width,), eps=1e-6) @ layer.uvqk.weight.T)
+    at = 2 * config.heads * config.v_width
+    q = projected[:, at + head * config.qk_width :][:, : config.qk_width]
+    k = projected[:, at + (config.heads + head) * config.qk_width :][:, : config.qk_width]
+    scores = []
+    for key in range(row + 1):
+        score = float(q[row] @ k[key])
+        if config.attention == "softmax":
+            score /= math.sqrt(config.qk_width)
+        distance = min(max(places[row] - places[key], 0), config.max_len - 1)
+        seconds = abs(int(layout.query_timestamps[row]) - int(layout.timestamps[key]))
+        bucket = min(int(math.log(max(seconds, 1)) / 0.301), config.time_buckets - 1)
+        scores.append(score + float(layer.position_bias[distance]) + float(layer.time_bias[bucket]))
+    return scores
+
+
+def transformer_scores(layer, config, x, head, row, places):
+    width = config.width // config.heads
+    normed = x / (x.pow(2).mean(1, keepdim=True) + 1e-6).sqrt() * layer.attention_norm.weight
+    qkv = normed @ layer.qkv.weight.T
+    q, k = (qkv[:, (part * config.heads + head) * width :][:, :width] for part in (0, 1))
+    return [
+        float(turned(q[row], places[row], config) @ turned(k[key], places[key], config)) / math.sqrt(width)
+        for key in range(row + 1)
+    ]
+
+
+def turned(x, place, config):
+    half, out = len(x) // 2, x.clone()
+    for n in range(half):
+        angle = place * config.rope_base ** (-2 * n / len(x))
+        out[n] = x[n] * math.cos(angle) - x[half + n] * math.sin(angle)
+        out[half + n] = x[n] * math.sin(angle) + x[half + n] * math.cos(angle)
+    return out
+
+
+def forward(layer, config, x, layout, places):
+    if config.kind == "hstu":
+        return layer(x, layout)
+    angles = torch.tensor(places)[:, None, None] * config.rope_base ** (
+        -torch.arange(0, config.width // config.heads, 2) / (config.width // config.heads)
+    )
+    return layer(x, layout, (angles.cos(), angles.sin()))
+
+
+CASES = [
+    *((config, tokens, True) for config in (SILU, SOFTMAX, TRANSFORMER) for tokens in ("paired", "interleaved")),
+    *((config, tokens, False) for config in (SILU, TRANSFORMER) for tokens in ("paired", "added")),
+]
+
+
+@pytest.mark.parametrize(("config", "tokens", "requests"), CASES)
+@torch.no_grad()
+def test_shares_are_those_of_the_equations(config, tokens, requests):
+    model, history = model_of(config, tokens), history_of(requests)
+    candidates = torch.tensor([3, 0, 11])
+    shares = attention_shares(model, history, candidates, AT)
+    expected = torch.tensor([naive_shares(model, history, item) for item in candidates.tolist()])
+    torch.testing.assert_close(shares, expected, rtol=1e-3, atol=1e-5)
+    torch.testing.assert_close(shares.sum(1), torch.ones(3))
+    assert float(shares.std()) > 0.01  # they do differ
+
+
+def test_nothing_of_the_model_changes_while_it_is_watched():
+    model = model_of(SILU, "paired")
+    layers = list(model.backbone.layers)
+    attention_shares(model, history_of(False), torch.tensor([1]), AT)
+    assert list(model.backbone.layers) == layers
+    assert not any(layer._forward_pre_hooks for layer in layers)
+
+
+def test_no_history_has_no_shares():
+    model, none = model_of(SILU, "paired"), torch.zeros(0, dtype=torch.int64)
+    none = SequenceBatch(ids=none, timestamps=none, query_timestamps=none, offsets=torch.tensor([0, 0]))
+    assert attention_shares(model, none, torch.tensor([1, 2]), AT).shape == (2, 0)
+
+
+def test_leaving_out_is_the_answer_to_the_history_without_the_event(joint):
+    generator = np.random.default_rng(5)
+    columns = {
+        "items": generator.integers(1, 200, 9),
+        "times": 1_000 + np.sort(generator.integers(0, 500, 9)),
+        "actions": generator.integers(0, 2, 9),
+        "values": generator.gamma(2.0, 10.0, (9, 1)).astype(np.float32),
+        "requests": np.array([0, 0, 1, 1, 1, 2, -1, -1, 3]),
+    }
+
+    def question(rows):
+        past = Past(**{name: x[rows] for name, x in columns.items()}, names=("like",), value_names=("watch",))
+        return Question(past=past, at=AT, candidates=[5, 17], context={"country": "no"})
+
+    q = question(np.arange(9))
+    (whole,) = joint.answer([q])
+    for place, reasons in enumerate(joint.reasons(q, whole.items, count=9)):
+        assert sorted(row for row, _, _ in reasons) == list(range(9))
+        assert sum(share for _, share, _ in reasons) == pytest.approx(1, abs=1e-5)
+        for row, _, change in reasons:
+            (lacking,) = joint.answer([question(np.delete(np.arange(9), row))])
+            assert change == pytest.approx(lacking.scores[place] - whole.scores[place], abs=1e-5)
