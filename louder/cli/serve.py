@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -64,13 +65,16 @@ def serve(
         "store": store,
         "keep": keep,
         "token": token_of(token_file),
-        "cache_bytes": 0 if no_cache else byte_count(cache),
+        "cache_bytes": 0 if no_cache else byte_count(cache, "--cache"),
         "patience_s": patience / 1000,
         "log": not quiet,
         "threads": own_threads,
     }
+    from louder.ops.build import load_all
     from louder.serving.app import ENVIRONMENT, from_environment
 
+    warn_of(Path(ranker or run), host, settings["token"])
+    load_all()  # here, once for all processes, and not while the first request waits
     os.environ[ENVIRONMENT] = json.dumps(settings)
     shown = f"http://{'localhost' if host in ('127.0.0.1', '0.0.0.0') else host}:{port}/"
     options = {"host": host, "port": port, "log_level": "warning", "access_log": False, "timeout_graceful_shutdown": 30}
@@ -83,6 +87,24 @@ def serve(
     if show:
         typer.launch(shown)
     uvicorn.run(app, **options)  # type: ignore[arg-type]
+
+
+def warn_of(ranks: Path, host: str, token: object) -> None:
+    """What works, and is rarely meant."""
+    from louder import checkpoint
+
+    state = checkpoint.load_state(checkpoint.best(ranks))
+    if state["vocabulary"]["series"] and state["config"]["data"]["auxiliary"]:
+        print(
+            f"{ranks} was trained with auxiliary series, and a store keeps none, so it is asked without them. "
+            "Train it without: --set data.auxiliary=false.",
+            file=sys.stderr,
+        )
+    if host not in ("127.0.0.1", "localhost", "::1") and not token:
+        print(
+            f"Whoever reaches {host} can read and write all histories. Give a token: --token-file FILE.",
+            file=sys.stderr,
+        )
 
 
 def token_of(file: Path | None) -> str:
