@@ -70,11 +70,9 @@ def serve(
         "log": not quiet,
         "threads": own_threads,
     }
-    from louder.ops.build import load_all
     from louder.serving.app import ENVIRONMENT, from_environment
 
     warn_of(Path(ranker or run), host, settings["token"])
-    load_all()  # here, once for all processes, and not while the first request waits
     os.environ[ENVIRONMENT] = json.dumps(settings)
     shown = f"http://{'localhost' if host in ('127.0.0.1', '0.0.0.0') else host}:{port}/"
     options = {"host": host, "port": port, "log_level": "warning", "access_log": False, "timeout_graceful_shutdown": 30}

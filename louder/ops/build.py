@@ -42,7 +42,7 @@ def load(name: str, source: Path) -> bool:
 
 
 def load_all() -> bool:
-    """Make all of Louder's kernels ready, so that a service or an image does not compile while somebody waits."""
+    """Make all of Louder's kernels ready, as an image does when it is built."""
     return all([load(path.parent.name, path) for path in sorted(HEADERS.glob("*/cpu.cpp"))])
 
 

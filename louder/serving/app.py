@@ -264,8 +264,18 @@ def open_service(settings: Settings) -> Service:
     holder.append(service)
     if not store.filled():
         fill(store, model, settings.keep)
+    if settings.log:
+        print(store.durability(), file=sys.stderr)
+    warm(model)
     models.watch()
     return service
+
+
+def warm(model: Answering) -> None:
+    """Ask something before anybody does: the first use of the kernels compiles them, and imports much of torch."""
+    (raw,) = model.item_ids.raws([0])
+    past = given([m.EventIn(item=plain(raw), time=0)], model)
+    model.answer([Question(past=past, at=0)])
 
 
 def names_for(model: Answering) -> Names:
