@@ -72,7 +72,8 @@ def serve(
     }
     from louder.serving.app import ENVIRONMENT, from_environment
 
-    warn_of(Path(ranker or run), host, settings["token"])
+    warn_of(ranker or run, host, settings["token"])
+    require_free(host, port)
     os.environ[ENVIRONMENT] = json.dumps(settings)
     shown = f"http://{'localhost' if host in ('127.0.0.1', '0.0.0.0') else host}:{port}/"
     options = {"host": host, "port": port, "log_level": "warning", "access_log": False, "timeout_graceful_shutdown": 30}
@@ -103,6 +104,21 @@ def warn_of(ranks: Path, host: str, token: object) -> None:
             f"Whoever reaches {host} can read and write all histories. Give a token: --token-file FILE.",
             file=sys.stderr,
         )
+
+
+def require_free(host: str, port: int) -> None:
+    """Before the model is loaded, which may take a while."""
+    import errno
+    import socket
+
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as trial:
+        trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            trial.bind((host, port))
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                raise InputError(f"Port {port} is in use already. Choose another: --port {port + 1}.") from error
+            raise InputError(f"{host}:{port} cannot be listened to ({error.strerror}).") from error
 
 
 def token_of(file: Path | None) -> str:
