@@ -202,17 +202,17 @@ def pairs(entries: list[str] | None, flag: str, example: str) -> dict[str, str]:
     return result
 
 
-def byte_count(text: str) -> int:
+def byte_count(text: str, option: str = "--memory") -> int:
     """`4GB`, `512MiB` or `2g` in bytes."""
     import re
 
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)(i?)b?\s*", text, re.IGNORECASE)
     if match is None:
-        raise InputError(f"--memory is {text!r}, but it must be a size such as 4GB or 512MB.")
+        raise InputError(f"{option} is {text!r}, but it must be a size such as 4GB or 512MB.")
     base = 1024 if match[3] else 1000
     size = int(float(match[1]) * base ** " kmgt".index(match[2].lower() or " "))
     if size < 64_000_000:
-        raise InputError(f"--memory is {text!r}, but at least 64MB are needed. Write it with its unit: --memory 4GB.")
+        raise InputError(f"{option} is {text!r}, but at least 64MB are needed. Write it with its unit: {option} 4GB.")
     return size
 
 

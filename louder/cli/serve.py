@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import socket
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -67,13 +68,14 @@ def serve(
         "store": store,
         "keep": keep,
         "token": token_of(token_file),
-        "cache_bytes": 0 if no_cache else byte_count(cache),
+        "cache_bytes": 0 if no_cache else byte_count(cache, "--cache"),
         "patience_s": patience / 1000,
         "log": not quiet,
         "threads": own_threads,
     }
     from louder.serving.app import ENVIRONMENT, create_app, service_from_environment
 
+    warn_of(ranker or run, host, settings["token"])
     os.environ[ENVIRONMENT] = json.dumps(settings)
     options: dict[str, Any] = {"log_level": "warning", "access_log": False, "timeout_graceful_shutdown": 30}
     options["timeout_keep_alive"] = 75  # longer than a balancer keeps its connections
@@ -110,6 +112,24 @@ def address(host: str) -> str:
     if host in ("127.0.0.1", "0.0.0.0", "::", "::1"):
         return "localhost"
     return f"[{host}]" if ":" in host else host
+
+
+def warn_of(ranks: Path, host: str, token: object) -> None:
+    """What works, and is rarely meant."""
+    from louder import checkpoint
+
+    state = checkpoint.load_state(checkpoint.best(ranks))
+    if state["vocabulary"]["series"] and state["config"]["data"]["auxiliary"]:
+        print(
+            f"{ranks} was trained with auxiliary series, and a store keeps none, so it is asked without them. "
+            "Train it without: --set data.auxiliary=false.",
+            file=sys.stderr,
+        )
+    if host not in ("127.0.0.1", "localhost", "::1") and not token:
+        print(
+            f"Whoever reaches {host} can read and write all histories. Give a token: --token-file FILE.",
+            file=sys.stderr,
+        )
 
 
 def token_of(file: Path | None) -> str:

@@ -41,6 +41,11 @@ def load(name: str, source: Path) -> bool:
     return True
 
 
+def load_all() -> bool:
+    """Make all of Louder's kernels ready, as an image does when it is built."""
+    return all([load(path.parent.name, path) for path in sorted(HEADERS.glob("*/cpu.cpp"))])
+
+
 def kernel_for(name: str, *tensors: Tensor | None, dtypes: tuple[torch.dtype, ...] = (torch.float32,)) -> bool:
     """Whether louder/ops/NAME/cpu.cpp can work on these tensors: all on a CPU, of its dtypes, and a compiler was found."""
     given = [x for x in tensors if x is not None]

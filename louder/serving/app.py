@@ -299,7 +299,8 @@ def open_service(settings: Settings) -> Service:
     holder.append(service)
     if not store.filled():
         fill(store, model, settings.keep)
-    print(store.durability(), file=sys.stderr)
+    if settings.log:
+        print(store.durability(), file=sys.stderr)
     service.warm()
     models.watch()
     return service
