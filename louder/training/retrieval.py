@@ -15,7 +15,6 @@ from louder.data.table import Table, open_table
 from louder.data.targets import split
 from louder.errors import InputError
 from louder.evaluation.retrieval import Evaluation, evaluate, model_scorer, popularity_scorer
-from louder.ids import IdMap
 from louder.inference.loading import load_model
 from louder.models import HSTUConfig, MoL, SequentialModel, Vocabulary, build
 from louder.training.config import Config
@@ -169,6 +168,8 @@ def evaluate_run(
             f"{data.path} has {data.items} items, but {run} was trained on {model.vocabulary.items}. Train on this table: louder train RECIPE."
         )
     if config.mol is not None and config.mol.user_rows:
+        from louder.ids import IdMap
+
         learnt = IdMap.read(folder / "vocabulary" / "user.parquet")
         if not learnt.raw.equals(data.user_ids.raw):
             raise InputError(
