@@ -7,7 +7,6 @@ the largest logit. A dot product has the rank of its vectors; a mixture has not.
 each, L logits of a pair, item components outside: l = j * P_q + i.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -16,6 +15,8 @@ from torch import Tensor, nn
 
 from louder.errors import InputError
 from louder.ops.dropout import dropout
+from louder.ops.mixture_softmax import mixture, pair_logits
+from louder.ops.random_bits import keep_factors, new_seed
 
 EPS = 1e-6
 BLOCK_PAIRS = 1 << 14  # pairs of query and item scored at once: 8 MiB for 128 numbers of each
@@ -137,32 +138,19 @@ class MoL(nn.Module):
     def pairs(self, queries: Tensor, candidates: Tensor) -> tuple[Tensor, Tensor]:
         """queries [N, Q], each beside its own C items [N, C, X] or all beside the same [1, C, X]
         ->  phi [N, C], pi [N, C, L]"""
-        return mixture(
-            self.logits(queries, candidates),
-            self.gate_inputs(queries)[:, None] * self.gate_inputs(candidates),
-            self.cross_weights(),
-            self.config.gate_dropout if self.training else 0.0,
-        )
+        logits = self.logits(queries, candidates)
+        gates = self.gate_inputs(queries)[:, None] * self.gate_inputs(candidates)
+        keep = None
+        if self.training and self.config.gate_dropout:
+            seed = new_seed().to(logits.device)
+            keep = keep_factors(seed, self.config.gate_dropout, logits.shape, logits.dtype)
+        return mixture(logits, gates, self.cross_weights(), keep)
 
     def logits(self, queries: Tensor, candidates: Tensor) -> Tensor:
         """[N, C, L]"""
-        f, g = self.components(queries), self.components(candidates)
-        products = g.flatten(1, 2) @ f.mT  # [N, C * P_x, P_q]
-        return products.view(len(queries), candidates.shape[1], -1) / self.config.temperature
+        config = self.config
+        components = config.query_components, config.item_components
+        return pair_logits(queries, candidates, components, config.temperature)
 
     def cross_weights(self) -> tuple[Tensor, ...]:
         return tuple(self.cross_gate.parameters())
-
-
-def mixture(logits: Tensor, gates: Tensor, cross: Sequence[Tensor], dropped: float) -> tuple[Tensor, Tensor]:
-    """logits [..., L], gates [..., L] = query's times item's, weights of the cross gate  ->  phi [...], pi [..., L]
-
-    pi = softmax(silu(gates + cross gate of the logits)), part of it dropped and the rest scaled to the sum 1.
-    """
-    w1, b1, w2, b2 = cross
-    inputs = gates + F.linear(F.silu(F.linear(logits, w1, b1)), w2, b2)
-    shares = F.silu(inputs).softmax(dim=-1)
-    if dropped:
-        shares = dropout(shares, dropped, True)
-        shares = shares / shares.sum(-1, keepdim=True).clamp(min=EPS)
-    return (shares * logits).sum(-1), shares

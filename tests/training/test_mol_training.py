@@ -17,7 +17,6 @@ from louder.evaluation.retrieval import evaluate, model_scorer
 from louder.inference.loading import load_model
 from louder.inference.recommender import Event, Recommender
 from louder.models import HSTUConfig, MoLConfig, Vocabulary, build
-from louder.training import mol as mol_module
 from louder.training.config import Config
 from louder.training.loop import train
 from louder.training.losses import LossConfig, RetrievalLoss
@@ -55,14 +54,12 @@ def test_the_balance_loss_is_lowest_where_each_logit_has_its_own_pairs():
     assert balance_loss(one).item() == pytest.approx(0, abs=1e-4)
 
 
-@pytest.mark.parametrize("block", [1, 7, 1 << 14])
 @pytest.mark.parametrize(
     "options",
     [{}, {"shared_negatives": True}, {"negatives": "popularity", "logq": True}, {"negatives": "in_batch"}],
     ids=["own", "shared", "logq", "in batch"],
 )
-def test_the_loss_is_that_of_the_scores_of_target_and_negatives(options, block, monkeypatch):
-    monkeypatch.setattr(mol_module, "BLOCK_PAIRS", block)
+def test_the_loss_is_that_of_the_scores_of_target_and_negatives(options):
     torch.manual_seed(0)
     model = build(HSTU_TINY, Vocabulary(items=ITEMS), EXACT).double().train()
     states = torch.randn(6, 8, dtype=torch.float64, requires_grad=True)
