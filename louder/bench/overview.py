@@ -83,4 +83,6 @@ def bar(span: Span, at: Callable[[float], float]) -> Html:
 
 
 def beside(reference: str) -> str:
+    if reference == "brute force":
+        return "beside brute force"
     return f"{reference} beside" if reference.startswith("louder") else f"beside a {reference.capitalize()}"

@@ -54,6 +54,11 @@ NOTES = {
         "history was remembered in a request before. Cold: it is computed in the request. One batch: one pass over the "
         "history and all candidates. One pass per candidate is timed on a few. The DLRM is this repository's."
     ),
+    "mol_topk": (
+        "The k items of highest score for a batch of users. Brute force scores every item. Two passes are exact too; the "
+        "others score the first items of each dot product, of one averaged dot product, or of both, and recall says what "
+        "share of the k they find."
+    ),
 }
 SUMMARY = (
     "Each part of Louder beside its naive twin and beside what one would use instead. In this table × says how many "
@@ -68,7 +73,7 @@ METHOD = (
     "on top of what was there before it, at its highest: on a processor that of all tensors, without the few blocks that "
     "a C++ kernel keeps for itself."
 )
-RATES = "candidates_per_s", "labels_per_s", "max_error"
+RATES = "candidates_per_s", "labels_per_s", "max_error", "recall"
 
 
 def write_page(rows: Sequence[Row], path: Path) -> None:

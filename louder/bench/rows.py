@@ -17,15 +17,23 @@ BENCHES = {
     "encoder": "Encoder",
     "generative": "Generative training",
     "mfalcon": "M-FALCON",
+    "mol_topk": "Top k under a mixture of logits",
 }
 MIB = 1 << 20
-RATIOS = {"louder": "time ×", "louder, cached": "time ×", "transformer": "speed ×"}  # by the reference
+RATIOS = {  # by the reference
+    "louder": "time ×",
+    "louder, cached": "time ×",
+    "transformer": "speed ×",
+    "brute force": "speed ×",
+}
 EXTRA = {
     "kept_bytes_per_token": "kept B/token",
     "tokens": "tokens",
     "candidates_per_s": "candidates/s",
     "labels_per_s": "exposures/s",
     "max_error": "error",
+    "recall": "recall",
+    "scored": "scored",
 }
 
 
@@ -74,12 +82,12 @@ def reference_of(rows: Iterable[Row]) -> Row | None:
 
 
 def ratio(row: Row, reference: Row | None, of: str = "median_s") -> float:
-    """Others take a multiple of Louder's time or memory; of a Transformer's, Louder takes a part. Either way above 1
+    """Others take a multiple of Louder's time or memory; of a Transformer's or of brute force's, Louder takes a part. Either way above 1
     where Louder is better. NaN where the reference was not measured."""
     if reference is None:
         return math.nan
     one, other = row[of] or 1, reference[of] or 1  # a run may take no memory at all
-    return other / one if row["reference"] == "transformer" else one / other
+    return other / one if RATIOS[row["reference"]] == "speed ×" else one / other
 
 
 def columns(rows: Sequence[Row]) -> list[list[str]]:

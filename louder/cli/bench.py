@@ -334,6 +334,36 @@ def index(
     Console().print(shown)
 
 
+@app.command()
+def mol(
+    run: Annotated[Path | None, typer.Option(help="Also the catalogue and the users of a run with a mixture.")] = None,
+    items: Annotated[
+        list[int] | None, typer.Option("--items", help="Of a random catalogue; may be given again.", min=1)
+    ] = None,
+    k: Annotated[int | None, typer.Option("-k", help="How many items to find.", min=1)] = None,
+    users: Annotated[int | None, typer.Option(help="Asked for at once.", min=1)] = None,
+    full: Full = False,
+    memory: Memory = 8.0,
+    repeats: Repeats = 5,
+    threads: Threads = None,
+    json: Json = None,
+) -> None:
+    """The best items under a mixture of logits: RAILS' searches beside a score for every item, with their recall.
+
+    32 users, a random catalogue of 10,000 items; with --full also of 100,000. Examples:
+
+        louder bench mol --run runs/ml1m-hstu-large-mol
+
+        louder bench mol --full -k 100 --json benchmarks/results/mol_topk.jsonl
+    """
+    from louder.bench import mol_topk
+
+    sizes = chosen(mol_topk, full, run=run, items=items, k=k, users=users)
+    if sizes["k"] > min(sizes["items"]):
+        raise InputError(f"-k is {sizes['k']}, but a catalogue has {min(sizes['items'])} items: ask for fewer.")
+    carry_out("mol_topk", mol_topk, sizes, memory, repeats, threads, "cpu", json)
+
+
 @app.command("all")
 def everything(
     output: Annotated[Path, typer.Option("-o", "--output", help="The HTML page to write.")] = Path("bench.html"),

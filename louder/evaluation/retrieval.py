@@ -12,14 +12,15 @@ from louder.data.loader import Loader, RetrievalBatch
 from louder.data.table import Table, ranges
 from louder.errors import InputError
 from louder.evaluation.metrics import CUTOFFS, by_length, retrieval_metrics
+from louder.models import SequentialModel
 
 BLOCK_SCORES = 1 << 25  # scores held at once: 128 MiB in float32
 
 RETRIEVAL_SELECTORS = tuple(retrieval_metrics(np.ones(1)))
 RANKING_SELECTORS = "ne", "log_loss", "auc"  # of the main action
 
-Scorer = Callable[[RetrievalBatch], tuple[Tensor, Tensor]]
-"""batch -> states [B, D] of the users and item vectors [I, D]; a score is their dot product"""
+Scorer = Callable[[RetrievalBatch], tuple[Tensor, Callable[[Tensor], Tensor]]]
+"""batch -> queries [B, Q] of the users, and a function of some of these to the scores [b, I] of all items"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,14 +71,14 @@ def evaluate(
     ranks, lengths = [], []
     shown: dict[int, Tensor] = {}
     for batch in loader.batches():
-        states, items = scorer(batch)
+        queries, scores_of = scorer(batch)
         targets = batch.targets[batch.sequences.offsets[1:] - 1]
         seen_ids, seen_lengths = seen_items(loader.table, batch, seen)
         start = 0
-        for size in block_sizes(len(states), len(items)):
+        for size in block_sizes(len(queries), loader.table.items):
             users = slice(start, start + size)
             first, last = seen_lengths[:start].sum(), seen_lengths[: start + size].sum()
-            scores = (states[users] @ items.T).float()
+            scores = scores_of(queries[users]).float()
             target = targets[users].to(scores.device)
             target_scores = scores.gather(1, target[:, None])
             row = torch.from_numpy(np.repeat(np.arange(size), seen_lengths[users])).to(scores.device)
@@ -87,7 +88,7 @@ def evaluate(
             start += size
         lengths.append(batch.sequences.lengths.numpy())
         if on_batch:
-            on_batch(len(states))
+            on_batch(len(queries))
     if not ranks:
         raise InputError("There is nobody to evaluate: no user of this part of the table has a history and a target.")
     coverage = {f"coverage@{k}": float(seen_by.double().mean()) for k, seen_by in shown.items()}
@@ -134,14 +135,14 @@ def block_sizes(users: int, items: int) -> Iterable[int]:
     return [min(size, users - start) for start in range(0, users, size)]
 
 
-def model_scorer(model: torch.nn.Module, device: torch.device | str = "cpu") -> Scorer:
-    """Score with a sequential model: its state at each user's latest token against its item vectors."""
+def model_scorer(model: SequentialModel, device: torch.device | str = "cpu") -> Scorer:
+    """Score with a sequential model: its query at each user's latest token against its catalogue."""
     with torch.no_grad():
-        items = model.item_vectors()  # type: ignore[operator]
+        catalogue = model.catalogue()
 
-    def scorer(batch: RetrievalBatch) -> tuple[Tensor, Tensor]:
-        states = model(batch.sequences.to(device))
-        return states[batch.sequences.last_rows().to(device)], items
+    def scorer(batch: RetrievalBatch) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+        queries = model.queries(batch.sequences.to(device), batch.users.to(device))
+        return queries, lambda some: model.scores(some, catalogue)
 
     return scorer
 
@@ -150,7 +151,7 @@ def popularity_scorer(popularity: np.ndarray) -> Scorer:
     """Score every item by how often it is used, the same for all users: what a model has to beat."""
     items = torch.from_numpy(popularity.astype(np.float32))[:, None]
 
-    def scorer(batch: RetrievalBatch) -> tuple[Tensor, Tensor]:
-        return torch.ones(len(batch.users), 1), items
+    def scorer(batch: RetrievalBatch) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+        return torch.ones(len(batch.users), 1), lambda some: some @ items.T
 
     return scorer

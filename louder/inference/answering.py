@@ -33,6 +33,7 @@ from louder.inference.ranker import Ranker
 from louder.inference.recommender import Recommender
 from louder.inference.retriever import Retriever
 from louder.models import RankingConfig
+from louder.models.sequential import DotProduct
 from louder.schema import ENGAGEMENT
 
 MOST_VALUES = 500  # distinct values of an attribute that items can be filtered by
@@ -154,6 +155,9 @@ class Answering:
             self.item_vectors: Tensor = retrieves.model.item_vectors().float()
         if self.ranker is not None and not self.ranker.item_ids.raw.equals(self.item_ids.raw):
             raise InputError(f"{ranker} was trained on other items than {run}. Train both on one table.")
+        self.mixture: Mixture | None = None
+        if isinstance(retrieves, Recommender) and not isinstance(retrieves.model.similarity, DotProduct):
+            self.mixture = Mixture(retrieves)
         self.index = index_of(self.run, self.item_vectors)
         self.attributes = retrieves.attributes
         self.describe = lru_cache(maxsize=100_000)(self.describe_anew)
@@ -320,7 +324,10 @@ class Answering:
             k = min(max(self.wanted(questions[n]) for n in numbers), len(self.item_ids))
             seen = [histories[n].numbers if not questions[n].seen else histories[n].numbers[:0] for n in numbers]
             mask = allowed[numbers[0]]
-            ids, scores = (self.index if known else self.popular).search(
+            index: Index = self.index if known else self.popular
+            if known and self.mixture is not None:
+                index = self.mixture.of([questions[n].past.key for n in numbers])
+            ids, scores = index.search(
                 states[torch.tensor(numbers)] if known else torch.ones(len(numbers), 1),
                 k,
                 ends_padded(seen),
@@ -550,6 +557,35 @@ class Answering:
     def ranker_run(self) -> Path:
         assert self.ranker is not None
         return self.ranker.folder.parent.parent
+
+
+class Mixture:
+    """A catalogue that is compared by a mixture of logits: every item is scored, as mol_topk.brute_force does."""
+
+    def __init__(self, recommender: Recommender, users: Tensor | None = None) -> None:
+        self.recommender, self.users = recommender, users
+
+    def of(self, keys: Sequence[Hashable]) -> "Mixture":
+        """For these askers: a mixture may have vectors of users; -1 for those who were not in the training."""
+        raws = [key[1] if isinstance(key, tuple) else None for key in keys]
+        known = self.recommender.user_ids.ids([raw for raw in raws if raw is not None]) if any(raws) else []
+        numbers = iter(known)
+        return Mixture(self.recommender, torch.tensor([-1 if raw is None else int(next(numbers)) for raw in raws]))
+
+    def search(
+        self, queries: Tensor, k: int, excluded: Tensor | None = None, allowed: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """See Index."""
+        similarity = self.recommender.model.similarity
+        scores = similarity.scores(similarity.queries(queries, self.users), self.recommender.catalogue)
+        if allowed is not None:
+            scores = scores.masked_fill(~allowed, -torch.inf)
+        if excluded is not None:
+            spare = torch.cat([scores, scores.new_zeros(len(scores), 1)], dim=1)  # the last column is nobody
+            where = torch.where(excluded < 0, scores.shape[1], excluded)
+            scores = spare.scatter(1, where, -torch.inf)[:, :-1]
+        top = scores.topk(min(k, scores.shape[1]))
+        return torch.where(top.values > -torch.inf, top.indices, -1), top.values
 
 
 def index_of(run: Path, vectors: Tensor) -> Index:

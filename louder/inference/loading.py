@@ -8,7 +8,7 @@ from louder.config import from_dict
 from louder.data.attributes import Column, encode, vectors
 from louder.data.table import item_attributes
 from louder.errors import InputError
-from louder.models import AnyRanker, RankingConfig, SequentialModel, Vocabulary
+from louder.models import AnyRanker, MoLConfig, RankingConfig, SequentialModel, Vocabulary
 
 
 def load_model(run: Path) -> tuple[SequentialModel, dict[str, Any], Path]:
@@ -21,7 +21,10 @@ def load_model(run: Path) -> tuple[SequentialModel, dict[str, Any], Path]:
             f"louder rank {run} --user ID --items A,B,C."
         )
     config = models.config_from_dict(state["config"]["model"])
-    model = models.build(config, from_dict(Vocabulary, state["vocabulary"]))
+    mol = state["config"].get("mol")
+    model = models.build(
+        config, from_dict(Vocabulary, state["vocabulary"]), from_dict(MoLConfig, mol, "mol") if mol else None
+    )
     checkpoint.load_into(model, checkpoint.load_tensors(folder, "model"), folder)
     return model.eval(), state, folder
 

@@ -1,7 +1,7 @@
 """Load a run, recommend items."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -40,12 +40,14 @@ class Event:
 
 @dataclass(frozen=True, kw_only=True)
 class History:
-    """Tokens of one user, oldest first: arrays of equal length T, as in a sequence table."""
+    """Tokens of one user, oldest first: arrays of equal length T, as in a sequence table. `user` is the user's number
+    in training, -1 for somebody who was not there."""
 
     ids: np.ndarray
     times: np.ndarray
     kinds: np.ndarray
     actions: np.ndarray
+    user: int = -1
 
 
 class Recommender:
@@ -63,9 +65,15 @@ class Recommender:
         self.data = from_dict(DataConfig, self.state["config"]["data"])
         self.table_path = Path(table or self.data.table)
         self.item_ids = IdMap.read(folder / "vocabulary" / "item.parquet")
+        self.folder = folder
         self.attributes = item_attributes(folder)
         with torch.no_grad():
-            self.item_vectors = self.model.item_vectors()
+            self.catalogue = self.model.catalogue()
+
+    @cached_property
+    def user_ids(self) -> IdMap:
+        """Of the training."""
+        return IdMap.read(self.folder / "vocabulary" / "user.parquet")
 
     @cached_property
     def table(self) -> Table:
@@ -109,9 +117,8 @@ class Recommender:
     @torch.no_grad()
     def scores(self, past: History, at: int | None = None) -> torch.Tensor:
         """[I] the score of every item after this history"""
-        batch = self.sequence(past, at)
-        state = self.model(batch)[-1]
-        return self.item_vectors @ state
+        queries = self.model.queries(self.sequence(past, at), torch.tensor([past.user]))
+        return self.model.scores(queries, self.catalogue)[0]
 
     def history_of(self, user: RawId | None, history: Sequence[Event] | None) -> History:
         if (user is None) == (history is None):
@@ -128,7 +135,12 @@ class Recommender:
         table = self.table
         rows = slice(table.offsets[number], table.offsets[number + 1])
         actions = table.actions[rows] if table.actions is not None else np.zeros_like(table.ids[rows])
-        return History(ids=table.ids[rows], times=table.times[rows], kinds=table.kinds[rows], actions=actions)
+        (known,) = self.user_ids.ids(
+            table.user_ids.raws([number])
+        )  # the table may be another than that of the training
+        return History(
+            ids=table.ids[rows], times=table.times[rows], kinds=table.kinds[rows], actions=actions, user=int(known)
+        )
 
     def given_history(self, events: Sequence[Event]) -> History:
         """Events of anybody, in any order. Raises InputError if an item or an action is unknown."""
@@ -194,7 +206,8 @@ def until(past: History, at: int | None) -> History:
     if at is None:
         return past
     keep = past.times <= at
-    return History(ids=past.ids[keep], times=past.times[keep], kinds=past.kinds[keep], actions=past.actions[keep])
+    kept = {name: getattr(past, name)[keep] for name in ("ids", "times", "kinds", "actions")}
+    return replace(past, **kept)
 
 
 def read_history(path: Path) -> list[Event]:

@@ -13,6 +13,7 @@ from louder.data.table import Table
 from louder.errors import InputError
 from louder.inference.ranker import Ranker
 from louder.inference.recommender import Recommender
+from louder.models.sequential import DotProduct
 from louder.schema import ENGAGEMENT
 
 QUERIES = 512
@@ -47,7 +48,12 @@ def open_retrieval(run: Path, table: Path | None = None) -> Retrieval:
         items, state = opened.model.item_vectors(), partial(ranker_state, opened)
     else:
         opened = Recommender(run, table)
-        items, state = opened.item_vectors, partial(recommender_state, opened)
+        if not isinstance(opened.model.similarity, DotProduct):
+            raise InputError(
+                f"{run} compares by a mixture of logits, which is no dot product, so no index holds its items. Search it by "
+                "louder.inference.mol_topk."
+            )
+        items, state = opened.model.item_vectors(), partial(recommender_state, opened)
     if table or opened.table_path.is_dir():
         users = evenly(users_with_events(opened.table))
         if len(users):

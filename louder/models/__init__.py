@@ -9,6 +9,7 @@ from louder.errors import InputError
 from louder.models.dlrm import DLRM, DLRMConfig
 from louder.models.embeddings import Vocabulary
 from louder.models.hstu import HSTU, HSTUConfig
+from louder.models.mol import MoL, MoLConfig
 from louder.models.ranking import RankingConfig, RankingModel
 from louder.models.sasrec import SASRec, SASRecConfig
 from louder.models.sequential import SequentialModel
@@ -36,17 +37,22 @@ def config_from_dict(values: dict[str, Any]) -> ModelConfig:
     return from_dict(KINDS[kind], values, "model")
 
 
-def build(config: ModelConfig, vocabulary: Vocabulary) -> SequentialModel:
-    """The sequential model that a config describes, with random weights."""
+def build(config: ModelConfig, vocabulary: Vocabulary, mol: MoLConfig | None = None) -> SequentialModel:
+    """The sequential model that a config describes, with random weights; it scores by dot product if `mol` is None."""
+    model: SequentialModel
     if isinstance(config, HSTUConfig):
-        return HSTU(config, vocabulary)
-    if isinstance(config, SASRecConfig):
-        return SASRec(config, vocabulary)
-    if isinstance(config, TransformerConfig):
-        return Transformer(config, vocabulary)
-    raise InputError(
-        f"model.kind={config.kind} ranks what is shown, and finds no next item. Use a ranking recipe: ml1m:rank_dlrm."
-    )
+        model = HSTU(config, vocabulary)
+    elif isinstance(config, SASRecConfig):
+        model = SASRec(config, vocabulary)
+    elif isinstance(config, TransformerConfig):
+        model = Transformer(config, vocabulary)
+    else:
+        raise InputError(
+            f"model.kind={config.kind} ranks what is shown, and finds no next item. Use a ranking recipe: ml1m:rank_dlrm."
+        )
+    if mol is not None:
+        model.similarity = MoL(mol, config.width)
+    return model
 
 
 def build_ranker(
@@ -76,6 +82,8 @@ __all__ = [
     "DLRMConfig",
     "HSTUConfig",
     "ImpressionConfig",
+    "MoL",
+    "MoLConfig",
     "ModelConfig",
     "RankingConfig",
     "RankingModel",

@@ -9,6 +9,7 @@ from louder.batch import SequenceBatch
 from louder.errors import InputError
 from louder.models.embeddings import EventEmbedding, Vocabulary
 from louder.models.memory import KeysAndValues, NewTokens
+from louder.models.mol import MoL
 
 NORM_EPS = 1e-6
 
@@ -28,21 +29,41 @@ class SequentialConfig(Protocol):
     def normalised(self) -> bool: ...
 
 
+class DotProduct(nn.Module):
+    """The similarity of two vectors. A query is a state, and an item its vector. MoL (mol.py) is the other one."""
+
+    def queries(self, states: Tensor, users: Tensor | None = None) -> Tensor:
+        return states
+
+    def items(self, vectors: Tensor) -> Tensor:
+        return vectors
+
+    def scores(self, queries: Tensor, items: Tensor) -> Tensor:
+        return queries @ items.T
+
+
 class SequentialModel(nn.Module):
     """Base of the sequential models. A child defines `transduce`.
 
-        forward(batch)  -> [L, D] a state for each token, which a score compares with item vectors by dot product
+        forward(batch)  -> [L, D] a state for each token
         transduce(x [L, D], batch)  -> [L, D] the layers, for tokens that are vectors already; of the batch it reads
                            offsets, times and places only
         item_vectors()  -> [I, D]; item_vectors(ids [U]) -> [U, D], which reads no other row
 
-    Both are L2-normalised if the config says so; then a score is a cosine.
+    Both are L2-normalised if the config says so; then a dot product is a cosine. To recommend:
+
+        scores(queries(batch, users [B]), catalogue())  -> [B, I] how well each item follows each history
+
+    by the model's `similarity`, which is a dot product unless `build` was given another.
     """
+
+    similarity: "DotProduct | MoL"
 
     def __init__(self, config: SequentialConfig, vocabulary: Vocabulary) -> None:
         super().__init__()
         self.config, self.vocabulary = config, vocabulary
         self.events = EventEmbedding(vocabulary, config.width)
+        self.similarity = DotProduct()
 
     def transduce(self, x_LD: Tensor, batch: SequenceBatch) -> Tensor:
         raise NotImplementedError
@@ -63,6 +84,17 @@ class SequentialModel(nn.Module):
 
     def item_vectors(self, ids: Tensor | None = None) -> Tensor:
         return self.normalise(self.events.items.weight if ids is None else self.events.items(ids))
+
+    def queries(self, batch: SequenceBatch, users: Tensor | None = None) -> Tensor:
+        """[B, Q] what is compared with the catalogue, at each history's latest token"""
+        return self.similarity.queries(self(batch)[batch.last_rows()], users)
+
+    def catalogue(self) -> Tensor:
+        """[I, X]"""
+        return self.similarity.items(self.item_vectors())
+
+    def scores(self, queries: Tensor, catalogue: Tensor) -> Tensor:
+        return self.similarity.scores(queries, catalogue)
 
     def normalise(self, x: Tensor) -> Tensor:
         return F.normalize(x, dim=-1, eps=NORM_EPS) if self.config.normalised else x

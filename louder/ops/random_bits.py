@@ -29,13 +29,14 @@ def mix(x: Tensor) -> Tensor:
     return x ^ (x >> 16)
 
 
-def keep_factors(seed: Tensor, probability: float, shape: torch.Size, dtype: torch.dtype) -> Tensor:
+def keep_factors(seed: Tensor, probability: float, shape: torch.Size, dtype: torch.dtype, first: int = 0) -> Tensor:
     """[shape] of 0, with `probability` rounded to a multiple of 1 / 65536, and else 1 / (1 - probability).
 
-    Two neighbours share 32 bits: the even one takes the low half.
+    Two neighbours share 32 bits: the even one takes the low half. `first`, which is even, is the
+    number of the first element, for a part of something larger.
     """
     count, dropped = shape.numel(), threshold(probability)
-    bits = random_bits(seed, 0, (count + 1) // 2)
+    bits = random_bits(seed, first // 2, (count + 1) // 2)
     halves = torch.stack([bits & 0xFFFF, bits >> 16], dim=1).flatten()[:count].view(shape)
     return (halves >= dropped).to(dtype) * kept_scale(probability)
 

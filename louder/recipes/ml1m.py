@@ -9,6 +9,7 @@ from louder.models import (
     DLRMConfig,
     HSTUConfig,
     ImpressionConfig,
+    MoLConfig,
     RankingConfig,
     SASRecConfig,
     TransformerConfig,
@@ -31,6 +32,28 @@ def hstu_large() -> Config:
     base = hstu()
     return replace(
         base, name="ml1m-hstu-large", model=HSTUConfig(layers=8, heads=2, qk_width=25, v_width=25, max_len=211)
+    )
+
+
+def hstu_mol() -> Config:
+    """HSTU with a mixture of logits in place of the dot product."""
+    return _with_mol(hstu())
+
+
+def hstu_large_mol() -> Config:
+    """HSTU-large with a mixture of logits (RAILS, hstu-mol-sampled-softmax-n128-8x4x64)."""
+    return _with_mol(hstu_large())
+
+
+def _with_mol(base: Config) -> Config:
+    assert isinstance(base.model, HSTUConfig)
+    return replace(
+        base,
+        name=f"{base.name}-mol",
+        model=replace(base.model, normalised=False),
+        mol=MoLConfig(user_rows=6040),  # a row for each of ML-1M's users
+        loss=replace(base.loss, temperature=1.0),
+        training=replace(base.training, weight_decay=1e-3),
     )
 
 

@@ -64,8 +64,8 @@ def draw(run: Path, config: Config, table: Table, *, users: int = 5, k: int = 10
     loader = retrieval.part_loader(table, config, "test")
     drawn = np.random.default_rng(config.training.seed).permutation(len(loader.spans))[:users]
     batch = loader.batch(drawn, 0, 0)
-    states = recommender.model(batch.sequences)[batch.sequences.last_rows()]
-    scores = (states @ recommender.item_vectors.T).float()
+    queries = recommender.model.queries(batch.sequences, batch.users)
+    scores = recommender.model.scores(queries, recommender.catalogue).float()
     targets = torch.from_numpy(table.ids[batch.rows.numpy()])
     of_target = scores.gather(1, targets[:, None])
     seen, lengths = seen_items(table, batch, config.evaluation.seen)

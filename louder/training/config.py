@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from louder.data.loader import DataConfig
 from louder.errors import InputError
 from louder.evaluation.retrieval import RANKING_SELECTORS, RETRIEVAL_SELECTORS, EvaluationConfig
-from louder.models import HSTUConfig, ModelConfig, RankingConfig
+from louder.models import HSTUConfig, ModelConfig, MoLConfig, RankingConfig
 from louder.training.losses import LossConfig
 
 
@@ -77,6 +77,7 @@ class Config:
     training: TrainingConfig = field(default_factory=TrainingConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     ranking: RankingConfig | None = None  # None: the task is the next item alone
+    mol: MoLConfig | None = None  # the similarity of a state and an item; None is their dot product
 
     def __post_init__(self) -> None:
         if self.protocol not in ("validated", "official"):
@@ -99,10 +100,32 @@ class Config:
                 "evaluation.seen is 'history', but of a ranker's next items only those in its window can be left out: "
                 "choose window or none."
             )
+        if self.mol is not None:
+            self.require_what_mol_needs()
         names = RANKING_SELECTORS if self.ranking is not None else RETRIEVAL_SELECTORS
         if self.evaluation.select not in names:
             raise InputError(
                 f"evaluation.select is {self.evaluation.select!r}, but it must be one of {', '.join(names)}."
+            )
+
+    def require_what_mol_needs(self) -> None:
+        if self.ranking is not None:
+            raise InputError(
+                "A ranker's next items are compared by dot product, so it has no mol: --set mol=null, or set ranking=null."
+            )
+        if getattr(self.model, "normalised", False):
+            raise InputError(
+                "model.normalised is true, but mol takes states and items as they are, and normalises what it makes of "
+                "them: --set model.normalised=false."
+            )
+        if self.loss.kind != "sampled_softmax":
+            raise InputError(
+                f"loss.kind is {self.loss.kind!r}, but mol learns by sampled_softmax: --set loss.kind=sampled_softmax."
+            )
+        if self.loss.temperature != 1:
+            raise InputError(
+                f"loss.temperature is {self.loss.temperature}, but with mol the temperature is mol.temperature: "
+                "--set loss.temperature=1."
             )
 
     @property

@@ -82,11 +82,15 @@ class RetrievalLoss:
 
         So the gradient has U rows, and no step passes over the catalogue. Not for full_softmax, which uses every item.
         """
+        used, targets, drawn, log_weights = self.draw_used(targets)
+        return self.compare(states, vectors_of(used).float(), targets, drawn, log_weights)
+
+    def draw_used(self, targets: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+        """The items used [U], then the targets, the negatives and the log_weights, all by their numbers among these."""
         drawn = self.draw(targets)
         used, numbers = torch.unique(torch.cat([targets, drawn.flatten()]), return_inverse=True)
-        targets, drawn = numbers[: len(targets)], numbers[len(targets) :].view_as(drawn)
         log_weights = None if self.log_weights is None else self.log_weights[used.cpu()]
-        return self.compare(states, vectors_of(used).float(), targets, drawn, log_weights)
+        return used, numbers[: len(targets)], numbers[len(targets) :].view_as(drawn), log_weights
 
     def compare(
         self, states: Tensor, vectors: Tensor, targets: Tensor, drawn: Tensor, log_weights: Tensor | None

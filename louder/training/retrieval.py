@@ -16,9 +16,10 @@ from louder.data.targets import split
 from louder.errors import InputError
 from louder.evaluation.retrieval import Evaluation, evaluate, model_scorer, popularity_scorer
 from louder.inference.loading import load_model
-from louder.models import HSTUConfig, SequentialModel, Vocabulary, build
+from louder.models import HSTUConfig, MoL, SequentialModel, Vocabulary, build
 from louder.training.config import Config
 from louder.training.losses import RetrievalLoss
+from louder.training.mol import mol_loss
 from louder.training.task import Score
 
 
@@ -82,7 +83,7 @@ class RetrievalTask:
         self.losses = RetrievalLoss(config.loss, torch.from_numpy(popularity(table, self.loader)).double())
 
     def build(self) -> SequentialModel:
-        return build(self.config.model, self.vocabulary)
+        return build(self.config.model, self.vocabulary, self.config.mol)
 
     def loss(self, model: SequentialModel, batch: RetrievalBatch, device: torch.device) -> Tensor:
         return batch_loss(model, self.losses, batch, device)
@@ -110,6 +111,10 @@ def batch_loss(model: SequentialModel, loss: Loss, batch: RetrievalBatch, device
     if not len(rows):
         return states_LD.sum() * 0.0
     with torch.autocast(device.type, enabled=False):  # logits over a small temperature need all of float32's digits
+        if isinstance(model.similarity, MoL):
+            assert isinstance(loss, RetrievalLoss)
+            users = batch.users.repeat_interleave(batch.sequences.lengths).to(device)
+            return mol_loss(model, loss, states_LD[rows].float(), users[rows], targets[rows])
         if model.events.items.sparse and isinstance(loss, RetrievalLoss) and loss.config.kind != "full_softmax":
             return loss.among_used(states_LD[rows].float(), model.item_vectors, targets[rows])
         return loss(states_LD[rows].float(), model.item_vectors().float(), targets[rows])
@@ -147,7 +152,7 @@ def evaluate_run(
     on_batch: Callable[[int], None] | None = None,
 ) -> dict[str, Any]:
     """Evaluate the best checkpoint of a run, beside popularity. The result says which protocol chose the epoch."""
-    model, state, _ = load_model(run)
+    model, state, folder = load_model(run)
     config = from_dict(Config, state["config"])
     if table:
         config = replace(config, data=replace(config.data, table=table))
@@ -162,6 +167,15 @@ def evaluate_run(
         raise InputError(
             f"{data.path} has {data.items} items, but {run} was trained on {model.vocabulary.items}. Train on this table: louder train RECIPE."
         )
+    if config.mol is not None and config.mol.user_rows:
+        from louder.ids import IdMap
+
+        learnt = IdMap.read(folder / "vocabulary" / "user.parquet")
+        if not learnt.raw.equals(data.user_ids.raw):
+            raise InputError(
+                f"{data.path} has other users than {run} was trained on, which has learnt a vector for each of its own: "
+                f"--table {state['config']['data']['table']}."
+            )
     result = evaluate_part(model, data, config, part, torch.device("cpu"), on_batch)
     baseline = popularity_baseline(data, config, part)
     return {

@@ -26,14 +26,14 @@ def loader_of(folder, part="test", **options):
     return Loader(table, split(table, part, config.split, held_out=2), config, every_row=part == "train")
 
 
-def scorer_of(seed, levels):
-    """Random scores of few different values, so that many tie: states [B, 2] and items [I, 2]."""
-    items = torch.from_numpy(np.random.default_rng(seed).integers(0, levels, (ITEMS, 2))).float()
+def against(items):
+    """queries [B, D] -> their dot products with items [I, D]"""
+    return lambda queries: queries @ items.T
 
-    def scorer(batch):
-        return torch.stack([batch.users % 3 + 1.0, batch.users % 2 - 0.5], 1), items
 
-    return scorer
+def items_of(seed, levels):
+    """[I, 2] of few different values, so that many scores tie"""
+    return torch.from_numpy(np.random.default_rng(seed).integers(0, levels, (ITEMS, 2))).float()
 
 
 def brute_force(users, max_len, scorer_items, seen):
@@ -71,8 +71,11 @@ def brute_force(users, max_len, scorer_items, seen):
 def test_ranks_are_those_of_sorting_with_blocks_of_any_size(tmp_path_factory, seed, levels, seen, max_len, block):
     users = random_users(9, items=ITEMS, seed=seed)
     folder = write_table(tmp_path_factory.mktemp("t") / "t", users, items=ITEMS)
-    scorer = scorer_of(seed, levels)
-    _, items = scorer(type("Batch", (), {"users": torch.zeros(1)}))
+    items = items_of(seed, levels)
+
+    def scorer(batch):
+        return torch.stack([batch.users % 3 + 1.0, batch.users % 2 - 0.5], 1), against(items)
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(retrieval, "BLOCK_SCORES", block)
         expected = brute_force(users, max_len, items, seen)
@@ -88,7 +91,7 @@ def test_entries_of_a_series_are_no_seen_items(tmp_path):
     folder = write_table(tmp_path / "t", [user], items=5, series={"city": 9})
     items = torch.tensor([9.0, 8, 7, 6, 5])[:, None]
     for seen in "window", "history":
-        found = evaluate(lambda _: (torch.ones(1, 1), items), loader_of(folder), seen=seen)
+        found = evaluate(lambda _: (torch.ones(1, 1), against(items)), loader_of(folder), seen=seen)
         assert found.ranks.tolist() == [2]  # items 0 and 1 are left out, 2 is before, 3 is the target
 
 
@@ -108,10 +111,12 @@ def test_scores_that_are_no_numbers_are_misses_not_hits():
 
 def test_a_target_seen_before_is_a_miss_at_every_cutoff(tmp_path):
     folder = write_table(tmp_path / "t", [events(0, 1, 2, 3, 0)], items=10)
-    found = evaluate(lambda _: (torch.ones(1, 1), torch.arange(10.0)[:, None]), loader_of(folder), seen="window")
+    found = evaluate(
+        lambda _: (torch.ones(1, 1), against(torch.arange(10.0)[:, None])), loader_of(folder), seen="window"
+    )
     assert found.ranks.tolist() == [MISS]
     assert found.metrics()["hr@200"] == found.metrics()["ndcg@200"] == 0
-    kept = evaluate(lambda _: (torch.ones(1, 1), torch.arange(10.0)[:, None]), loader_of(folder), seen="none")
+    kept = evaluate(lambda _: (torch.ones(1, 1), against(torch.arange(10.0)[:, None])), loader_of(folder), seen="none")
     assert kept.ranks.tolist() == [10]
 
 
@@ -119,7 +124,7 @@ def test_what_is_older_than_the_window_is_left_out_by_history_alone(tmp_path):
     folder = write_table(tmp_path / "t", [events(9, 8, 7, 1, 2, 3)], items=10)
     ranks = {
         seen: evaluate(
-            lambda _: (torch.ones(1, 1), torch.arange(10.0)[:, None]), loader_of(folder, max_len=2), seen=seen
+            lambda _: (torch.ones(1, 1), against(torch.arange(10.0)[:, None])), loader_of(folder, max_len=2), seen=seen
         ).ranks.tolist()
         for seen in ("none", "window", "history")
     }
@@ -128,11 +133,11 @@ def test_what_is_older_than_the_window_is_left_out_by_history_alone(tmp_path):
 
 def test_coverage_is_the_share_of_the_catalogue_that_anybody_is_shown(tmp_path):
     folder = write_table(tmp_path / "t", [events(0, 1, 2), events(3, 4, 5)], items=300)
-    found = evaluate(lambda _: (torch.ones(2, 1), torch.arange(300.0)[:, None]), loader_of(folder)).metrics()
+    found = evaluate(lambda _: (torch.ones(2, 1), against(torch.arange(300.0)[:, None])), loader_of(folder)).metrics()
     assert found["coverage@1"] == pytest.approx(1 / 300)
     assert found["coverage@200"] == pytest.approx(200 / 300)
     split_by_user = torch.eye(2).repeat(150, 1)  # user 0 scores the even items 1, user 1 the odd ones
-    found = evaluate(lambda _: (torch.eye(2), split_by_user), loader_of(folder)).metrics()
+    found = evaluate(lambda _: (torch.eye(2), against(split_by_user)), loader_of(folder)).metrics()
     assert found["coverage@1"] == pytest.approx(2 / 300)
 
 
