@@ -568,9 +568,10 @@ class Mixture:
     def of(self, keys: Sequence[Hashable]) -> "Mixture":
         """For these askers: a mixture may have vectors of users; -1 for those who were not in the training."""
         raws = [key[1] if isinstance(key, tuple) else None for key in keys]
-        known = self.recommender.user_ids.ids([raw for raw in raws if raw is not None]) if any(raws) else []
+        some = [raw for raw in raws if raw is not None]
+        known = self.recommender.user_ids.ids(some).tolist() if some else []
         numbers = iter(known)
-        return Mixture(self.recommender, torch.tensor([-1 if raw is None else int(next(numbers)) for raw in raws]))
+        return Mixture(self.recommender, torch.tensor([-1 if raw is None else next(numbers) for raw in raws]))
 
     def search(
         self, queries: Tensor, k: int, excluded: Tensor | None = None, allowed: Tensor | None = None

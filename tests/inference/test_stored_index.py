@@ -74,7 +74,7 @@ def test_queries_are_the_states_that_recommend(trained):
     assert len(queries) == len(active) == sum(bool(user) for user in USERS)
     for number, query in zip(active, queries):
         scores = recommender.scores(recommender.known_history(100 + number))
-        torch.testing.assert_close(recommender.item_vectors @ query, scores)
+        torch.testing.assert_close(recommender.catalogue @ query, scores)
 
 
 def test_without_its_table_items_are_the_queries(run):

@@ -6,7 +6,7 @@ import time
 
 import numpy as np
 import pytest
-from conftest import client_of
+from conftest import client_of, run
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -314,3 +314,15 @@ def test_a_mistake_of_ours_is_an_answer_and_not_the_end(service_of, call):
     assert call(service, ("POST", "/v1/recommend", {"user": 1}))[0].status_code == 500
     service.batcher.work = plain_work
     assert call(service, ("POST", "/v1/recommend", {"user": 1}))[0].status_code == 200
+
+
+def test_a_mixture_of_logits_is_served_as_the_recommender_has_it(place, service_of, call):
+    run(place, "mixture", "ml1m:hstu_mol", "model.max_len=40", "data.auxiliary=false")
+    service, recommender = service_of("mixture"), Recommender(place / "mixture")
+    for user in 1, 2, 30:
+        body = {"user": user, "k": 20, "at": AT}
+        (response,) = call(service, ("POST", "/v1/retrieve", body))
+        direct = recommender.recommend(user=user, k=20, at=AT)
+        np.testing.assert_allclose([x.score for x in good(response).items], [x.score for x in direct], atol=1e-4)
+        (filtered,) = call(service, ("POST", "/v1/retrieve", body | {"where": {"category": ["news"]}, "seen": True}))
+        assert good(filtered).items and 4711 not in [x.item for x in good(filtered).items]
