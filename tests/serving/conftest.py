@@ -50,7 +50,12 @@ def service_of(place, tmp_path):
     opened = []
 
     def open_one(run="joint", **settings):
-        given = {"store": str(tmp_path / "histories"), "log": False, "reload_every_s": 0.05} | settings
+        given = {
+            "store": str(tmp_path / "histories"),
+            "log": False,
+            "reload_every_s": 0.05,
+            "patience_s": 30,
+        } | settings
         service = open_service(Settings(run=place / run, **given))
         opened.append(service)
         return service
