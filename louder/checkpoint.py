@@ -50,6 +50,8 @@ def save(
                 link_or_copy(file, temporary / file.relative_to(beside))
         text = json.dumps({"format_version": FORMAT_VERSION, **state}, indent=1)
         (temporary / "state.json").write_text(text + "\n", encoding="utf-8")
+        for name in "model", "optimizer":  # safetensors lets the owner alone read, but a service may be somebody else
+            shutil.copymode(temporary / "state.json", temporary / f"{name}.safetensors")
 
 
 def attached(folder: Path) -> list[Path]:

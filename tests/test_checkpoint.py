@@ -27,6 +27,12 @@ def folder(tmp_path):
     return folder
 
 
+def test_whoever_may_read_new_files_may_read_the_weights(folder):
+    (folder / "new").touch()
+    for name in "model", "optimizer":
+        assert (folder / f"{name}.safetensors").stat().st_mode == (folder / "new").stat().st_mode
+
+
 def test_what_is_saved_comes_back(folder):
     assert folder.name == "step-00000007"
     assert checkpoint.load_state(folder)["progress"] == {"step": 7}

@@ -1,0 +1,60 @@
+"""What `louder serve` says before it serves."""
+
+import socket
+
+import pytest
+
+from louder.cli.serve import publish, require_free, rollback, warn_of
+from louder.errors import InputError
+
+
+def test_a_port_in_use_is_said_before_the_model_is_loaded() -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        with pytest.raises(InputError, match=f"Port {port} is in use already"):
+            require_free("127.0.0.1", port)
+    require_free("127.0.0.1", port)
+
+
+def test_an_open_service_without_a_token_is_warned_of(place, capsys) -> None:
+    warn_of(place / "joint", "0.0.0.0", "")
+    assert "--token-file" in capsys.readouterr().err
+    warn_of(place / "joint", "0.0.0.0", "secret")
+    warn_of(place / "joint", "127.0.0.1", "")
+    assert capsys.readouterr().err == ""
+
+
+def test_a_run_with_series_is_warned_of(place, capsys, monkeypatch) -> None:
+    state = {"vocabulary": {"series": [4]}, "config": {"data": {"auxiliary": True}}}
+    monkeypatch.setattr("louder.checkpoint.load_state", lambda folder: state)
+    warn_of(place / "joint", "127.0.0.1", "")
+    assert "data.auxiliary=false" in capsys.readouterr().err
+
+
+def test_the_first_question_is_not_the_users(service_of) -> None:
+    service = service_of()
+    model = service.models.live
+    assert model.ranker is not None
+    assert not model.ranker.mfalcon.cache  # nothing of it is remembered
+    assert model.ranker.mfalcon.misses > 0  # and yet it was asked
+
+
+def test_a_link_is_published_and_rolled_back(tmp_path, monkeypatch, capsys) -> None:
+    monkeypatch.setattr("louder.checkpoint.best", lambda run: run)
+    monday, tuesday, link = tmp_path / "monday", tmp_path / "tuesday", tmp_path / "live"
+    for run in monday, tuesday:
+        run.mkdir()
+    with pytest.raises(InputError, match="Nothing was behind"):
+        rollback(link)
+    publish(monday, link)
+    publish(tuesday, link)
+    publish(tuesday, link)  # again, which must not make it its own predecessor
+    assert link.resolve() == tuesday
+    rollback(link)
+    assert link.resolve() == monday
+    rollback(link)
+    assert link.resolve() == tuesday
+    with pytest.raises(InputError, match="is no link"):
+        publish(monday, tuesday)
