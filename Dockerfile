@@ -21,8 +21,8 @@ ENV PIP_NO_CACHE_DIR=1 \
 WORKDIR /src
 
 # torch goes first and alone: left to other packages, pip would take a newer one. Its builds for CPUs spare gigabytes of
-# CUDA; TORCH_INDEX says where they are
-ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
+# CUDA; TORCH_INDEX says where they are: docker build --build-arg TORCH_INDEX=URL .
+ARG TORCH_INDEX=
 COPY constraints.txt .
 RUN PIP_EXTRA_INDEX_URL="$TORCH_INDEX" pip install --constraint constraints.txt torch
 

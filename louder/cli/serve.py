@@ -103,8 +103,9 @@ def listening(host: str, port: int) -> socket.socket:
     try:
         return socket.create_server((host, port), family=family, backlog=2048)
     except OSError as error:
+        reason = (error.strerror or "").partition(" (")[0]  # Python adds the address
         raise InputError(
-            f"Nothing can listen at {address(host)}:{port} ({error.strerror}). Choose another port: --port {port + 1}."
+            f"Nothing can listen at {address(host)}:{port} ({reason}). Choose another port: --port {port + 1}."
         ) from error
 
 

@@ -162,6 +162,7 @@ class Answering:
         self.attributes = retrieves.attributes
         self.describe = lru_cache(maxsize=100_000)(self.describe_anew)
         self.matching = lru_cache(maxsize=200)(self.matching_anew)
+        self.context_of = lru_cache(maxsize=100_000)(self.context_of_anew)
 
     def twin(self) -> "Answering":
         """The same weights with caches of its own, for another thread."""
@@ -539,7 +540,7 @@ class Answering:
                 )
         return torch.tensor([[code_of(attribute, given.get(attribute.name)) for attribute in self.ranker.context]])
 
-    def context_of(self, user: RawId | None) -> dict[str, object]:
+    def context_of_anew(self, user: RawId | None) -> dict[str, object]:
         """What the training knew of a user."""
         if user is None or self.ranker is None or not self.ranker.context:
             return {}
