@@ -19,7 +19,7 @@ Row = dict[str, Any]
 ROOT = Path(__file__).parents[1]
 PAGES = (
     ROOT / "README.md",
-    *(ROOT / "docs" / name for name in ("index.md", "results.md", "benchmarks.md", "mfalcon.md")),
+    *(ROOT / "docs" / name for name in ("index.md", "results.md", "benchmarks.md", "mfalcon.md", "serving.md")),
 )
 RESULTS = ROOT / "experiments" / "results"
 BENCHMARKS = ROOT / "benchmarks" / "results"
@@ -261,6 +261,65 @@ def numbers(values: Any) -> str:
     return " | ".join(f"{value:.4f}".lstrip("0") for value in values)
 
 
+def serving() -> list[str]:
+    """What was asked of the service, and what was measured."""
+    rows = read_rows(BENCHMARKS / "serving.jsonl")
+    by_case = {(row["case"], row["implementation"]): row for row in rows}
+
+    def ms(case: str, implementation: str = "louder") -> str:
+        row = by_case[case, implementation]
+        return f"p50 {row['p50_ms']:.1f} ms, p99 {row['p99_ms']:.1f} ms"
+
+    def times(case: str) -> str:
+        kept, never = (by_case[case, name]["per_second"] for name in ("louder", "no-cache"))
+        return f"{kept:,.0f} against {never:,.0f} a second: {kept / never:.1f} times"
+
+    def share(row: Row) -> str:
+        return ", ".join(f"{count:,} with {status}" for status, count in row["statuses"].items())
+
+    lines = table_head(["what", "asked", "measured"])
+    add = lines.append
+    add(
+        f"| retrieve 100, kept history, one client | p50 5 ms, p99 15 ms | {ms('retrieve top-100, cached, one client')} |"
+    )
+    add(f"| recommend (500 ranked), kept history, one client | | {ms('recommend, 500 ranked, cached, one client')} |")
+    half = by_case["recommend at half of saturation", "louder"]
+    memory = f"{half['mib'][0]:,} MiB before, {half['mib'][1]:,} after"
+    add(
+        f"| recommend at half of saturation ({half['per_second']:.0f} a second), {half['seconds']:.0f} s | p99 100 ms, no "
+        f"errors, memory flat | {ms('recommend at half of saturation')}; {share(half)}; {memory} |"
+    )
+    for name in "retrieve top-100", "recommend, 500 ranked":
+        add(f"| {name}, 16 clients, against --no-cache | 5 times | {times(name + ', 16 clients')} |")
+    over = by_case["recommend at three times saturation", "louder"]
+    add(
+        f"| recommend at three times saturation, {over['seconds']:.0f} s | accepted p99 300 ms, the rest 429, well again in "
+        f"5 s | {ms('recommend at three times saturation')}; {share(over)}; {over['recovered_s']:.1f} s |"
+    )
+    swaps = by_case["hot reloads", "louder"]
+    add(
+        f"| {swaps['reloads']} hot reloads at half of saturation | none failed, none mixed | {swaps['mixed_or_failed']} "
+        f"failed or mixed of {swaps['requests']:,}, by {len(swaps['versions'])} models |"
+    )
+    for kind, implementation in ("files", "files"), ("Redis", "redis"):
+        row = next(r for r in rows if r["bench"] == "store_kill" and r["implementation"] == implementation)
+        add(
+            f"| kill -9, {row['kills']} times, {kind} | no acknowledged event lost | {row['lost']} of {row['acknowledged']:,} |"
+        )
+    contract = next(row for row in rows if row["bench"] == "serving_contract")
+    add(
+        f"| Schemathesis | 10,000 cases, no 5xx, no violation | {sum(contract['failures'].values())} of "
+        f"{contract['cases']:,} cases |"
+    )
+    gone = by_case["redis gone", "louder"]
+    counts = ", ".join(f"{count} {name}" for name, count in gone["gone"].items())
+    add(
+        f"| Redis gone for {gone['seconds']:.0f} s | with a history answered, others 503, back by itself | {counts}; back "
+        f"after {gone['back_after_s']:.1f} s |"
+    )
+    return lines
+
+
 TABLES: dict[str, Callable[[], list[str]]] = {
     "ml1m validated": lambda: ml1m("validated"),
     "ml1m official": lambda: ml1m("official"),
@@ -268,6 +327,7 @@ TABLES: dict[str, Callable[[], list[str]]] = {
     "demo": demo,
     "targets": targets,
     "index": index,
+    "serving": serving,
     "ml1m validated means": lambda: ml1m_means("validated"),
     "ml1m official means": lambda: ml1m_means("official"),
     **{bench: partial(speed, bench) for bench in (*SPEED, *COLUMNS)},

@@ -1,6 +1,7 @@
 """Raw ids of the log <-> 0 .. n-1. The only place where they are converted."""
 
 from collections.abc import Iterable, Sequence
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import pyarrow.parquet as pq
 from louder.errors import InputError
 
 RawId = int | str
+FEW = 50  # a lookup of so many times fewer ids than there are is worth an order that is kept
 
 
 class IdMap:
@@ -32,8 +34,31 @@ class IdMap:
         except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError):
             # typed on a command line, ids may come as strings; what does not convert is unknown
             values = pa.array([cast_or_none(value, self.raw.type) for value in raw], self.raw.type)
+        if len(values) * FEW < len(self.raw):
+            return self.few(values)
         found = pc.index_in(values, value_set=self.raw, skip_nulls=True)
         return pc.fill_null(found.cast(pa.int64()), -1).to_numpy(zero_copy_only=False)
+
+    def few(self, values: pa.Array) -> np.ndarray:
+        """`ids` of few values: in an order that is made once, where Arrow would hash the whole vocabulary each time."""
+        if not pa.types.is_integer(self.raw.type):
+            return np.array([self.places.get(value, -1) for value in values.to_pylist()], dtype=np.int64)
+        ordered, places = self.ordered
+        known = values.fill_null(0).to_numpy(zero_copy_only=False)
+        at = np.searchsorted(ordered, known).clip(max=len(ordered) - 1)
+        there = (ordered[at] == known) & values.is_valid().to_numpy(zero_copy_only=False)
+        return np.where(there, places[at], -1)
+
+    @cached_property
+    def ordered(self) -> tuple[np.ndarray, np.ndarray]:
+        """Of integers: the raw ids in order, and the id of each."""
+        raw = self.raw.to_numpy(zero_copy_only=False)
+        places = np.argsort(raw, kind="stable")
+        return raw[places], places.astype(np.int64)
+
+    @cached_property
+    def places(self) -> dict[RawId, int]:
+        return {raw: number for number, raw in enumerate(self.raw.to_pylist())}
 
     def id(self, raw: RawId, what: str = "id") -> int:
         """One raw id -> its number. Raises InputError if it is unknown."""

@@ -77,3 +77,19 @@ def test_a_damaged_or_missing_vocabulary_is_refused_in_a_sentence(tmp_path):
     (tmp_path / "bad.parquet").write_bytes(b"PAR1 and no more")
     with pytest.raises(InputError, match=r"The vocabulary .* cannot be read"):
         IdMap.read(tmp_path / "bad.parquet")
+
+
+@given(
+    raw=st.one_of(
+        st.lists(st.integers(-(2**63), 2**63 - 1), min_size=101, max_size=150, unique=True),
+        st.lists(st.text(max_size=5), min_size=101, max_size=150, unique=True),
+    ),
+    data=st.data(),
+)
+def test_a_few_ids_are_found_as_many_are(raw, data):
+    vocabulary = IdMap(pa.array(raw))
+    other = st.integers(-(2**63), 2**63 - 1) if isinstance(raw[0], int) else st.text(max_size=5)
+    wanted = data.draw(st.lists(st.one_of(st.sampled_from(raw), other), min_size=1, max_size=2))
+    many = vocabulary.ids([*wanted, *raw])[: len(wanted)]
+    assert vocabulary.ids(wanted).tolist() == many.tolist()
+    assert vocabulary.ids(pa.array([None, wanted[0]], vocabulary.raw.type)).tolist() == [-1, many[0]]
