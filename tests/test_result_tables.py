@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from experiments import search_page, tables
+from experiments import generative_to_equal_ne, search_page, tables
 
 NE = {"hstu": (0.80, 0.82), "dlrm": (0.90,)}
 
@@ -38,7 +38,11 @@ def trial(number, model, ne, settings=()):
 
 
 @pytest.mark.parametrize(
-    "name", ["mfalcon", "generative", "targets", "ranking kuairand", "ranking ml1m", "ranking search"]
+    "name",
+    [
+        *("mfalcon", "generative", "targets", "generative ne"),
+        *("ranking kuairand", "ranking ml1m", "ranking search", "ranking synthetic", "ranking sizes"),
+    ],
 )
 def test_without_rows_nothing_is_measured_yet(folders, name):
     assert tables.TABLES[name]() == ["Not measured yet."]
@@ -55,6 +59,49 @@ def test_a_ranker_has_the_mean_and_the_deviation_of_its_seeds(folders):
     ]
     assert cells(dlrm)[:2] == ["DLRM", ".9000"]
     assert tables.ranking("ml1m") == ["Not measured yet."]
+
+
+def test_the_truth_of_the_synthetic_log_stands_first_and_has_no_seed(folders):
+    truth = run("truth", 0, 0.7, experiment="synthetic-rank-truth")
+    for name in "seed", "parameters", "flops_per_exposure":
+        del truth[name]
+    models = {"hstu": 0.71, "without-series": 0.9}
+    rows = [run(model, 1, ne, experiment=f"synthetic-rank-{model}") for model, ne in models.items()]
+    write(folders / "ranking_synthetic.jsonl", [*rows, truth])
+    lines = [cells(line) for line in tables.TABLES["ranking synthetic"]()[2:]]
+    assert [line[:2] for line in lines] == [
+        ["the true probabilities", ".7000"],
+        ["HSTU", ".7100"],
+        ["HSTU without the mood", ".9000"],
+    ]
+    assert lines[0][4:] == ["", "", "", "abc"]
+
+
+def test_sizes_go_by_log_and_model(folders):
+    sizes = [run(model, 42, 0.8, size=size) for model in ("dlrm", "hstu") for size in ("small", "large")]
+    write(folders / "ranking_sizes.jsonl", sizes)
+    lines = [cells(line) for line in tables.sizes()[2:]]
+    assert [line[1:3] for line in lines] == [["HSTU", "small"], ["HSTU", "large"], ["DLRM", "small"], ["DLRM", "large"]]
+    assert lines[0][3:] == ["1,234,567", "89,012", ".8000", ".7000", "42"]
+
+
+def test_training_to_equal_ne_is_compared_with_the_best_of_the_slower(folders):
+    def points(*values):
+        return [{"steps": n, "exposures": 10 * n, "seconds": 2.0 * n, "ne": ne} for n, ne in enumerate(values, 1)]
+
+    generative = [point | {"exposures": 100 * point["exposures"]} for point in points(0.95, 0.85, 0.8)]
+    row = generative_to_equal_ne.compared(generative, points(0.99, 0.97, 0.95, 0.9, 0.91))
+    assert (row["ne"], row["to_equal_ne"]["generative"]["steps"], row["to_equal_ne"]["impression"]["steps"]) == (
+        0.9,
+        2,
+        4,
+    )
+    assert row["times_as_fast_to_equal_ne"] == 8.0 / 4.0
+    write(folders / "generative_ne.jsonl", [row])
+    first, second, ratios = [cells(line) for line in tables.generative_ne()[2:]]
+    assert first == ["all exposures of a history", "500", ".8500", "2,000", "4.0", "2"]
+    assert second == ["a pass for each", "5", ".9000", "40", "8.0", "4"]
+    assert ratios[1:] == ["100.0 ×", "", "50.0 ×", "2.0 × as fast", ""]
 
 
 def test_a_search_has_its_best_and_its_median(folders):
