@@ -83,11 +83,11 @@ def rank_dlrm() -> Config:
 def rank_wukong() -> Config:
     """Wukong, likewise."""
     model = WukongConfig(width=32, layers=1, rank=24, dropout=0.1)
-    config = _one_by_one("ml1m-rank-wukong", model, users_per_batch=128, value_weight=0.3)
-    return replace(config, training=TrainingConfig(schedule="cosine", epochs=1, learning_rate=2e-3))
+    config = _one_by_one("ml1m-rank-wukong", model, users_per_batch=256)
+    return replace(config, training=TrainingConfig(schedule="cosine", epochs=1, learning_rate=1e-3))
 
 
-def _one_by_one(name: str, model: ImpressionConfig, *, users_per_batch: int, value_weight: float = 0.1) -> Config:
+def _one_by_one(name: str, model: ImpressionConfig, *, users_per_batch: int) -> Config:
     base = rank_hstu()
     assert base.ranking is not None
     return replace(
@@ -95,5 +95,5 @@ def _one_by_one(name: str, model: ImpressionConfig, *, users_per_batch: int, val
         name=name,
         data=replace(base.data, users_per_batch=users_per_batch),
         model=model,
-        ranking=replace(base.ranking, next_item=0.0, value_weight=value_weight),
+        ranking=replace(base.ranking, next_item=0.0),
     )
