@@ -33,7 +33,15 @@ NAMES = {
     "ml1m-hstu-large": "HSTU-large",
     "ml1m-transformer": "Transformer",
 }
-RANKERS = {"hstu": "HSTU", "transformer": "Transformer", "dlrm": "DLRM", "wukong": "Wukong"}
+RANKERS = {
+    "hstu": "HSTU",
+    "hstu-interleaved": "HSTU, interleaved tokens",
+    "hstu-likes": "HSTU, likes alone, 4 passes",
+    "hstu-likes-interleaved": "the same, interleaved tokens",
+    "transformer": "Transformer",
+    "dlrm": "DLRM",
+    "wukong": "Wukong",
+}
 SYNTHETIC = {
     "truth": "the true probabilities",
     "hstu": "HSTU",
@@ -196,7 +204,7 @@ def ranking(log: str, file: str = "ranking", names: dict[str, str] = RANKERS) ->
     models = {model: rows for model, rows in models.items() if rows}
     if not models:
         return NOTHING
-    action = found[-1]["main"]
+    action = next(iter(models.values()))[0]["main"]
     metrics = {"NE": "ne", "AUC": "auc", "GAUC": "gauc_user"}
     head = [f"{name} of {action}" for name in metrics]
     lines = table_head(["model", *head, "seeds", "parameters", "FLOPs per exposure", "commit"])
@@ -293,6 +301,7 @@ TABLES: dict[str, Callable[[], list[str]]] = {
     "ml1m official means": lambda: ml1m_means("official"),
     **{bench: partial(speed, bench) for bench in (*SPEED, *COLUMNS)},
     **{f"ranking {log}": partial(ranking, log) for log in LOGS},
+    "ranking kuairand duplicates": partial(ranking, "kuairand", "ranking_with_duplicates"),
     "ranking search": search,
     "ranking synthetic": partial(ranking, "synthetic", "ranking_synthetic", SYNTHETIC),
     "ranking sizes": sizes,
