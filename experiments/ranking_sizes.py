@@ -15,21 +15,18 @@ from louder.config import override
 from louder.results import append_row, provenance, read_rows
 from louder.training.loop import train
 
-# the middle one is the recipe
+# the middle one is the recipe, whose rows are in ranking.jsonl
 SIZES: dict[str, dict[str, list[str]]] = {
     "hstu": {
         "small": ["model.layers=2", "model.width=32", "model.heads=1"],
-        "medium": [],
         "large": ["model.layers=6", "model.width=128", "model.heads=4"],
     },
     "dlrm": {
         "small": ["model.width=8", "model.cross_layers=1", "model.expert_hidden=[64, 32]"],
-        "medium": [],
         "large": ["model.width=64", "model.cross_layers=4", "model.expert_hidden=[512, 256]"],
     },
     "wukong": {
         "small": ["model.width=16", "model.layers=1", "model.rank=8"],
-        "medium": [],
         "large": ["model.width=64", "model.layers=4", "model.fmb=16", "model.lcb=16", "model.hidden=[512]"],
     },
 }

@@ -225,16 +225,19 @@ def latest(rows: Sequence[Row], experiment: str) -> dict[int | None, Row]:
 
 def sizes() -> list[str]:
     """A line for each log, model and size: what it computes, and how good it is on the test part."""
-    rows = rows_of(RESULTS / "ranking_sizes.jsonl")
+    measured = rows_of(RESULTS / "ranking_sizes.jsonl")
+    recipes = [row | {"size": "the recipe"} for row in rows_of(RESULTS / "ranking.jsonl")]
     lines = table_head(["log", "model", "size", "parameters", "FLOPs per exposure", "NE", "AUC", "seed"])
     for log, title in LOGS.items():
         for model, name in RANKERS.items():
-            for row in rows:
-                if row["experiment"] == f"{log}-rank-{model}":
-                    cells = [title, name, row["size"], amount("parameters")(row), amount("flops_per_exposure")(row)]
-                    main = row["actions"][row["main"]]
-                    lines.append(table_line([*cells, numbers([main["ne"], main["auc"]]), str(row["seed"])]))
-    return lines if rows else NOTHING
+            own = [row for row in measured if row["experiment"] == f"{log}-rank-{model}"]
+            seeds = {row["seed"] for row in own}
+            own += [row for row in recipes if row["experiment"] == f"{log}-rank-{model}" and row["seed"] in seeds]
+            for row in sorted(own, key=lambda row: row["flops_per_exposure"]):
+                cells = [title, name, row["size"], amount("parameters")(row), amount("flops_per_exposure")(row)]
+                main = row["actions"][row["main"]]
+                lines.append(table_line([*cells, numbers([main["ne"], main["auc"]]), str(row["seed"])]))
+    return lines if measured else NOTHING
 
 
 def generative_ne() -> list[str]:

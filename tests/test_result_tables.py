@@ -79,11 +79,20 @@ def test_the_truth_of_the_synthetic_log_stands_first_and_has_no_seed(folders):
 
 
 def test_sizes_go_by_log_and_model(folders):
-    sizes = [run(model, 42, 0.8, size=size) for model in ("dlrm", "hstu") for size in ("small", "large")]
-    write(folders / "ranking_sizes.jsonl", sizes)
+    flops = {"small": 1_000.0, "large": 9_000_000.0}
+    measured = [
+        run(model, 42, 0.8, size=size, flops_per_exposure=count)
+        for model in ("dlrm", "hstu")
+        for size, count in flops.items()
+    ]
+    write(folders / "ranking_sizes.jsonl", measured)
+    write(folders / "ranking.jsonl", [run("hstu", 42, 0.7), run("hstu", 43, 0.6), run("wukong", 42, 0.5)])
     lines = [cells(line) for line in tables.sizes()[2:]]
-    assert [line[1:3] for line in lines] == [["HSTU", "small"], ["HSTU", "large"], ["DLRM", "small"], ["DLRM", "large"]]
-    assert lines[0][3:] == ["1,234,567", "89,012", ".8000", ".7000", "42"]
+    assert [line[1:3] for line in lines] == [
+        *(["HSTU", "small"], ["HSTU", "the recipe"], ["HSTU", "large"]),
+        *(["DLRM", "small"], ["DLRM", "large"]),
+    ]
+    assert lines[1][3:] == ["1,234,567", "89,012", ".7000", ".7000", "42"]
 
 
 def test_training_to_equal_ne_is_compared_with_the_best_of_the_slower(folders):
