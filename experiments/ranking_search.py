@@ -60,7 +60,7 @@ SPACES: dict[str, dict[str, list[Any]]] = {
 
 
 def settings_of(log: str, model: str, trial: int) -> list[str]:
-    """Setting number `trial` of a model; 0 is the recipe as it is."""
+    """Setting number `trial` of a model; 0 is the recipe as it is, so what it was is told by a row's commit."""
     if trial == 0:
         return []
     draw = random.Random(f"{model} {trial}")

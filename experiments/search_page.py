@@ -31,7 +31,8 @@ def write_page(rows: Sequence[Row], output: Path) -> None:
 
 
 def search_section(name: str, rows: Sequence[Row]) -> Html:
-    models = groups(rows, lambda row: row["model"])
+    found = groups(rows, lambda row: row["model"])
+    models = {model: found[model] for model in sorted(found, key=[*COLOURS, *found].index)}
     tried = figures([draw_trials(models), draw_best_so_far(models)])
     curves = [draw_curves(model, own) for model, own in models.items()]
     low, high = scale([point["ne"] for row in rows for point in row["curve"]])
@@ -92,7 +93,9 @@ def draw_best_so_far(models: dict[str, list[Row]]) -> Any:
             line={"color": colour(model), "width": 2.5, "shape": "hv"},
             hovertemplate=f"{model}, %{{x}} trials: %{{y:.4f}}<extra></extra>",
         )
-    return legend(titled(figure, "The best of so many trials", "trials", "validation NE"))
+    return legend(titled(figure, "The best of so many trials", "trials", "validation NE")).update_xaxes(
+        rangemode="tozero"
+    )
 
 
 def draw_curves(model: str, rows: Sequence[Row]) -> Any:
@@ -105,11 +108,11 @@ def draw_curves(model: str, rows: Sequence[Row]) -> Any:
             x=[point["epoch"] + 1 for point in row["curve"]],
             y=[point["ne"] for point in row["curve"]],
             mode="lines+markers",
-            marker={"size": 6 if best else 3},
+            marker={"size": 8 if best else 3},
             line={"color": colour(model) if best else "rgba(128,136,144,.45)", "width": 3 if best else 1.25},
             hovertemplate=f"trial {row['trial']}, epoch %{{x}}: %{{y:.4f}}<br>{said(row)}<extra></extra>",
         )
-    return titled(figure, model, "epoch", "validation NE")
+    return titled(figure, model, "epoch", "validation NE").update_xaxes(tickformat="d", rangemode="tozero")
 
 
 def scale(values: Sequence[float]) -> tuple[float, float]:

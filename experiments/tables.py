@@ -33,7 +33,22 @@ NAMES = {
     "ml1m-hstu-large": "HSTU-large",
     "ml1m-transformer": "Transformer",
 }
-RANKERS = {"hstu": "HSTU", "transformer": "Transformer", "dlrm": "DLRM", "wukong": "Wukong"}
+RANKERS = {
+    "hstu": "HSTU",
+    "hstu-interleaved": "HSTU, interleaved tokens",
+    "hstu-likes": "HSTU, likes alone, 4 passes",
+    "hstu-likes-interleaved": "the same, interleaved tokens",
+    "transformer": "Transformer",
+    "dlrm": "DLRM",
+    "wukong": "Wukong",
+}
+SYNTHETIC = {
+    "truth": "the true probabilities",
+    "hstu": "HSTU",
+    "softmax": "HSTU, softmax attention",
+    "dlrm": "DLRM",
+    "without-series": "HSTU without the mood",
+}
 LOGS = {"kuairand": "KuaiRand-Pure", "ml1m": "MovieLens-1M"}
 
 
@@ -196,32 +211,66 @@ def times(ratio: float) -> str:
     return f"{ratio:.2f}" if ratio >= 0.01 else f"{ratio:.1g}"
 
 
-def ranking(log: str) -> list[str]:
+def ranking(log: str, file: str = "ranking", names: dict[str, str] = RANKERS) -> list[str]:
     """A line for each model: mean and standard deviation over its seeds, of the main action on the test part."""
     found = [
-        row for row in rows_of(RESULTS / "ranking.jsonl") if (row["protocol"], row["part"]) == ("validated", "test")
+        row for row in rows_of(RESULTS / f"{file}.jsonl") if (row["protocol"], row["part"]) == ("validated", "test")
     ]
-    models = {model: list(latest(found, f"{log}-rank-{model}").values()) for model in RANKERS}
+    models = {model: list(latest(found, f"{log}-rank-{model}").values()) for model in names}
     models = {model: rows for model, rows in models.items() if rows}
     if not models:
         return NOTHING
-    action = found[-1]["main"]
+    action = next(iter(models.values()))[0]["main"]
     metrics = {"NE": "ne", "AUC": "auc", "GAUC": "gauc_user"}
     head = [f"{name} of {action}" for name in metrics]
     lines = table_head(["model", *head, "seeds", "parameters", "FLOPs per exposure", "commit"])
     for model, rows in models.items():
-        cells = [RANKERS[model]]
+        cells = [names[model]]
         cells += [mean_and_deviation([row["actions"][action][name] for row in rows]) for name in metrics.values()]
-        cells += [", ".join(str(row["seed"]) for row in rows), amount("parameters")(rows[-1])]
+        cells += [", ".join(str(row["seed"]) for row in rows if "seed" in row), amount("parameters")(rows[-1])]
         cells += [amount("flops_per_exposure")(rows[-1]), ", ".join(dict.fromkeys(row["commit"] for row in rows))]
         lines.append(table_line(cells))
     return lines
 
 
-def latest(rows: Sequence[Row], experiment: str) -> dict[int, Row]:
-    """The last row of each seed, by the seed."""
-    found = {row["seed"]: row for row in rows if row["experiment"] == experiment}
-    return dict(sorted(found.items()))
+def latest(rows: Sequence[Row], experiment: str) -> dict[int | None, Row]:
+    """The last row of each seed, by the seed; the truth has none."""
+    found = {row.get("seed"): row for row in rows if row["experiment"] == experiment}
+    return {seed: found[seed] for seed in sorted(found, key=lambda seed: seed or 0)}
+
+
+def sizes() -> list[str]:
+    """A line for each log, model and size: what it computes, and how good it is on the test part."""
+    measured = rows_of(RESULTS / "ranking_sizes.jsonl")
+    recipes = [row | {"size": "the recipe"} for row in rows_of(RESULTS / "ranking.jsonl")]
+    lines = table_head(["log", "model", "size", "parameters", "FLOPs per exposure", "NE", "AUC", "seed"])
+    for log, title in LOGS.items():
+        for model, name in RANKERS.items():
+            own = [row for row in measured if row["experiment"] == f"{log}-rank-{model}"]
+            seeds = {row["seed"] for row in own}
+            own += [row for row in recipes if row["experiment"] == f"{log}-rank-{model}" and row["seed"] in seeds]
+            for row in sorted(own, key=lambda row: row["flops_per_exposure"]):
+                cells = [title, name, row["size"], amount("parameters")(row), amount("flops_per_exposure")(row)]
+                main = row["actions"][row["main"]]
+                lines.append(table_line([*cells, numbers([main["ne"], main["auc"]]), str(row["seed"])]))
+    return lines if measured else NOTHING
+
+
+def generative_ne() -> list[str]:
+    """Both forms of training, of the last row: how fast, and what they took to equal NE."""
+    rows = rows_of(RESULTS / "generative_ne.jsonl")
+    if not rows:
+        return NOTHING
+    row = rows[-1]
+    lines = table_head(["training", "exposures/s", "NE reached", "exposures to it", "seconds to it", "steps to it"])
+    for form, name in {"generative": "all exposures of a history", "impression": "a pass for each"}.items():
+        point = row["to_equal_ne"][form]
+        cells = [name, f"{row['exposures_per_s'][form]:,.0f}", numbers([point["ne"]]), amount("exposures")(point)]
+        lines.append(table_line([*cells, f"{point['seconds']:.1f}", amount("steps")(point)]))
+    ratios = [row["times_exposures_per_s"], row["times_exposures_to_equal_ne"], row["times_as_fast_to_equal_ne"]]
+    speed, exposures, seconds = (f"{ratio:.1f} ×" for ratio in ratios)
+    lines.append(table_line(["the first beside the second", speed, "", exposures, f"{seconds} as fast", ""]))
+    return lines
 
 
 def mean_and_deviation(values: Sequence[float]) -> str:
@@ -332,7 +381,11 @@ TABLES: dict[str, Callable[[], list[str]]] = {
     "ml1m official means": lambda: ml1m_means("official"),
     **{bench: partial(speed, bench) for bench in (*SPEED, *COLUMNS)},
     **{f"ranking {log}": partial(ranking, log) for log in LOGS},
+    "ranking kuairand duplicates": partial(ranking, "kuairand", "ranking_with_duplicates"),
     "ranking search": search,
+    "ranking synthetic": partial(ranking, "synthetic", "ranking_synthetic", SYNTHETIC),
+    "ranking sizes": sizes,
+    "generative ne": generative_ne,
 }
 
 

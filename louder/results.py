@@ -18,13 +18,19 @@ from louder.version import __version__
 def provenance() -> dict[str, Any]:
     """Command, commit and machine of this process; part of every row."""
     return {
-        "command": shlex.join(["louder", *sys.argv[1:]]),
+        "command": shlex.join([*program(sys.argv[0]), *sys.argv[1:]]),
         "commit": commit(),
         "louder": __version__,
         "machine": machine(),
         "python": platform.python_version(),
         "date": datetime.now(UTC).strftime("%Y-%m-%d"),
     }
+
+
+def program(name: str) -> list[str]:
+    """`python SCRIPT` where a script of a checkout was run by its relative path; else `louder`."""
+    script = Path(name)
+    return ["python", name] if script.suffix == ".py" and not script.is_absolute() else ["louder"]
 
 
 def commit() -> str:

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from experiments import search_page, tables
+from experiments import generative_to_equal_ne, search_page, tables
 
 NE = {"hstu": (0.80, 0.82), "dlrm": (0.90,)}
 
@@ -38,7 +38,11 @@ def trial(number, model, ne, settings=()):
 
 
 @pytest.mark.parametrize(
-    "name", ["mfalcon", "generative", "targets", "ranking kuairand", "ranking ml1m", "ranking search"]
+    "name",
+    [
+        *("mfalcon", "generative", "targets", "generative ne"),
+        *("ranking kuairand", "ranking ml1m", "ranking search", "ranking synthetic", "ranking sizes"),
+    ],
 )
 def test_without_rows_nothing_is_measured_yet(folders, name):
     assert tables.TABLES[name]() == ["Not measured yet."]
@@ -47,6 +51,7 @@ def test_without_rows_nothing_is_measured_yet(folders, name):
 def test_a_ranker_has_the_mean_and_the_deviation_of_its_seeds(folders):
     rows = [run(model, seed, ne) for model, values in NE.items() for seed, ne in enumerate(values)]
     others = [run("wukong", 0, 0.5, protocol="official"), run("wukong", 0, 0.5, part="validation")]
+    others += [run("hstu", 0, 0.2, experiment="ml1m-rank-hstu", main="like")]  # another log's main action
     write(folders / "ranking.jsonl", [run("hstu", 1, 0.1), *rows, *others])  # seed 1 was measured again
     head, _, hstu, dlrm = tables.ranking("kuairand")
     assert cells(head)[:4] == ["model", "NE of click", "AUC of click", "GAUC of click"]
@@ -54,7 +59,59 @@ def test_a_ranker_has_the_mean_and_the_deviation_of_its_seeds(folders):
         *("HSTU", ".8100 ± .0141", ".7000 ± .0000", ".6000 ± .0000", "0, 1", "1,234,567", "89,012", "abc")
     ]
     assert cells(dlrm)[:2] == ["DLRM", ".9000"]
-    assert tables.ranking("ml1m") == ["Not measured yet."]
+    assert cells(tables.ranking("ml1m")[0])[1] == "NE of like"
+
+
+def test_the_truth_of_the_synthetic_log_stands_first_and_has_no_seed(folders):
+    truth = run("truth", 0, 0.7, experiment="synthetic-rank-truth")
+    for name in "seed", "parameters", "flops_per_exposure":
+        del truth[name]
+    models = {"hstu": 0.71, "without-series": 0.9}
+    rows = [run(model, 1, ne, experiment=f"synthetic-rank-{model}") for model, ne in models.items()]
+    write(folders / "ranking_synthetic.jsonl", [*rows, truth])
+    lines = [cells(line) for line in tables.TABLES["ranking synthetic"]()[2:]]
+    assert [line[:2] for line in lines] == [
+        ["the true probabilities", ".7000"],
+        ["HSTU", ".7100"],
+        ["HSTU without the mood", ".9000"],
+    ]
+    assert lines[0][4:] == ["", "", "", "abc"]
+
+
+def test_sizes_go_by_log_and_model(folders):
+    flops = {"small": 1_000.0, "large": 9_000_000.0}
+    measured = [
+        run(model, 42, 0.8, size=size, flops_per_exposure=count)
+        for model in ("dlrm", "hstu")
+        for size, count in flops.items()
+    ]
+    write(folders / "ranking_sizes.jsonl", measured)
+    write(folders / "ranking.jsonl", [run("hstu", 42, 0.7), run("hstu", 43, 0.6), run("wukong", 42, 0.5)])
+    lines = [cells(line) for line in tables.sizes()[2:]]
+    assert [line[1:3] for line in lines] == [
+        *(["HSTU", "small"], ["HSTU", "the recipe"], ["HSTU", "large"]),
+        *(["DLRM", "small"], ["DLRM", "large"]),
+    ]
+    assert lines[1][3:] == ["1,234,567", "89,012", ".7000", ".7000", "42"]
+
+
+def test_training_to_equal_ne_is_compared_with_the_best_of_the_slower(folders):
+    def points(*values):
+        return [{"steps": n, "exposures": 10 * n, "seconds": 2.0 * n, "ne": ne} for n, ne in enumerate(values, 1)]
+
+    generative = [point | {"exposures": 100 * point["exposures"]} for point in points(0.95, 0.85, 0.8)]
+    row = generative_to_equal_ne.compared(generative, points(0.99, 0.97, 0.95, 0.9, 0.91))
+    assert (row["ne"], row["to_equal_ne"]["generative"]["steps"], row["to_equal_ne"]["impression"]["steps"]) == (
+        0.9,
+        2,
+        4,
+    )
+    assert row["times_as_fast_to_equal_ne"] == 8.0 / 4.0
+    write(folders / "generative_ne.jsonl", [row])
+    first, second, ratios = [cells(line) for line in tables.generative_ne()[2:]]
+    assert first == ["all exposures of a history", "500", ".8500", "2,000", "4.0", "2"]
+    assert second == ["a pass for each", "5", ".9000", "40", "8.0", "4"]
+    assert ratios[1:] == ["100.0 ×", "", "50.0 ×", "2.0 × as fast", ""]
 
 
 def test_a_search_has_its_best_and_its_median(folders):

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from louder.errors import InputError
-from louder.results import append_row, provenance, read_rows
+from louder.results import append_row, program, provenance, read_rows
 
 
 def test_rows_come_back_in_order(tmp_path):
@@ -42,3 +42,8 @@ def test_provenance_says_what_is_needed_to_get_the_number_again():
     assert set(found) == {"command", "commit", "louder", "machine", "python", "date"}
     assert found["command"].startswith("louder")
     assert "core" in found["machine"]
+
+
+def test_a_script_of_the_checkout_is_named_in_the_command():
+    assert program("experiments/ranking_search.py") == ["python", "experiments/ranking_search.py"]
+    assert program("/usr/bin/louder") == program("/somewhere/louder/__main__.py") == ["louder"]
