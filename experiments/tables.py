@@ -313,7 +313,7 @@ def numbers(values: Any) -> str:
 def serving() -> list[str]:
     """What was asked of the service, and what was measured."""
     rows = read_rows(BENCHMARKS / "serving.jsonl")
-    by_case = {(row["case"], row["implementation"]): row for row in rows}
+    by_case = {(row["case"], row["implementation"]): row for row in rows if row["bench"] == "serving"}
 
     def ms(case: str, implementation: str = "louder") -> str:
         row = by_case[case, implementation]
