@@ -75,12 +75,12 @@ def serve(
     }
     from louder.serving.app import ENVIRONMENT, create_app, service_from_environment
 
-    warn_of(ranker or run, host, settings["token"])
     os.environ[ENVIRONMENT] = json.dumps(settings)
     options: dict[str, Any] = {"log_level": "warning", "access_log": False, "timeout_graceful_shutdown": 30}
     options["timeout_keep_alive"] = 75  # longer than a balancer keeps its connections
     with listening(host, port) as own:
         shown = f"http://{address(host)}:{own.getsockname()[1]}/"
+        warn_of(ranker or run, host, settings["token"])
         service = service_from_environment()  # what is wrong with the settings ends all here, not in each process
         for ending in signal.SIGINT, signal.SIGTERM:  # uvicorn answers what it has, and then raises them once more
             signal.signal(ending, lambda *_: None)

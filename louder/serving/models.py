@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from louder.errors import InputError
 from louder.inference.answering import Answering, Found, Past, Question, version_of
@@ -111,8 +110,6 @@ class Models:
 
     def check(self, new: Answering) -> None:
         """Raises InputError for a model that must not go live."""
-        if not bool(torch.isfinite(new.item_vectors).all()):
-            raise InputError("its item vectors are not finite")
         if (new.ranker is None) != (self.live.ranker is None):
             raise InputError("it ranks and the live model does not, or the other way round")
         pasts = [past for past in self.canaries() if len(past.times)]

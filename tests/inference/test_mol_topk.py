@@ -74,7 +74,7 @@ def test_combined_has_what_both_of_its_parts_have(seed, each, count):
     both = index.combined(queries, 10, each, count)
     scored = index.firsts_by_component(queries, each) | index.firsts_by_average(queries, count)
     for part in by_component, average:
-        assert (both.scores >= part.scores - 1e-5).all()
+        assert (both.scores >= part.scores - 3e-4).all()  # a logit of 10 over the temperature is rounded so
         assert (both.scored >= part.scored).all()
     for row, ids in zip(scored, both.ids):
         assert row[ids[ids >= 0]].all()

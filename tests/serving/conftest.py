@@ -1,22 +1,15 @@
 """A small joint ranking run and a retrieval run on one table, and services on them."""
 
 import asyncio
-from contextlib import asynccontextmanager
-from dataclasses import replace
 
-import httpx
 import pytest
+from services import client_of, run
 
-from louder import recipes
-from louder.config import override
 from louder.data.synthetic_ranking import ranking_log, write_ranking_log
 from louder.etl.pipeline import build_table
 from louder.etl.spec import read_spec
 from louder.inference.answering import Answering
-from louder.serving.app import Settings, create_app, open_service
-from louder.training.loop import train
-
-SMALL = ["data.max_len=30", "data.users_per_batch=20", "training.epochs=1", "training.device=cpu"]
+from louder.serving.app import Settings, open_service
 
 
 @pytest.fixture(scope="session")
@@ -32,11 +25,6 @@ def place(tmp_path_factory):
         run(folder, name, "synthetic:rank_hstu", *settings)
     run(folder, "retrieval", "ml1m:hstu", "model.max_len=40", "data.auxiliary=false")
     return folder
-
-
-def run(folder, name, recipe, *settings):
-    config = override(recipes.load(recipe), [f"data.table={folder / 'table'}", *SMALL, *settings])
-    train(replace(config, name=name), folder / name)
 
 
 @pytest.fixture(scope="session")
@@ -87,10 +75,3 @@ def call():
         return asyncio.run(all_of_them())
 
     return calls
-
-
-@asynccontextmanager
-async def client_of(service):
-    transport = httpx.ASGITransport(app=create_app(service), raise_app_exceptions=False)
-    async with httpx.AsyncClient(transport=transport, base_url="http://louder") as client:
-        yield client

@@ -222,7 +222,7 @@ def test_a_run_that_cannot_keep_histories_is_not_served(place, tmp_path, service
 
 
 def test_a_retrieval_run_with_series_answers_from_engagements(place, tmp_path_factory, service_of, call):
-    from conftest import run
+    from services import run
 
     folder = tmp_path_factory.mktemp("series")
     (folder / "table").symlink_to(place / "table")

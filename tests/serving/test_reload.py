@@ -10,8 +10,8 @@ from dataclasses import replace
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from conftest import client_of
 from safetensors.torch import load_file, save_file
+from services import client_of
 
 from louder.cli.serve import point
 from louder.folders import write_text
@@ -180,7 +180,7 @@ def another_width(folder):
 
 BAD = [
     (weights_changed("head.3.bias", float("nan")), "scores are not finite"),
-    (weights_changed("items.weight", float("inf")), "item vectors are not finite"),
+    (weights_changed("items.weight", float("inf")), "item vectors hold numbers that are not finite"),
     (cut_short, "cut short"),
     (other_items, "none of the items"),
     (another_width, "do not fit the model"),

@@ -1,21 +1,9 @@
 """What `louder serve` says before it serves."""
 
-import socket
-
 import pytest
 
-from louder.cli.serve import publish, require_free, rollback, warn_of
+from louder.cli.serve import publish, rollback, warn_of
 from louder.errors import InputError
-
-
-def test_a_port_in_use_is_said_before_the_model_is_loaded() -> None:
-    with socket.socket() as other:
-        other.bind(("127.0.0.1", 0))
-        other.listen()
-        port = other.getsockname()[1]
-        with pytest.raises(InputError, match=f"Port {port} is in use already"):
-            require_free("127.0.0.1", port)
-    require_free("127.0.0.1", port)
 
 
 def test_an_open_service_without_a_token_is_warned_of(place, capsys) -> None:

@@ -6,9 +6,9 @@ import time
 
 import numpy as np
 import pytest
-from conftest import client_of, run
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from services import client_of, run
 
 from louder.inference.ranker import Ranker
 from louder.inference.recommender import Event, Recommender
