@@ -19,7 +19,7 @@ from torch import Tensor
 
 from louder import checkpoint
 from louder.batch import SequenceBatch
-from louder.data.attributes import code_of, encode
+from louder.data.attributes import encode
 from louder.data.loader import DataConfig
 from louder.data.ranking import window_start
 from louder.data.table import open_table, user_attributes
@@ -159,7 +159,7 @@ class Answering:
         if isinstance(retrieves, Recommender) and not isinstance(retrieves.model.similarity, DotProduct):
             self.mixture = Mixture(retrieves)
         self.index = index_of(self.run, self.item_vectors)
-        self.attributes = retrieves.attributes
+        self.attributes, self.title = retrieves.attributes, retrieves.title
         self.describe = lru_cache(maxsize=100_000)(self.describe_anew)
         self.matching = lru_cache(maxsize=200)(self.matching_anew)
         self.context_of = lru_cache(maxsize=100_000)(self.context_of_anew)
@@ -176,13 +176,6 @@ class Answering:
         elif isinstance(self.retriever, Retriever):
             twin.retriever = Retriever(self.retriever.model, cache_bytes=0)
         return twin
-
-    def forget(self) -> None:
-        """Every history that is remembered."""
-        if self.retriever is not None:
-            self.retriever.forget()
-        if self.ranker is not None:
-            self.ranker.mfalcon.forget()
 
     # --- what there is ------------------------------------------------------------------------------------------------
 
@@ -242,9 +235,7 @@ class Answering:
 
     def describe_anew(self, item: int) -> tuple[RawId, str]:
         (raw,) = self.item_ids.raws([item])
-        if self.attributes is None or "title" not in self.attributes.column_names:
-            return raw, ""
-        return raw, self.attributes.column("title")[item].as_py() or ""
+        return raw, self.title(item)
 
     def attributes_of(self, item: int) -> dict[str, list[str]]:
         found = {}
@@ -402,14 +393,18 @@ class Answering:
     def similar(self, q: Question, item: RawId) -> Found:
         """The items whose vectors point where this one's does; scores are cosines."""
         number = self.item_ids.id(item, "item")
-        vectors = F.normalize(self.item_vectors, dim=1)
-        scores = vectors @ vectors[number]
+        scores = self.directions @ self.directions[number]
         scores[number] = -torch.inf
         if (mask := self.allowed(q)) is not None:
             scores[torch.from_numpy(~mask)] = -torch.inf
         top = scores.topk(min(q.k, len(scores)))
         kept = top.values > -torch.inf
         return Found(top.indices[kept].numpy(), top.values[kept].numpy(), 0, 0)
+
+    @cached_property
+    def directions(self) -> Tensor:
+        """[I, D] the item vectors, of length 1"""
+        return F.normalize(self.item_vectors, dim=1)
 
     @torch.no_grad()
     def reasons(self, q: Question, items: np.ndarray, count: int = 3) -> list[list[tuple[int, float, float]]]:
@@ -504,7 +499,7 @@ class Answering:
             if vocabulary.values:
                 values = self.read_values(past, rows)
             if self.ranker.ranking.context:
-                context = self.context(q.context or self.context_of(q.user))
+                context = self.ranker.codes(q.context or self.context_of(q.user))
         asked = times if data.query_time == "withheld" or not len(times) else np.append(times[1:], q.at)
         sequence = SequenceBatch(
             ids=torch.from_numpy(numbers[rows]),
@@ -529,17 +524,6 @@ class Answering:
             columns.append(np.log1p(column.clip(min=0)) if name in self.ranker.ranking.log_values else column)
         return torch.from_numpy(np.stack(columns, axis=1).astype(np.float32))
 
-    def context(self, given: Mapping[str, object]) -> Tensor:
-        """[1, C]; unknown where a request does not say"""
-        assert self.ranker is not None
-        have = [attribute.name for attribute in self.ranker.context]
-        for name in given:
-            if name not in have:
-                raise InputError(
-                    f"The context has {name!r}, but the model knows these attributes of users: {', '.join(have) or 'none'}."
-                )
-        return torch.tensor([[code_of(attribute, given.get(attribute.name)) for attribute in self.ranker.context]])
-
     def context_of_anew(self, user: RawId | None) -> dict[str, object]:
         """What the training knew of a user."""
         if user is None or self.ranker is None or not self.ranker.context:
@@ -552,12 +536,7 @@ class Answering:
 
     @cached_property
     def people(self) -> Any:
-        return user_attributes(checkpoint.best(self.ranker_run)) if self.ranker else None
-
-    @property
-    def ranker_run(self) -> Path:
-        assert self.ranker is not None
-        return self.ranker.folder.parent.parent
+        return user_attributes(self.ranker.folder) if self.ranker else None
 
 
 class Mixture:

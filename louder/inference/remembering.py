@@ -108,40 +108,33 @@ class Remembering:
 
     def extend(self, parts: Sequence[tuple[Memory, Rows]], candidates: Sequence[int] | None = None) -> list[Tensor]:
         """Put each part's rows into its memory, but for the last ones, its candidates; their states [candidates, D]."""
-        if not parts:
-            return []
         counts = candidates or [0] * len(parts)
-        new = [
-            memory.announce(rows.times, rows.query_times, rows.places, candidates=count)
-            for (memory, rows), count in zip(parts, counts)
-        ]
-        if len(parts) == 1:
-            states = self.backbone.extend(parts[0][1].x, new[0], parts[0][0])
-        else:
-            together = Memories([memory for memory, _ in parts], new)
-            states = self.backbone.extend(torch.cat([rows.x for _, rows in parts]), together.new, together)
         out = []
-        for (memory, rows), count, own in zip(parts, counts, states.split([len(rows.x) for _, rows in parts])):
+        for (memory, rows), count, own in zip(parts, counts, self.through(parts, counts)):
             memory.keep(len(rows.x) - count)
             out.append(own[len(own) - count :])
         return out
 
     def peek(self, opened: Sequence[Opened]) -> list[Tensor]:
-        """[waiting, D] the states of the tokens that wait; nothing is remembered of them."""
+        """[waiting, D] the states of the tokens that wait, of which there are some; nothing is remembered of them."""
         settled = [x.memory.length for x in opened]
-        counts = [len(x.waiting.x) for x in opened]
-        parts = [(x.memory, x.waiting) for x in opened if len(x.waiting.x)]
-        states = iter(self.states_of(parts))
-        found = [next(states) if count else self.backbone.events.items.weight.new_zeros(0) for count in counts]
+        found = self.through([(x.memory, x.waiting) for x in opened], [0] * len(opened))
         for x, length in zip(opened, settled):
             x.memory.forget(length)
         return found
 
-    def states_of(self, parts: Sequence[tuple[Memory, Rows]]) -> list[Tensor]:
+    def through(self, parts: Sequence[tuple[Memory, Rows]], candidates: Sequence[int]) -> list[Tensor]:
+        """The states of each part's rows; their keys and values are put after what is in its memory, and not yet kept."""
         if not parts:
             return []
-        new = [memory.announce(rows.times, rows.query_times, rows.places) for memory, rows in parts]
-        together = Memories([memory for memory, _ in parts], new)
+        memories = [memory for memory, _ in parts]
+        new = [
+            memory.announce(rows.times, rows.query_times, rows.places, candidates=count)
+            for (memory, rows), count in zip(parts, candidates)
+        ]
+        if len(parts) == 1:
+            return [self.backbone.extend(parts[0][1].x, new[0], memories[0])]
+        together = Memories(memories, new)
         states = self.backbone.extend(torch.cat([rows.x for _, rows in parts]), together.new, together)
         return list(states.split(together.sizes))
 

@@ -187,13 +187,6 @@ class Service:
             return past_of(await self.read(self.store.history, message.user), self.store.names, message.user)
         return given(message.history or [], self.models.live)
 
-    def warm(self) -> None:
-        """Load the kernels, and what is read once, before the first request has to wait for it."""
-        questions = [Question(past=past, at=int(time.time())) for past in self.canaries()]
-        self.models.live.answer(questions)
-        self.models.live.forget()
-        told_model(self.models)
-
     def canaries(self) -> list[Past]:
         """Histories of the first users of the store."""
         try:
@@ -301,7 +294,7 @@ def open_service(settings: Settings) -> Service:
         fill(store, model, settings.keep)
     if settings.log:
         print(store.durability(), file=sys.stderr)
-    service.warm()
+    told_model(models)  # reads the attributes, once
     models.watch()
     return service
 
