@@ -222,6 +222,7 @@ def print_next(data: str | None, run: Path, table: Path) -> None:
     user = open_table(table).user_ids.raws([0])[0]
     commands = {
         f"louder recommend {run} --user {user}": "what to show a user now",
+        f"louder serve {run} --open": "a page, and HTTP: pick a user, click what they do, see the list change",
         f"louder data inspect {table}": "what the log holds",
     }
     if data is None:

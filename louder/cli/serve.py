@@ -5,6 +5,9 @@ import os
 import signal
 import socket
 import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -73,12 +76,12 @@ def serve(
         "log": not quiet,
         "threads": own_threads,
     }
-    from louder.serving.app import ENVIRONMENT, create_app, service_from_environment
-
-    os.environ[ENVIRONMENT] = json.dumps(settings)
     options: dict[str, Any] = {"log_level": "warning", "access_log": False, "timeout_graceful_shutdown": 30}
     options["timeout_keep_alive"] = 75  # longer than a balancer keeps its connections
-    with listening(host, port) as own:
+    with listening(host, port) as own, shared_numbers(workers):
+        from louder.serving.app import ENVIRONMENT, create_app, service_from_environment
+
+        os.environ[ENVIRONMENT] = json.dumps(settings)
         shown = f"http://{address(host)}:{own.getsockname()[1]}/"
         warn_of(ranker or run, host, settings["token"])
         service = service_from_environment()  # what is wrong with the settings ends all here, not in each process
@@ -107,6 +110,20 @@ def listening(host: str, port: int) -> socket.socket:
         raise InputError(
             f"Nothing can listen at {address(host)}:{port} ({reason}). Choose another port: --port {port + 1}."
         ) from error
+
+
+@contextmanager
+def shared_numbers(workers: int) -> Iterator[None]:
+    """A folder in which several processes count. Prometheus' library looks for its name when it is loaded."""
+    if workers == 1:
+        yield
+        return
+    with tempfile.TemporaryDirectory(prefix="louder-metrics-") as folder:
+        os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
+        try:
+            yield
+        finally:
+            del os.environ["PROMETHEUS_MULTIPROC_DIR"]
 
 
 def address(host: str) -> str:

@@ -117,6 +117,8 @@ class Read:
 class Answering:
     """The best checkpoints of a run, and of a ranking run beside it, as one model. Not for several threads at once.
 
+    cache_bytes  the most that remembered histories take; two runs have half of it each
+
     Raises InputError if a run is damaged, or if the two do not have the same items.
     """
 
@@ -126,7 +128,7 @@ class Answering:
         ranker: Path | str | None = None,
         *,
         table: Path | str | None = None,
-        cache_bytes: int = 1 << 29,
+        cache_bytes: int = 1 << 30,
     ) -> None:
         self.run = Path(run)
         state = checkpoint.load_state(checkpoint.best(self.run))
@@ -138,6 +140,7 @@ class Answering:
         self.version = version_of(self.run, None if ranker is None else Path(ranker))
         self.state, self.table_path = state, Path(table or state["config"]["data"]["table"])
         ranks = run if joint else ranker
+        cache_bytes //= 1 if ranker is None else 2
         self.ranker = None if ranks is None else Ranker(ranks, table, cache_bytes=cache_bytes)
         retrieves: Ranker | Recommender
         self.retriever: Retriever | MFalcon | None

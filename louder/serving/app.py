@@ -24,7 +24,7 @@ from fastapi import FastAPI, Query, Request
 from fastapi import Path as InPath
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import PlainTextResponse, Response
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException
 
 from louder.data.table import open_table
@@ -62,7 +62,7 @@ class Settings:
     store        a folder, or redis://…
     keep         events of a user that the store keeps
     token        what requests must bear; "" for none
-    cache_bytes  the most that remembered histories of the live model take; half for retrieval, half for ranking
+    cache_bytes  the most that remembered histories of the live model take; see Answering
     patience_s   a request that would wait longer for its turn is answered 429
     """
 
@@ -122,7 +122,7 @@ class Service:
             out |= zip(questions, model.answer([jobs[n].question for n in questions]))
             for n in own:
                 out[n] = self.told(model, jobs[n], out.get(n))
-        self.measure(live)
+        self.measure()
         return [out[n] for n in range(len(jobs))]
 
     def told(self, model: Answering, job: Job, found: Any) -> Any:
@@ -140,12 +140,15 @@ class Service:
         except InputError as error:
             return error
 
-    def measure(self, model: Answering) -> None:
+    def measure(self) -> None:
+        model = self.models.live
         held = {id(x): x for x in (model.retriever, model.ranker.mfalcon if model.ranker else None) if x is not None}
         self.numbers.cached.set(sum(len(x.cache) for x in held.values()))
         self.numbers.cached_bytes.set(sum(x.bytes for x in held.values()))
         self.numbers.hits.set(sum(x.hits for x in held.values()))
         self.numbers.misses.set(sum(x.misses for x in held.values()))
+        self.numbers.reloads.set(self.models.swaps)
+        self.numbers.refused.set(self.models.refusals)
 
     # --- in the event loop --------------------------------------------------------------------------------------------
 
@@ -278,7 +281,7 @@ def plain(value: Any) -> RawId:
 def open_service(settings: Settings) -> Service:
     """Load the model, open the store, and fill it from the table if it is new."""
     holder: list[Service] = []
-    source = Source(settings.run, settings.ranker, settings.table, settings.cache_bytes // 2)
+    source = Source(settings.run, settings.ranker, settings.table, settings.cache_bytes)
     models = Models(source, lambda: holder[0].canaries(), settings.reload_every_s)
     model = models.live
     (answer,) = model.answer([trial(model)])  # also so that the first request need not wait longer than the others
@@ -478,9 +481,8 @@ def create_app(service: Service) -> Any:
     @app.get("/metrics", response_class=PlainTextResponse, responses={401: answers(m.Problem, 401)[401]})
     async def metrics() -> Response:
         """For Prometheus."""
-        service.numbers.reloads.set(service.models.swaps)
-        service.numbers.refused.set(service.models.refusals)
-        return Response(generate_latest(service.numbers.registry), media_type=CONTENT_TYPE_LATEST)
+        service.measure()
+        return Response(service.numbers.exposition(), media_type=CONTENT_TYPE_LATEST)
 
     pages = add_page(app)
     describe(app, token=bool(service.settings.token))

@@ -30,7 +30,8 @@ class Waiting(Generic[Job]):
 class Batcher(Generic[Job]):
     """Gives jobs to one thread, all that are there at once.
 
-    work        jobs -> results, in order; an exception among them is raised to who asked
+    work        jobs -> results, in order; an exception among them is raised to who asked. One that it raises itself is not
+                expected of any job, so it is asked again for each job alone
     most        jobs of one batch
     company_s   how long a batch waits for requests whose arrival was announced (`arriving`), such as those whose history
                 is being read. Where none is on its way nothing waits: a lone request is answered at once
@@ -98,16 +99,20 @@ class Batcher(Generic[Job]):
                 batch = [self.queue.popleft() for _ in range(min(self.most, len(self.queue)))]
                 self.busy = len(batch)
             began = time.perf_counter()
-            try:
-                results = self.work([x.job for x in batch])
-            except Exception as error:  # a mistake of ours is the answer of all who were in it, and never the end
-                results = [error] * len(batch)
+            results = self.results([x.job for x in batch])
             took = time.perf_counter() - began
             self.each_s += 0.2 * (took / len(batch) - self.each_s)
             self.busy = 0
             for waiting, result in zip(batch, results):
                 with suppress(RuntimeError):  # the loop of who asked has ended
                     waiting.loop.call_soon_threadsafe(settle, waiting.future, result)
+
+    def results(self, jobs: Sequence[Job]) -> Sequence[Any]:
+        """A mistake of ours is the answer of who came upon it, and never the end: after one, each job is done alone."""
+        try:
+            return self.work(jobs)
+        except Exception as error:
+            return [error] if len(jobs) == 1 else [self.results([job])[0] for job in jobs]
 
     def close(self) -> None:
         """What was accepted is answered; then the thread ends."""

@@ -2,39 +2,46 @@
 
 import hmac
 import json
+import os
 import re
 import sys
 import time
 import uuid
 from collections import deque
 from collections.abc import Awaitable, Callable, MutableMapping
+from pathlib import Path
 from typing import Any
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
 Scope = MutableMapping[str, Any]
 Send = Callable[[Any], Awaitable[None]]
 BUCKETS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 1, 2, 5)
 SECONDS = 60
+SHARED = "PROMETHEUS_MULTIPROC_DIR"  # the folder where processes of one service count; read when the library is loaded
 
 
 class Numbers:
-    """What the service counts."""
+    """What the service counts. Of several processes, each counts in a file of its own, and any of them tells the sums;
+    `stats` are its own."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         made: dict[str, Any] = {"registry": self.registry}
+        summed = made | {"multiprocess_mode": "livesum"}
+        alike = made | {"multiprocess_mode": "livemax"}  # all of them take the same models
         self.requests = Counter("louder_requests", "Requests by route and status", ["route", "status"], **made)
         self.seconds = Histogram("louder_request_seconds", "Time of a request", ["route"], buckets=BUCKETS, **made)
-        self.in_flight = Gauge("louder_in_flight", "Requests being answered", **made)
+        self.in_flight = Gauge("louder_in_flight", "Requests being answered", **summed)
         self.events = Counter("louder_events_stored", "Events stored", **made)
         self.batch = Histogram("louder_batch_size", "Requests that shared a pass", buckets=(1, 2, 4, 8, 16, 32), **made)
-        self.cached = Gauge("louder_cached_histories", "Histories whose keys and values are kept", **made)
-        self.cached_bytes = Gauge("louder_cached_bytes", "Bytes of kept keys and values", **made)
-        self.hits = Gauge("louder_cache_hits", "Histories that were found kept, of the live model", **made)
-        self.misses = Gauge("louder_cache_misses", "Histories that were not, of the live model", **made)
-        self.reloads = Gauge("louder_reloads", "New models taken", **made)
-        self.refused = Gauge("louder_reloads_refused", "New models refused", **made)
+        self.cached = Gauge("louder_cached_histories", "Histories whose keys and values are kept", **summed)
+        self.cached_bytes = Gauge("louder_cached_bytes", "Bytes of kept keys and values", **summed)
+        self.hits = Gauge("louder_cache_hits", "Histories that were found kept, of the live model", **summed)
+        self.misses = Gauge("louder_cache_misses", "Histories that were not, of the live model", **summed)
+        self.reloads = Gauge("louder_reloads", "New models taken", **alike)
+        self.refused = Gauge("louder_reloads_refused", "New models refused", **alike)
         self.latest: deque[float] = deque(maxlen=1000)  # seconds
         self.per_second = [0] * SECONDS
         self.newest = int(time.time())
@@ -46,6 +53,21 @@ class Numbers:
             self.latest.append(seconds)
             self.roll()
             self.per_second[self.newest % SECONDS] += 1
+
+    def exposition(self) -> bytes:
+        """In the text format of Prometheus."""
+        folder = os.environ.get(SHARED)
+        if not folder:
+            return generate_latest(self.registry)
+        for file in Path(folder).glob("gauge_live*_*.db"):
+            pid = int(file.stem.rpartition("_")[2])
+            try:
+                os.kill(pid, 0)  # is it there?
+            except ProcessLookupError:
+                mark_process_dead(pid, folder)  # what it counted stays, what it held has gone
+        registry = CollectorRegistry()
+        MultiProcessCollector(registry, folder)
+        return generate_latest(registry)
 
     def roll(self) -> None:
         now = int(time.time())

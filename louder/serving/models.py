@@ -37,7 +37,7 @@ class Source:
     run: Path
     ranker: Path | None = None
     table: Path | None = None
-    cache_bytes: int = 1 << 29
+    cache_bytes: int = 1 << 30
 
     def load(self) -> Answering:
         """What is published now. It is read file by file, so if it changed meanwhile it is read again."""

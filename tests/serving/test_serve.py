@@ -169,6 +169,9 @@ def test_several_processes_share_the_address_and_the_store(place, tmp_path, star
             assert louder.recommend(user=1, k=3).items
     pid = server.process.pid
     assert len(Path(f"/proc/{pid}/task/{pid}/children").read_text().split()) >= 2
+    numbers = httpx.get(f"{server.url}metrics").text  # of both, whoever answers
+    assert 'louder_requests_total{route="/v1/recommend",status="200"} 8.0' in numbers
+    assert "louder_events_stored_total 8.0" in numbers and "louder_in_flight 1.0" in numbers
     server.process.send_signal(signal.SIGTERM)
     assert server.process.wait(SLOW) == 0
 
