@@ -10,7 +10,7 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -26,7 +26,7 @@ from louder.data.table import open_table, user_attributes
 from louder.errors import InputError
 from louder.ids import IdMap, RawId
 from louder.inference import stored_index
-from louder.inference.explain import attention_shares, most
+from louder.inference.explain import attention_shares, most, shares_of_the_last
 from louder.inference.index import Exact, Index
 from louder.inference.mfalcon import Asked, MFalcon
 from louder.inference.ranker import Ranker
@@ -37,6 +37,7 @@ from louder.models.sequential import DotProduct
 from louder.schema import ENGAGEMENT
 
 MOST_VALUES = 500  # distinct values of an attribute that items can be filtered by
+LEFT_OUT = 10  # events that retrieval is tried without, for its reasons
 DIVERSE = 200  # best candidates among which diversity chooses
 
 
@@ -103,6 +104,15 @@ class Found:
     skipped: int
     probabilities: np.ndarray | None = None
     values: np.ndarray | None = None
+
+
+class Reason(NamedTuple):
+    """The place of an event in the history, its share of the attention, and by how much the score would change without
+    it."""
+
+    row: int
+    attention: float
+    change: float
 
 
 @dataclass
@@ -410,31 +420,51 @@ class Answering:
         return F.normalize(self.item_vectors, dim=1)
 
     @torch.no_grad()
-    def reasons(self, q: Question, items: np.ndarray, count: int = 3) -> list[list[tuple[int, float, float]]]:
-        """For each of these items, the events that it leans on most: the place of the event in the history, its share of
-        the attention, and by how much the score would change without it."""
-        if self.ranker is None:
-            raise InputError("Reasons come from a ranking model, and this one only retrieves. Ask with explain: false.")
-        sequence = self.read(q, for_ranking=True).sequence
+    def reasons(self, q: Question, items: np.ndarray, count: int = 3) -> list[list[Reason]]:
+        """For each of these items, the events that it leans on most. In ranking these are what its own token attends to
+        most. In retrieval attention is the same for all items, so of the events with most of it those are taken without
+        which the item's score would fall most."""
+        ranks = self.ranker is not None
+        sequence = self.read(q, for_ranking=ranks).sequence
         if not len(sequence.ids) or not len(items):
             return [[] for _ in items]
-        model, weights = self.ranker.model, self.weights(q)
-        shares = attention_shares(model, sequence, torch.from_numpy(np.array(items)), q.at)
-        chosen = [most(row, min(count, len(row))) for row in shares.tolist()]
-        vectors = model.items(torch.from_numpy(np.array(items)))
-        rows = sorted({row for own in chosen for row in own})
+        if self.ranker is not None:
+            shares = attention_shares(self.ranker.model, sequence, torch.from_numpy(np.array(items)), q.at).tolist()
+            left_out = [most(own, count) for own in shares]
+        else:
+            assert self.retriever is not None
+            shares = [shares_of_the_last(self.retriever.backbone, sequence).tolist()] * len(items)
+            left_out = [most(shares[0], max(count, LEFT_OUT))]
+        rows = sorted({row for own in left_out for row in own})
         # the window is the latest part of what the model knows of the history; nothing older takes an event's place
         numbers = self.item_ids.ids(list(q.past.items))
         known = np.flatnonzero((numbers >= 0) & (q.past.times <= q.at))[-len(sequence.ids) :]
         lacking_one = [replace(q, past=taken(q.past, np.delete(known, row))) for row in rows]
-        histories = [sequence, *(self.read(other, for_ranking=True).sequence for other in lacking_one)]
-        asked = [Asked(history, vectors, q.at) for history in histories]
-        whole, *lacking = (torch.sigmoid(logits) @ weights for logits, _ in self.ranker.mfalcon.score_all(asked))
-        change = dict(zip(rows, lacking))
+        histories = [sequence, *(self.read(other, for_ranking=ranks).sequence for other in lacking_one)]
+        whole, *lacking = self.scores_after(q, histories, items)
+        change = {row: (own - whole).tolist() for row, own in zip(rows, lacking)}
+        if not ranks:
+            left_out = [sorted(rows, key=lambda row: change[row][n])[:count] for n in range(len(items))]
         return [
-            [(int(known[row]), float(shares[n, row]), float(change[row][n] - whole[n])) for row in own]
-            for n, own in enumerate(chosen)
+            [Reason(int(known[row]), shares[n][row], change[row][n]) for row in own] for n, own in enumerate(left_out)
         ]
+
+    def scores_after(self, q: Question, histories: Sequence[SequenceBatch], items: np.ndarray) -> list[Tensor]:
+        """[I] the scores of these items after each history; NaN where retrieval has no history to go by"""
+        chosen = torch.from_numpy(np.array(items))
+        if self.ranker is not None:
+            weights, vectors = self.weights(q), self.ranker.model.items(chosen)
+            asked = [Asked(history, vectors, q.at) for history in histories]
+            return [torch.sigmoid(logits) @ weights for logits, _ in self.ranker.mfalcon.score_all(asked)]
+        assert isinstance(self.retriever, Retriever)
+        some = [history for history in histories if len(history.ids)]
+        states = self.retriever.next_item_states([(history, None) for history in some]).float()
+        if self.mixture is not None:
+            scores = self.mixture.of([q.past.key] * len(some)).scores(states, chosen)
+        else:
+            scores = states @ self.item_vectors[chosen].T
+        rows = iter(scores)
+        return [next(rows) if len(history.ids) else torch.full((len(items),), torch.nan) for history in histories]
 
     # --- questions, as tensors ----------------------------------------------------------------------------------------
 
@@ -556,12 +586,17 @@ class Mixture:
         numbers = iter(known)
         return Mixture(self.recommender, torch.tensor([-1 if raw is None else next(numbers) for raw in raws]))
 
+    def scores(self, states: Tensor, items: Tensor | None = None) -> Tensor:
+        """states [B, D] and I items, all by default -> [B, I]"""
+        similarity, catalogue = self.recommender.model.similarity, self.recommender.catalogue
+        rows = catalogue if items is None else catalogue[items]
+        return similarity.scores(similarity.queries(states, self.users), rows)
+
     def search(
         self, queries: Tensor, k: int, excluded: Tensor | None = None, allowed: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         """See Index."""
-        similarity = self.recommender.model.similarity
-        scores = similarity.scores(similarity.queries(queries, self.users), self.recommender.catalogue)
+        scores = self.scores(queries)
         if allowed is not None:
             scores = scores.masked_fill(~allowed, -torch.inf)
         if excluded is not None:

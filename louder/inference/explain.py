@@ -1,4 +1,4 @@
-"""Which past events a candidate's score leans on: the attention of its token."""
+"""Which past events a score leans on: the attention of the candidate's token, or of the last event in retrieval."""
 
 import copy
 from collections.abc import Sequence
@@ -11,9 +11,8 @@ from torch import Tensor, nn
 
 from louder.batch import SequenceBatch
 from louder.errors import InputError
-from louder.models import RankingModel, SequentialModel
+from louder.models import RankingModel, SequentialModel, sasrec
 from louder.models.hstu import HSTULayer
-from louder.models.ranking import Tokens
 from louder.models.transformer import TransformerLayer, rotation
 from louder.ops.hstu_attention.naive import distances, time_buckets
 from louder.ops.hstu_layer import split
@@ -35,11 +34,21 @@ def attention_shares(model: RankingModel, history: SequenceBatch, candidates: Te
         tokens = model.tokens(batch)
         row = int(tokens.items[-1])
         total = torch.zeros(len(tokens.x))
-        for layer, x in layer_inputs(model.backbone, tokens):
-            total[: row + 1] += weights_of(layer, x[: row + 1], tokens, row)
+        for layer, x in layer_inputs(model.backbone, tokens.x, tokens.layout):
+            total[: row + 1] += weights_of(layer, x[: row + 1], tokens.layout, row)
         of_events = total[tokens.items[:-1]] + total[tokens.actions[:-1]] * (tokens.actions[:-1] != tokens.items[:-1])
         out.append(of_events / of_events.sum().clamp(min=1e-12))
     return torch.stack(out)
+
+
+@torch.no_grad()
+def shares_of_the_last(model: SequentialModel, history: SequenceBatch) -> Tensor:
+    """[T] of the T events of a history, whose last one says what comes next: the weight of its attention on each, summed
+    in size over layers and heads, as a share of the whole. It is the same for all items."""
+    row = len(history.ids) - 1
+    inputs = layer_inputs(model, model.events(history), history)
+    total = torch.stack([weights_of(layer, x, history, row) for layer, x in inputs]).sum(0)
+    return total / total.sum().clamp(min=1e-12)
 
 
 class Watched(nn.Module):
@@ -54,20 +63,19 @@ class Watched(nn.Module):
         return self.layer(x, *rest)
 
 
-def layer_inputs(backbone: SequentialModel, tokens: Tokens) -> list[tuple[nn.Module, Tensor]]:
-    """The layers, and the rows [T, D] that go into each. Hooks would do, were the model not another thread's as well; so
+def layer_inputs(backbone: SequentialModel, x: Tensor, layout: SequenceBatch) -> list[tuple[nn.Module, Tensor]]:
+    """The layers, and the rows [T, D] that, for tokens x [T, D], go into each. Hooks would do, were the model not another thread's as well; so
     the layers of a copy are watched, which shares the weights alone."""
     seen: list[tuple[nn.Module, Tensor]] = []
     watched = copy.copy(backbone)
     layers = nn.ModuleList(Watched(layer, seen) for layer in backbone.layers)  # type: ignore[union-attr]
     watched._modules = {**backbone._modules, "layers": layers}
-    watched.transduce(tokens.x, tokens.layout)
+    watched.transduce(x, layout)
     return seen
 
 
-def weights_of(layer: nn.Module, x: Tensor, tokens: Tokens, row: int) -> Tensor:
+def weights_of(layer: nn.Module, x: Tensor, layout: SequenceBatch, row: int) -> Tensor:
     """[row + 1] the size of the weights of one token's attention in one layer, summed over heads"""
-    layout = tokens.layout
     places = layout.positions()[: row + 1]
     if isinstance(layer, HSTULayer):
         config = layer.config
@@ -84,6 +92,13 @@ def weights_of(layer: nn.Module, x: Tensor, tokens: Tokens, row: int) -> Tensor:
     elif isinstance(layer, TransformerLayer):
         turn = rotation(places, x.shape[1] // layer.config.heads, layer.config.rope_base)
         q, k, _ = layer.projected(x, turn)
+        scores = torch.einsum("hk,nhk->hn", q[row], k) * q.shape[-1] ** -0.5
+        weights = masked(scores, places, row).softmax(1)
+    elif isinstance(layer, sasrec.SASRecLayer):
+        q, k = (
+            linear(y).unflatten(-1, (layer.config.heads, -1))
+            for linear, y in ((layer.q, sasrec.layer_norm(x)), (layer.k, x))
+        )
         scores = torch.einsum("hk,nhk->hn", q[row], k) * q.shape[-1] ** -0.5
         weights = masked(scores, places, row).softmax(1)
     else:

@@ -6,6 +6,7 @@ computes, together with all that are waiting. Nothing from a request is ever a p
 
 import asyncio
 import json
+import math
 import os
 import re
 import sys
@@ -30,7 +31,7 @@ from starlette.exceptions import HTTPException
 from louder.data.table import open_table
 from louder.errors import InputError
 from louder.ids import RawId
-from louder.inference.answering import Answering, Found, Past, Question
+from louder.inference.answering import Answering, Found, Past, Question, Reason
 from louder.schema import Manifest
 from louder.serving import messages as m
 from louder.serving.batching import Batcher, Overloaded
@@ -132,7 +133,7 @@ class Service:
                 found = model.similar(job.question, job.message.item)
             if isinstance(found, Exception):
                 return found
-            reasons: list[Any] = []
+            reasons: list[list[Reason]] = []
             if getattr(job.message, "explain", False):
                 reasons = model.reasons(job.question, found.items[:EXPLAINED])
             rich = job.kind == "similar" or isinstance(job.message, m.RecommendRequest)
@@ -248,7 +249,9 @@ def given(events: Sequence[m.EventIn], model: Answering) -> Past:
     )
 
 
-def shown(model: Answering, q: Question, found: Found, reasons: Sequence[Any], rich: bool) -> dict[str, Any]:
+def shown(
+    model: Answering, q: Question, found: Found, reasons: Sequence[Sequence[Reason]], rich: bool
+) -> dict[str, Any]:
     """messages.Answer, but for the time it took."""
     names = model.actions if found.probabilities is not None else []
     values = [f"log {n}" if model.ranking and n in model.ranking.log_values else n for n in model.values]
@@ -262,16 +265,23 @@ def shown(model: Answering, q: Question, found: Found, reasons: Sequence[Any], r
         if rich:
             entry["attributes"] = model.attributes_of(number)
         if place < len(reasons):
-            entry["reasons"] = [reason(model, q.past, *own) for own in reasons[place]]
+            entry["reasons"] = [reason(model, q.past, own) for own in reasons[place]]
         items.append(entry)
     return {"items": items, "model": model.version, "history": found.read, "skipped": found.skipped}
 
 
-def reason(model: Answering, past: Past, row: int, attention: float, change: float) -> dict[str, Any]:
-    item = plain(past.items[row])
+def reason(model: Answering, past: Past, why: Reason) -> dict[str, Any]:
+    item = plain(past.items[why.row])
     (number,) = model.item_ids.ids([item])
     title = model.describe(int(number))[1] if number >= 0 else ""
-    return {"item": item, "title": title, "time": int(past.times[row]), "attention": attention, "without": change}
+    change = None if math.isnan(why.change) else why.change
+    return {
+        "item": item,
+        "title": title,
+        "time": int(past.times[why.row]),
+        "attention": why.attention,
+        "without": change,
+    }
 
 
 def plain(value: Any) -> RawId:

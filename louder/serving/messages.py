@@ -104,8 +104,12 @@ class Reason(Message):
     item: Id
     title: str
     time: int
-    attention: float = Field(description="Share of the attention of the item's token, summed over layers and heads.")
-    without: float | None = Field(description="Change of the score when the event is left out of the history.")
+    attention: float = Field(
+        description="Share of the attention of the item's token, or in retrieval of the last event, over layers and heads."
+    )
+    without: float | None = Field(
+        description="Change of the score when the event is left out; null: nothing is left then."
+    )
 
 
 class Scored(Message):

@@ -24,6 +24,7 @@ def place(tmp_path_factory):
     ):
         run(folder, name, "synthetic:rank_hstu", *settings)
     run(folder, "retrieval", "ml1m:hstu", "model.max_len=40", "data.auxiliary=false")
+    run(folder, "mixture", "ml1m:hstu_mol", "model.max_len=40", "data.auxiliary=false")
     return folder
 
 

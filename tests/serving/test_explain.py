@@ -1,6 +1,7 @@
 """The attention that is shown is that of the layers: written out here by loops, from the equations."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,13 +9,22 @@ import torch
 import torch.nn.functional as F
 
 from louder.batch import SequenceBatch
-from louder.inference.answering import Past, Question
-from louder.inference.explain import attention_shares, with_one
-from louder.models import HSTUConfig, RankingConfig, TransformerConfig, Vocabulary, build_ranker
+from louder.inference.answering import Answering, Past, Question
+from louder.inference.explain import attention_shares, shares_of_the_last, with_one
+from louder.models import (
+    HSTUConfig,
+    RankingConfig,
+    SASRecConfig,
+    TransformerConfig,
+    Vocabulary,
+    build,
+    build_ranker,
+)
 
 ITEMS, ACTIONS, T, AT = 12, 2, 7, 4_000
 SILU = HSTUConfig(layers=2, heads=2, width=8, qk_width=4, v_width=4, max_len=32)
 SOFTMAX = HSTUConfig(layers=2, heads=2, width=8, qk_width=4, v_width=4, max_len=32, attention="softmax")
+SASREC = SASRecConfig(layers=2, heads=2, width=8, hidden=12, max_len=32)
 TRANSFORMER = TransformerConfig(layers=2, heads=2, width=8, hidden=12, max_len=32)
 REQUESTS = [0, 1, 1, 1, 4, 5, 5]  # the row at which the request of each event begins
 
@@ -48,19 +58,29 @@ def history_of(requests):
 
 def naive_shares(model, history, item):
     """One candidate's shares [T], by a loop over layers, heads and keys."""
-    batch = with_one(history, item, AT)
-    tokens, config = model.tokens(batch), model.backbone.config
-    row, layout = int(tokens.items[-1]), tokens.layout
-    places = list(range(len(tokens.x))) if layout.places is None else layout.places.tolist()
-    weight = [0.0] * len(tokens.x)
-    if config.kind == "hstu":
-        x = tokens.x * math.sqrt(config.width) + model.backbone.positions.weight[places]
-    else:
-        x = tokens.x * math.sqrt(config.width)
-    for layer in model.backbone.layers:
+    tokens = model.tokens(with_one(history, item, AT))
+    row = int(tokens.items[-1])
+    weight = naive_weights(model.backbone, tokens.x, tokens.layout, row)
+    of_events = []
+    for event in range(T):
+        mine = {int(tokens.items[event]), int(tokens.actions[event])}
+        of_events.append(sum(weight[token] for token in mine))
+    return [size / sum(of_events) for size in of_events]
+
+
+def naive_weights(backbone, x, layout, row):
+    """[tokens] the size of what one row pays attention to, over layers and heads"""
+    config, weight = backbone.config, [0.0] * len(x)
+    places = list(range(len(x))) if layout.places is None else layout.places.tolist()
+    x = x * math.sqrt(config.width)
+    if config.kind != "transformer":
+        x = x + backbone.positions.weight[places]
+    for layer in backbone.layers:
         for head in range(config.heads):
             if config.kind == "hstu":
                 score = hstu_scores(layer, config, x, head, row, places, layout)
+            elif config.kind == "sasrec":
+                score = sasrec_scores(layer, config, x, head, row)
             else:
                 score = transformer_scores(layer, config, x, head, row, places)
             seen = [key for key in range(row + 1) if key < places[row] or key == row]
@@ -72,11 +92,7 @@ def naive_shares(model, history, item):
             for key, size in own.items():
                 weight[key] += size
         x = forward(layer, config, x, layout, places)
-    of_events = []
-    for event in range(T):
-        mine = {int(tokens.items[event]), int(tokens.actions[event])}
-        of_events.append(sum(weight[token] for token in mine))
-    return [size / sum(of_events) for size in of_events]
+    return weight
 
 
 def hstu_scores(layer, config, x, head, row, places, layout):
@@ -107,6 +123,14 @@ def transformer_scores(layer, config, x, head, row, places):
     ]
 
 
+def sasrec_scores(layer, config, x, head, row):
+    width = config.width // config.heads
+    part = slice(head * width, (head + 1) * width)
+    q = F.layer_norm(x, (config.width,), eps=1e-8) @ layer.q.weight.T + layer.q.bias
+    k = x @ layer.k.weight.T + layer.k.bias
+    return [float(q[row, part] @ k[key, part]) / math.sqrt(width) for key in range(row + 1)]
+
+
 def turned(x, place, config):
     half, out = len(x) // 2, x.clone()
     for n in range(half):
@@ -117,7 +141,7 @@ def turned(x, place, config):
 
 
 def forward(layer, config, x, layout, places):
-    if config.kind == "hstu":
+    if config.kind != "transformer":
         return layer(x, layout)
     angles = torch.tensor(places)[:, None, None] * config.rope_base ** (
         -torch.arange(0, config.width // config.heads, 2) / (config.width // config.heads)
@@ -143,6 +167,19 @@ def test_shares_are_those_of_the_equations(config, tokens, requests):
     assert float(shares.std()) > 0.01  # they do differ
 
 
+@pytest.mark.parametrize("config", [SILU, SOFTMAX, TRANSFORMER, SASREC])
+@torch.no_grad()
+def test_shares_of_the_last_event_are_those_of_the_equations(config):
+    torch.manual_seed(1)
+    model = build(config, Vocabulary(items=ITEMS, actions=ACTIONS)).eval()
+    for parameter in model.parameters():
+        parameter.add_(0.3 * torch.randn(parameter.shape))
+    history = replace(history_of(False), values=None, context=None)
+    weight = torch.tensor(naive_weights(model, model.events(history), history, T - 1))
+    torch.testing.assert_close(shares_of_the_last(model, history), weight / weight.sum(), rtol=1e-3, atol=1e-5)
+    assert float(weight.std()) > 0.01
+
+
 def test_nothing_of_the_model_changes_while_it_is_watched():
     model = model_of(SILU, "paired")
     layers = list(model.backbone.layers)
@@ -157,19 +194,22 @@ def test_no_history_has_no_shares():
     assert attention_shares(model, none, torch.tensor([1, 2]), AT).shape == (2, 0)
 
 
-def test_leaving_out_is_the_answer_to_the_history_without_the_event(joint):
-    generator = np.random.default_rng(5)
-    columns = {
-        "items": generator.integers(1, 200, 9),
-        "times": 1_000 + np.sort(generator.integers(0, 500, 9)),
-        "actions": generator.integers(0, 2, 9),
-        "values": generator.gamma(2.0, 10.0, (9, 1)).astype(np.float32),
-        "requests": np.array([0, 0, 1, 1, 1, 2, -1, -1, 3]),
-    }
+COLUMNS = {
+    "items": np.random.default_rng(5).integers(1, 200, 9),
+    "times": 1_000 + np.sort(np.random.default_rng(6).integers(0, 500, 9)),
+    "actions": np.random.default_rng(7).integers(0, 2, 9),
+    "values": np.random.default_rng(8).gamma(2.0, 10.0, (9, 1)).astype(np.float32),
+    "requests": np.array([0, 0, 1, 1, 1, 2, -1, -1, 3]),
+}
 
+
+def past_of(rows):
+    return Past(**{name: x[rows] for name, x in COLUMNS.items()}, names=("like",), value_names=("watch",))
+
+
+def test_leaving_out_is_the_answer_to_the_history_without_the_event(joint):
     def question(rows):
-        past = Past(**{name: x[rows] for name, x in columns.items()}, names=("like",), value_names=("watch",))
-        return Question(past=past, at=AT, candidates=[5, 17], context={"country": "no"})
+        return Question(past=past_of(rows), at=AT, candidates=[5, 17], context={"country": "no"})
 
     q = question(np.arange(9))
     (whole,) = joint.answer([q])
@@ -179,3 +219,28 @@ def test_leaving_out_is_the_answer_to_the_history_without_the_event(joint):
         for row, _, change in reasons:
             (lacking,) = joint.answer([question(np.delete(np.arange(9), row))])
             assert change == pytest.approx(lacking.scores[place] - whole.scores[place], abs=1e-5)
+
+
+@pytest.mark.parametrize("run", ["retrieval", "mixture"])
+def test_retrieval_leans_on_the_events_without_which_its_scores_fall_most(place, run):
+    model = Answering(place / run)
+
+    def found(rows):
+        (answer,) = model.answer([Question(past=past_of(rows), at=AT, k=200, retrieve=0, seen=True)])
+        return dict(zip(answer.items.tolist(), answer.scores.tolist()))
+
+    whole, items = found(np.arange(9)), np.array([5, 17, 150])
+    lacking = [found(np.delete(np.arange(9), row)) for row in range(9)]
+    reasons = model.reasons(Question(past=past_of(np.arange(9)), at=AT, retrieve=0), items, count=3)
+    for item, own in zip(items.tolist(), reasons):
+        changes = [other[item] - whole[item] for other in lacking]
+        assert [row for row, _, _ in own] == np.argsort(changes)[:3].tolist()
+        assert [change for _, _, change in own] == pytest.approx(sorted(changes)[:3], abs=1e-5)
+    first = [share for _, share, _ in model.reasons(Question(past=past_of(np.arange(9)), at=AT), items[:1], count=9)[0]]
+    assert sum(first) == pytest.approx(1, abs=1e-5)
+
+
+def test_without_its_only_event_retrieval_has_no_score(place):
+    model = Answering(place / "retrieval")
+    ((only,),) = model.reasons(Question(past=past_of(np.arange(1)), at=AT), np.array([5]))
+    assert (only.row, only.attention) == (0, pytest.approx(1)) and math.isnan(only.change)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from services import client_of, run
+from services import client_of
 
 from louder.inference.ranker import Ranker
 from louder.inference.recommender import Event, Recommender
@@ -317,7 +317,6 @@ def test_a_mistake_of_ours_is_an_answer_and_not_the_end(service_of, call):
 
 
 def test_a_mixture_of_logits_is_served_as_the_recommender_has_it(place, service_of, call):
-    run(place, "mixture", "ml1m:hstu_mol", "model.max_len=40", "data.auxiliary=false")
     service, recommender = service_of("mixture"), Recommender(place / "mixture")
     for user in 1, 2, 30:
         body = {"user": user, "k": 20, "at": AT}

@@ -4,7 +4,7 @@ import { get, post } from "./api.js";
 import { changes, places, showCards } from "./cards.js";
 import { showPair } from "./compare.js";
 import { asking, controls } from "./controls.js";
-import { byId, make, notice, number, plural, say, words } from "./dom.js";
+import { byId, called, make, notice, number, plural, say, words } from "./dom.js";
 import { footer } from "./footer.js";
 import { picker } from "./picker.js";
 import { showTimeline } from "./timeline.js";
@@ -161,7 +161,7 @@ async function act(event) {
   event.sent = true;
   const before = places(shown());
   const [items] = await Promise.all([refreshList(before), refreshHistory()]);
-  if (items) byId("news").textContent = `Saved: ${words(event.actions[0] ?? "seen")}, “${event.title}”. The list followed: ${changes(items, before)}`;
+  if (items) byId("news").textContent = `Saved: ${words(event.actions[0] ?? "seen")}, “${called(event)}”. The list followed: ${changes(items, before)}`;
 }
 
 start();

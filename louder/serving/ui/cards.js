@@ -1,6 +1,6 @@
 // The list of recommendations: a card for each, marks on what is new or moved.
 
-import { bar, digits, make, number, percent, words } from "./dom.js";
+import { bar, called, digits, make, number, percent, words } from "./dom.js";
 import { similar, why } from "./why.js";
 
 const calm = matchMedia("(prefers-reduced-motion: reduce)");
@@ -27,7 +27,7 @@ export function shares(items) {
 }
 
 export const attributes = item => {
-  const named = Object.entries(item.attributes).filter(([, values]) => values.length);
+  const named = Object.entries(item.attributes ?? {}).filter(([, values]) => values.length);
   return make("p", { className: "attributes" }, named.map(([name, values]) =>
     make("span", {}, make("span", { className: "hidden" }, `${words(name)}: `), values.join(", "))));
 };
@@ -37,21 +37,21 @@ export const score = (item, share) => make("p", { className: "score" },
 
 function card(item, place, share, moved, model, act, request) {
   const panel = make("div", { className: "panel", hidden: true });
-  const chances = Object.entries(item.actions).map(([name, chance]) => make("li", {},
+  const chances = Object.entries(item.actions ?? {}).map(([name, chance]) => make("li", {},
     make("span", { className: "name", title: words(name) }, words(name)), bar(chance), make("span", {}, percent(chance))));
-  for (const [name, value] of Object.entries(item.values)) {
+  for (const [name, value] of Object.entries(item.values ?? {})) {
     chances.push(make("li", {}, make("span", { className: "name" }, words(name)), make("span"), make("span", {}, number(value))));
   }
   const deed = (name, actions) => make("button", {
-    type: "button", "data-act": name, "aria-label": `${words(name)}: ${item.title}`, onclick: () => act(item, actions),
+    type: "button", "data-act": name, "aria-label": `${words(name)}: ${called(item)}`, onclick: () => act(item, actions),
   }, words(name));
   const question = (text, answer) => make("button", {
-    type: "button", className: "link", "data-act": text, "aria-expanded": "false", "aria-label": `${text} ${item.title}`,
+    type: "button", className: "link", "data-act": text, "aria-expanded": "false", "aria-label": `${text} ${called(item)}`,
     onclick: event => toggle(event.currentTarget, panel, () => answer(item, request(), panel)),
   }, text);
   return make("li", { className: "card", tabIndex: -1, "data-item": String(item.item) },
     make("div", { className: "place" }, make("span", { "aria-hidden": "true" }, place + 1), moved),
-    make("div", { className: "head" }, make("h3", {}, item.title), attributes(item)),
+    make("div", { className: "head" }, make("h3", {}, called(item)), attributes(item)),
     make("div", { className: "chances" }, score(item, share), chances.length ? make("ul", { "aria-label": "Chance of each action" }, chances) : null),
     make("div", { className: "acts" },
       make("span", { className: "name" }, "What if they did:"), deed("seen", []), model.actions.map(name => deed(name, [name])),

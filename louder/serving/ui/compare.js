@@ -1,7 +1,7 @@
 // The answers of two models side by side, with a line between the two places of an item that is in both.
 
 import { attributes, score, shares } from "./cards.js";
-import { draw, make } from "./dom.js";
+import { called, draw, make } from "./dom.js";
 
 /** Show {model, items} of the live and of the previous model in `root`. */
 export function showPair(root, live, previous) {
@@ -24,7 +24,7 @@ function column(title, answer, other, name) {
     const text = there < 0 ? `not in the top ${other.items.length} of ${name}` : there === place ? "same place" : `place ${there + 1} in ${name}`;
     return make("li", { className: `card small ${there < 0 ? "lone" : ""}`, "data-item": String(item.item), onmouseenter: light, onmouseleave: light },
       make("span", { className: "place", "aria-hidden": "true" }, place + 1),
-      make("div", { className: "head" }, make("h4", {}, item.title), attributes(item), make("p", { className: "twin" }, text)),
+      make("div", { className: "head" }, make("h4", {}, called(item)), attributes(item), make("p", { className: "twin" }, text)),
       score(item, share(item)));
   }));
   return make("section", { className: "column" }, make("h3", {}, title, " ", make("small", {}, answer.model)), list);

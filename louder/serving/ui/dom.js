@@ -33,6 +33,8 @@ export const signed = value => (value > 0 ? "+" : value < 0 ? "−" : "±") + di
 export const plural = (count, word) => `${count.toLocaleString("en")} ${word}${count === 1 ? "" : "s"}`;
 
 /** An action's or an attribute's name as people read it: is_click → click */
+/** What an item is called: its title, or its id where the log has none. */
+export const called = ({ title, item }) => title || `Item ${item}`;
 export const words = name => name.replace(/^is_/, "").replaceAll("_", " ");
 
 /** A problem in one sentence, and a way to try again. */

@@ -1,6 +1,6 @@
 // What a user did, newest first, a group for each day.
 
-import { byId, make, number, plural, words } from "./dom.js";
+import { byId, called, make, number, plural, words } from "./dom.js";
 
 const dates = new Intl.DateTimeFormat("en", { weekday: "short", day: "numeric", month: "short", year: "numeric" });
 const hours = new Intl.DateTimeFormat("en", { hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
@@ -36,7 +36,7 @@ function row(event) {
   }
   return make("li", { "data-event": key(event), className: event.pending ? "pending" : "" },
     make("time", { dateTime: new Date(event.time * 1000).toISOString() }, hours.format(event.time * 1000)),
-    make("span", { className: "what" }, event.title, " ", tags));
+    make("span", { className: "what" }, called(event), " ", tags));
 }
 
 function gap(seconds) {

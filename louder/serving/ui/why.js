@@ -1,7 +1,7 @@
 // What opens below a recommendation: the past events that it leans on, or items like it.
 
 import { post } from "./api.js";
-import { bar, digits, make, notice, percent, signed } from "./dom.js";
+import { bar, called, digits, make, notice, percent, signed } from "./dom.js";
 import { mark, reveal, unmark } from "./timeline.js";
 
 const dates = new Intl.DateTimeFormat("en", { day: "numeric", month: "short", year: "numeric" });
@@ -14,7 +14,7 @@ export const why = (item, request, panel) => fill(panel, async () => {
   const most = Math.max(...reasons.map(reason => reason.attention)) || 1;
   return [
     make("p", { className: "lead" }, "The past events that this suggestion leans on most. Choose one to find it in the history."),
-    make("div", { className: "reasons", role: "table", "aria-label": `Why ${item.title}` },
+    make("div", { className: "reasons", role: "table", "aria-label": `Why ${called(item)}` },
       make("div", { role: "row", className: "heads" }, ["Event", "Attention paid to it", "Score changes without it"].map(text =>
         make("span", { role: "columnheader" }, text))),
       reasons.map(reason => line(reason, most))),
@@ -29,7 +29,7 @@ function line(reason, most) {
     make("span", { role: "cell" }, make("button", {
       type: "button", className: "link", onmouseenter: () => mark(reason), onmouseleave: unmark, onfocus: () => mark(reason),
       onblur: unmark, onclick: () => reveal(reason),
-    }, reason.title), make("small", {}, dates.format(reason.time * 1000))),
+    }, called(reason)), make("small", {}, dates.format(reason.time * 1000))),
     make("span", { role: "cell", className: "share" }, bar(reason.attention / most), percent(reason.attention)),
     make("span", { role: "cell", className: `without ${helps}` }, shown));
 }
@@ -41,7 +41,7 @@ export const similar = (item, request, panel) => fill(panel, async () => {
   return [
     make("p", { className: "lead" }, "What the model holds closest to this, whoever asks."),
     make("ul", { className: "alike" }, items.map(other => make("li", {},
-      make("span", {}, other.title), bar(other.score / most), make("span", {}, digits(other.score))))),
+      make("span", {}, called(other)), bar(other.score / most), make("span", {}, digits(other.score))))),
   ];
 });
 

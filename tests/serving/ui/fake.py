@@ -270,9 +270,9 @@ def problem(status: int, error: str) -> JSONResponse:
 
 
 @contextmanager
-def running(fake: Fake, port: int = 0):
-    """The fake behind a real socket; yields its address."""
-    config = uvicorn.Config(service(fake), host="127.0.0.1", port=port, log_level="warning", ws="none", lifespan="off")
+def running(app, port: int = 0):
+    """A service behind a real socket; yields its address."""
+    config = uvicorn.Config(app, host="127.0.0.1", port=port, log_level="warning", ws="none", lifespan="off")
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()

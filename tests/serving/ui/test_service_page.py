@@ -1,33 +1,19 @@
 """The page in a real browser, against a service that holds every request to the messages."""
 
-import shutil
 import uuid
 
 import pytest
-from playwright.sync_api import expect, sync_playwright
+from playwright.sync_api import expect
 
-from tests.serving.ui.fake import BIG, Fake, running
-
-CHROMIUM = shutil.which("chromium")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium on the path")
+from tests.serving.ui.fake import BIG, Fake, running, service
 
 USER = 7
 
 
 @pytest.fixture(scope="module")
-def context():
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        context = browser.new_context(reduced_motion="reduce", timezone_id="UTC")
-        context.set_default_timeout(5_000)
-        yield context
-        browser.close()
-
-
-@pytest.fixture(scope="module")
 def served():
     fake = Fake()
-    with running(fake) as address:
+    with running(service(fake)) as address:
         yield fake, address
 
 
@@ -40,18 +26,6 @@ def fake(served):
 @pytest.fixture
 def address(fake, served):
     return served[1]
-
-
-@pytest.fixture
-def page(context):
-    """A page that may say nothing in the console but that the service refused, whatever the test."""
-    page = context.new_page()
-    said = []
-    page.on("pageerror", lambda error: said.append(str(error)))
-    page.on("console", lambda message: said.append(message.text))
-    yield page
-    page.close()
-    assert [text for text in said if not text.startswith("Failed to load resource: the server responded")] == []
 
 
 def opened(page, address, user=USER):

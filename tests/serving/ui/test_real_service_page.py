@@ -1,0 +1,27 @@
+"""The page against the service itself, with a model that only retrieves: its answers hold no chances of actions."""
+
+import pytest
+from playwright.sync_api import expect
+
+from louder.serving.app import create_app
+from tests.serving.ui.fake import running
+
+
+@pytest.fixture
+def address(service_of):
+    with running(create_app(service_of("retrieval"))) as address:
+        yield address
+
+
+def test_a_model_that_only_retrieves_is_shown_asked_why_and_told_of_an_event(page, address):
+    page.goto(f"{address}#user=1")
+    expect(page.locator(".card")).to_have_count(10)
+    events = page.locator("#timeline li").count()
+    card = page.locator(".card").first
+    card.get_by_role("button", name="Why?").click()
+    expect(card.get_by_role("table").get_by_role("row")).to_have_count(4)  # the heads and three events
+    name = card.get_by_role("heading").inner_text()
+    assert name.startswith("Item ")  # this log has no titles
+    card.get_by_role("button", name="like:").click()
+    expect(page.locator("#news")).to_contain_text(f"Saved: like, “{name}”")
+    expect(page.locator("#timeline li")).to_have_count(events + 1)
