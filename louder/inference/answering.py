@@ -311,6 +311,10 @@ class Answering:
                 self.stage(questions, out, found, work, [n])
 
     def retrieve_all(self, questions: Sequence[Question], _: Any) -> list[Found]:
+        if self.ranker is None and any(q.weights for q in questions):
+            raise InputError(
+                "weights are of actions, and this model only retrieves. Serve it with a ranker: --ranker RUN."
+            )
         histories = [self.read(q, for_ranking=self.joint) for q in questions]
         allowed = [self.allowed(q) for q in questions]
         some = [n for n, h in enumerate(histories) if len(h.sequence.ids) and self.retriever is not None]

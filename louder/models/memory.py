@@ -102,12 +102,16 @@ class Memory:
         self.length = length
         self.in_order = bool((self.places[:length] == torch.arange(length)).all())
 
-    def fit(self) -> None:
-        """Give back the room that nothing is in."""
-        n = self.length
-        self.keys = [None if x is None else x[:n].clone() for x in self.keys]
-        self.values = [None if x is None else x[:n].clone() for x in self.values]
-        self.times, self.places = self.times[:n].clone(), self.places[:n].clone()
+    def copy(self, room: int) -> "Memory":
+        """What is put there, for which there is room at once, does not come here."""
+        copy = Memory(len(self.keys))
+        n = copy.length = self.length
+        copy.in_order = self.in_order
+        for number, (keys, values) in enumerate(zip(self.keys, self.values)):
+            if keys is not None and values is not None:
+                copy.keys[number], copy.values[number] = roomy(keys, n, n + room), roomy(values, n, n + room)
+        copy.times, copy.places = roomy(self.times, n, n + room), roomy(self.places, n, n + room)
+        return copy
 
 
 class Memories:
@@ -136,9 +140,15 @@ class Memories:
 
 def with_room(held: Tensor | None, like: Tensor, length: int) -> Tensor:
     """`held` with at least `length` rows; what it holds is kept."""
-    if held is not None and len(held) >= length:
+    if held is None:
+        return like.new_empty(length, *like.shape[1:])
+    if len(held) >= length:
         return held
-    room = like.new_empty(max(length, 0 if held is None else len(held) * 5 // 4), *like.shape[1:])
-    if held is not None:
-        room[: len(held)] = held
+    return roomy(held, len(held), max(length, len(held) * 5 // 4))
+
+
+def roomy(held: Tensor, count: int, length: int) -> Tensor:
+    """The first `count` rows of `held`, in a tensor of `length` rows"""
+    room = held.new_empty(length, *held.shape[1:])
+    room[:count] = held[:count]
     return room

@@ -170,6 +170,19 @@ def test_the_cache_keeps_to_its_bytes_and_forgets_the_oldest():
 
 
 @torch.no_grad()
+def test_candidates_take_no_room_in_the_cache():
+    model = model_of("hstu", "interleaved")
+    events = history(12, 1, requests=False, at=20_000)
+    sizes = []
+    for candidates in 1, 1_000:
+        mfalcon = MFalcon(model)
+        for _ in range(2):
+            mfalcon.score(events, torch.arange(candidates) % ITEMS, 20_000, key=0)
+            sizes.append(mfalcon.bytes)
+    assert len(set(sizes)) == 1
+
+
+@torch.no_grad()
 def test_a_history_that_changed_is_not_taken_for_the_remembered_one():
     model = model_of("hstu", "interleaved")
     events = history(10, 3, requests=False, at=20_000)

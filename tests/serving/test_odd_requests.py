@@ -179,6 +179,17 @@ def test_numbers_beyond_what_the_model_computes_with_are_refused(service, call, 
     assert ask(service, call, "/v1/rank", items=[1], history=[{"item": 1, "time": 5, "values": {"watch": 1e15}}])
 
 
+def test_weights_are_not_silently_ignored_where_nothing_is_ranked(service_of, call):
+    bare = {"user": 1, "k": 3}
+    weighted, plain = call(
+        service_of("retrieval"),
+        ("POST", "/v1/recommend", bare | {"weights": {"like": 1}}),
+        ("POST", "/v1/recommend", bare),
+    )
+    assert (weighted.status_code, plain.status_code) == (422, 200)
+    assert "this model only retrieves" in weighted.json()["error"]
+
+
 def changed(place, folder, change):
     """A copy of the joint run with another config."""
     shutil.copytree(place / "joint", folder)
@@ -231,4 +242,4 @@ def test_a_retrieval_run_with_series_answers_from_engagements(place, tmp_path_fa
     answer = ask(service, call, "/v1/recommend", user=1, at=AT, k=5)
     assert len(answer.items) == 5 and answer.history > 0
     assert "only retrieves" in refused(service, call, "/v1/rank", user=1, items=[1])
-    assert "only retrieves" in refused(service, call, "/v1/recommend", user=1, explain=True)
+    assert ask(service, call, "/v1/recommend", user=1, at=AT, explain=True).items[0].reasons
