@@ -2,7 +2,7 @@
 
     python benchmarks/serving_load.py runs/ml1m-hstu-large --ranker runs/ml1m-rank-hstu --json benchmarks/results/serving.jsonl
 
-Parts, all by default: latency, saturation, half, overload, reloads, redis. Users ask again: `--active` of them, so that
+Parts, all by default: latency, saturation, half, overload, reloads, redis, sizing. Users ask again: `--active` of them, so that
 their histories can be kept. Latencies are measured from when a request was due, so a late answer counts as late, and a
 slow server cannot slow its own load down.
 """
@@ -10,6 +10,7 @@ slow server cannot slow its own load down.
 import argparse
 import asyncio
 import contextlib
+import itertools
 import json
 import os
 import random
@@ -25,9 +26,13 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
+
+from redis import Redis
 
 from louder.results import append_row, provenance
 
+USERS = 6_040  # of ML-1M
 AT = 1_046_454_590  # a fixed time after ML-1M's last event, so that the same question has the same answer
 
 
@@ -58,13 +63,24 @@ class Seen:
 
 
 class Connections:
-    """A pool of kept HTTP/1.1 connections: as little work as can be, since the server needs the cores."""
+    """A pool of kept HTTP/1.1 connections: as little work as can be, since the server needs the cores. One that was idle for
+    `IDLE_S` is not used again: the server may be about to close it."""
+
+    IDLE_S = 30.0
 
     def __init__(self, port: int) -> None:
         self.port, self.free = port, []
 
+    async def connection(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        while self.free:
+            since, reader, writer = self.free.pop()
+            if time.perf_counter() < since + self.IDLE_S:
+                return reader, writer
+            writer.close()
+        return await asyncio.open_connection("127.0.0.1", self.port)
+
     async def post(self, path: str, body: bytes) -> tuple[int, bytes]:
-        reader, writer = self.free.pop() if self.free else await asyncio.open_connection("127.0.0.1", self.port)
+        reader, writer = await self.connection()
         head = (
             f"POST {path} HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
         )
@@ -77,7 +93,7 @@ class Connections:
         except BaseException:
             writer.close()
             raise
-        self.free.append((reader, writer))
+        self.free.append((time.perf_counter(), reader, writer))
         return status, text
 
 
@@ -90,6 +106,20 @@ def recommend(user: int) -> tuple[str, bytes]:
 
 def retrieve(user: int) -> tuple[str, bytes]:
     return "/v1/retrieve", json.dumps({"user": user, "k": 100, "at": AT}).encode()
+
+
+def telling(events: int) -> Body:
+    """So many events of one user in each request; every id is new"""
+    number = itertools.count()
+
+    def tell(user: int) -> tuple[str, bytes]:
+        new = [
+            {"user": user, "id": f"{events}-{next(number)}", "item": 1193, "time": AT, "actions": []}
+            for _ in range(events)
+        ]
+        return "/v1/events", json.dumps({"events": new}).encode()
+
+    return tell
 
 
 async def closed(port: int, body: Body, users: list[int], clients: int, seconds: float) -> tuple[Seen, float]:
@@ -148,6 +178,15 @@ async def opened(
     return seen
 
 
+STARTED: list[subprocess.Popen] = []
+
+
+def started(words: list[str]) -> subprocess.Popen:
+    """A process that does not outlive this one"""
+    STARTED.append(subprocess.Popen(words, stdout=subprocess.DEVNULL))
+    return STARTED[-1]
+
+
 class Server:
     """`louder serve` in a process of its own."""
 
@@ -156,7 +195,7 @@ class Server:
             s.bind(("127.0.0.1", 0))
             self.port = s.getsockname()[1]
         words = ["serve", run, "--store", store, "--port", str(self.port), "--quiet", *options]
-        self.process = subprocess.Popen([sys.executable, "-m", "louder", *words], stdout=subprocess.DEVNULL)
+        self.process = started([sys.executable, "-m", "louder", *words])
 
     async def ready(self) -> "Server":
         for _ in range(1200):
@@ -171,6 +210,10 @@ class Server:
     def mib(self) -> int:
         text = Path(f"/proc/{self.process.pid}/status").read_text()
         return int(next(line.split()[1] for line in text.splitlines() if line.startswith("VmRSS"))) >> 10
+
+    def metrics(self) -> list[str]:
+        with urlopen(f"http://127.0.0.1:{self.port}/metrics") as answer:
+            return answer.read().decode().splitlines()
 
     def stop(self) -> None:
         self.process.send_signal(signal.SIGTERM)
@@ -187,7 +230,7 @@ class Load:
     def __init__(self, arguments: argparse.Namespace) -> None:
         self.a = arguments
         self.folder = Path(tempfile.mkdtemp(prefix="louder-load-"))
-        self.users = random.Random(0).sample(range(1, 6041), arguments.active)
+        self.users = random.Random(0).sample(range(1, USERS + 1), arguments.active)
         self.options = ["--ranker", arguments.ranker] if arguments.ranker else []
         if arguments.threads:
             self.options += ["--threads", str(arguments.threads)]
@@ -253,9 +296,12 @@ class Load:
         rate = await self.saturated() / 2
         server = await self.server()
         await warm(server.port, recommend, self.users)
-        before = server.mib()
-        seen = await opened(server.port, recommend, self.users, rate, self.a.long)
-        facts = {"per_second": round(rate, 1), "seconds": self.a.long, "mib": [before, server.mib()]}
+        memory = [server.mib()]  # each second, and of these each minute's is told
+        seen = await opened(
+            server.port, recommend, self.users, rate, self.a.long, each_second=lambda: memory.append(server.mib())
+        )
+        memory = [*memory[::60], server.mib()]
+        facts = {"per_second": round(rate, 1), "seconds": self.a.long, "mib": memory}
         self.write("recommend at half of saturation", facts | seen.facts())
         server.stop()
 
@@ -332,16 +378,7 @@ class Load:
 
     async def redis(self) -> None:
         """Redis is gone for 30 s: requests with a history are answered, others get 503, and it recovers by itself."""
-        redis_folder = self.folder / "redis"
-        redis_folder.mkdir()
-        with socket.socket() as s:
-            s.bind(("127.0.0.1", 0))
-            port = s.getsockname()[1]
-        words = ["redis-server", "--port", str(port), "--dir", str(redis_folder), "--appendonly", "yes", "--save", ""]
-
-        def start() -> subprocess.Popen:
-            return subprocess.Popen(words, stdout=subprocess.DEVNULL)
-
+        start, port = redis(self.folder / "gone")
         running = start()
         await asyncio.sleep(1)
         server = await self.server(store=f"redis://127.0.0.1:{port}/0")
@@ -376,6 +413,44 @@ class Load:
         server.stop()
         running.kill()
 
+    async def sizing(self) -> None:
+        """What a process and a user take, and how fast events are stored."""
+        start, port = redis(self.folder / "sized")
+        running = start()
+        await asyncio.sleep(1)
+        for kind, store in ("files", str(self.folder / "sized-store")), ("redis", f"redis://127.0.0.1:{port}/0"):
+            server = await self.server(store=store)
+            server.metrics()  # answered once the store is filled
+            facts: dict[str, Any] = {"mib": server.mib()}
+            if kind == "files":
+                held = sum(file.stat().st_blocks * 512 for file in Path(store).iterdir())
+            else:
+                held = Redis(port=port).info("memory")["used_memory"]
+            facts |= {"store_bytes": held, "users": USERS}
+            await warm(server.port, recommend, self.users)
+            told = {line.split()[0]: float(line.split()[1]) for line in server.metrics() if line[0] != "#"}
+            facts |= {"cached_histories": told["louder_cached_histories"], "cached_bytes": told["louder_cached_bytes"]}
+            facts["mib_with_cache"] = server.mib()
+            for events in 1, 100:
+                seen, rate = await closed(server.port, telling(events), self.users, 8, self.a.seconds / 2)
+                facts |= {
+                    f"events_per_second_by_{events}": round(rate * events),
+                    f"p99_ms_by_{events}": seen.quantile(0.99),
+                }
+            self.write(f"sizing, {kind}", facts)
+            server.stop()
+        running.kill()
+
+
+def redis(folder: Path) -> tuple[Callable[[], subprocess.Popen], int]:
+    """What starts a Redis that keeps its data in a folder, and its port"""
+    folder.mkdir()
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        port = s.getsockname()[1]
+    words = ["redis-server", "--port", str(port), "--dir", str(folder), "--appendonly", "yes", "--save", ""]
+    return lambda: started(words), port
+
 
 def changed(run: Path) -> None:
     """Another model: the same run with its item vectors turned a little."""
@@ -401,6 +476,7 @@ def main() -> None:
         "overload": Load.overload,
         "reloads": Load.reloads,
         "redis": Load.redis,
+        "sizing": Load.sizing,
     }
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", help="a retrieval run of ML-1M, or a joint one")
@@ -423,6 +499,8 @@ def main() -> None:
             print(f"{name} …", file=sys.stderr, flush=True)
             asyncio.run(parts[name](load))
     finally:
+        for process in STARTED:
+            process.kill()
         shutil.rmtree(load.folder)
 
 
