@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from louder.reports.published import DATASETS, README
+from louder.reports.published import DATASETS, PAPER
 from louder.results import read_rows
 
 Row = dict[str, Any]
@@ -31,6 +31,7 @@ NAMES = {
     "ml1m-sasrec": "SASRec",
     "ml1m-hstu": "HSTU",
     "ml1m-hstu-large": "HSTU-large",
+    "ml1m-hstu-large-mol": "HSTU-large, MoL",
     "ml1m-transformer": "Transformer",
 }
 RANKERS = {
@@ -85,11 +86,11 @@ def ml1m_means(protocol: str) -> list[str]:
 
 
 def published(model: str, empty: int) -> list[str]:
-    """The line of the official README for a model on ML-1M, with so many empty cells at its end."""
+    """The line of its authors' README for a model on ML-1M, with so many empty cells at its end."""
     return [
         f"| {model}, as published | {numbers([row.metrics[name] for name in METRICS])} |" + " |" * empty
         for row in DATASETS["ml1m"].rows
-        if row.model == model and row.source == README
+        if row.model == model and row.source != PAPER
     ]
 
 
@@ -369,6 +370,26 @@ def serving() -> list[str]:
     return lines
 
 
+def sizing() -> list[str]:
+    """What a process and a user of the service take, by store."""
+    rows = {row["case"]: row for row in read_rows(BENCHMARKS / "serving.jsonl") if row["bench"] == "serving"}
+    both = [rows.get(f"sizing, {kind}") for kind in ("files", "redis")]
+    if None in both:
+        return NOTHING
+    found = [row for row in both if row is not None]
+    facts: dict[str, Callable[[Row], str]] = {
+        "memory of a process before its first request": lambda row: f"{row['mib']:,} MiB",
+        "kept keys and values, each user": lambda row: f"{row['cached_bytes'] / row['active_users'] / 1000:,.0f} kB",
+        "store, each user": lambda row: f"{row['store_bytes'] / row['users'] / 1000:,.1f} kB",
+    }
+    for events in 1, 100:
+        facts[f"events stored a second, {events} in a request, 8 clients"] = lambda row, n=events: (  # type: ignore[misc]
+            f"{row[f'events_per_second_by_{n}']:,} (p99 {row[f'p99_ms_by_{n}']:,.0f} ms)"
+        )
+    lines = table_head(["what", "files", "Redis"])
+    return lines + [table_line([name, *(tell(row) for row in found)]) for name, tell in facts.items()]
+
+
 TABLES: dict[str, Callable[[], list[str]]] = {
     "ml1m validated": lambda: ml1m("validated"),
     "ml1m official": lambda: ml1m("official"),
@@ -386,6 +407,7 @@ TABLES: dict[str, Callable[[], list[str]]] = {
     "ranking synthetic": partial(ranking, "synthetic", "ranking_synthetic", SYNTHETIC),
     "ranking sizes": sizes,
     "generative ne": generative_ne,
+    "sizing": sizing,
 }
 
 
