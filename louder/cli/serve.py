@@ -39,7 +39,7 @@ def serve(
     no_cache: Annotated[bool, typer.Option("--no-cache", help="Compute every history anew.")] = False,
     patience: Annotated[
         int, typer.Option(min=1, help="Milliseconds that a request may wait for its turn; beyond, it is answered 429.")
-    ] = 150,
+    ] = 200,
     quiet: Annotated[bool, typer.Option("--quiet", help="No line for each request.")] = False,
     show: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
 ) -> None:

@@ -75,7 +75,7 @@ class Settings:
     keep: int = 1000
     token: str = ""
     cache_bytes: int = 1 << 30
-    patience_s: float = 0.15
+    patience_s: float = 0.2
     log: bool = True
     reload_every_s: float = 1.0
 

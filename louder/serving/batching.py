@@ -44,7 +44,7 @@ class Batcher(Generic[Job]):
         *,
         most: int = 32,
         company_s: float = 0.005,
-        patience_s: float = 0.15,
+        patience_s: float = 0.2,
     ) -> None:
         self.work, self.most, self.company_s, self.patience_s = work, most, company_s, patience_s
         self.queue: deque[Waiting[Job]] = deque()
