@@ -201,6 +201,7 @@ class Server:
         for _ in range(1200):
             with contextlib.suppress(OSError):
                 await asyncio.open_connection("127.0.0.1", self.port)
+                await asyncio.to_thread(self.metrics)  # it listens before it has read anything
                 return self
             if self.process.poll() is not None:
                 sys.exit("louder serve did not start")
@@ -419,7 +420,6 @@ class Load:
         await asyncio.sleep(1)
         for kind, store in ("files", str(self.folder / "sized-store")), ("redis", f"redis://127.0.0.1:{port}/0"):
             server = await self.server(store=store)
-            server.metrics()  # answered once the store is filled
             facts: dict[str, Any] = {"mib": server.mib()}
             if kind == "files":
                 held = sum(file.stat().st_blocks * 512 for file in Path(store).iterdir())

@@ -101,7 +101,8 @@ class Batcher(Generic[Job]):
             began = time.perf_counter()
             results = self.results([x.job for x in batch])
             took = time.perf_counter() - began
-            self.each_s += 0.2 * (took / len(batch) - self.each_s)
+            # by how much it tells: a lone job that was slow says little of those that will share a pass
+            self.each_s += len(batch) / (len(batch) + 50) * (took / len(batch) - self.each_s)
             self.busy = 0
             for waiting, result in zip(batch, results):
                 with suppress(RuntimeError):  # the loop of who asked has ended

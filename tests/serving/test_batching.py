@@ -125,15 +125,22 @@ def test_more_than_can_be_done_in_time_is_turned_away_until_there_is_room_again(
     assert asyncio.run(ask()) == 8
 
 
-def test_the_time_of_a_job_is_learned(batcher_of):
-    batcher = batcher_of(lambda jobs: (time.sleep(0.03), jobs)[1])
+def test_the_time_of_a_job_is_learned_from_many_and_little_from_one(batcher_of):
+    batcher = batcher_of(lambda jobs: (time.sleep(0.2 if jobs == [0] else 0.02 * len(jobs)), jobs)[1], company_s=60.0)
 
     async def ask():
-        for _ in range(8):
-            await batcher.submit(0)
+        before = batcher.each_s
+        await batcher.submit(0)
+        lone = batcher.each_s
+        batcher.announce(1)
+        together = [batcher.submit(n) for n in range(1, 33)]
+        batcher.announce(-1)
+        await asyncio.gather(*together)
+        return before, lone, batcher.each_s
 
-    asyncio.run(ask())
-    assert batcher.each_s > 0.02
+    before, lone, after = asyncio.run(ask())
+    assert before < lone < before + 0.01
+    assert after > lone + 0.002
 
 
 def test_closing_answers_what_was_accepted_and_refuses_what_comes_then(batcher_of, work):
