@@ -334,7 +334,7 @@ def serving() -> list[str]:
     )
     add(f"| recommend (500 ranked), kept history, one client | | {ms('recommend, 500 ranked, cached, one client')} |")
     half = by_case["recommend at half of saturation", "louder"]
-    memory = f"{half['mib'][0]:,} MiB before, {half['mib'][-1]:,} after"
+    memory = f"{half['mib'][0]:,} MiB before, {half['mib'][1]:,} after a minute, {half['mib'][-1]:,} after all"
     add(
         f"| recommend at half of saturation ({half['per_second']:.0f} a second), {half['seconds']:.0f} s | p99 100 ms, no "
         f"errors, memory flat | {ms('recommend at half of saturation')}; {share(half)}; {memory} |"
