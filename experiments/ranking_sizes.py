@@ -20,6 +20,7 @@ SIZES: dict[str, dict[str, list[str]]] = {
     "hstu": {
         "small": ["model.layers=2", "model.width=32", "model.heads=1"],
         "large": ["model.layers=6", "model.width=128", "model.heads=4"],
+        "largest": ["model.layers=8", "model.width=256", "model.heads=8"],
     },
     "dlrm": {
         "small": ["model.width=8", "model.cross_layers=1", "model.expert_hidden=[64, 32]"],

@@ -4,6 +4,7 @@ python experiments/tables.py          # rewrite what stands between <!-- rows: N
 python experiments/tables.py --check  # exit with 1 if a page differs from the rows
 """
 
+import itertools
 import re
 import statistics
 import sys
@@ -163,6 +164,18 @@ def index() -> list[str]:
     return lines
 
 
+def mixtures() -> list[str]:
+    """A line for each search for the best items under a mixture of logits; times are of all users of a case."""
+    rows = rows_of(BENCHMARKS / "mol_topk.jsonl")
+    medians = {(row["case"], row["implementation"]): row["median_s"] for row in rows}
+    lines = table_head(["case", "search", "recall", "median ms", "×", "commit"])
+    for row in rows:
+        ratio = times(row["median_s"] / medians[row["case"], row["reference"]])
+        cells = [row["case"], row["implementation"].removeprefix("louder, "), f"{row['recall']:.4f}"]
+        lines.append(table_line([*cells, milliseconds(row["median_s"]), ratio, row["commit"]]))
+    return lines
+
+
 def milliseconds(seconds: float) -> str:
     return f"{1e3 * seconds:,.0f}" if seconds >= 0.01 else f"{1e3 * seconds:.2g}"
 
@@ -244,17 +257,23 @@ def sizes() -> list[str]:
     """A line for each log, model and size: what it computes, and how good it is on the test part."""
     measured = rows_of(RESULTS / "ranking_sizes.jsonl")
     recipes = [row | {"size": "the recipe"} for row in rows_of(RESULTS / "ranking.jsonl")]
-    lines = table_head(["log", "model", "size", "parameters", "FLOPs per exposure", "NE", "AUC", "seed"])
+    lines = table_head(["log", "model", "size", "parameters", "FLOPs per exposure", "NE", "AUC", "seeds"])
     for log, title in LOGS.items():
         for model, name in RANKERS.items():
             own = [row for row in measured if row["experiment"] == f"{log}-rank-{model}"]
-            seeds = {row["seed"] for row in own}
-            own += [row for row in recipes if row["experiment"] == f"{log}-rank-{model}" and row["seed"] in seeds]
-            for row in sorted(own, key=lambda row: row["flops_per_exposure"]):
-                cells = [title, name, row["size"], amount("parameters")(row), amount("flops_per_exposure")(row)]
-                main = row["actions"][row["main"]]
-                lines.append(table_line([*cells, numbers([main["ne"], main["auc"]]), str(row["seed"])]))
+            if own:
+                own += [row for row in recipes if row["experiment"] == f"{log}-rank-{model}"]
+            own.sort(key=lambda row: (row["flops_per_exposure"], row["seed"]))
+            for size, rows in itertools.groupby(own, key=lambda row: row["size"]):
+                lines.append(size_line([title, name, size], list(rows)))
     return lines if measured else NOTHING
+
+
+def size_line(cells: list[str], rows: Sequence[Row]) -> str:
+    main = [row["actions"][row["main"]] for row in rows]
+    metrics = [mean_and_deviation([row[name] for row in main]) for name in ("ne", "auc")]
+    seeds = ", ".join(str(row["seed"]) for row in rows)
+    return table_line([*cells, amount("parameters")(rows[0]), amount("flops_per_exposure")(rows[0]), *metrics, seeds])
 
 
 def generative_ne() -> list[str]:
@@ -397,6 +416,7 @@ TABLES: dict[str, Callable[[], list[str]]] = {
     "demo": demo,
     "targets": targets,
     "index": index,
+    "mixtures": mixtures,
     "serving": serving,
     "ml1m validated means": lambda: ml1m_means("validated"),
     "ml1m official means": lambda: ml1m_means("official"),
