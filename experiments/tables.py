@@ -37,6 +37,7 @@ NAMES = {
 }
 RANKERS = {
     "hstu": "HSTU",
+    "joint": "HSTU, joint with the next engagement",
     "hstu-interleaved": "HSTU, interleaved tokens",
     "hstu-likes": "HSTU, likes alone, 4 passes",
     "hstu-likes-interleaved": "the same, interleaved tokens",

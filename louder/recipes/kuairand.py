@@ -38,6 +38,13 @@ def rank_hstu() -> Config:
     return _config("hstu", model, training, users_per_batch=16, value_weight=0.3)
 
 
+def rank_joint() -> Config:
+    """The same, trained for the next engagement as well, so that one model retrieves and ranks."""
+    base = rank_hstu()
+    assert base.ranking is not None
+    return replace(base, name="kuairand-rank-joint", ranking=replace(base.ranking, next_item=0.2))
+
+
 def rank_transformer() -> Config:
     """The same with a LLaMA-style Transformer."""
     model = TransformerConfig(layers=3, heads=2, width=64, hidden=176, max_len=256)
