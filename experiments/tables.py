@@ -50,6 +50,7 @@ SYNTHETIC = {
     "hstu": "HSTU",
     "softmax": "HSTU, softmax attention",
     "dlrm": "DLRM",
+    "recent": "HSTU, the latest 8 to 16 events alone",
     "without-series": "HSTU without the mood",
 }
 LOGS = {"kuairand": "KuaiRand-Pure", "ml1m": "MovieLens-1M"}
