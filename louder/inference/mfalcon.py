@@ -65,10 +65,10 @@ class MFalcon(Remembering):
     def score_all(self, asked: Sequence[Asked]) -> list[tuple[Tensor, Tensor]]:
         """The same of several requests, which share their passes through the model."""
         opened = self.open([(x.history, x.key) for x in asked])
+        settled = [x.memory.length for x in opened]
         waiting = [x.waiting for x in opened]
         parts = [self.parts(x) for x in asked]
-        # in copies, so that what is remembered takes no room for candidates
-        memories = [x.memory.copy(len(x.waiting.x) + max(map(len, own), default=0)) for x, own in zip(opened, parts)]
+        memories = [x.memory.lent(len(x.waiting.x) + max(map(len, own), default=0)) for x, own in zip(opened, parts)]
         states: list[list[Tensor]] = [[] for _ in asked]
         for turn in range(max(map(len, parts), default=0)):
             active = [number for number, own in enumerate(parts) if turn < len(own)]
@@ -77,7 +77,8 @@ class MFalcon(Remembering):
             for number, own in zip(active, found):
                 states[number].append(own)
                 waiting[number] = waiting[number].part(0, 0)
-        for x, used in zip(asked, opened):
+        for x, used, length in zip(asked, opened, settled):
+            used.memory.forget(length)
             self.close(used, x.history, x.key)
         logits, numbers = self.model.predict(torch.cat([state for own in states for state in own]))
         sizes = [len(x.candidates) for x in asked]

@@ -102,8 +102,11 @@ class Memory:
         self.length = length
         self.in_order = bool((self.places[:length] == torch.arange(length)).all())
 
-    def copy(self, room: int) -> "Memory":
-        """What is put there, for which there is room at once, does not come here."""
+    def lent(self, room: int) -> "Memory":
+        """To put so many tokens into that are forgotten right after. Where they are many beside what is remembered it is a
+        copy, so that no room for them is kept; where they are few, to copy what is remembered would cost more."""
+        if 4 * room <= self.length:
+            return self
         copy = Memory(len(self.keys))
         n = copy.length = self.length
         copy.in_order = self.in_order
