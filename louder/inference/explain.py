@@ -64,8 +64,8 @@ class Watched(nn.Module):
 
 
 def layer_inputs(backbone: SequentialModel, x: Tensor, layout: SequenceBatch) -> list[tuple[nn.Module, Tensor]]:
-    """The layers, and the rows [T, D] that, for tokens x [T, D], go into each. Hooks would do, were the model not another thread's as well; so
-    the layers of a copy are watched, which shares the weights alone."""
+    """The layers, and the rows [T, D] that go into each when tokens x [T, D] go through them. Hooks would do, were the
+    model not another thread's as well; so the layers of a copy are watched, which shares the weights alone."""
     seen: list[tuple[nn.Module, Tensor]] = []
     watched = copy.copy(backbone)
     layers = nn.ModuleList(Watched(layer, seen) for layer in backbone.layers)  # type: ignore[union-attr]
