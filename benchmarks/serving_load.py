@@ -178,6 +178,12 @@ async def opened(
     return seen
 
 
+def free_port() -> int:
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return int(s.getsockname()[1])
+
+
 STARTED: list[subprocess.Popen] = []
 
 
@@ -191,9 +197,7 @@ class Server:
     """`louder serve` in a process of its own."""
 
     def __init__(self, run: str, *options: str, store: str) -> None:
-        with socket.socket() as s:
-            s.bind(("127.0.0.1", 0))
-            self.port = s.getsockname()[1]
+        self.port = free_port()
         words = ["serve", run, "--store", store, "--port", str(self.port), "--quiet", *options]
         self.process = started([sys.executable, "-m", "louder", *words])
 
@@ -444,9 +448,7 @@ class Load:
 def redis(folder: Path) -> tuple[Callable[[], subprocess.Popen], int]:
     """What starts a Redis that keeps its data in a folder, and its port"""
     folder.mkdir()
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        port = s.getsockname()[1]
+    port = free_port()
     words = ["redis-server", "--port", str(port), "--dir", str(folder), "--appendonly", "yes", "--save", ""]
     return lambda: started(words), port
 

@@ -264,7 +264,7 @@ def sizes() -> list[str]:
         for model, name in RANKERS.items():
             own = [row for row in measured if row["experiment"] == f"{log}-rank-{model}"]
             if own:
-                own += [row for row in recipes if row["experiment"] == f"{log}-rank-{model}"]
+                own += latest(recipes, f"{log}-rank-{model}").values()
             own.sort(key=lambda row: (row["flops_per_exposure"], row["seed"]))
             for size, rows in itertools.groupby(own, key=lambda row: row["size"]):
                 lines.append(size_line([title, name, size], list(rows)))
@@ -394,19 +394,20 @@ def serving() -> list[str]:
 def sizing() -> list[str]:
     """What a process and a user of the service take, by store."""
     rows = {row["case"]: row for row in read_rows(BENCHMARKS / "serving.jsonl") if row["bench"] == "serving"}
-    both = [rows.get(f"sizing, {kind}") for kind in ("files", "redis")]
-    if None in both:
+    found = [rows[case] for case in ("sizing, files", "sizing, redis") if case in rows]
+    if len(found) < 2:
         return NOTHING
-    found = [row for row in both if row is not None]
+
+    def stored(events: int, row: Row) -> str:
+        return f"{row[f'events_per_second_by_{events}']:,} (p99 {row[f'p99_ms_by_{events}']:,.0f} ms)"
+
     facts: dict[str, Callable[[Row], str]] = {
         "memory of a process before its first request": lambda row: f"{row['mib']:,} MiB",
         "kept keys and values, each user": lambda row: f"{row['cached_bytes'] / row['active_users'] / 1000:,.0f} kB",
         "store, each user": lambda row: f"{row['store_bytes'] / row['users'] / 1000:,.1f} kB",
+        "events stored a second, 1 in a request, 8 clients": partial(stored, 1),
+        "events stored a second, 100 in a request, 8 clients": partial(stored, 100),
     }
-    for events in 1, 100:
-        facts[f"events stored a second, {events} in a request, 8 clients"] = lambda row, n=events: (  # type: ignore[misc]
-            f"{row[f'events_per_second_by_{n}']:,} (p99 {row[f'p99_ms_by_{n}']:,.0f} ms)"
-        )
     lines = table_head(["what", "files", "Redis"])
     return lines + [table_line([name, *(tell(row) for row in found)]) for name, tell in facts.items()]
 
