@@ -330,7 +330,8 @@ class Load:
     async def reloads(self) -> None:
         """Two checkpoints take turns behind a link; every answer must be of the model that it names."""
         from louder.cli.serve import publish
-        from louder.inference.answering import Answering, Found, Question
+        from louder.inference.engine import Engine
+        from louder.inference.request import Request, Result
         from louder.serving.app import past_of
         from louder.serving.store import open_store
 
@@ -342,13 +343,13 @@ class Load:
         users = self.users[:50]
         store = open_store(str(self.folder / "store"))
         truth: dict[tuple[str, int], list[float]] = {}
-        models = [Answering(run, self.a.ranker) for run in (self.a.run, other)]
+        models = [Engine(run, self.a.ranker) for run in (self.a.run, other)]
         for model in models:
             for user in users:
                 past = past_of(store.history(user), store.names, user)
-                q = Question(past=past, at=AT, k=20, context=model.context_of(user))
+                q = Request(history=past, at=AT, k=20, context=model.context_of(user))
                 (found,) = model.answer([q])
-                assert isinstance(found, Found)
+                assert isinstance(found, Result)
                 truth[model.version, user] = found.scores.tolist()
         store.close()
         versions: Counter = Counter()

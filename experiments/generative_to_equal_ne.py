@@ -43,7 +43,7 @@ def curve(config: Config, seconds: float) -> list[dict[str, Any]]:
         for batch in task.loader.batches(epoch):
             torch.manual_seed(config.training.seed * 1_000_003 + steps + 1)
             update(model, optimizers, task.loss(model, batch, device), config.training.clip_norm)
-            steps, exposures = steps + 1, exposures + len(batch.asked)
+            steps, exposures = steps + 1, exposures + len(batch.target_positions)
             over = spent + time.process_time() - began >= seconds
             if over or steps >= next_point:
                 spent += time.process_time() - began

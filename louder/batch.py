@@ -21,7 +21,7 @@ class SequenceBatch:
     actions           [L]      int64 bitmask of what the user did, or None if the log has no actions
     kinds             [L]      uint8; 0 = engagement, k = the k-th auxiliary series; None = engagements only
     values            [L, V]   float32 numbers of each event, such as watch time, NaN where absent; None = none
-    places            [L]      int64; where a token stands: it sees the first so many tokens of its user, and itself.
+    prefix_lengths            [L]      int64; where a token stands: it sees the first so many tokens of its user, and itself.
                                Items of one request all stand where the request begins. None = each at its index
     context           [B, C]   int64 codes of the users' attributes, 0 = unknown; None = none
 
@@ -35,13 +35,13 @@ class SequenceBatch:
     actions: Tensor | None = None
     kinds: Tensor | None = None
     values: Tensor | None = None
-    places: Tensor | None = None
+    prefix_lengths: Tensor | None = None
     context: Tensor | None = None
 
     def __post_init__(self) -> None:
         if self.offsets.dim() != 1 or len(self.offsets) == 0:
             raise InputError(f"offsets must be [B + 1], but their shape is {list(self.offsets.shape)}.")
-        for field in "timestamps", "query_timestamps", "actions", "kinds", "values", "places":
+        for field in "timestamps", "query_timestamps", "actions", "kinds", "values", "prefix_lengths":
             value = getattr(self, field)
             if value is not None and value.shape[: 1 if field == "values" else None] != self.ids.shape:
                 raise InputError(f"{field} has shape {list(value.shape)}, but ids has {list(self.ids.shape)}.")
@@ -71,7 +71,7 @@ class SequenceBatch:
 
     def positions(self) -> Tensor:
         """[L] where each token stands in its history, 0 = the oldest one kept"""
-        return self.index() if self.places is None else self.places
+        return self.index() if self.prefix_lengths is None else self.prefix_lengths
 
     def index(self) -> Tensor:
         """[L] index of each token in its history, whatever its place"""

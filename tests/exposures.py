@@ -48,7 +48,7 @@ def exposure(length, seed=0, vocabulary=VOCABULARY):
         "counters": torch.randn(vocabulary.counters, generator=random),
         "user": int(draw(vocabulary.users, 1)),
         "labels": draw(2, vocabulary.actions).float(),
-        "numbers": torch.randn(vocabulary.values, generator=random),
+        "value_targets": torch.randn(vocabulary.values, generator=random),
     }
 
 
@@ -74,9 +74,9 @@ def batch_of(*exposures, vocabulary=VOCABULARY):
     )
     return RankingBatch(
         sequences=sequences,
-        asked=offsets[1:] - 1,
+        target_positions=offsets[1:] - 1,
         labels=stacked("labels", vocabulary.actions),
-        numbers=stacked("numbers", vocabulary.values),
+        value_targets=stacked("value_targets", vocabulary.values),
         counters=stacked("counters", vocabulary.counters) if vocabulary.counters else None,
         next_items=torch.full_like(times, -1),
         users=torch.tensor([x["user"] for x in exposures], dtype=torch.int64),

@@ -50,15 +50,21 @@ def cases(
         some = single.loader.batch(sample)
         config = generative.config.model
         assert isinstance(config, HSTUConfig)
-        shape = {"exposures": count, "users": users, "labels": len(every.asked), "max_len": count, "dtype": "float32"}
+        shape = {
+            "exposures": count,
+            "users": users,
+            "labels": len(every.target_positions),
+            "max_len": count,
+            "dtype": "float32",
+        }
         shape |= {"layers": config.layers, "width": config.width}
         case = Case(f"{count:,} exposures a user", shape, memory, unit="labels")
         case.add("louder", stepper(generative, every, device), tokens=2 * len(every.sequences.ids))
         case.add(
             "one pass an exposure",
             stepper(single, some, device),
-            share=len(some.asked) / len(every.asked),
-            measured_labels=len(some.asked),
+            share=len(some.target_positions) / len(every.target_positions),
+            measured_labels=len(some.target_positions),
             tokens=2 * len(some.sequences.ids),
         )
         yield case

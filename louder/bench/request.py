@@ -99,9 +99,9 @@ def impressions(history: SequenceBatch, ids: Tensor, events: int) -> RankingBatc
     )
     return RankingBatch(
         sequences=sequences,
-        asked=torch.arange(1, count + 1) * length - 1,
+        target_positions=torch.arange(1, count + 1) * length - 1,
         labels=torch.zeros(count, ACTIONS),
-        numbers=torch.zeros(count, 1),
+        value_targets=torch.zeros(count, 1),
         counters=torch.randn(count, COUNTERS, generator=draw),
         next_items=torch.full((count * length,), -1),
         users=torch.zeros(count, dtype=torch.int64),

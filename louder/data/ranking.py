@@ -25,9 +25,9 @@ class RankingBatch:
 
     sequences   the B histories, with actions and values; a model must not read those of the row it predicts, nor
                 those of the same request
-    asked       [M] int64 rows of the sequences that are predicted, ascending
+    target_positions  [M] int64 rows of the sequences that are predicted, ascending
     labels      [M, A] float32, 1 where the action happened
-    numbers     [M, V] float32 values to predict, NaN where absent
+    value_targets     [M, V] float32 values to predict, NaN where absent
     counters    [M, F] float32 counts of what happened before the request, or None where no model asks for them
     next_items  [L] int64 first item of the request that begins after the row, or -1 where that is not to be predicted
     users       [B] int64
@@ -35,9 +35,9 @@ class RankingBatch:
     """
 
     sequences: SequenceBatch
-    asked: Tensor
+    target_positions: Tensor
     labels: Tensor
-    numbers: Tensor
+    value_targets: Tensor
     counters: Tensor | None
     next_items: Tensor
     users: Tensor
@@ -156,9 +156,9 @@ class RankingLoader:
             asked = np.cumsum(lengths) - 1
             rows[asked] = self.heads[chosen]
         offsets = np.concatenate([[0], np.cumsum(lengths)])
-        places = (self.begins[rows] - np.repeat(first, lengths)).clip(min=0)
+        prefix_lengths = (self.begins[rows] - np.repeat(first, lengths)).clip(min=0)
         own = np.arange(len(rows)) - np.repeat(offsets[:-1], lengths)
-        alone = bool((places == own).all())
+        alone = bool((prefix_lengths == own).all())
         targets = self.next_items(rows, asked, lengths)
         sequences = SequenceBatch(
             ids=torch.from_numpy(table.ids[rows]),
@@ -168,7 +168,7 @@ class RankingLoader:
             actions=None if table.actions is None else torch.from_numpy(table.actions[rows]),
             kinds=torch.from_numpy(table.kinds[rows]) if self.config.auxiliary and self.manifest.series else None,
             values=self.values(rows) if table.values else None,
-            places=None if alone else torch.from_numpy(places),
+            prefix_lengths=None if alone else torch.from_numpy(prefix_lengths),
             context=self.context[torch.from_numpy(self.users[chosen])] if self.context.shape[1] else None,
         )
         predicted = rows[asked]
@@ -178,9 +178,9 @@ class RankingLoader:
         labels = (bits[:, None] >> torch.arange(len(self.manifest.actions)) & 1).float()
         return RankingBatch(
             sequences=sequences,
-            asked=torch.from_numpy(asked),
+            target_positions=torch.from_numpy(asked),
             labels=labels,
-            numbers=self.values(predicted),
+            value_targets=self.values(predicted),
             counters=None if self.counters is None else torch.from_numpy(self.counters[self.table_rows[predicted]]),
             next_items=torch.from_numpy(targets),
             users=torch.from_numpy(self.users[chosen]),

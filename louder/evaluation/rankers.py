@@ -32,17 +32,17 @@ def evaluate(
     metrics = RankingMetrics(actions, values)
     for batch in loader.batches():
         logits, numbers = model(batch.to(device))
-        owner = np.searchsorted(batch.sequences.offsets.numpy(), batch.asked.numpy(), side="right") - 1
+        owner = np.searchsorted(batch.sequences.offsets.numpy(), batch.target_positions.numpy(), side="right") - 1
         metrics.update(
             torch.sigmoid(logits).cpu().numpy(),
             batch.labels.numpy(),
             batch.users.numpy()[owner],
             loader.requests(batch),
             numbers.cpu().numpy(),
-            batch.numbers.numpy(),
+            batch.value_targets.numpy(),
         )
         if on_batch:
-            on_batch(len(batch.asked))
+            on_batch(len(batch.target_positions))
     return metrics.report()
 
 

@@ -76,7 +76,7 @@ def layer_inputs(backbone: SequentialModel, x: Tensor, layout: SequenceBatch) ->
 
 def weights_of(layer: nn.Module, x: Tensor, layout: SequenceBatch, row: int) -> Tensor:
     """[row + 1] the size of the weights of one token's attention in one layer, summed over heads"""
-    places = layout.positions()[: row + 1]
+    prefix_lengths = layout.positions()[: row + 1]
     if isinstance(layer, HSTULayer):
         config = layer.config
         _, _, q, k = split(F.silu(layer.uvqk(layer_norm(x))), config.heads, config.qk_width)
@@ -84,35 +84,37 @@ def weights_of(layer: nn.Module, x: Tensor, layout: SequenceBatch, row: int) -> 
         if config.attention == "softmax":
             scores = scores * config.qk_width**-0.5
         if layer.position_bias is not None:
-            scores = scores + layer.position_bias[distances(places[row:], places, layer.position_bias)[0]]
+            scores = (
+                scores + layer.position_bias[distances(prefix_lengths[row:], prefix_lengths, layer.position_bias)[0]]
+            )
         if layer.time_bias is not None:
             since = layout.query_timestamps[row] - layout.timestamps[: row + 1]
             scores = scores + layer.time_bias[time_buckets(since, len(layer.time_bias))]
-        weights = F.silu(scores) if config.attention == "silu" else masked(scores, places, row).softmax(1)
+        weights = F.silu(scores) if config.attention == "silu" else masked(scores, prefix_lengths, row).softmax(1)
     elif isinstance(layer, TransformerLayer):
-        turn = rotation(places, x.shape[1] // layer.config.heads, layer.config.rope_base)
+        turn = rotation(prefix_lengths, x.shape[1] // layer.config.heads, layer.config.rope_base)
         q, k, _ = layer.projected(x, turn)
         scores = torch.einsum("hk,nhk->hn", q[row], k) * q.shape[-1] ** -0.5
-        weights = masked(scores, places, row).softmax(1)
+        weights = masked(scores, prefix_lengths, row).softmax(1)
     elif isinstance(layer, sasrec.SASRecLayer):
         q, k = (
             linear(y).unflatten(-1, (layer.config.heads, -1))
             for linear, y in ((layer.q, sasrec.layer_norm(x)), (layer.k, x))
         )
         scores = torch.einsum("hk,nhk->hn", q[row], k) * q.shape[-1] ** -0.5
-        weights = masked(scores, places, row).softmax(1)
+        weights = masked(scores, prefix_lengths, row).softmax(1)
     else:
         raise InputError(f"The attention of {type(layer).__name__} cannot be shown.")
-    return (weights * sees(places, row)).abs().sum(0)
+    return (weights * sees(prefix_lengths, row)).abs().sum(0)
 
 
-def sees(places: Tensor, row: int) -> Tensor:
-    own = torch.arange(len(places))
-    return (own < places[row]) | (own == row)
+def sees(prefix_lengths: Tensor, row: int) -> Tensor:
+    own = torch.arange(len(prefix_lengths))
+    return (own < prefix_lengths[row]) | (own == row)
 
 
-def masked(scores: Tensor, places: Tensor, row: int) -> Tensor:
-    return scores.masked_fill(~sees(places, row), -torch.inf)
+def masked(scores: Tensor, prefix_lengths: Tensor, row: int) -> Tensor:
+    return scores.masked_fill(~sees(prefix_lengths, row), -torch.inf)
 
 
 def with_one(history: SequenceBatch, item: int, at: int) -> SequenceBatch:
@@ -131,7 +133,7 @@ def with_one(history: SequenceBatch, item: int, at: int) -> SequenceBatch:
         actions=more(history.actions, 0),
         kinds=more(history.kinds, 0),
         values=more(history.values, torch.nan),
-        places=more(history.places, length),
+        prefix_lengths=more(history.prefix_lengths, length),
     )
 
 

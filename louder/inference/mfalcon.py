@@ -110,13 +110,13 @@ class MFalcon(Remembering):
         first = max(known - 1, 0)  # its action asks for the next item at a time that was not known then
         if not acts_apart and engaged[:known].any():  # the next item's token has the action of the event before
             first = int(engaged[:known].nonzero().max())
-        if history.places is not None and known:  # a place is among the tokens of its request
-            first = int(history.places[first:].min())
+        if history.prefix_lengths is not None and known:  # a place is among the tokens of its request
+            first = int(history.prefix_lengths[first:].min())
         tokens = self.model.tokens(since(history, first))
         before = first + acts_apart * int(engaged[:first].sum())
-        layout, places = tokens.layout, tokens.layout.places
-        places = None if places is None else places + before
-        return Rows(tokens.x, layout.timestamps, layout.query_timestamps, places), before
+        layout, prefix_lengths = tokens.layout, tokens.layout.prefix_lengths
+        prefix_lengths = None if prefix_lengths is None else prefix_lengths + before
+        return Rows(tokens.x, layout.timestamps, layout.query_timestamps, prefix_lengths), before
 
     def last_action(self, history: SequenceBatch) -> Tensor:
         """[1, D] or zeros: what a candidate's token holds of the event before it."""

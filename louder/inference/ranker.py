@@ -189,7 +189,7 @@ class Ranker:
             end = begin + int(np.searchsorted(table.times[begin:end], at, side="right"))
         first = begin + int(window_start(np.array(end - begin), self.data.max_len))
         rows = np.arange(first, end)
-        places = (self.request_rows[rows] - first).clip(min=0)
+        prefix_lengths = (self.request_rows[rows] - first).clip(min=0)
         columns = [table.values[name][rows] for name in table.manifest.values]
         for number_of, name in enumerate(table.manifest.values):
             if name in self.ranking.log_values:
@@ -203,7 +203,7 @@ class Ranker:
             actions=None if table.actions is None else torch.from_numpy(table.actions[rows]),
             kinds=torch.from_numpy(table.kinds[rows]) if self.model.vocabulary.series else None,
             values=torch.from_numpy(np.stack(columns, axis=1)) if columns else None,
-            places=None if (places == np.arange(len(rows))).all() else torch.from_numpy(places),
+            prefix_lengths=None if (prefix_lengths == np.arange(len(rows))).all() else torch.from_numpy(prefix_lengths),
         )
 
     @cached_property

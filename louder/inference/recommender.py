@@ -39,7 +39,7 @@ class Event:
 
 
 @dataclass(frozen=True, kw_only=True)
-class History:
+class Tokens:
     """Tokens of one user, oldest first: arrays of equal length T, as in a sequence table. `user` is the user's number
     in training, -1 for somebody who was not there."""
 
@@ -115,34 +115,34 @@ class Recommender:
         return [self.describe(item, score) for item, score in zip(top.indices.tolist(), top.values.tolist())]
 
     @torch.no_grad()
-    def scores(self, past: History, at: int | None = None) -> torch.Tensor:
+    def scores(self, past: Tokens, at: int | None = None) -> torch.Tensor:
         """[I] the score of every item after this history"""
         queries = self.model.queries(self.sequence(past, at), torch.tensor([past.user]))
         return self.model.scores(queries, self.catalogue)[0]
 
-    def history_of(self, user: RawId | None, history: Sequence[Event] | None) -> History:
+    def history_of(self, user: RawId | None, history: Sequence[Event] | None) -> Tokens:
         if (user is None) == (history is None):
             raise InputError(
                 "A recommendation needs a user or a history, one of the two: --user ID or --history FILE.json."
             )
         return self.known_history(user) if user is not None else self.given_history(history or [])
 
-    def known_history(self, user: RawId) -> History:
+    def known_history(self, user: RawId) -> Tokens:
         """Everything the table holds of a user."""
         return self.stored_history(self.table.user_ids.id(user, "user"))
 
-    def stored_history(self, number: int) -> History:
+    def stored_history(self, number: int) -> Tokens:
         table = self.table
         rows = slice(table.offsets[number], table.offsets[number + 1])
         actions = table.actions[rows] if table.actions is not None else np.zeros_like(table.ids[rows])
         (known,) = self.user_ids.ids(
             table.user_ids.raws([number])
         )  # the table may be another than that of the training
-        return History(
+        return Tokens(
             ids=table.ids[rows], times=table.times[rows], kinds=table.kinds[rows], actions=actions, user=int(known)
         )
 
-    def given_history(self, events: Sequence[Event]) -> History:
+    def given_history(self, events: Sequence[Event]) -> Tokens:
         """Events of anybody, in any order. Raises InputError if an item or an action is unknown."""
         events = sorted(events, key=lambda event: event.time)
         ids = self.item_ids.ids([event.item for event in events]) if events else np.empty(0, dtype=np.int64)
@@ -152,7 +152,7 @@ class Recommender:
                 f"The history has {len(unknown)} items that the model does not know: {', '.join(unknown[:5])}. "
                 "Leave them out, or train on a log that has them."
             )
-        return History(
+        return Tokens(
             ids=ids,
             times=np.array([event.time for event in events], dtype=np.int64),
             kinds=np.zeros(len(events), dtype=np.uint8),
@@ -166,7 +166,7 @@ class Recommender:
                 raise InputError(f"There is no action {name!r}; the model knows {', '.join(known) or 'none'}.")
         return sum(1 << known.index(name) for name in set(names))
 
-    def sequence(self, past: History, at: int | None) -> SequenceBatch:
+    def sequence(self, past: Tokens, at: int | None) -> SequenceBatch:
         """The model's window of a history, as a batch of one."""
         keep = np.ones(len(past.ids), dtype=bool) if self.model.vocabulary.series else past.kinds == ENGAGEMENT
         ids, times, kinds, actions = (
@@ -201,7 +201,7 @@ class Recommender:
         return ", ".join(value) if isinstance(value, list) else str(value or "")
 
 
-def until(past: History, at: int | None) -> History:
+def until(past: Tokens, at: int | None) -> Tokens:
     """The part of a history that has happened by `at`."""
     if at is None:
         return past

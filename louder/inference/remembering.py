@@ -11,34 +11,34 @@ from torch import Tensor
 
 from louder.batch import SequenceBatch
 from louder.models import SequentialModel
-from louder.models.memory import Memories, Memory
+from louder.models.kv_cache import KVCache, KVCaches
 
 
 @dataclass(frozen=True)
 class Rows:
-    """Tokens x [R, D], and the times [R] and places [R] that attention wants of them; see SequenceBatch."""
+    """Tokens x [R, D], and the times [R] and prefix_lengths [R] that attention wants of them; see SequenceBatch."""
 
     x: Tensor
     times: Tensor
     query_times: Tensor
-    places: Tensor | None
+    prefix_lengths: Tensor | None
 
     def part(self, first: int, end: int) -> "Rows":
-        places = None if self.places is None else self.places[first:end]
-        return Rows(self.x[first:end], self.times[first:end], self.query_times[first:end], places)
+        prefix_lengths = None if self.prefix_lengths is None else self.prefix_lengths[first:end]
+        return Rows(self.x[first:end], self.times[first:end], self.query_times[first:end], prefix_lengths)
 
     def then(self, x: Tensor, at: int) -> "Rows":
-        """With candidates x [M, D] after them. They have no places of their own: see Memory.announce."""
+        """With candidates x [M, D] after them. They have no prefix_lengths of their own: see KVCache.announce."""
         times = self.times.new_full((len(x),), at)
         all_times, all_query_times = torch.cat([self.times, times]), torch.cat([self.query_times, times])
-        return Rows(torch.cat([self.x, x]), all_times, all_query_times, self.places)
+        return Rows(torch.cat([self.x, x]), all_times, all_query_times, self.prefix_lengths)
 
 
 @dataclass
 class Remembered:
     """A history whose settled tokens are in memory, and its events as they were then, to compare with what comes."""
 
-    memory: Memory
+    memory: KVCache
     events: SequenceBatch
 
     @property
@@ -51,7 +51,7 @@ class Remembered:
 class Opened:
     """A history in use: what is settled is in memory, the tokens that are not wait to go in with what is asked."""
 
-    memory: Memory
+    memory: KVCache
     waiting: Rows
 
 
@@ -90,7 +90,7 @@ class Remembering:
                 memory, known = held.memory, len(held.events.ids)
                 self.hits += 1
             else:
-                memory, known = Memory(self.backbone.config.layers), 0
+                memory, known = KVCache(self.backbone.config.layers), 0
                 self.misses += key is not None
             rows, before = self.rows(history, known)
             first, end = memory.length - before, len(rows.x) - self.waiting(history)
@@ -106,7 +106,7 @@ class Remembering:
         if key is not None:
             self.store(key, Remembered(opened.memory, history))
 
-    def extend(self, parts: Sequence[tuple[Memory, Rows]], candidates: Sequence[int] | None = None) -> list[Tensor]:
+    def extend(self, parts: Sequence[tuple[KVCache, Rows]], candidates: Sequence[int] | None = None) -> list[Tensor]:
         """Put each part's rows into its memory, but for the last ones, its candidates; their states [candidates, D]."""
         counts = candidates or [0] * len(parts)
         out = []
@@ -123,18 +123,18 @@ class Remembering:
             x.memory.forget(length)
         return found
 
-    def through(self, parts: Sequence[tuple[Memory, Rows]], candidates: Sequence[int]) -> list[Tensor]:
+    def through(self, parts: Sequence[tuple[KVCache, Rows]], candidates: Sequence[int]) -> list[Tensor]:
         """The states of each part's rows; their keys and values are put after what is in its memory, and not yet kept."""
         if not parts:
             return []
         memories = [memory for memory, _ in parts]
         new = [
-            memory.announce(rows.times, rows.query_times, rows.places, candidates=count)
+            memory.announce(rows.times, rows.query_times, rows.prefix_lengths, candidates=count)
             for (memory, rows), count in zip(parts, candidates)
         ]
         if len(parts) == 1:
             return [self.backbone.extend(parts[0][1].x, new[0], memories[0])]
-        together = Memories(memories, new)
+        together = KVCaches(memories, new)
         states = self.backbone.extend(torch.cat([rows.x for _, rows in parts]), together.new, together)
         return list(states.split(together.sizes))
 
@@ -172,11 +172,11 @@ def since(history: SequenceBatch, first: int) -> SequenceBatch:
     names = "ids", "timestamps", "query_timestamps", "actions", "kinds", "values"
     parts: dict[str, Any] = {name: getattr(history, name) for name in names}
     parts = {name: None if x is None else x[first:] for name, x in parts.items()}
-    places = None if history.places is None else (history.places[first:] - first).clamp(min=0)
+    prefix_lengths = None if history.prefix_lengths is None else (history.prefix_lengths[first:] - first).clamp(min=0)
     return SequenceBatch(
         **parts,
         offsets=history.offsets - history.offsets.new_tensor([0, first]),
-        places=places,
+        prefix_lengths=prefix_lengths,
         context=history.context,
     )
 
@@ -194,8 +194,8 @@ def prefix(held: SequenceBatch, history: SequenceBatch) -> bool:
         old, new = getattr(held, name), getattr(history, name)
         if (old is None) != (new is None) or (old is not None and not same(old, new[:n])):
             return False
-    places = history.positions()[:n]
-    return torch.equal(held.positions(), places)
+    prefix_lengths = history.positions()[:n]
+    return torch.equal(held.positions(), prefix_lengths)
 
 
 def same(a: Tensor, b: Tensor) -> bool:

@@ -129,12 +129,12 @@ class Features(nn.Module):
 
     def forward(self, batch: RankingBatch) -> Tensor:
         sequences = batch.sequences
-        if len(batch.asked) != sequences.users:
+        if len(batch.target_positions) != sequences.users:
             raise InputError(
-                f"the batch asks for {len(batch.asked)} rows of {sequences.users} sequences, but this model predicts the "
+                f"the batch asks for {len(batch.target_positions)} rows of {sequences.users} sequences, but this model predicts the "
                 "last event of each. Make it with RankingLoader(..., one_pass=False)."
             )
-        ids, times = sequences.ids[batch.asked], sequences.timestamps[batch.asked]
+        ids, times = sequences.ids[batch.target_positions], sequences.timestamps[batch.target_positions]
         item = self.items(ids)
         found = [item, self.user(batch.users), *self.attributes(ids)]
         for number, table in enumerate(self.context):
@@ -142,7 +142,7 @@ class Features(nn.Module):
             found.append(table(sequences.context[:, number]))
         found += [self.hours(times % DAY_S // HOUR_S), self.weekdays(times // DAY_S % 7)]
         found += [latest(table, sequences, kind) for kind, table in enumerate(self.series, 1)]  # type: ignore[arg-type]
-        rows, owner = self.history(sequences, batch.asked)
+        rows, owner = self.history(sequences, batch.target_positions)
         events = self.events(sequences, rows)
         found += [self.attention(events, item, owner), mean_of(events, owner, len(item))]
         x = torch.stack(found, dim=1)

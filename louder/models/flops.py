@@ -73,9 +73,9 @@ def pairs(given: dict[str, Any]) -> int:
     offsets: Tensor = given["offsets"]
     lengths, queries = offsets.diff(), given["query_offsets"].diff()
     index = torch.arange(int(offsets[-1]), device=offsets.device) - offsets[:-1].repeat_interleave(lengths)
-    places = given.get("places")
-    if places is None:
+    prefix_lengths = given.get("prefix_lengths")
+    if prefix_lengths is None:
         history = lengths - given["num_targets"]
-        places = index.minimum(history.repeat_interleave(lengths))
+        prefix_lengths = index.minimum(history.repeat_interleave(lengths))
     asked = index >= (lengths - queries).repeat_interleave(lengths)
-    return int((places + 1)[asked].sum())
+    return int((prefix_lengths + 1)[asked].sum())

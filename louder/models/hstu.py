@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from louder.batch import SequenceBatch
 from louder.errors import InputError
 from louder.models.embeddings import Vocabulary
-from louder.models.memory import KeysAndValues, NewTokens
+from louder.models.kv_cache import KeysAndValues, NewTokens
 from louder.models.sequential import SequentialModel, require_positive, require_share
 from louder.ops.dropout import dropout
 from louder.ops.hstu_attention import attend, hstu_attention
@@ -97,7 +97,7 @@ class HSTULayer(nn.Module):
             time_bias=self.time_bias,
             query_times=batch.query_timestamps,
             key_times=batch.timestamps,
-            places=batch.places,
+            prefix_lengths=batch.prefix_lengths,
         )
         if config.attention == "softmax" or not config.gating:
             return self.ablated(x_LD, batch, bias)
@@ -138,7 +138,7 @@ class HSTULayer(nn.Module):
             key_times=new.key_times,
             query_offsets=new.query_offsets,
             num_targets=new.num_targets,
-            places=new.places,
+            prefix_lengths=new.prefix_lengths,
         ).flatten(1)
         y = layer_norm(a)
         return x_MD + self.out(y * u if config.gating else y)

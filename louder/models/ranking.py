@@ -163,7 +163,7 @@ class Tokens:
     """The tokens of a batch of events.
 
     x        [T, D]
-    layout   what the layers read: offsets, times and places of the T tokens
+    layout   what the layers read: offsets, times and prefix_lengths of the T tokens
     items    [L] the token of each event's item, or of a series' entry
     actions  [L] the token that holds each event's action; the same as `items` where there is none of its own
     """
@@ -213,7 +213,7 @@ class RankingModel(nn.Module):
 
     def forward(self, batch: RankingBatch) -> tuple[Tensor, Tensor]:
         tokens = self.tokens(batch.sequences)
-        return self.predict(self.states(tokens)[tokens.items[batch.asked]])
+        return self.predict(self.states(tokens)[tokens.items[batch.target_positions]])
 
     def set_value_scale(self, mean: Tensor, scale: Tensor) -> None:
         """Mean and standard deviation [V] of each value in the training part."""
@@ -278,7 +278,7 @@ class RankingModel(nn.Module):
         return self.finish(batch, x, start, acted, offsets)
 
     def added(self, batch: SequenceBatch) -> Tokens:
-        if batch.places is not None:
+        if batch.prefix_lengths is not None:
             raise InputError(
                 "ranking.tokens=added gives an item the action of the one before, but items of one request must not see "
                 "each other's actions. Use --set ranking.tokens=paired."
@@ -317,17 +317,17 @@ class RankingModel(nn.Module):
         if self.context and batch.context is not None:
             for number, table in enumerate(self.context):
                 x = x.index_copy(0, offsets[:-1] + number, table(batch.context[:, number]))
-        places = None
-        if batch.places is not None:
-            places = torch.arange(len(x), device=x.device) - offsets[:-1].repeat_interleave(offsets.diff())
+        prefix_lengths = None
+        if batch.prefix_lengths is not None:
+            prefix_lengths = torch.arange(len(x), device=x.device) - offsets[:-1].repeat_interleave(offsets.diff())
             owner = torch.arange(batch.users, device=x.device).repeat_interleave(batch.lengths)
-            places[start] = start[batch.offsets[:-1][owner] + batch.places] - offsets[:-1][owner]
+            prefix_lengths[start] = start[batch.offsets[:-1][owner] + batch.prefix_lengths] - offsets[:-1][owner]
         layout = SequenceBatch(
             ids=torch.zeros_like(times),
             timestamps=times,
             query_timestamps=query_times,
             offsets=offsets,
-            places=places,
+            prefix_lengths=prefix_lengths,
         )
         return Tokens(x, layout, start, acted)
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from louder.batch import SequenceBatch
 from louder.errors import InputError
 from louder.models.embeddings import EventEmbedding, Vocabulary
-from louder.models.memory import KeysAndValues, NewTokens
+from louder.models.kv_cache import KeysAndValues, NewTokens
 from louder.models.mol import MoL
 
 NORM_EPS = 1e-6
@@ -47,7 +47,7 @@ class SequentialModel(nn.Module):
 
         forward(batch)  -> [L, D] a state for each token
         transduce(x [L, D], batch)  -> [L, D] the layers, for tokens that are vectors already; of the batch it reads
-                           offsets, times and places only
+                           offsets, times and prefix_lengths only
         item_vectors()  -> [I, D]; item_vectors(ids [U]) -> [U, D], which reads no other row
 
     Both are L2-normalised if the config says so; then a dot product is a cosine. To recommend:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from louder.batch import SequenceBatch
 from louder.errors import InputError
 from louder.models.embeddings import Vocabulary
-from louder.models.memory import KeysAndValues, NewTokens
+from louder.models.kv_cache import KeysAndValues, NewTokens
 from louder.models.sequential import SequentialModel, require_positive, require_share
 from louder.ops.dropout import dropout
 from louder.ops.softmax_attention import softmax_attention
@@ -80,7 +80,7 @@ class TransformerLayer(nn.Module):
 
     def forward(self, x_LD: Tensor, batch: SequenceBatch, turn: tuple[Tensor, Tensor]) -> Tensor:
         q, k, v = self.projected(x_LD, turn)
-        a = softmax_attention(q, k, v, batch.offsets, scale=q.shape[-1] ** -0.5, places=batch.places)
+        a = softmax_attention(q, k, v, batch.offsets, scale=q.shape[-1] ** -0.5, prefix_lengths=batch.prefix_lengths)
         return self.finish(x_LD, a)
 
     def extend(
@@ -97,12 +97,12 @@ class TransformerLayer(nn.Module):
             scale=q.shape[-1] ** -0.5,
             query_offsets=new.query_offsets,
             num_targets=new.num_targets,
-            places=new.places,
+            prefix_lengths=new.prefix_lengths,
         )
         return self.finish(x_MD, a)
 
     def projected(self, x_LD: Tensor, turn: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
-        """q, k and v [L, H, K] of the attention, turned by their places"""
+        """q, k and v [L, H, K] of the attention, turned by their prefix_lengths"""
         q, k, v = self.qkv(self.attention_norm(x_LD)).unflatten(-1, (3, self.config.heads, -1)).unbind(1)
         return rotate(q, turn), rotate(k, turn), v
 

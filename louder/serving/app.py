@@ -22,8 +22,9 @@ from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import numpy as np
-from fastapi import FastAPI, Query, Request
+from fastapi import FastAPI, Query
 from fastapi import Path as InPath
+from fastapi import Request as HTTPRequest
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import PlainTextResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST
@@ -32,7 +33,8 @@ from starlette.exceptions import HTTPException
 from louder.data.table import open_table
 from louder.errors import InputError
 from louder.ids import RawId
-from louder.inference.answering import Answering, Found, Past, Question, Reason
+from louder.inference.engine import Engine
+from louder.inference.request import History, Reason, Request, Result
 from louder.schema import Manifest
 from louder.serving import messages as m
 from louder.serving.batching import Batcher, Overloaded
@@ -59,12 +61,12 @@ TYPES = {"html": "text/html; charset=utf-8", "css": "text/css", "js": "text/java
 class Settings:
     """What `louder serve` was told.
 
-    run, ranker  the runs; see Answering
+    run, ranker  the runs; see Engine
     table        the sequence table, in place of the run's: it fills an empty store
     store        a folder, or redis://…
     keep         events of a user that the store keeps
     token        what requests must bear; "" for none
-    cache_bytes  the most that remembered histories of the live model take; see Answering
+    cache_bytes  the most that remembered histories of the live model take; see Engine
     patience_s   a request that would wait longer for its turn is answered 429
     """
 
@@ -85,7 +87,7 @@ class Job:
     """What the thread that computes is asked."""
 
     kind: str  # answer, similar
-    question: Question
+    question: Request
     message: Any
     previous: bool = False
 
@@ -127,7 +129,7 @@ class Service:
         self.measure()
         return [out[n] for n in range(len(jobs))]
 
-    def told(self, model: Answering, job: Job, found: Any) -> Any:
+    def told(self, model: Engine, job: Job, found: Any) -> Any:
         """The answer as it goes over the wire, or the error."""
         try:
             if job.kind == "similar":
@@ -179,20 +181,20 @@ class Service:
         try:
             past = await self.past(message)
             at = int(time.time()) if message.at is None else message.at
-            q = Question(past=past, at=at, context=message.context, user=message.user, **question)
+            q = Request(history=past, at=at, context=message.context, user=message.user, **question)
             told = self.batcher.submit(Job(kind, q, message, message.model == "previous"))
         finally:
             self.batcher.announce(-1)
         return answer(await told | {"milliseconds": round(1000 * (time.perf_counter() - began), 3)})
 
-    async def past(self, message: m.Asker) -> Past:
+    async def past(self, message: m.Asker) -> History:
         if (message.user is None) == (message.history is None):
             raise Refused(422, "A request needs a user or a history, one of the two.")
         if message.user is not None:
             return past_of(await self.read(self.store.history, message.user), self.store.names, message.user)
         return given(message.history or [], self.models.live)
 
-    def canaries(self) -> list[Past]:
+    def canaries(self) -> list[History]:
         """Histories of the first users of the store."""
         try:
             users = self.store.users("", CANARIES)
@@ -208,8 +210,8 @@ class Service:
         self.store.close()
 
 
-def past_of(events: Events, names: Names, user: RawId | None) -> Past:
-    return Past(
+def past_of(events: Events, names: Names, user: RawId | None) -> History:
+    return History(
         items=events.items,
         times=events.times,
         actions=events.actions,
@@ -221,7 +223,7 @@ def past_of(events: Events, names: Names, user: RawId | None) -> Past:
     )
 
 
-def given(events: Sequence[m.EventIn], model: Answering) -> Past:
+def given(events: Sequence[m.EventIn], model: Engine) -> History:
     """A history that came with a request, in any order."""
     ordered = sorted(events, key=lambda event: event.time)
     names, values = tuple(model.actions), tuple(model.values)
@@ -239,7 +241,7 @@ def given(events: Sequence[m.EventIn], model: Answering) -> Past:
     places = {text: n for n, text in enumerate(dict.fromkeys(texts)) if text is not None}
     items = np.empty(len(ordered), dtype=object)
     items[:] = [event.item for event in ordered]
-    return Past(
+    return History(
         items=items,
         times=np.array([event.time for event in ordered], dtype=np.int64),
         actions=bits,
@@ -250,9 +252,7 @@ def given(events: Sequence[m.EventIn], model: Answering) -> Past:
     )
 
 
-def shown(
-    model: Answering, q: Question, found: Found, reasons: Sequence[Sequence[Reason]], rich: bool
-) -> dict[str, Any]:
+def shown(model: Engine, q: Request, found: Result, reasons: Sequence[Sequence[Reason]], rich: bool) -> dict[str, Any]:
     """messages.Answer, but for the time it took."""
     names = model.actions if found.probabilities is not None else []
     values = [f"log {n}" if model.ranking and n in model.ranking.log_values else n for n in model.values]
@@ -266,12 +266,12 @@ def shown(
         if rich:
             entry["attributes"] = model.attributes_of(number)
         if place < len(reasons):
-            entry["reasons"] = [reason(model, q.past, own) for own in reasons[place]]
+            entry["reasons"] = [reason(model, q.history, own) for own in reasons[place]]
         items.append(entry)
     return {"items": items, "model": model.version, "history": found.read, "skipped": found.skipped}
 
 
-def reason(model: Answering, past: Past, why: Reason) -> dict[str, Any]:
+def reason(model: Engine, past: History, why: Reason) -> dict[str, Any]:
     item = plain(past.items[why.row])
     (number,) = model.item_ids.ids([item])
     title = model.describe(int(number))[1] if number >= 0 else ""
@@ -313,7 +313,7 @@ def open_service(settings: Settings) -> Service:
     return service
 
 
-def names_for(model: Answering) -> Names:
+def names_for(model: Engine) -> Names:
     """All that the table names, so that a ranker which comes later finds its values; else what the model knows."""
     if model.table_path.is_dir():
         manifest = Manifest.read(model.table_path)
@@ -321,7 +321,7 @@ def names_for(model: Answering) -> Names:
     return Names(tuple(model.actions), tuple(model.values))
 
 
-def fill(store: HistoryStore, model: Answering, keep: int) -> None:
+def fill(store: HistoryStore, model: Engine, keep: int) -> None:
     """The first contents of a store: what the table knows."""
     if not model.table_path.is_dir():
         print(f"The table {model.table_path} is not there, so the store begins empty.", file=sys.stderr)
@@ -359,43 +359,43 @@ def create_app(service: Service) -> Any:
 
     app = FastAPI(title="Louder", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
 
-    def refuse(request: Request, status: int, text: str, headers: dict[str, str] | None = None) -> Response:
+    def refuse(request: HTTPRequest, status: int, text: str, headers: dict[str, str] | None = None) -> Response:
         return answer({"error": text, "request": request.scope.get("request_id", "")}, status, headers)
 
     @app.exception_handler(Refused)
-    async def refused(request: Request, error: Refused) -> Response:
+    async def refused(request: HTTPRequest, error: Refused) -> Response:
         return refuse(request, error.status, error.error, error.headers)
 
     @app.exception_handler(StoreDamaged)
-    async def damaged(request: Request, error: StoreDamaged) -> Response:
+    async def damaged(request: HTTPRequest, error: StoreDamaged) -> Response:
         print(f"louder: {error}", file=sys.stderr, flush=True)
         return refuse(request, 500, "The history in the store is damaged; the log of the service says how.")
 
     @app.exception_handler(InputError)
-    async def wrong(request: Request, error: InputError) -> Response:
+    async def wrong(request: HTTPRequest, error: InputError) -> Response:
         return refuse(request, 422, str(error))
 
     @app.exception_handler(RequestValidationError)
-    async def misfit(request: Request, error: RequestValidationError) -> Response:
+    async def misfit(request: HTTPRequest, error: RequestValidationError) -> Response:
         return refuse(request, 422, sentence(error.errors()))
 
     @app.exception_handler(Overloaded)
-    async def overloaded(request: Request, error: Overloaded) -> Response:
+    async def overloaded(request: HTTPRequest, error: Overloaded) -> Response:
         text = f"{error.seconds:.2f} s of work are waiting already. Ask again in a second."
         return refuse(request, 429, text, {"retry-after": str(max(1, round(error.seconds)))})
 
     @app.exception_handler(StoreGone)
-    async def gone(request: Request, error: StoreGone) -> Response:
+    async def gone(request: HTTPRequest, error: StoreGone) -> Response:
         text = f"The histories cannot be read ({error}). Requests that carry their history are answered."
         return refuse(request, 503, text, {"retry-after": "1"})
 
     @app.exception_handler(Exception)
-    async def ours(request: Request, error: Exception) -> Response:
+    async def ours(request: HTTPRequest, error: Exception) -> Response:
         traceback.print_exception(error)
         return refuse(request, 500, "The service has a mistake of its own; its log says which.")
 
     @app.exception_handler(HTTPException)
-    async def other(request: Request, error: HTTPException) -> Response:
+    async def other(request: HTTPRequest, error: HTTPException) -> Response:
         return refuse(request, error.status_code, str(error.detail), dict(error.headers or {}))
 
     example = {"user": 42, "k": 10}
@@ -403,7 +403,7 @@ def create_app(service: Service) -> Any:
     @app.post(
         "/v1/recommend", responses=answers(m.Answer, *BODY, 429, 503), openapi_extra=body(m.RecommendRequest, example)
     )
-    async def recommend(request: Request) -> Response:
+    async def recommend(request: HTTPRequest) -> Response:
         """Retrieve candidates, rank them, and answer the best."""
         b = await read(m.RecommendRequest, request)
         return await service.ask(
@@ -413,7 +413,7 @@ def create_app(service: Service) -> Any:
     @app.post(
         "/v1/retrieve", responses=answers(m.Answer, *BODY, 429, 503), openapi_extra=body(m.RetrieveRequest, example)
     )
-    async def retrieve(request: Request) -> Response:
+    async def retrieve(request: HTTPRequest) -> Response:
         """The first stage alone: what the history calls for, out of the whole catalogue."""
         b = await read(m.RetrieveRequest, request)
         return await service.ask(b, "answer", k=b.k, retrieve=0, **filters(b))
@@ -423,7 +423,7 @@ def create_app(service: Service) -> Any:
         responses=answers(m.Answer, *BODY, 429, 503),
         openapi_extra=body(m.RankRequest, {"user": 42, "items": [1, 2, 3]}),
     )
-    async def rank(request: Request) -> Response:
+    async def rank(request: HTTPRequest) -> Response:
         """The second stage alone: what will the user do with each of these items? In their order."""
         b = await read(m.RankRequest, request)
         return await service.ask(b, "answer", candidates=b.items, k=len(b.items))
@@ -433,12 +433,12 @@ def create_app(service: Service) -> Any:
         responses=answers(m.Answer, *BODY, 429),
         openapi_extra=body(m.SimilarRequest, {"item": 1, "k": 5}),
     )
-    async def similar(request: Request) -> Response:
+    async def similar(request: HTTPRequest) -> Response:
         """Items that the model takes for alike. Nobody asks, so `seen` changes nothing."""
         began = time.perf_counter()
         b = await read(m.SimilarRequest, request)
         nobody = given([], service.models.live)
-        told = await service.batcher.submit(Job("similar", Question(past=nobody, at=0, k=b.k, **filters(b)), b))
+        told = await service.batcher.submit(Job("similar", Request(history=nobody, at=0, k=b.k, **filters(b)), b))
         return answer(told | {"milliseconds": round(1000 * (time.perf_counter() - began), 3)})
 
     event = {"user": 42, "id": "a-1", "item": 1, "time": 1_700_000_000, "actions": []}
@@ -448,7 +448,7 @@ def create_app(service: Service) -> Any:
         responses=answers(m.EventsAnswer, *BODY, 503),
         openapi_extra=body(m.EventsRequest, {"events": [event]}),
     )
-    async def events(request: Request) -> Response:
+    async def events(request: HTTPRequest) -> Response:
         """Add events to histories. They are on the disk when this is answered; an id that was stored before is not
         stored again, so a request may be repeated."""
         b = await read(m.EventsRequest, request)

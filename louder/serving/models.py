@@ -10,23 +10,24 @@ from pathlib import Path
 import numpy as np
 
 from louder.errors import InputError
-from louder.inference.answering import Answering, Found, Past, Question, version_of
+from louder.inference.engine import Engine, version_of
+from louder.inference.request import History, Request, Result
 
 SLOWER = 10  # a model that needs so many times as long as the live one is refused
 
 
-def trial(model: Answering) -> Question:
+def trial(model: Engine) -> Request:
     """A question that a model which can be served has an answer to, whatever is in the store."""
     items = np.array(model.item_ids.raws(range(min(10, len(model.item_ids)))), dtype=object)
     nothing = np.zeros(len(items), np.int64)
-    past = Past(
+    past = History(
         items=items,
         times=np.arange(len(items)),
         actions=nothing,
         values=np.zeros((len(items), 0), np.float32),
         requests=nothing - 1,
     )
-    return Question(past=past, at=len(items), seen=True)
+    return Request(history=past, at=len(items), seen=True)
 
 
 @dataclass(frozen=True)
@@ -39,12 +40,12 @@ class Source:
     table: Path | None = None
     cache_bytes: int = 1 << 30
 
-    def load(self) -> Answering:
+    def load(self) -> Engine:
         """What is published now. It is read file by file, so if it changed meanwhile it is read again."""
         while True:
             version = self.version()
             run, ranker = self.run.resolve(), None if self.ranker is None else self.ranker.resolve()
-            model = Answering(run, ranker, table=self.table, cache_bytes=self.cache_bytes)
+            model = Engine(run, ranker, table=self.table, cache_bytes=self.cache_bytes)
             if version == model.version == self.version():
                 return model
 
@@ -58,9 +59,9 @@ class Models:
     canaries  histories of some known users, with which a new model is tried before it is taken
     """
 
-    def __init__(self, source: Source, canaries: Callable[[], Sequence[Past]], every_s: float = 1.0) -> None:
+    def __init__(self, source: Source, canaries: Callable[[], Sequence[History]], every_s: float = 1.0) -> None:
         self.source, self.canaries, self.every_s = source, canaries, every_s
-        self.both: tuple[Answering, Answering | None] = source.load(), None
+        self.both: tuple[Engine, Engine | None] = source.load(), None
         self.refused: str | None = None
         self.refused_version = ""
         self.swaps = self.refusals = 0
@@ -68,11 +69,11 @@ class Models:
         self.thread: threading.Thread | None = None
 
     @property
-    def live(self) -> Answering:
+    def live(self) -> Engine:
         return self.both[0]
 
     @property
-    def previous(self) -> Answering | None:
+    def previous(self) -> Engine | None:
         return self.both[1]
 
     def watch(self) -> None:
@@ -108,7 +109,7 @@ class Models:
         self.swaps += 1
         return True
 
-    def check(self, new: Answering) -> None:
+    def check(self, new: Engine) -> None:
         """Raises InputError for a model that must not go live."""
         if (new.ranker is None) != (self.live.ranker is None):
             raise InputError("it ranks and the live model does not, or the other way round")
@@ -116,7 +117,7 @@ class Models:
         known = [past for past in pasts if (new.item_ids.ids(list(past.items)) >= 0).any()]
         if pasts and not known:
             raise InputError("it knows none of the items of the known users")
-        questions = [Question(past=past, at=int(past.times[-1]) + 1, seen=True) for past in known]
+        questions = [Request(history=past, at=int(past.times[-1]) + 1, seen=True) for past in known]
         questions = questions or [trial(new)]
         took = {}
         for model in self.live.twin(), new:  # the live model itself is another thread's
@@ -126,7 +127,7 @@ class Models:
             if model is not new:
                 continue
             for answer in answers:
-                if not isinstance(answer, Found):
+                if not isinstance(answer, Result):
                     raise InputError(f"it does not answer for a known user: {answer}")
                 if not all(math.isfinite(score) for score in answer.scores.tolist()):
                     raise InputError("its scores are not finite")

@@ -138,7 +138,7 @@ class RankingTask:
             return self.action_loss(model, logits, numbers, batch)
         tokens = model.tokens(batch.sequences)
         states = model.states(tokens)
-        logits, numbers = model.predict(states[tokens.items[batch.asked]])
+        logits, numbers = model.predict(states[tokens.items[batch.target_positions]])
         loss = self.action_loss(model, logits, numbers, batch)
         if self.retrieval is not None:
             (rows,) = torch.where(batch.next_items >= 0)
@@ -154,11 +154,11 @@ class RankingTask:
         return loss
 
     def action_loss(self, model: AnyRanker, logits: Tensor, numbers: Tensor, batch: RankingBatch) -> Tensor:
-        if not len(batch.asked):
+        if not len(batch.target_positions):
             return logits.sum() * 0.0
         loss = F.binary_cross_entropy_with_logits(logits, batch.labels, reduction="none").sum(1).mean()
         if numbers.shape[1] and self.ranking.value_weight:
-            error = ((numbers - batch.numbers) / model.value_scale).nan_to_num(0.0)
+            error = ((numbers - batch.value_targets) / model.value_scale).nan_to_num(0.0)
             loss = loss + self.ranking.value_weight * error.square().sum(1).mean()
         return loss
 
@@ -181,7 +181,7 @@ class RankingTask:
     def flops(self, model: AnyRanker, part: str) -> float:
         """Floating-point operations of the forward pass for each exposure that is asked for, of the part's first batch."""
         batch = next(self.parts[part].batches())
-        return flops(model, batch) / len(batch.asked)
+        return flops(model, batch) / len(batch.target_positions)
 
     @property
     def main(self) -> str:

@@ -60,7 +60,7 @@ def sequences_of(loader, epoch=0):
     for batch in loader.batches(epoch):
         bounds = batch.sequences.offsets.tolist()
         for number, (first, end) in enumerate(pairwise(bounds)):
-            asked = [index - first for index in batch.asked.tolist() if first <= index < end]
+            asked = [index - first for index in batch.target_positions.tolist() if first <= index < end]
             yield batch, number, slice(first, end), asked
 
 
@@ -69,11 +69,11 @@ def exposures_of(loader):
     found = {}
     for batch, number, inside, asked in sequences_of(loader):
         x = batch.sequences
-        places = x.positions()[inside]
+        prefix_lengths = x.positions()[inside]
         for index in asked:
-            row, seen = int(x.ids[inside][index]), slice(inside.start, inside.start + int(places[index]))
+            row, seen = int(x.ids[inside][index]), slice(inside.start, inside.start + int(prefix_lengths[index]))
             assert row not in found
-            at = int(torch.searchsorted(batch.asked, inside.start + index))
+            at = int(torch.searchsorted(batch.target_positions, inside.start + index))
             found[row] = {
                 "history": x.ids[seen].tolist(),
                 "times": x.timestamps[seen].tolist(),
@@ -81,10 +81,10 @@ def exposures_of(loader):
                 "actions": x.actions[seen].tolist(),
                 "kinds": None if x.kinds is None else x.kinds[seen].tolist(),
                 "values": x.values[seen].nan_to_num(-1).tolist(),
-                "places": places[: int(places[index])].tolist(),
+                "prefix_lengths": prefix_lengths[: int(prefix_lengths[index])].tolist(),
                 "own": (int(batch.users[number]), int(x.timestamps[inside][index])),
                 "labels": batch.labels[at].tolist(),
-                "numbers": batch.numbers[at].nan_to_num(-1).tolist(),
+                "numbers": batch.value_targets[at].nan_to_num(-1).tolist(),
             }
     return found
 
@@ -157,10 +157,10 @@ def test_every_exposure_of_a_part_is_asked_for_once(log, way, split, held_out, p
     rows, items = [], []
     for batch in loader.batches(epoch=1):
         rows += batch.rows.tolist()
-        items += batch.sequences.ids[batch.asked].tolist()
-        assert (batch.asked.diff() > 0).all()
+        items += batch.sequences.ids[batch.target_positions].tolist()
+        assert (batch.target_positions.diff() > 0).all()
         if not way["one_pass"]:
-            assert len(batch.asked) == batch.sequences.users
+            assert len(batch.target_positions) == batch.sequences.users
     assert rows == items  # a row names its exposure, also where series are left out
     assert len(rows) == loader.exposures
     assert sorted(rows) == expected_part(table, part, split, held_out)
@@ -252,8 +252,8 @@ def test_labels_are_the_bits_of_the_actions_and_values_those_of_the_row():
     for batch in loader_of(table).batches():
         rows = batch.rows.numpy()
         assert batch.labels.tolist() == [[bits & 1, bits >> 1] for bits in table.actions[rows]]
-        np.testing.assert_array_equal(batch.numbers[:, 0], table.values["watch"][rows])
-        np.testing.assert_array_equal(batch.sequences.values[batch.asked, 0], table.values["watch"][rows])
+        np.testing.assert_array_equal(batch.value_targets[:, 0], table.values["watch"][rows])
+        np.testing.assert_array_equal(batch.sequences.values[batch.target_positions, 0], table.values["watch"][rows])
 
 
 @pytest.mark.parametrize("auxiliary", [True, False])

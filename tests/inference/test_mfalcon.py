@@ -40,13 +40,13 @@ def history(length: int, seed: int, *, requests: bool, at: int) -> SequenceBatch
 
     kinds = (integers(4) == 0).to(torch.uint8)
     times = integers(10_000).sort().values
-    places = None
+    prefix_lengths = None
     if requests:  # an engagement may belong to the request of the one before it
         joined = (integers(3) == 0) & (kinds == 0)
-        places = torch.arange(length)
+        prefix_lengths = torch.arange(length)
         for row in range(1, length):
             if joined[row] and kinds[row - 1] == 0:
-                places[row], times[row] = places[row - 1], times[row - 1]
+                prefix_lengths[row], times[row] = prefix_lengths[row - 1], times[row - 1]
     return SequenceBatch(
         ids=torch.where(kinds == 1, integers(4), integers(ITEMS)),
         timestamps=times,
@@ -55,7 +55,7 @@ def history(length: int, seed: int, *, requests: bool, at: int) -> SequenceBatch
         actions=integers(1 << ACTIONS),
         kinds=kinds,
         values=torch.where(integers(5)[:, None] == 0, torch.nan, integers(9)[:, None].float()),
-        places=places,
+        prefix_lengths=prefix_lengths,
         context=torch.tensor([[seed % 3]]),
     )
 
@@ -75,7 +75,7 @@ def alone(model, events: SequenceBatch, candidate: int, at: int):
         actions=with_one(events.actions, 0),
         kinds=with_one(events.kinds, 0),
         values=torch.cat([events.values, torch.zeros(1, 1)]),
-        places=None if events.places is None else with_one(events.places, length),
+        prefix_lengths=None if events.prefix_lengths is None else with_one(events.prefix_lengths, length),
         context=events.context,
     )
     tokens = model.tokens(batch)
@@ -263,6 +263,6 @@ def until_engaged(events):
         **parts,
         offsets=torch.tensor([0, last + 1]),
         values=events.values[: last + 1],
-        places=events.places[: last + 1],
+        prefix_lengths=events.prefix_lengths[: last + 1],
         context=events.context,
     )

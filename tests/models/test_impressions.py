@@ -40,7 +40,7 @@ def model_of(name, vocabulary=VOCABULARY, attributes=ATTRIBUTES, large=True):
 
 def loss_of(model, batch):
     logits, numbers = model(batch)
-    return F.binary_cross_entropy_with_logits(logits, batch.labels) + (numbers - batch.numbers).square().mean()
+    return F.binary_cross_entropy_with_logits(logits, batch.labels) + (numbers - batch.value_targets).square().mean()
 
 
 def assert_same(found, expected):
@@ -106,7 +106,7 @@ def test_what_was_done_with_the_exposure_is_not_seen(name):
     changed = {x: shown[x].clone() for x in ("actions", "values")}
     changed["actions"][-1] ^= 7
     changed["values"][-1] += 1
-    changed |= {"labels": 1 - shown["labels"], "numbers": shown["numbers"] + 1}
+    changed |= {"labels": 1 - shown["labels"], "value_targets": shown["value_targets"] + 1}
     for a, b in zip(model(batch_of(shown | changed)), expected):
         assert torch.equal(a, b)
 
@@ -174,7 +174,7 @@ def test_users_who_were_never_trained_on_are_all_alike(name):
 def test_a_tiny_batch_is_learnt_by_heart(name):
     model = model_of(name, large=False).train()
     batch = batch_of(*(exposure(seed % 6, seed) for seed in range(12)))
-    model.set_value_scale(batch.numbers.mean(0), batch.numbers.std(0))
+    model.set_value_scale(batch.value_targets.mean(0), batch.value_targets.std(0))
     optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
     first = loss_of(model, batch).item()
     for _ in range(300):
@@ -211,7 +211,7 @@ def test_bfloat16_is_near_float32(name):
 def test_a_batch_that_asks_for_several_rows_of_a_sequence_is_refused(name):
     batch = batch_of(exposure(3), exposure(2))
     with pytest.raises(InputError, match=r"asks for 3 rows of 2 sequences.*one_pass=False"):
-        model_of(name)(replace(batch, asked=torch.tensor([2, 3, 6])))
+        model_of(name)(replace(batch, target_positions=torch.tensor([2, 3, 6])))
 
 
 @pytest.mark.parametrize(

@@ -93,7 +93,7 @@ def by_hand():
         actions=torch.tensor([1, 0, 2, 3, 0]),
         kinds=torch.tensor([0, 1, 0, 0, 0], dtype=torch.uint8),
         values=torch.tensor([[1.0], [torch.nan], [torch.nan], [2.0], [0.0]]),
-        places=torch.tensor([0, 1, 2, 2, 0]),
+        prefix_lengths=torch.tensor([0, 1, 2, 2, 0]),
         context=torch.tensor([[1, 2], [3, 0], [0, 1]]),
     )
 
@@ -122,13 +122,13 @@ def test_items_and_their_actions_take_turns_after_the_context(tokens_of):
     # an item is asked about at its own time, an action's token asks for what comes next
     assert layout.query_timestamps.tolist() == [0, 0, 10, 20, 20, 30, 31, 30, 90, 0, 0, 0, 0, 40, 91]
     # the second item of a request stands where the first does, and does not see it
-    assert layout.places.tolist() == [0, 1, 2, 3, 4, 5, 6, 5, 8, 0, 1, 0, 1, 2, 3]
-    assert model.tokens(replace(batch, places=None)).layout.places is None
+    assert layout.prefix_lengths.tolist() == [0, 1, 2, 3, 4, 5, 6, 5, 8, 0, 1, 0, 1, 2, 3]
+    assert model.tokens(replace(batch, prefix_lengths=None)).layout.prefix_lengths is None
 
 
 def test_added_tokens_hold_the_action_of_the_event_before():
     model = model_of(items=9, series=(4,), tokens="added", context=1)
-    batch = replace(by_hand(), places=None, context=torch.tensor([[1], [3], [0]]))
+    batch = replace(by_hand(), prefix_lengths=None, context=torch.tensor([[1], [3], [0]]))
     tokens = model.tokens(batch)
     acted, item = model.action_vectors(batch, torch.arange(5)), model.items(torch.arange(9))
     age, mood = model.context[0].weight, model.backbone.events.series[0].weight
@@ -369,7 +369,7 @@ def test_gradients_reach_every_parameter(backbone, tokens):
     for batch in loader_of(table).batches():
         made = model.tokens(batch.sequences)
         states = model.states(made)
-        logits, numbers = model.predict(states[made.items[batch.asked]])
+        logits, numbers = model.predict(states[made.items[batch.target_positions]])
         after = model.next_item_states(states, made.actions) @ model.item_vectors().T
         (logits.square().mean() + numbers.square().mean() + after.square().mean()).backward()
     for name, parameter in model.named_parameters():

@@ -27,12 +27,12 @@ def example(
     seed=0,
     targets=None,
     queries=None,
-    places=None,
+    prefix_lengths=None,
     window=0,
     full_rows=0,
     context=0,
 ):
-    """The positional inputs of the op; `targets` and `queries` are numbers for each user, `places` for each event."""
+    """The positional inputs of the op; `targets` and `queries` are numbers for each user, `prefix_lengths` for each event."""
     generator = torch.Generator().manual_seed(seed)
     v_width = v_width or width
 
@@ -56,8 +56,8 @@ def example(
     )
     position_bias = normal(P) if tables in ("position", "both") else None
     time_bias = normal(T) if tables in ("time", "both") else None
-    places = None if places is None else torch.tensor(places, dtype=torch.int64)
-    rows = query_times, key_times, query_offsets, num_targets, places
+    prefix_lengths = None if prefix_lengths is None else torch.tensor(prefix_lengths, dtype=torch.int64)
+    rows = query_times, key_times, query_offsets, num_targets, prefix_lengths
     return q, k, v, offsets, 1 / 50, position_bias, time_bias, *rows, window, full_rows, context
 
 

@@ -75,7 +75,7 @@ def test_agrees_with_naive_for_all_widths(width, heads, qk_width, v_width):
     "mask",
     [
         dict(num_targets=torch.tensor([1, 0, 20])),
-        dict(places=torch.tensor([0, 0, 1, *(i - i % 6 * (1 - i % 2) for i in range(66))])),
+        dict(prefix_lengths=torch.tensor([0, 0, 1, *(i - i % 6 * (1 - i % 2) for i in range(66))])),
         dict(window=5, full_rows=3),
         dict(context=2),
     ],
@@ -146,13 +146,13 @@ def test_gradients_in_float64():
     assert torch.autograd.gradcheck(op, (*tensors[:4], settings["position_bias"], settings["time_bias"]))
 
 
-@pytest.mark.parametrize("places", [None, torch.tensor([0, 0, 2, 0, 0])], ids=["", "places"])
+@pytest.mark.parametrize("prefix_lengths", [None, torch.tensor([0, 0, 2, 0, 0])], ids=["", "prefix_lengths"])
 @pytest.mark.parametrize("training", [True, False])
-def test_the_op_keeps_the_rules_of_torch_compile(training, places):
+def test_the_op_keeps_the_rules_of_torch_compile(training, prefix_lengths):
     tensors, settings = example([3, 0, 2])
     _, _, scale, dropout, seed, *bias = settings.values()
     offsets, nobody = tensors[4], torch.zeros(3, dtype=torch.int64)
-    inputs = (*tensors, 2, 9, scale, dropout, seed, *bias, offsets, nobody, places, 0, 0, 0, training)
+    inputs = (*tensors, 2, 9, scale, dropout, seed, *bias, offsets, nobody, prefix_lengths, 0, 0, 0, training)
     if not training:
         inputs = tuple(x.detach() if isinstance(x, torch.Tensor) else x for x in inputs)
     torch.library.opcheck(ops.layer, inputs)

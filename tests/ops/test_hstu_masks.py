@@ -41,7 +41,7 @@ def by_naive(n, targets=0, context=0, window=0, full_rows=0):
     return naive.visible(n, n, targets, window, full_rows, context, torch.device("cpu"))
 
 
-def by_kernel(n, targets=0, context=0, window=0, full_rows=0, queries=None, places=None):
+def by_kernel(n, targets=0, context=0, window=0, full_rows=0, queries=None, prefix_lengths=None):
     """Value j is a one in column j, and every score is 1: a row's result is 0 just in the columns of what is hidden."""
     queries = n if queries is None else queries
     out = hstu_attention(
@@ -51,8 +51,8 @@ def by_kernel(n, targets=0, context=0, window=0, full_rows=0, queries=None, plac
         torch.tensor([0, n]),
         scale=1.0,
         position_bias=torch.ones(1),
-        num_targets=torch.tensor([targets]) if places is None else None,
-        places=places,
+        num_targets=torch.tensor([targets]) if prefix_lengths is None else None,
+        prefix_lengths=prefix_lengths,
         window=window or None,
         full_rows=full_rows,
         context=context,
@@ -124,8 +124,8 @@ def alone(inputs, user):
     mine = {name: x[rows].detach() for name, x in zip(("q", "query_times"), get(inputs, "q", "query_times"))}
     names = "k", "v", "key_times"
     mine |= {name: x[keys].detach() for name, x in zip(names, get(inputs, *names))}
-    (places,) = get(inputs, "places")
-    mine["places"] = None if places is None else places[keys]
+    (prefix_lengths,) = get(inputs, "prefix_lengths")
+    mine["prefix_lengths"] = None if prefix_lengths is None else prefix_lengths[keys]
     mine["offsets"] = torch.tensor([0, keys.stop - keys.start])
     mine["query_offsets"] = torch.tensor([0, rows.stop - rows.start])
     return keys, rows, changed(inputs, **mine, num_targets=num_targets[user : user + 1])

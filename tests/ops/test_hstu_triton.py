@@ -33,7 +33,7 @@ def one_choice_of_blocks(monkeypatch):
 
 
 def example(
-    lengths, queries=None, targets=None, places=None, window=0, full_rows=0, context=0,
+    lengths, queries=None, targets=None, prefix_lengths=None, window=0, full_rows=0, context=0,
     heads=1, width=8, v_width=None, tables="both", dtype=torch.float32, P=20, T=20,
 ):  # fmt: skip
     """The inputs of louder::hstu_attention."""
@@ -58,7 +58,7 @@ def example(
         normal(P) if tables in ("position", "both") else None,
         normal(T) if tables in ("time", "both") else None,
         query_times.to(DEVICE), key_times.to(DEVICE), integers([0, *queries]).cumsum(0),
-        integers(targets or [0] * len(lengths)), None if places is None else integers(places),
+        integers(targets or [0] * len(lengths)), None if prefix_lengths is None else integers(prefix_lengths),
         window, full_rows, context,
     )  # fmt: skip
 
@@ -102,9 +102,9 @@ def test_agrees_with_naive_for_all_widths(width, v_width, heads):
     assert_same_as_naive(example([3, 0, 20], heads=heads, width=width, v_width=v_width))
 
 
-# items and their actions in turn, the items of three at a time at one place; and places of all kinds
+# items and their actions in turn, the items of three at a time at one place; and prefix_lengths of all kinds
 REQUESTS = [i - i % 6 * (1 - i % 2) for n in (50, 20, 1, 9) for i in range(n)]
-PLACES = [random.Random(i).randint(0, i) for n in (50, 20, 1, 9) for i in range(n)]
+PREFIX_LENGTHS = [random.Random(i).randint(0, i) for n in (50, 20, 1, 9) for i in range(n)]
 MASKS = {
     "targets": {"targets": [20, 3, 0, 9]},
     "window": {"window": 10},
@@ -117,9 +117,9 @@ MASKS = {
     "everything": {"window": 10, "full_rows": 3, "context": 4, "targets": [20, 3, 0, 9]},
     "new rows": {"queries": [17, 2, 0, 9]},
     "new rows, targets": {"queries": [20, 2, 1, 0], "targets": [20, 3, 0, 9]},
-    "places": {"places": PLACES},
-    "places of requests": {"places": REQUESTS},
-    "new rows, places": {"queries": [20, 2, 1, 0], "places": PLACES},
+    "prefix_lengths": {"prefix_lengths": PREFIX_LENGTHS},
+    "prefix_lengths of requests": {"prefix_lengths": REQUESTS},
+    "new rows, prefix_lengths": {"queries": [20, 2, 1, 0], "prefix_lengths": PREFIX_LENGTHS},
     "new rows, everything": {
         "queries": [48, 20, 0, 2], "window": 10, "full_rows": 3, "context": 4, "targets": [20, 3, 0, 1]
     },
@@ -192,7 +192,7 @@ def compile_kernels():
 
     types = {torch.float32: "*fp32", torch.bfloat16: "*bf16", torch.int64: "*i64", float: "fp32", int: "i32"}
     cases = itertools.product(
-        (torch.bfloat16, torch.float32), ({"window": 4, "full_rows": 1, "context": 1}, {"places": [*range(9)]})
+        (torch.bfloat16, torch.float32), ({"window": 4, "full_rows": 1, "context": 1}, {"prefix_lengths": [*range(9)]})
     )
     for dtype, masks in cases:
         q, k, v, *others = example([9], width=64, v_width=50, dtype=dtype, **masks)

@@ -11,7 +11,7 @@ LENGTHS = [5], [3, 0, 2], [1, 63, 7, 130, 0, 20], [0, 0]
 
 def one_user_at_a_time(
     q, k, v, offsets, scale, position_bias=None, time_bias=None, query_times=None, key_times=None,
-    num_targets=None, places=None, query_offsets=None,
+    num_targets=None, prefix_lengths=None, query_offsets=None,
 ):  # fmt: skip
     """Dense, with the mask and the distances written out pair by pair."""
     out = []
@@ -20,7 +20,7 @@ def one_user_at_a_time(
         rows, keys = slice(*query_offsets[user : user + 2].tolist()), slice(*offsets[user : user + 2].tolist())
         m, n = rows.stop - rows.start, keys.stop - keys.start
         history = n if num_targets is None else n - int(num_targets[user])
-        place = [min(i, history) for i in range(n)] if places is None else places[keys].tolist()
+        place = [min(i, history) for i in range(n)] if prefix_lengths is None else prefix_lengths[keys].tolist()
         pairs = [(i, j) for i in range(n - m, n) for j in range(n)]
         sees = torch.tensor([j < place[i] or j == i for i, j in pairs], dtype=torch.bool).view(m, n)
         scores = torch.einsum("mhk,nhk->hmn", q[rows], k[keys]) * scale
@@ -70,8 +70,10 @@ def test_equals_one_user_at_a_time(lengths, with_bias):
 
 MASKS = {
     "targets": dict(num_targets=torch.tensor([1, 0, 7, 30, 0, 3])),
-    "places": dict(places=torch.tensor([i - i % 6 * (1 - i % 2) for n in LENGTHS[2] for i in range(n)])),
-    "nothing before": dict(places=torch.zeros(sum(LENGTHS[2]), dtype=torch.int64)),
+    "prefix_lengths": dict(
+        prefix_lengths=torch.tensor([i - i % 6 * (1 - i % 2) for n in LENGTHS[2] for i in range(n)])
+    ),
+    "nothing before": dict(prefix_lengths=torch.zeros(sum(LENGTHS[2]), dtype=torch.int64)),
     "": {},
 }
 
@@ -92,7 +94,9 @@ def batches(draw):
     q, k, v, offsets = example(lengths, queries=queries)
     given = dict(query_offsets=torch.tensor([0, *queries]).cumsum(0))
     if draw(st.booleans()):
-        given["places"] = torch.tensor([draw(st.integers(0, i)) for n in lengths for i in range(n)], dtype=torch.int64)
+        given["prefix_lengths"] = torch.tensor(
+            [draw(st.integers(0, i)) for n in lengths for i in range(n)], dtype=torch.int64
+        )
     else:
         given["num_targets"] = torch.tensor([draw(st.integers(0, n)) for n in lengths])
     return (q, k, v, offsets), given
@@ -105,7 +109,7 @@ def test_masks_equal_one_user_at_a_time_for_any_shape(batch):
     assert_same(*inputs, **masks)
 
 
-@pytest.mark.parametrize("mask", ["places", "targets"])
+@pytest.mark.parametrize("mask", ["prefix_lengths", "targets"])
 def test_a_user_does_not_depend_on_the_rest_of_the_batch(mask):
     lengths, queries = LENGTHS[2], [1, 5, 3, 100, 0, 3]
     q, k, v, offsets = example(lengths, queries=queries)
@@ -113,7 +117,7 @@ def test_a_user_does_not_depend_on_the_rest_of_the_batch(mask):
     together = softmax_attention(q, k, v, offsets, scale=0.3, query_offsets=query_offsets, **MASKS[mask])
     for user in range(len(lengths)):
         rows, keys = slice(*query_offsets[user : user + 2].tolist()), slice(*offsets[user : user + 2].tolist())
-        own = {name: x[keys] if name == "places" else x[user : user + 1] for name, x in MASKS[mask].items()}
+        own = {name: x[keys] if name == "prefix_lengths" else x[user : user + 1] for name, x in MASKS[mask].items()}
         own |= dict(query_offsets=torch.tensor([0, queries[user]]))
         one = torch.tensor([0, lengths[user]])
         torch.testing.assert_close(softmax_attention(q[rows], k[keys], v[keys], one, scale=0.3, **own), together[rows])
@@ -122,25 +126,28 @@ def test_a_user_does_not_depend_on_the_rest_of_the_batch(mask):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_masks_in_other_dtypes(dtype):
     q, k, v, offsets = (x.detach() for x in example(LENGTHS[2]))
-    exact = softmax_attention(q, k, v, offsets, scale=0.3, **MASKS["places"])
-    low = softmax_attention(*(x.to(dtype) for x in (q, k, v)), offsets, scale=0.3, **MASKS["places"])
+    exact = softmax_attention(q, k, v, offsets, scale=0.3, **MASKS["prefix_lengths"])
+    low = softmax_attention(*(x.to(dtype) for x in (q, k, v)), offsets, scale=0.3, **MASKS["prefix_lengths"])
     assert low.dtype == dtype
     torch.testing.assert_close(low.double(), exact, rtol=0.05, atol=1e-6 if dtype == torch.float32 else 0.03)
 
 
 def test_dropout_leaves_masks_alone():
     q, k, v, offsets = example(LENGTHS[2])
-    exact = softmax_attention(q, k, v, offsets, scale=0.3, **MASKS["places"])
+    exact = softmax_attention(q, k, v, offsets, scale=0.3, **MASKS["prefix_lengths"])
     torch.testing.assert_close(  # so little is dropped that it happens to nobody
-        softmax_attention(q, k, v, offsets, scale=0.3, dropout=1e-6, **MASKS["places"]), exact, rtol=1e-4, atol=1e-5
+        softmax_attention(q, k, v, offsets, scale=0.3, dropout=1e-6, **MASKS["prefix_lengths"]),
+        exact,
+        rtol=1e-4,
+        atol=1e-5,
     )
 
 
 @pytest.mark.parametrize(
     ("name", "wrong"),
     [
-        ("places", [0, 1, 3, 0, 0]),
-        ("places", [0, 1]),
+        ("prefix_lengths", [0, 1, 3, 0, 0]),
+        ("prefix_lengths", [0, 1]),
         ("num_targets", [0, 0, 3]),
         ("query_offsets", [0, 3, 3, 4]),
         ("offsets", [0, 3, 3, 6]),

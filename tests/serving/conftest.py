@@ -8,7 +8,7 @@ from services import client_of, run
 from louder.data.synthetic_ranking import ranking_log, write_ranking_log
 from louder.etl.pipeline import build_table
 from louder.etl.spec import read_spec
-from louder.inference.answering import Answering
+from louder.inference.engine import Engine
 from louder.serving.app import Settings, open_service
 
 
@@ -30,7 +30,7 @@ def place(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def joint(place):
-    return Answering(place / "joint")
+    return Engine(place / "joint")
 
 
 @pytest.fixture

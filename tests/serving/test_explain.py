@@ -9,8 +9,9 @@ import torch
 import torch.nn.functional as F
 
 from louder.batch import SequenceBatch
-from louder.inference.answering import Answering, Past, Question
+from louder.inference.engine import Engine
 from louder.inference.explain import attention_shares, shares_of_the_last, with_one
+from louder.inference.request import History, Request
 from louder.models import (
     HSTUConfig,
     RankingConfig,
@@ -204,12 +205,12 @@ COLUMNS = {
 
 
 def past_of(rows):
-    return Past(**{name: x[rows] for name, x in COLUMNS.items()}, names=("like",), value_names=("watch",))
+    return History(**{name: x[rows] for name, x in COLUMNS.items()}, names=("like",), value_names=("watch",))
 
 
 def test_leaving_out_is_the_answer_to_the_history_without_the_event(joint):
     def question(rows):
-        return Question(past=past_of(rows), at=AT, candidates=[5, 17], context={"country": "no"})
+        return Request(history=past_of(rows), at=AT, candidates=[5, 17], context={"country": "no"})
 
     q = question(np.arange(9))
     (whole,) = joint.answer([q])
@@ -223,24 +224,26 @@ def test_leaving_out_is_the_answer_to_the_history_without_the_event(joint):
 
 @pytest.mark.parametrize("run", ["retrieval", "mixture"])
 def test_retrieval_leans_on_the_events_without_which_its_scores_fall_most(place, run):
-    model = Answering(place / run)
+    model = Engine(place / run)
 
     def found(rows):
-        (answer,) = model.answer([Question(past=past_of(rows), at=AT, k=200, retrieve=0, seen=True)])
+        (answer,) = model.answer([Request(history=past_of(rows), at=AT, k=200, retrieve=0, seen=True)])
         return dict(zip(answer.items.tolist(), answer.scores.tolist()))
 
     whole, items = found(np.arange(9)), np.array([5, 17, 150])
     lacking = [found(np.delete(np.arange(9), row)) for row in range(9)]
-    reasons = model.reasons(Question(past=past_of(np.arange(9)), at=AT, retrieve=0), items, count=3)
+    reasons = model.reasons(Request(history=past_of(np.arange(9)), at=AT, retrieve=0), items, count=3)
     for item, own in zip(items.tolist(), reasons):
         changes = [other[item] - whole[item] for other in lacking]
         assert [row for row, _, _ in own] == np.argsort(changes)[:3].tolist()
         assert [change for _, _, change in own] == pytest.approx(sorted(changes)[:3], abs=1e-5)
-    first = [share for _, share, _ in model.reasons(Question(past=past_of(np.arange(9)), at=AT), items[:1], count=9)[0]]
+    first = [
+        share for _, share, _ in model.reasons(Request(history=past_of(np.arange(9)), at=AT), items[:1], count=9)[0]
+    ]
     assert sum(first) == pytest.approx(1, abs=1e-5)
 
 
 def test_without_its_only_event_retrieval_has_no_score(place):
-    model = Answering(place / "retrieval")
-    ((only,),) = model.reasons(Question(past=past_of(np.arange(1)), at=AT), np.array([5]))
+    model = Engine(place / "retrieval")
+    ((only,),) = model.reasons(Request(history=past_of(np.arange(1)), at=AT), np.array([5]))
     assert (only.row, only.attention) == (0, pytest.approx(1)) and math.isnan(only.change)

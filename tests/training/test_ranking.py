@@ -141,7 +141,7 @@ def test_the_next_item_is_ranked_after_the_event_before_its_request(seen, log, r
     model, *_ = load_ranker(runs / "hstu")
     ranks, asked_before = [], -1
     for batch in one_at_a_time(log).batches():
-        sequences, asked = batch.sequences, int(batch.asked)
+        sequences, asked = batch.sequences, int(batch.target_positions)
         user_is_new, asked_before = int(batch.users) != asked_before, int(batch.users)
         before = [row for row in range(asked) if sequences.kinds[row] == ENGAGEMENT]
         if not user_is_new or not before:  # not the first of its request, or nothing to tell it from
@@ -201,7 +201,7 @@ def test_one_pass_and_a_pass_for_each_exposure_have_the_same_loss_and_gradient(l
         loss = task.loss(model, batch, torch.device("cpu"))
         loss.backward()
         gradients = {name: x.grad for name, x in model.named_parameters() if x.grad is not None}
-        results.append((len(batch.asked), len(batch.sequences.ids), loss.detach(), gradients))
+        results.append((len(batch.target_positions), len(batch.sequences.ids), loss.detach(), gradients))
     (asked, tokens, loss, gradients), (asked_each, tokens_each, loss_each, gradients_each) = results
     assert asked == asked_each > 100
     assert tokens < tokens_each / 2

@@ -24,7 +24,7 @@ def hstu_attention(
     query_times: Tensor | None = None,
     key_times: Tensor | None = None,
     num_targets: Tensor | None = None,
-    places: Tensor | None = None,
+    prefix_lengths: Tensor | None = None,
     window: int | None = None,
     full_rows: int = 0,
     context: int = 0,
@@ -52,9 +52,9 @@ def hstu_attention(
 
         num_targets    [B]        int64; so many last events of each user are candidates: they see the history and
                                   themselves, never each other, and all stand at the place right after the history
-        places         [L]        int64; where each event stands: it sees the first places[i] events of its user, and
+        prefix_lengths         [L]        int64; where each event stands: it sees the first prefix_lengths[i] events of its user, and
                                   itself. At least 0, and at most the event's own index, which is the place without
-                                  `places`. Items shown together have the place of the first of them, so that none
+                                  `prefix_lengths`. Items shown together have the place of the first of them, so that none
                                   sees another or its action. Not with num_targets, window, full_rows or context
         window         a row sees `window` events before itself; None for all. The context counts as one event
         full_rows      so many last rows of each history, and the candidates, see everything in spite of the window;
@@ -68,10 +68,12 @@ def hstu_attention(
 
     The result of a user does not depend on who else is in the batch. Raises ValueError for inputs that do not fit.
     """
-    check(q, k, v, offsets, position_bias, time_bias, query_times, key_times, query_offsets, num_targets, places)
+    check(
+        q, k, v, offsets, position_bias, time_bias, query_times, key_times, query_offsets, num_targets, prefix_lengths
+    )
     masks = prepare(
         offsets, q.shape[0], k.shape[0], time_bias, query_times, key_times,
-        num_targets, places, window, full_rows, context, query_offsets,
+        num_targets, prefix_lengths, window, full_rows, context, query_offsets,
     )  # fmt: skip
     return attention(q, k, v, offsets, scale, position_bias, time_bias, *masks)
 
@@ -89,7 +91,7 @@ def attend(
     key_times: Tensor,
     query_offsets: Tensor,
     num_targets: Tensor | None,
-    places: Tensor | None,
+    prefix_lengths: Tensor | None,
 ) -> Tensor:
     """hstu_attention without gradients and without checks, for who made the offsets: the attention of one new token over
     kept keys takes less time than checking and recording the call."""
@@ -101,7 +103,7 @@ def attend(
         query_times,
         key_times,
         num_targets,
-        places,
+        prefix_lengths,
         None,
         0,
         0,
@@ -118,14 +120,14 @@ def prepare(
     query_times: Tensor | None,
     key_times: Tensor | None,
     num_targets: Tensor | None,
-    places: Tensor | None,
+    prefix_lengths: Tensor | None,
     window: int | None,
     full_rows: int,
     context: int,
     query_offsets: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor | None, int, int, int]:
-    """query_times, key_times, query_offsets, num_targets, places, window, full_rows, context, with what was left out filled
-    in; places stay None."""
+    """query_times, key_times, query_offsets, num_targets, prefix_lengths, window, full_rows, context, with what was left out filled
+    in; prefix_lengths stay None."""
     if time_bias is None:
         query_times, key_times = offsets.new_zeros(queries), offsets.new_zeros(keys)
     elif query_times is None or key_times is None:
@@ -139,9 +141,9 @@ def prepare(
     for name, value in ("full_rows", full_rows), ("context", context):
         if value < 0:
             raise ValueError(f"{name} must be 0 or more, but it is {value}")
-    if places is not None and (window is not None or full_rows or context):
-        raise ValueError("places say who sees whom: leave out window, full_rows and context")
-    return query_times, key_times, query_offsets, num_targets, places, window or 0, full_rows, context
+    if prefix_lengths is not None and (window is not None or full_rows or context):
+        raise ValueError("prefix_lengths say who sees whom: leave out window, full_rows and context")
+    return query_times, key_times, query_offsets, num_targets, prefix_lengths, window or 0, full_rows, context
 
 
 def check(
@@ -155,7 +157,7 @@ def check(
     key_times: Tensor | None,
     query_offsets: Tensor | None,
     num_targets: Tensor | None,
-    places: Tensor | None,
+    prefix_lengths: Tensor | None,
 ) -> None:
     """Raise ValueError, naming the argument, for a shape, dtype or device that does not fit. Reads no values.
 
@@ -183,7 +185,7 @@ def check(
         raise ValueError(f"k has {k.shape[1]} heads of {k.shape[2]}, but q has {q.shape[1]} of {q.shape[2]}")
     if v.shape[:2] != k.shape[:2]:
         raise ValueError(f"v has {v.shape[0]} rows of {v.shape[1]} heads, but k has {k.shape[0]} of {k.shape[1]}")
-    check_integers(q, k, offsets, query_times, key_times, query_offsets, num_targets, places)
+    check_integers(q, k, offsets, query_times, key_times, query_offsets, num_targets, prefix_lengths)
 
 
 def check_integers(
@@ -194,12 +196,12 @@ def check_integers(
     key_times: Tensor | None,
     query_offsets: Tensor | None,
     num_targets: Tensor | None,
-    places: Tensor | None,
+    prefix_lengths: Tensor | None,
 ) -> None:
     """The part of `check` about int64 tensors."""
     integers = {
         "offsets": offsets, "query_times": query_times, "key_times": key_times,
-        "query_offsets": query_offsets, "num_targets": num_targets, "places": places,
+        "query_offsets": query_offsets, "num_targets": num_targets, "prefix_lengths": prefix_lengths,
     }  # fmt: skip
     for name, x in integers.items():
         if x is not None and x.device != q.device:
@@ -211,19 +213,19 @@ def check_integers(
     lengths = {
         "query_times": (query_times, q.shape[0]), "key_times": (key_times, k.shape[0]),
         "query_offsets": (query_offsets, offsets.shape[0]), "num_targets": (num_targets, offsets.shape[0] - 1),
-        "places": (places, k.shape[0]),
+        "prefix_lengths": (prefix_lengths, k.shape[0]),
     }  # fmt: skip
     for name, (x, rows) in lengths.items():
         if x is not None and x.shape[0] != rows:
             raise ValueError(f"{name} must have {rows} entries, but it has {x.shape[0]}")
-    if num_targets is not None and places is not None:
-        raise ValueError("num_targets and places both say where the last events stand: give one of them")
+    if num_targets is not None and prefix_lengths is not None:
+        raise ValueError("num_targets and prefix_lengths both say where the last events stand: give one of them")
 
 
 def check_offsets(
-    q: Tensor, k: Tensor, offsets: Tensor, query_offsets: Tensor, num_targets: Tensor, places: Tensor | None
+    q: Tensor, k: Tensor, offsets: Tensor, query_offsets: Tensor, num_targets: Tensor, prefix_lengths: Tensor | None
 ) -> None:
-    """Raise ValueError for offsets that do not cut k and q into users, and for targets and places outside of them.
+    """Raise ValueError for offsets that do not cut k and q into users, and for targets and prefix_lengths outside of them.
 
     Only on a CPU: a GPU would have to wait.
     """
@@ -236,8 +238,10 @@ def check_offsets(
         raise ValueError("query_offsets gives a user more queries than offsets gives keys")
     if ((num_targets < 0) | (num_targets > offsets.diff())).any():
         raise ValueError(f"num_targets must be between 0 and a user's events, but it is {summary(num_targets)}")
-    if places is not None and ((places < 0) | (places > indices(offsets, len(k)))).any():
-        raise ValueError(f"places must be between 0 and an event's index in its user, but they are {summary(places)}")
+    if prefix_lengths is not None and ((prefix_lengths < 0) | (prefix_lengths > indices(offsets, len(k)))).any():
+        raise ValueError(
+            f"prefix_lengths must be between 0 and an event's index in its user, but they are {summary(prefix_lengths)}"
+        )
 
 
 def summary(x: Tensor) -> str:
@@ -336,15 +340,15 @@ def attention(
     key_times: Tensor,
     query_offsets: Tensor,
     num_targets: Tensor,
-    places: Tensor | None,
+    prefix_lengths: Tensor | None,
     window: int,
     full_rows: int,
     context: int,
 ) -> Tensor:
-    check_offsets(q, k, offsets, query_offsets, num_targets, places)
+    check_offsets(q, k, offsets, query_offsets, num_targets, prefix_lengths)
     return compute(
         q, k, v, offsets, scale, position_bias, time_bias,
-        query_times, key_times, query_offsets, num_targets, places, window, full_rows, context,
+        query_times, key_times, query_offsets, num_targets, prefix_lengths, window, full_rows, context,
     )  # fmt: skip
 
 
@@ -367,14 +371,14 @@ def attention_backward(
     key_times: Tensor,
     query_offsets: Tensor,
     num_targets: Tensor,
-    places: Tensor | None,
+    prefix_lengths: Tensor | None,
     window: int,
     full_rows: int,
     context: int,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     return compute_backward(
         grad, q, k, v, offsets, scale, position_bias, time_bias,
-        query_times, key_times, query_offsets, num_targets, places, window, full_rows, context,
+        query_times, key_times, query_offsets, num_targets, prefix_lengths, window, full_rows, context,
     )  # fmt: skip
 
 

@@ -164,11 +164,11 @@ struct Masks {
 // One user's M queries, the last of its N keys. Rows and keys are counted from the user's first key.
 struct User {
   int64_t first_key, keys, first_query, queries, history;
-  const int64_t* places;  // of its keys, with no targets and no masks beside them; or null
+  const int64_t* prefix_lengths;  // of its keys, with no targets and no masks beside them; or null
   Masks masks;
 
   int64_t first_row() const { return keys - queries; }
-  int64_t place(int64_t i) const { return places ? places[i] : std::min(i, history); }
+  int64_t place(int64_t i) const { return prefix_lengths ? prefix_lengths[i] : std::min(i, history); }
 
   // Row i sees the keys from .. to, and itself if that is not one of them: then it is `alone`.
   int64_t from(int64_t i) const {
@@ -177,11 +177,11 @@ struct User {
     return p - masks.context < masks.window ? 0 : p - masks.window;
   }
   int64_t to(int64_t i) const {
-    if (places) return places[i] == i ? i + 1 : places[i];
+    if (prefix_lengths) return prefix_lengths[i] == i ? i + 1 : prefix_lengths[i];
     return i < masks.context ? history : std::min(i + 1, history);
   }
   bool alone(int64_t i) const { return i >= to(i); }
-  int64_t first_alone() const { return places ? 0 : history; }  // none before it is
+  int64_t first_alone() const { return prefix_lengths ? 0 : history; }  // none before it is
 
   int64_t cost() const { return queries * (keys + 1); }
 };
@@ -201,7 +201,7 @@ struct Rows {
 };
 
 std::vector<User> users_of(const at::Tensor& offsets_, const at::Tensor& query_offsets_, const at::Tensor& targets_,
-                           const std::optional<at::Tensor>& places, Masks masks) {
+                           const std::optional<at::Tensor>& prefix_lengths, Masks masks) {
   const auto offsets = offsets_.contiguous(), query_offsets = query_offsets_.contiguous();
   const auto targets = targets_.contiguous();
   const auto *bounds = offsets.const_data_ptr<int64_t>(), *query_bounds = query_offsets.const_data_ptr<int64_t>();
@@ -209,8 +209,8 @@ std::vector<User> users_of(const at::Tensor& offsets_, const at::Tensor& query_o
   for (size_t b = 0; b < users.size(); ++b) {
     const int64_t keys = bounds[b + 1] - bounds[b], queries = query_bounds[b + 1] - query_bounds[b];
     const int64_t history = keys - targets.const_data_ptr<int64_t>()[b];
-    const int64_t* own_places = places ? places->const_data_ptr<int64_t>() + bounds[b] : nullptr;
-    users[b] = {bounds[b], keys, query_bounds[b], queries, history, own_places, masks};
+    const int64_t* own_prefix_lengths = prefix_lengths ? prefix_lengths->const_data_ptr<int64_t>() + bounds[b] : nullptr;
+    users[b] = {bounds[b], keys, query_bounds[b], queries, history, own_prefix_lengths, masks};
     users[b].masks.context = std::min(masks.context, history);
   }
   std::stable_sort(users.begin(), users.end(), [](const User& a, const User& b) { return a.cost() > b.cost(); });
@@ -296,7 +296,7 @@ struct BiasTile {
     if (bias.none()) return;
     for (int64_t r = 0; r < rows; ++r) {
       float* value = values + r * COLUMNS;
-      if (bias.distances && user->places)
+      if (bias.distances && user->prefix_lengths)
         copy_by_place(user->place(i + r), j, columns, value);
       else if (bias.distances)
         std::copy_n(&bias.by_offset[bias.entry(user->place(i + r), j)], COLUMNS, value);
@@ -320,7 +320,7 @@ struct BiasTile {
 
   void copy_by_place(int64_t place, int64_t j, int64_t columns, float* value) {
     const float* from = &bias.by_offset[bias.entry(place, 0)];
-    for (int64_t c = 0; c < columns; ++c) value[c] = from[user->places[j + c]];
+    for (int64_t c = 0; c < columns; ++c) value[c] = from[user->prefix_lengths[j + c]];
     std::fill(value + columns, value + COLUMNS, 0.0f);
   }
 
@@ -372,10 +372,10 @@ struct BiasGradient {
   void add(const BiasTile& tile, int64_t i, int64_t rows, int64_t j, int64_t columns, const float* grad) {
     for (int64_t r = 0; r < rows; ++r, grad += COLUMNS) {
       if (bias.distances) {
-        const int64_t* places = tile.user->places;
-        float* to = &by_offset[bias.entry(tile.user->place(i + r), places ? 0 : j)];
-        if (places)
-          for (int64_t c = 0; c < columns; ++c) to[places[j + c]] += grad[c];
+        const int64_t* prefix_lengths = tile.user->prefix_lengths;
+        float* to = &by_offset[bias.entry(tile.user->place(i + r), prefix_lengths ? 0 : j)];
+        if (prefix_lengths)
+          for (int64_t c = 0; c < columns; ++c) to[prefix_lengths[j + c]] += grad[c];
         else
           for (int64_t c = 0; c < round_up(columns); ++c) to[c] += grad[c];
       }
@@ -675,10 +675,10 @@ at::Tensor hstu_attention(const at::Tensor& q, const at::Tensor& k, const at::Te
                           double scale, const std::optional<at::Tensor>& position_bias,
                           const std::optional<at::Tensor>& time_bias, const at::Tensor& query_times,
                           const at::Tensor& key_times, const at::Tensor& query_offsets, const at::Tensor& num_targets,
-                          const std::optional<at::Tensor>& places, int64_t window, int64_t full_rows, int64_t context,
+                          const std::optional<at::Tensor>& prefix_lengths, int64_t window, int64_t full_rows, int64_t context,
                           const at::Tensor& bucket_starts) {
-  const auto places_L = places ? std::make_optional(places->contiguous()) : std::nullopt;  // what users point to
-  const auto users = users_of(offsets, query_offsets, num_targets, places_L, {window, full_rows, context});
+  const auto prefix_lengths_L = prefix_lengths ? std::make_optional(prefix_lengths->contiguous()) : std::nullopt;  // what users point to
+  const auto users = users_of(offsets, query_offsets, num_targets, prefix_lengths_L, {window, full_rows, context});
   const Bias bias(position_bias, time_bias, query_times, key_times, bucket_starts, users);
   const auto out = at::empty({q.size(0), q.size(1), v.size(2)}, v.options());
   const auto run = q.scalar_type() == at::kFloat ? forward<float> : forward<at::BFloat16>;
@@ -690,10 +690,10 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor> hstu_atte
     const at::Tensor& grad, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const at::Tensor& offsets,
     double scale, const std::optional<at::Tensor>& position_bias, const std::optional<at::Tensor>& time_bias,
     const at::Tensor& query_times, const at::Tensor& key_times, const at::Tensor& query_offsets,
-    const at::Tensor& num_targets, const std::optional<at::Tensor>& places, int64_t window, int64_t full_rows,
+    const at::Tensor& num_targets, const std::optional<at::Tensor>& prefix_lengths, int64_t window, int64_t full_rows,
     int64_t context, const at::Tensor& bucket_starts) {
-  const auto places_L = places ? std::make_optional(places->contiguous()) : std::nullopt;  // what users point to
-  const auto users = users_of(offsets, query_offsets, num_targets, places_L, {window, full_rows, context});
+  const auto prefix_lengths_L = prefix_lengths ? std::make_optional(prefix_lengths->contiguous()) : std::nullopt;  // what users point to
+  const auto users = users_of(offsets, query_offsets, num_targets, prefix_lengths_L, {window, full_rows, context});
   const Bias bias(position_bias, time_bias, query_times, key_times, bucket_starts, users);
   const auto dq = at::empty(q.sizes(), q.options());
   const auto dk = at::empty(k.sizes(), k.options()), dv = at::empty(v.sizes(), v.options());

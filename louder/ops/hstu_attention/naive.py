@@ -19,7 +19,7 @@ def time_buckets(seconds: Tensor, buckets: int) -> Tensor:
 
 
 def distances(queries: Tensor, keys: Tensor, position_bias: Tensor) -> Tensor:
-    """The entry of position_bias [P] for the places of queries [M] and keys [N]: [M, N], 0 for a key that is not earlier."""
+    """The entry of position_bias [P] for the prefix_lengths of queries [M] and keys [N]: [M, N], 0 for a key that is not earlier."""
     return (queries[:, None] - keys).clamp(0, len(position_bias) - 1)
 
 
@@ -28,17 +28,17 @@ def usual_places(keys: int, targets: int, device: torch.device) -> Tensor:
     return torch.arange(keys, device=device).clamp(max=keys - targets)
 
 
-def visible_from(places: Tensor, queries: int) -> Tensor:
-    """Which keys each query of a user sees from its place: [M, N] bool; places [N], the last M are the queries'."""
-    key = torch.arange(len(places), device=places.device)
-    row, place = key[len(key) - queries :, None], places[len(key) - queries :, None]
+def visible_from(prefix_lengths: Tensor, queries: int) -> Tensor:
+    """Which keys each query of a user sees from its place: [M, N] bool; prefix_lengths [N], the last M are the queries'."""
+    key = torch.arange(len(prefix_lengths), device=prefix_lengths.device)
+    row, place = key[len(key) - queries :, None], prefix_lengths[len(key) - queries :, None]
     return (key < place) | (row == key)
 
 
 def visible(
     keys: int, queries: int, targets: int, window: int, full_rows: int, context: int, device: torch.device
 ) -> Tensor:
-    """Which keys each query of a user sees without `places`: [M, N] bool. The rules are in louder.ops.hstu_attention."""
+    """Which keys each query of a user sees without `prefix_lengths`: [M, N] bool. The rules are in louder.ops.hstu_attention."""
     history = keys - targets
     key = torch.arange(keys, device=device)
     row = key[keys - queries :, None]
@@ -71,7 +71,7 @@ def users(
     key_times: Tensor,
     query_offsets: Tensor,
     num_targets: Tensor,
-    places: Tensor | None,
+    prefix_lengths: Tensor | None,
     window: int,
     full_rows: int,
     context: int,
@@ -80,11 +80,11 @@ def users(
     for user, targets in enumerate(num_targets.tolist()):
         rows, keys = slice(*query_bounds[user : user + 2]), slice(*bounds[user : user + 2])
         M, N = rows.stop - rows.start, keys.stop - keys.start
-        if places is None:
+        if prefix_lengths is None:
             stands = usual_places(N, targets, device)
             sees = visible(N, M, targets, window, full_rows, context, device)
         else:
-            stands = places[keys]
+            stands = prefix_lengths[keys]
             sees = visible_from(stands, M)
         bias: Tensor | float = 0.0
         entries = buckets = None

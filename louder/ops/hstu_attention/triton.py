@@ -3,7 +3,7 @@
 A row sees one interval of its user's history (`interval`), and visits no block of keys outside of it. A candidate, and
 an event whose place is not its own index, sees one key more, its own, behind the interval: that score is a product of
 two rows, not a block. In the kernels M are rows of q and N are keys of one block, K and V are the widths; `row` and
-`key` count the events of one user. PLACES says whether `places` were given, without targets and other masks then.
+`key` count the events of one user. PREFIX_LENGTHS says whether `prefix_lengths` were given, without targets and other masks then.
 """
 
 import os
@@ -46,17 +46,17 @@ def bounds(offsets, query_offsets, num_targets, user):
 
 
 @triton.jit
-def place_of(event, places, last, PLACES: tl.constexpr):
+def place_of(event, prefix_lengths, last, PREFIX_LENGTHS: tl.constexpr):
     """Where a user's events stand, if they are no candidates. An event after the `last` one stands where that does."""
     place = event
-    if PLACES:
-        place = tl.load(places + tl.minimum(event, last)).to(tl.int32)
+    if PREFIX_LENGTHS:
+        place = tl.load(prefix_lengths + tl.minimum(event, last)).to(tl.int32)
     return place
 
 
 @triton.jit
 def interval(
-    row, place, history, WINDOW: tl.constexpr, FULL_ROWS: tl.constexpr, CONTEXT: tl.constexpr, PLACES: tl.constexpr
+    row, place, history, WINDOW: tl.constexpr, FULL_ROWS: tl.constexpr, CONTEXT: tl.constexpr, PREFIX_LENGTHS: tl.constexpr
 ):  # fmt: skip
     """naive.visible or visible_from: a row sees the keys from low to before high, and its own if that is none of them."""
     context = tl.minimum(CONTEXT, history)
@@ -65,7 +65,7 @@ def interval(
         low = tl.where(place - context < WINDOW, 0, place - WINDOW)
         if FULL_ROWS > 0:
             low = tl.where(place >= history - FULL_ROWS, 0, low)
-    if PLACES:
+    if PREFIX_LENGTHS:
         high = tl.where(place == row, row + 1, place)
     else:
         high = tl.where(row < context, history, tl.minimum(row + 1, history))
@@ -175,10 +175,10 @@ def tuned(configs: list[tuple[int, int, int, int]], **options: Any) -> Any:
 @tuned([(64, 64, 4, 2), (128, 64, 8, 2), (64, 32, 4, 2), (32, 32, 4, 1), (16, 16, 4, 1)])
 @triton.jit(do_not_specialize=["users"])
 def forward_kernel(
-    out, q, k, v, q_row, q_head, k_row, k_head, v_row, v_head, offsets, query_offsets, num_targets, places, users, scale,
+    out, q, k, v, q_row, q_head, k_row, k_head, v_row, v_head, offsets, query_offsets, num_targets, prefix_lengths, users, scale,
     position_bias, time_bias, query_times, key_times, bucket_starts,
     K: tl.constexpr, V: tl.constexpr, P: tl.constexpr, T: tl.constexpr,
-    WINDOW: tl.constexpr, FULL_ROWS: tl.constexpr, CONTEXT: tl.constexpr, PLACES: tl.constexpr, PRECISION: tl.constexpr,
+    WINDOW: tl.constexpr, FULL_ROWS: tl.constexpr, CONTEXT: tl.constexpr, PREFIX_LENGTHS: tl.constexpr, PRECISION: tl.constexpr,
     BLOCK_K: tl.constexpr, BLOCK_V: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
 ):  # fmt: skip
     """One program per head and block of rows."""
@@ -186,7 +186,7 @@ def forward_kernel(
     start, query_start, keys, queries, history = bounds(offsets, query_offsets, num_targets, user)
     if first >= queries:
         return
-    places += start
+    prefix_lengths += start
     head, heads = tl.program_id(1).to(tl.int64), tl.num_programs(1)
     q += query_start * q_row + head * q_head
     k += start * k_row + head * k_head
@@ -196,8 +196,8 @@ def forward_kernel(
     # rows past the end repeat the last one, so that they widen no interval; they are not stored
     row = keys - queries + first + tl.arange(0, BLOCK_M)
     real, row = row < keys, tl.minimum(row, keys - 1)
-    place = tl.minimum(place_of(row, places, history - 1, PLACES), history)
-    low, high = interval(row, place, history, WINDOW, FULL_ROWS, CONTEXT, PLACES)
+    place = tl.minimum(place_of(row, prefix_lengths, history - 1, PREFIX_LENGTHS), history)
+    low, high = interval(row, place, history, WINDOW, FULL_ROWS, CONTEXT, PREFIX_LENGTHS)
     all_see, none_sees = tl.max(low, 0), tl.max(high, 0)
     not_all_see = tl.min(high, 0)
     q_MK = load_rows(q, row, q_row, real, K, BLOCK_K)
@@ -210,7 +210,7 @@ def forward_kernel(
         key_time = tl.load(key_times + start + key, mask=key < history, other=0)
         buckets = bucket(query_time[:, None] - key_time[None, :], bucket_starts, T)
         scores = tl.dot(q_MK, tl.trans(k_NK), input_precision=PRECISION)
-        distances = place[:, None] - place_of(key, places, history - 1, PLACES)[None, :]
+        distances = place[:, None] - place_of(key, prefix_lengths, history - 1, PREFIX_LENGTHS)[None, :]
         scores += bias(distances, buckets, position_bias, time_bias, P, T)
         weights = scores * tl.sigmoid(scores)
         if (key_start < all_see) | (key_start + BLOCK_N > not_all_see):
@@ -234,10 +234,10 @@ def forward_kernel(
 @triton.jit(do_not_specialize=["users"])
 def query_gradient_kernel(
     dq, d_position, d_time, grad,
-    q, k, v, q_row, q_head, k_row, k_head, v_row, v_head, offsets, query_offsets, num_targets, places, users, scale,
+    q, k, v, q_row, q_head, k_row, k_head, v_row, v_head, offsets, query_offsets, num_targets, prefix_lengths, users, scale,
     position_bias, time_bias, query_times, key_times, bucket_starts,
     K: tl.constexpr, V: tl.constexpr, P: tl.constexpr, T: tl.constexpr, COPIES: tl.constexpr,
-    WINDOW: tl.constexpr, FULL_ROWS: tl.constexpr, CONTEXT: tl.constexpr, PLACES: tl.constexpr, PRECISION: tl.constexpr,
+    WINDOW: tl.constexpr, FULL_ROWS: tl.constexpr, CONTEXT: tl.constexpr, PREFIX_LENGTHS: tl.constexpr, PRECISION: tl.constexpr,
     BLOCK_K: tl.constexpr, BLOCK_V: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
 ):  # fmt: skip
     """One program per head and block of rows, as forward_kernel. d_position [COPIES, P], d_time [COPIES, T]: unscaled."""
@@ -245,7 +245,7 @@ def query_gradient_kernel(
     start, query_start, keys, queries, history = bounds(offsets, query_offsets, num_targets, user)
     if first >= queries:
         return
-    places += start
+    prefix_lengths += start
     head, heads = tl.program_id(1).to(tl.int64), tl.num_programs(1)
     q += query_start * q_row + head * q_head
     k += start * k_row + head * k_head
@@ -258,8 +258,8 @@ def query_gradient_kernel(
 
     row = keys - queries + first + tl.arange(0, BLOCK_M)
     real, row = row < keys, tl.minimum(row, keys - 1)  # past the end the gradient is 0, and what follows from it
-    place = tl.minimum(place_of(row, places, history - 1, PLACES), history)
-    low, high = interval(row, place, history, WINDOW, FULL_ROWS, CONTEXT, PLACES)
+    place = tl.minimum(place_of(row, prefix_lengths, history - 1, PREFIX_LENGTHS), history)
+    low, high = interval(row, place, history, WINDOW, FULL_ROWS, CONTEXT, PREFIX_LENGTHS)
     all_see, none_sees = tl.max(low, 0), tl.max(high, 0)
     not_all_see = tl.min(high, 0)
     q_MK = load_rows(q, row, q_row, real, K, BLOCK_K)
@@ -273,13 +273,13 @@ def query_gradient_kernel(
         key_time = tl.load(key_times + start + key, mask=key < history, other=0)
         buckets = bucket(query_time[:, None] - key_time[None, :], bucket_starts, T)
         scores = tl.dot(q_MK, tl.trans(k_NK), input_precision=PRECISION)
-        distances = place[:, None] - place_of(key, places, history - 1, PLACES)[None, :]
+        distances = place[:, None] - place_of(key, prefix_lengths, history - 1, PREFIX_LENGTHS)[None, :]
         scores += bias(distances, buckets, position_bias, time_bias, P, T)
         d_scores = tl.dot(grad_MV, tl.trans(v_NV), input_precision=PRECISION) * slope(scores, tl.sigmoid(scores))
         if (key_start < all_see) | (key_start + BLOCK_N > not_all_see):
             d_scores = tl.where((low[:, None] <= key[None, :]) & (key[None, :] < high[:, None]), d_scores, 0.0)
         dq_MK = tl.dot(d_scores.to(k_NK.dtype), k_NK, dq_MK, input_precision=PRECISION)
-        if P > 0 and PLACES:
+        if P > 0 and PREFIX_LENGTHS:
             add_by_place(d_position, d_scores, distances, P)
         elif P > 0:
             add_by_distance(d_position, d_scores, place, key_start, P, BLOCK_N)
@@ -305,10 +305,10 @@ def query_gradient_kernel(
 @triton.jit(do_not_specialize=["users"])
 def key_gradient_kernel(
     dk, dv, grad,
-    q, k, v, q_row, q_head, k_row, k_head, v_row, v_head, offsets, query_offsets, num_targets, places, users, scale,
+    q, k, v, q_row, q_head, k_row, k_head, v_row, v_head, offsets, query_offsets, num_targets, prefix_lengths, users, scale,
     position_bias, time_bias, query_times, key_times, bucket_starts,
     K: tl.constexpr, V: tl.constexpr, P: tl.constexpr, T: tl.constexpr,
-    WINDOW: tl.constexpr, FULL_ROWS: tl.constexpr, CONTEXT: tl.constexpr, PLACES: tl.constexpr, PRECISION: tl.constexpr,
+    WINDOW: tl.constexpr, FULL_ROWS: tl.constexpr, CONTEXT: tl.constexpr, PREFIX_LENGTHS: tl.constexpr, PRECISION: tl.constexpr,
     BLOCK_K: tl.constexpr, BLOCK_V: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
 ):  # fmt: skip
     """One program per head and block of keys; its scores are [N, M]."""
@@ -316,7 +316,7 @@ def key_gradient_kernel(
     start, query_start, keys, queries, history = bounds(offsets, query_offsets, num_targets, user)
     if first >= keys:
         return
-    places += start
+    prefix_lengths += start
     head, heads = tl.program_id(1).to(tl.int64), tl.num_programs(1)
     q += query_start * q_row + head * q_head
     k += start * k_row + head * k_head
@@ -329,7 +329,7 @@ def key_gradient_kernel(
     k_NK = load_rows(k, key, k_row, key < keys, K, BLOCK_K)
     v_NV = load_rows(v, key, v_row, key < keys, V, BLOCK_V)
     key_time = tl.load(key_times + start + key, mask=key < keys, other=0)
-    key_place = place_of(key, places, keys - 1, PLACES)
+    key_place = place_of(key, prefix_lengths, keys - 1, PREFIX_LENGTHS)
     dk_NK, dv_NV = tl.zeros([BLOCK_N, BLOCK_K], tl.float32), tl.zeros([BLOCK_N, BLOCK_V], tl.float32)
 
     # the rows that see one of the keys: of the context, then the window's, from near to far, then full ones from rest
@@ -348,8 +348,8 @@ def key_gradient_kernel(
         row = tl.where(number < of_context, oldest + number, near + number - of_context)
         row = tl.where(row < far, row, row - far + rest)
         real, row = number < rows, tl.minimum(row, keys - 1)
-        place = tl.minimum(place_of(row, places, history - 1, PLACES), history)
-        low, high = interval(row, place, history, WINDOW, FULL_ROWS, CONTEXT, PLACES)
+        place = tl.minimum(place_of(row, prefix_lengths, history - 1, PREFIX_LENGTHS), history)
+        low, high = interval(row, place, history, WINDOW, FULL_ROWS, CONTEXT, PREFIX_LENGTHS)
         q_MK = load_rows(q, row, q_row, real, K, BLOCK_K)
         grad_MV = load_rows(grad, row, heads * V, real, V, BLOCK_V)
         query_time = tl.load(query_times + query_start + row)
@@ -365,7 +365,7 @@ def key_gradient_kernel(
         dk_NK = tl.dot(d_scores.to(q_MK.dtype), q_MK, dk_NK, input_precision=PRECISION)
         dv_NV = tl.dot(weights.to(grad_MV.dtype), grad_MV, dv_NV, input_precision=PRECISION)
 
-    _, high = interval(key, key_place, history, WINDOW, FULL_ROWS, CONTEXT, PLACES)
+    _, high = interval(key, key_place, history, WINDOW, FULL_ROWS, CONTEXT, PREFIX_LENGTHS)
     own = (key >= tl.maximum(high, oldest)) & (key < keys)
     if tl.max(own.to(tl.int32), 0) > 0:
         q_NK, grad_NV = load_rows(q, key, q_row, own, K, BLOCK_K), load_rows(grad, key, heads * V, own, V, BLOCK_V)
@@ -391,7 +391,7 @@ def arguments(
     key_times: Tensor,
     query_offsets: Tensor,
     num_targets: Tensor,
-    places: Tensor | None,
+    prefix_lengths: Tensor | None,
     window: int,
     full_rows: int,
     context: int,
@@ -400,7 +400,10 @@ def arguments(
     """What all kernels take, by name."""
     assert not (INTERPRETED and q.dtype == torch.bfloat16), "Triton's interpreter multiplies bfloat16 wrongly"
     arguments: dict[str, Any] = {"offsets": offsets, "query_offsets": query_offsets, "num_targets": num_targets}
-    arguments |= {"places": offsets if places is None else places.contiguous(), "PLACES": places is not None}
+    arguments |= {
+        "prefix_lengths": offsets if prefix_lengths is None else prefix_lengths.contiguous(),
+        "PREFIX_LENGTHS": prefix_lengths is not None,
+    }
     for name, x in ("q", q), ("k", k), ("v", v):
         x = x if x.stride(2) == 1 else x.contiguous()
         arguments |= {name: x, f"{name}_row": x.stride(0), f"{name}_head": x.stride(1)}

@@ -24,7 +24,7 @@ def hstu_layer(
     query_times: Tensor | None = None,
     key_times: Tensor | None = None,
     num_targets: Tensor | None = None,
-    places: Tensor | None = None,
+    prefix_lengths: Tensor | None = None,
     window: int | None = None,
     full_rows: int = 0,
     context: int = 0,
@@ -46,11 +46,11 @@ def hstu_layer(
     """
     one_head = x[:, None]  # stands for q, k and v
     attention.check(
-        one_head, one_head, one_head, offsets, position_bias, time_bias, query_times, key_times, None, num_targets, places
+        one_head, one_head, one_head, offsets, position_bias, time_bias, query_times, key_times, None, num_targets, prefix_lengths
     )  # fmt: skip
     masks = attention.prepare(
         offsets, x.shape[0], x.shape[0], time_bias, query_times, key_times,
-        num_targets, places, window, full_rows, context,
+        num_targets, prefix_lengths, window, full_rows, context,
     )  # fmt: skip
     check(x, uvqk_weight, out_weight, out_bias, heads, qk_width, seed)
     return layer(
@@ -110,18 +110,18 @@ def layer(
     key_times: Tensor,
     query_offsets: Tensor,
     num_targets: Tensor,
-    places: Tensor | None,
+    prefix_lengths: Tensor | None,
     window: int,
     full_rows: int,
     context: int,
     training: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The result, and what the backward pass needs: the projection [L, H (2 V + 2 K)] before silu, and A V [L, H V]."""
-    attention.check_offsets(x, x, offsets, query_offsets, num_targets, places)
+    attention.check_offsets(x, x, offsets, query_offsets, num_targets, prefix_lengths)
     rows = implementation(x, uvqk_weight, out_weight)
     projected, activated = rows.project(x, uvqk_weight)
     u, v, q, k = split(activated, heads, qk_width)
-    masks = query_times, key_times, query_offsets, num_targets, places, window, full_rows, context
+    masks = query_times, key_times, query_offsets, num_targets, prefix_lengths, window, full_rows, context
     a = attention.compute(q, k, v, offsets, scale, position_bias, time_bias, *masks).flatten(1)
     out = rows.output(x, a, u, out_weight, out_bias, dropout, seed)
     return (out, projected, a) if training else (out, x.new_empty(0), x.new_empty(0))
@@ -159,7 +159,7 @@ def layer_backward(
     key_times: Tensor,
     query_offsets: Tensor,
     num_targets: Tensor,
-    places: Tensor | None,
+    prefix_lengths: Tensor | None,
     window: int,
     full_rows: int,
     context: int,
@@ -167,7 +167,7 @@ def layer_backward(
     """Gradients of x, uvqk_weight, out_weight, out_bias, position_bias and time_bias; the last two are empty where there
     is no table."""
     rows = implementation(x, uvqk_weight, out_weight)
-    masks = query_times, key_times, query_offsets, num_targets, places, window, full_rows, context
+    masks = query_times, key_times, query_offsets, num_targets, prefix_lengths, window, full_rows, context
     u, v, q, k = split(rows.silu(projected), heads, qk_width)
     da, du, d_out_weight = rows.output_backward(grad, a, u, out_weight, dropout, seed)
     dq, dk, dv, d_position, d_time = attention.compute_backward(

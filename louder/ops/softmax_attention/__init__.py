@@ -27,7 +27,7 @@ def softmax_attention(
     query_times: Tensor | None = None,
     key_times: Tensor | None = None,
     num_targets: Tensor | None = None,
-    places: Tensor | None = None,
+    prefix_lengths: Tensor | None = None,
     query_offsets: Tensor | None = None,
 ) -> Tensor:
     """Softmax attention of each event over itself and that user's earlier events.
@@ -36,18 +36,29 @@ def softmax_attention(
     Returns [M, H, V]. Users are padded to the longest of their group: no event sees the padding, so a user's result does
     not depend on the others. Raises ValueError for integers that do not fit.
     """
-    hstu.check_integers(q, k, offsets, query_times, key_times, query_offsets, num_targets, places)
-    causal = num_targets is None and places is None and query_offsets is None
+    hstu.check_integers(q, k, offsets, query_times, key_times, query_offsets, num_targets, prefix_lengths)
+    causal = num_targets is None and prefix_lengths is None and query_offsets is None
     biased = position_bias is not None or time_bias is not None
-    query_times, key_times, query_offsets, num_targets, places, *_ = hstu.prepare(
-        offsets, len(q), len(k), time_bias, query_times, key_times, num_targets, places, None, 0, 0, query_offsets
+    query_times, key_times, query_offsets, num_targets, prefix_lengths, *_ = hstu.prepare(
+        offsets,
+        len(q),
+        len(k),
+        time_bias,
+        query_times,
+        key_times,
+        num_targets,
+        prefix_lengths,
+        None,
+        0,
+        0,
+        query_offsets,
     )
-    hstu.check_offsets(q, k, offsets, query_offsets, num_targets, places)
+    hstu.check_offsets(q, k, offsets, query_offsets, num_targets, prefix_lengths)
     if len(q) == 0:
         return v[:0].clone()
     index = indices(offsets, len(k))
-    if places is None:
-        places = index.minimum(per_row(offsets.diff() - num_targets, offsets, len(k)))
+    if prefix_lengths is None:
+        prefix_lengths = index.minimum(per_row(offsets.diff() - num_targets, offsets, len(k)))
     key_of_query = torch.arange(len(q), device=q.device) + per_row((offsets - query_offsets)[1:], query_offsets, len(q))
 
     out, order = [], []
@@ -61,11 +72,11 @@ def softmax_attention(
         q_BHM, k_BHN, v_BHN = (rows.padded(x).transpose(1, 2) for rows, x in ((queries, q), (keys, k), (keys, v)))
         mask = None
         if biased or not causal:
-            row, place = queries.padded(index[key_of_query]), queries.padded(places[key_of_query])
+            row, place = queries.padded(index[key_of_query]), queries.padded(prefix_lengths[key_of_query])
             mask = visible(row, place, keys.longest)
             if biased:
                 times = queries.padded(query_times), keys.padded(key_times)
-                rab = attention_bias(place, keys.padded(places), position_bias, time_bias, *times)
+                rab = attention_bias(place, keys.padded(prefix_lengths), position_bias, time_bias, *times)
                 mask = rab.to(q.dtype).masked_fill(~mask, -torch.inf)
         mixed = attend(q_BHM, k_BHN, v_BHN, mask, scale, dropout)
         out.append(to_jagged(mixed.transpose(1, 2), queries.offsets, len(queries.rows)))
@@ -103,16 +114,16 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float, d
     return drop(torch.softmax(scores, -1), dropout, True) @ v
 
 
-def visible(rows: Tensor, places: Tensor, keys: int) -> Tensor:
-    """Which keys are seen by rows [B, M] at their places: [B, 1, M, keys]. Padding is row 0 and sees the first key: a row
+def visible(rows: Tensor, prefix_lengths: Tensor, keys: int) -> Tensor:
+    """Which keys are seen by rows [B, M] at their prefix_lengths: [B, 1, M, keys]. Padding is row 0 and sees the first key: a row
     that sees none would make NaN."""
     key = torch.arange(keys, device=rows.device)
-    return ((key < places[..., None]) | (key == rows[..., None]))[:, None]
+    return ((key < prefix_lengths[..., None]) | (key == rows[..., None]))[:, None]
 
 
 def attention_bias(
-    places: Tensor,
-    key_places: Tensor,
+    prefix_lengths: Tensor,
+    key_prefix_lengths: Tensor,
     position_bias: Tensor | None,
     time_bias: Tensor | None,
     query_times: Tensor,
@@ -120,7 +131,7 @@ def attention_bias(
 ) -> Tensor:
     """rab [B, 1, M, N] of a bias by position or time, for queries [B, M] and keys [B, N]."""
     users = []
-    for place, key_place, query_time, key_time in zip(places, key_places, query_times, key_times):
+    for place, key_place, query_time, key_time in zip(prefix_lengths, key_prefix_lengths, query_times, key_times):
         bias: Tensor | float = 0.0
         if position_bias is not None:
             bias = bias + position_bias[distances(place, key_place, position_bias)]

@@ -6,11 +6,11 @@ Retrieval and ranking are two stages. A joint ranking run does both; a retrieval
 import copy
 import hashlib
 import sys
-from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -31,6 +31,7 @@ from louder.inference.index import Exact, Index
 from louder.inference.mfalcon import Asked, MFalcon
 from louder.inference.ranker import Ranker
 from louder.inference.recommender import Recommender
+from louder.inference.request import History, Reason, Request, Result
 from louder.inference.retriever import Retriever
 from louder.models import RankingConfig
 from louder.models.sequential import DotProduct
@@ -39,80 +40,6 @@ from louder.schema import ENGAGEMENT
 MOST_VALUES = 500  # distinct values of an attribute that items can be filtered by
 LEFT_OUT = 10  # events that retrieval is tried without, for its reasons
 DIVERSE = 200  # best candidates among which diversity chooses
-
-
-@dataclass(frozen=True, kw_only=True)
-class Past:
-    """A history as it was stored: raw ids, oldest first.
-
-    items     T raw ids
-    times     [T] int64 seconds
-    actions   [T] int64 bits, by `names`
-    values    [T, V] float32 by `value_names`, NaN where absent
-    requests  [T] int64, equal for items of one request, -1 = none
-    key       what it is remembered under; None: it is not
-    """
-
-    items: np.ndarray
-    times: np.ndarray
-    actions: np.ndarray
-    values: np.ndarray
-    requests: np.ndarray
-    names: tuple[str, ...] = ()
-    value_names: tuple[str, ...] = ()
-    key: Hashable | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Question:
-    """What is asked of one history.
-
-    candidates  raw items to be ranked; None: those that retrieval finds
-    k           items of the answer; of a ranking as many as there are candidates
-    retrieve    candidates that retrieval gives to ranking; 0: the order of retrieval is the answer
-    context     attributes of the user
-    user        whose attributes are those of the training, where no context is given
-    weights     of each action's probability in the score; empty: the main action alone
-    diversity   0: by score alone, 1: by difference from what is above alone (Carbonell & Goldstein, 1998)
-    """
-
-    past: Past
-    at: int
-    candidates: Sequence[RawId] | None = None
-    k: int = 10
-    retrieve: int = 500
-    seen: bool = False
-    allow: Sequence[RawId] | None = None
-    deny: Sequence[RawId] = ()
-    where: Mapping[str, Sequence[RawId]] = field(default_factory=dict)
-    context: Mapping[str, object] = field(default_factory=dict)
-    user: RawId | None = None
-    weights: Mapping[str, float] = field(default_factory=dict)
-    diversity: float = 0.0
-
-
-@dataclass
-class Found:
-    """An answer: item numbers [n], best first, their scores [n], and of a ranking probabilities [n, A] and values [n, V].
-
-    read, skipped  events of the history that the model read, and those of items it does not know
-    """
-
-    items: np.ndarray
-    scores: np.ndarray
-    read: int
-    skipped: int
-    probabilities: np.ndarray | None = None
-    values: np.ndarray | None = None
-
-
-class Reason(NamedTuple):
-    """The place of an event in the history, its share of the attention, and by how much the score would change without
-    it."""
-
-    row: int
-    attention: float
-    change: float
 
 
 @dataclass
@@ -124,7 +51,7 @@ class Read:
     skipped: int
 
 
-class Answering:
+class Engine:
     """The best checkpoints of a run, and of a ranking run beside it, as one model. Not for several threads at once.
 
     cache_bytes  the most that remembered histories take; two runs have half of it each
@@ -177,7 +104,7 @@ class Answering:
         self.matching = lru_cache(maxsize=200)(self.matching_anew)
         self.context_of = lru_cache(maxsize=100_000)(self.context_of_anew)
 
-    def twin(self) -> "Answering":
+    def twin(self) -> "Engine":
         """The same weights with caches of its own, for another thread."""
         twin = copy.copy(self)
         if self.ranker is not None:
@@ -274,26 +201,28 @@ class Answering:
     # --- answers ------------------------------------------------------------------------------------------------------
 
     @torch.no_grad()
-    def answer(self, questions: Sequence[Question]) -> list[Found | InputError]:
+    def answer(self, questions: Sequence[Request]) -> list[Result | InputError]:
         """The answers, in order; of a question that cannot be answered the reason. All share their passes."""
-        out: list[Found | InputError | None] = [None] * len(questions)
-        keyed = [q if q.past.key is not None else replace(q, past=replace(q.past, key=object())) for q in questions]
-        found: dict[int, Found] = {}
+        out: list[Result | InputError | None] = [None] * len(questions)
+        keyed = [
+            q if q.history.key is not None else replace(q, history=replace(q.history, key=object())) for q in questions
+        ]
+        found: dict[int, Result] = {}
         self.stage(keyed, out, found, self.retrieve_all, [n for n, q in enumerate(keyed) if q.candidates is None])
         ranked = [n for n, q in enumerate(keyed) if out[n] is None and (q.candidates is not None or self.second(q))]
         self.stage(keyed, out, found, self.rank_all, ranked)
         for given, used in zip(questions, keyed):
-            if given.past.key is None:
+            if given.history.key is None:
                 if self.retriever is not None:
-                    self.retriever.forget(used.past.key)
+                    self.retriever.forget(used.history.key)
                 if self.ranker is not None:
-                    self.ranker.mfalcon.forget(used.past.key)
+                    self.ranker.mfalcon.forget(used.history.key)
         for number, q in enumerate(keyed):
             if out[number] is None:
                 out[number] = self.finish(q, found[number])
         return out  # type: ignore[return-value]
 
-    def second(self, q: Question) -> bool:
+    def second(self, q: Request) -> bool:
         return self.ranker is not None and q.retrieve > 0
 
     def stage(self, questions: Any, out: Any, found: Any, work: Any, numbers: list[int]) -> None:
@@ -310,7 +239,7 @@ class Answering:
             for n in numbers:
                 self.stage(questions, out, found, work, [n])
 
-    def retrieve_all(self, questions: Sequence[Question], _: Any) -> list[Found]:
+    def retrieve_all(self, questions: Sequence[Request], _: Any) -> list[Result]:
         if self.ranker is None and any(q.weights for q in questions):
             raise InputError(
                 "weights are of actions, and this model only retrieves. Serve it with a ranker: --ranker RUN."
@@ -321,13 +250,13 @@ class Answering:
         states = torch.zeros(len(questions), self.item_vectors.shape[1])
         if some:
             assert self.retriever is not None
-            asked = [(histories[n].sequence, questions[n].past.key) for n in some]
+            asked = [(histories[n].sequence, questions[n].history.key) for n in some]
             states[torch.tensor(some)] = self.retriever.next_item_states(asked).float()
         # questions without a filter share their search, the others have one each
         alike: dict[object, list[int]] = {}
         for n, mask in enumerate(allowed):
             alike.setdefault((n in some, n if mask is not None else -1), []).append(n)
-        found: dict[int, Found] = {}
+        found: dict[int, Result] = {}
         for numbers in alike.values():
             known = numbers[0] in some
             k = min(max(self.wanted(questions[n]) for n in numbers), len(self.item_ids))
@@ -335,7 +264,7 @@ class Answering:
             mask = allowed[numbers[0]]
             index: Index = self.index if known else self.popular
             if known and self.mixture is not None:
-                index = self.mixture.of([questions[n].past.key for n in numbers])
+                index = self.mixture.of([questions[n].history.key for n in numbers])
             ids, scores = index.search(
                 states[torch.tensor(numbers)] if known else torch.ones(len(numbers), 1),
                 k,
@@ -345,10 +274,10 @@ class Answering:
             for row, n in enumerate(numbers):
                 kept = min(int((ids[row] >= 0).sum()), self.wanted(questions[n]))
                 read, skipped = len(histories[n].sequence.ids), histories[n].skipped
-                found[n] = Found(ids[row, :kept].numpy(), scores[row, :kept].numpy(), read, skipped)
+                found[n] = Result(ids[row, :kept].numpy(), scores[row, :kept].numpy(), read, skipped)
         return [found[n] for n in range(len(questions))]
 
-    def wanted(self, q: Question) -> int:
+    def wanted(self, q: Request) -> int:
         """How many items retrieval has to find."""
         return max(q.k, q.retrieve) if self.second(q) else q.k
 
@@ -363,7 +292,7 @@ class Answering:
             )
         return Exact(torch.from_numpy(self.popularity)[:, None])
 
-    def rank_all(self, questions: Sequence[Question], retrieved: Sequence[Found | None]) -> list[Found]:
+    def rank_all(self, questions: Sequence[Request], retrieved: Sequence[Result | None]) -> list[Result]:
         if self.ranker is None:
             raise InputError(
                 f"{self.run} only retrieves, so it cannot rank. Serve a joint run, or give a ranking run: --ranker RUN."
@@ -373,7 +302,7 @@ class Answering:
             numbers = self.known(q.candidates) if before is None else before.items
             own = self.read(q, for_ranking=True)
             vectors = self.ranker.model.items(torch.from_numpy(np.array(numbers)))
-            asked.append(Asked(own.sequence, vectors, q.at, q.past.key))
+            asked.append(Asked(own.sequence, vectors, q.at, q.history.key))
             histories.append(own)
             items.append(numbers)
         found = []
@@ -381,16 +310,16 @@ class Answering:
         scored = dict(zip(full, self.ranker.mfalcon.score_all([asked[n] for n in full]))) if full else {}
         for n, (q, own, numbers) in enumerate(zip(questions, histories, items)):
             if n not in scored:
-                found.append(Found(numbers, np.zeros(0, np.float32), len(own.sequence.ids), own.skipped))
+                found.append(Result(numbers, np.zeros(0, np.float32), len(own.sequence.ids), own.skipped))
                 continue
             logits, values = scored[n]
             shares = torch.sigmoid(logits)
             scores = shares @ self.weights(q)
             read = len(own.sequence.ids)
-            found.append(Found(numbers, scores.numpy(), read, own.skipped, shares.numpy(), values.float().numpy()))
+            found.append(Result(numbers, scores.numpy(), read, own.skipped, shares.numpy(), values.float().numpy()))
         return found
 
-    def finish(self, q: Question, found: Found) -> Found:
+    def finish(self, q: Request, found: Result) -> Result:
         """The k best, best first; a given list of candidates keeps its order."""
         if q.candidates is not None:
             return found
@@ -407,7 +336,7 @@ class Answering:
         )
 
     @torch.no_grad()
-    def similar(self, q: Question, item: RawId) -> Found:
+    def similar(self, q: Request, item: RawId) -> Result:
         """The items whose vectors point where this one's does; scores are cosines."""
         number = self.item_ids.id(item, "item")
         scores = self.directions @ self.directions[number]
@@ -416,7 +345,7 @@ class Answering:
             scores[torch.from_numpy(~mask)] = -torch.inf
         top = scores.topk(min(q.k, len(scores)))
         kept = top.values > -torch.inf
-        return Found(top.indices[kept].numpy(), top.values[kept].numpy(), 0, 0)
+        return Result(top.indices[kept].numpy(), top.values[kept].numpy(), 0, 0)
 
     @cached_property
     def directions(self) -> Tensor:
@@ -424,7 +353,7 @@ class Answering:
         return F.normalize(self.item_vectors, dim=1)
 
     @torch.no_grad()
-    def reasons(self, q: Question, items: np.ndarray, count: int = 3) -> list[list[Reason]]:
+    def reasons(self, q: Request, items: np.ndarray, count: int = 3) -> list[list[Reason]]:
         """For each of these items, the events that it leans on most. In ranking these are what its own token attends to
         most. In retrieval attention is the same for all items, so of the events with most of it those are taken without
         which the item's score would fall most."""
@@ -441,9 +370,9 @@ class Answering:
             left_out = [most(shares[0], max(count, LEFT_OUT))]
         rows = sorted({row for own in left_out for row in own})
         # the window is the latest part of what the model knows of the history; nothing older takes an event's place
-        numbers = self.item_ids.ids(list(q.past.items))
-        known = np.flatnonzero((numbers >= 0) & (q.past.times <= q.at))[-len(sequence.ids) :]
-        lacking_one = [replace(q, past=taken(q.past, np.delete(known, row))) for row in rows]
+        numbers = self.item_ids.ids(list(q.history.items))
+        known = np.flatnonzero((numbers >= 0) & (q.history.times <= q.at))[-len(sequence.ids) :]
+        lacking_one = [replace(q, history=taken(q.history, np.delete(known, row))) for row in rows]
         histories = [sequence, *(self.read(other, for_ranking=ranks).sequence for other in lacking_one)]
         whole, *lacking = self.scores_after(q, histories, items)
         change = {row: (own - whole).tolist() for row, own in zip(rows, lacking)}
@@ -453,7 +382,7 @@ class Answering:
             [Reason(int(known[row]), shares[n][row], change[row][n]) for row in own] for n, own in enumerate(left_out)
         ]
 
-    def scores_after(self, q: Question, histories: Sequence[SequenceBatch], items: np.ndarray) -> list[Tensor]:
+    def scores_after(self, q: Request, histories: Sequence[SequenceBatch], items: np.ndarray) -> list[Tensor]:
         """[I] the scores of these items after each history; NaN where retrieval has no history to go by"""
         chosen = torch.from_numpy(np.array(items))
         if self.ranker is not None:
@@ -464,7 +393,7 @@ class Answering:
         some = [history for history in histories if len(history.ids)]
         states = self.retriever.next_item_states([(history, None) for history in some]).float()
         if self.mixture is not None:
-            scores = self.mixture.of([q.past.key] * len(some)).scores(states, chosen)
+            scores = self.mixture.of([q.history.key] * len(some)).scores(states, chosen)
         else:
             scores = states @ self.item_vectors[chosen].T
         rows = iter(scores)
@@ -482,7 +411,7 @@ class Answering:
             )
         return numbers
 
-    def weights(self, q: Question) -> Tensor:
+    def weights(self, q: Request) -> Tensor:
         weights = torch.zeros(len(self.actions))
         for name, weight in (q.weights or {self.main: 1.0}).items():
             if name not in self.actions:
@@ -490,7 +419,7 @@ class Answering:
             weights[self.actions.index(name)] = weight
         return weights
 
-    def allowed(self, q: Question) -> np.ndarray | None:
+    def allowed(self, q: Request) -> np.ndarray | None:
         """[I] bool, or None where everything is"""
         if q.allow is None and not q.deny and not q.where:
             return None
@@ -510,10 +439,10 @@ class Answering:
         numbers = self.item_ids.ids(list(items)) if items else np.empty(0, np.int64)
         return numbers[numbers >= 0]
 
-    def read(self, q: Question, *, for_ranking: bool) -> Read:
+    def read(self, q: Request, *, for_ranking: bool) -> Read:
         """The window of a history that a model reads, up to the time of the request. Items that it does not know are
         left out and counted: a store may hold newer ones."""
-        past = q.past
+        past = q.history
         upto = int(np.searchsorted(past.times, q.at, side="right"))
         items = past.items[:upto]
         numbers = self.item_ids.ids(items if items.dtype != object else items.tolist()) if upto else np.empty(0, int)
@@ -526,13 +455,13 @@ class Answering:
         actions = self.ranker.state["actions"] if for_ranking and self.ranker else self.state["actions"]
         vocabulary = self.ranker.model.vocabulary if for_ranking and self.ranker else self.retriever.backbone.vocabulary  # type: ignore[union-attr]
         bits = remapped(past.actions[rows], past.names, actions)
-        places = values = context = None
+        prefix_lengths = values = context = None
         stands = times
         if for_ranking:
             assert self.ranker is not None
             heads = request_heads(past.requests[rows])
             stands = times[heads]
-            places = None if (heads == np.arange(len(rows))).all() else torch.from_numpy(heads)
+            prefix_lengths = None if (heads == np.arange(len(rows))).all() else torch.from_numpy(heads)
             if vocabulary.values:
                 values = self.read_values(past, rows)
             if self.ranker.ranking.context:
@@ -546,12 +475,12 @@ class Answering:
             actions=torch.from_numpy(bits) if vocabulary.actions else None,
             kinds=torch.zeros(len(rows), dtype=torch.uint8) if vocabulary.series else None,
             values=values,
-            places=places,
+            prefix_lengths=prefix_lengths,
             context=context,
         )
         return Read(sequence, numbers[known], skipped)
 
-    def read_values(self, past: Past, rows: np.ndarray) -> Tensor:
+    def read_values(self, past: History, rows: np.ndarray) -> Tensor:
         assert self.ranker is not None
         columns = []
         for name in self.ranker.state["values"]:
@@ -630,7 +559,7 @@ def ends_padded(rows: Sequence[np.ndarray]) -> Tensor:
     return torch.from_numpy(out)
 
 
-def taken(past: Past, rows: np.ndarray) -> Past:
+def taken(past: History, rows: np.ndarray) -> History:
     return replace(
         past,
         items=past.items[rows],
@@ -660,7 +589,7 @@ def remapped(bits: np.ndarray, have: Sequence[str], want: Sequence[str]) -> np.n
     return out
 
 
-def diverse(vectors: Tensor, found: Found, order: np.ndarray, k: int, diversity: float) -> np.ndarray:
+def diverse(vectors: Tensor, found: Result, order: np.ndarray, k: int, diversity: float) -> np.ndarray:
     """Maximal marginal relevance: each place goes to what scores well and points elsewhere than what is above it."""
     v = F.normalize(vectors[torch.from_numpy(found.items[order])], dim=1).numpy()
     score = found.scores[order].astype(np.float64)

@@ -15,11 +15,11 @@ class NewTokens:
 
     offsets        [B + 1] of the n + M tokens
     query_offsets  [B + 1] of the M
-    num_targets    [B] how many of a user's new tokens, the last ones, are candidates; None where `places` says it
+    num_targets    [B] how many of a user's new tokens, the last ones, are candidates; None where `prefix_lengths` says it
     positions      [M] where each new token stands
     query_times    [M]
     key_times      [n + M]
-    places         [n + M], or None where each token stands at its index, as candidates do after the history
+    prefix_lengths         [n + M], or None where each token stands at its index, as candidates do after the history
     """
 
     offsets: Tensor
@@ -28,7 +28,7 @@ class NewTokens:
     positions: Tensor
     query_times: Tensor
     key_times: Tensor
-    places: Tensor | None
+    prefix_lengths: Tensor | None
 
 
 class KeysAndValues(Protocol):
@@ -37,8 +37,8 @@ class KeysAndValues(Protocol):
     def put(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]: ...
 
 
-class Memory:
-    """Of one user: keys [n, H, K] and values [n, H, V] of every layer, and the times and places of the n tokens.
+class KVCache:
+    """Of one user: keys [n, H, K] and values [n, H, V] of every layer, and the times and prefix_lengths of the n tokens.
 
     The tensors have room for more than n tokens, so that adding some copies nothing but them.
     """
@@ -47,13 +47,13 @@ class Memory:
         self.keys: list[Tensor | None] = [None] * layers
         self.values: list[Tensor | None] = [None] * layers
         self.times = torch.zeros(0, dtype=torch.int64)
-        self.places = torch.zeros(0, dtype=torch.int64)
+        self.prefix_lengths = torch.zeros(0, dtype=torch.int64)
         self.in_order = True  # every token stands at its index
         self.length = 0
 
     @property
     def bytes(self) -> int:
-        tensors = [self.times, self.places, *(x for x in (*self.keys, *self.values) if x is not None)]
+        tensors = [self.times, self.prefix_lengths, *(x for x in (*self.keys, *self.values) if x is not None)]
         return sum(x.numel() * x.element_size() for x in tensors)
 
     def put(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
@@ -69,20 +69,22 @@ class Memory:
         all_values[self.length : end] = values
         return all_keys[:end], all_values[:end]
 
-    def announce(self, times: Tensor, query_times: Tensor, places: Tensor | None, *, candidates: int = 0) -> NewTokens:
-        """Times [M] and places of tokens that come next. The last `candidates` of them all stand at the place after the
-        history; `places` are those of the others, None where each stands at its index."""
+    def announce(
+        self, times: Tensor, query_times: Tensor, prefix_lengths: Tensor | None, *, candidates: int = 0
+    ) -> NewTokens:
+        """Times [M] and prefix_lengths of tokens that come next. The last `candidates` of them all stand at the place after the
+        history; `prefix_lengths` are those of the others, None where each stands at its index."""
         start, end = self.length, self.length + len(times)
         history = end - candidates
         own = torch.arange(start, end)
         stand = own.clamp(max=history)
-        if places is not None:
-            stand[: history - start] = places
-            self.in_order = self.in_order and torch.equal(places, own[: history - start])
+        if prefix_lengths is not None:
+            stand[: history - start] = prefix_lengths
+            self.in_order = self.in_order and torch.equal(prefix_lengths, own[: history - start])
         self.times = with_room(self.times, times, end)
-        self.places = with_room(self.places, stand, end)
+        self.prefix_lengths = with_room(self.prefix_lengths, stand, end)
         self.times[start:end] = times
-        self.places[start:end] = stand
+        self.prefix_lengths[start:end] = stand
         return NewTokens(
             offsets=torch.tensor([0, end]),
             query_offsets=torch.tensor([0, len(times)]),
@@ -90,7 +92,7 @@ class Memory:
             positions=stand,
             query_times=query_times,
             key_times=self.times[:end],
-            places=None if self.in_order else self.places[:end],
+            prefix_lengths=None if self.in_order else self.prefix_lengths[:end],
         )
 
     def keep(self, tokens: int) -> None:
@@ -100,30 +102,30 @@ class Memory:
     def forget(self, length: int) -> None:
         """Back to the first `length` tokens."""
         self.length = length
-        self.in_order = bool((self.places[:length] == torch.arange(length)).all())
+        self.in_order = bool((self.prefix_lengths[:length] == torch.arange(length)).all())
 
-    def lent(self, room: int) -> "Memory":
+    def lent(self, room: int) -> "KVCache":
         """To put so many tokens into that are forgotten right after. Where they are many beside what is remembered it is a
         copy, so that no room for them is kept; where they are few, to copy what is remembered would cost more."""
         if 4 * room <= self.length:
             return self
-        copy = Memory(len(self.keys))
+        copy = KVCache(len(self.keys))
         n = copy.length = self.length
         copy.in_order = self.in_order
         for number, (keys, values) in enumerate(zip(self.keys, self.values)):
             if keys is not None and values is not None:
                 copy.keys[number], copy.values[number] = roomy(keys, n, n + room), roomy(values, n, n + room)
-        copy.times, copy.places = roomy(self.times, n, n + room), roomy(self.places, n, n + room)
+        copy.times, copy.prefix_lengths = roomy(self.times, n, n + room), roomy(self.prefix_lengths, n, n + room)
         return copy
 
 
-class Memories:
-    """Memories of several users whose new tokens go through a model together. No memory may be there twice."""
+class KVCaches:
+    """KVCaches of several users whose new tokens go through a model together. No memory may be there twice."""
 
-    def __init__(self, memories: Sequence[Memory], new: Sequence[NewTokens]) -> None:
+    def __init__(self, memories: Sequence[KVCache], new: Sequence[NewTokens]) -> None:
         """`new` is what each memory announced."""
         self.memories, self.sizes = memories, [len(x.query_times) for x in new]
-        in_order = all(x.places is None for x in new)
+        in_order = all(x.prefix_lengths is None for x in new)
         ends = [len(x.key_times) for x in new]
         self.new = NewTokens(
             offsets=torch.tensor([0, *ends]).cumsum(0),
@@ -132,7 +134,7 @@ class Memories:
             positions=torch.cat([x.positions for x in new]),
             query_times=torch.cat([x.query_times for x in new]),
             key_times=torch.cat([x.key_times for x in new]),
-            places=None if in_order else torch.cat([m.places[:end] for m, end in zip(memories, ends)]),
+            prefix_lengths=None if in_order else torch.cat([m.prefix_lengths[:end] for m, end in zip(memories, ends)]),
         )
 
     def put(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
