@@ -52,7 +52,7 @@ def history_of(requests):
         offsets=torch.tensor([0, T]),
         actions=torch.from_numpy(generator.integers(0, 4, T)),
         values=torch.from_numpy(generator.normal(size=(T, 1)).astype(np.float32)),
-        places=torch.tensor(REQUESTS) if requests else None,
+        prefix_lengths=torch.tensor(REQUESTS) if requests else None,
         context=torch.tensor([[1]]),
     )
 
@@ -72,19 +72,19 @@ def naive_shares(model, history, item):
 def naive_weights(backbone, x, layout, row):
     """[tokens] the size of what one row pays attention to, over layers and heads"""
     config, weight = backbone.config, [0.0] * len(x)
-    places = list(range(len(x))) if layout.places is None else layout.places.tolist()
+    prefix_lengths = list(range(len(x))) if layout.prefix_lengths is None else layout.prefix_lengths.tolist()
     x = x * math.sqrt(config.width)
     if config.kind != "transformer":
-        x = x + backbone.positions.weight[places]
+        x = x + backbone.positions.weight[prefix_lengths]
     for layer in backbone.layers:
         for head in range(config.heads):
             if config.kind == "hstu":
-                score = hstu_scores(layer, config, x, head, row, places, layout)
+                score = hstu_scores(layer, config, x, head, row, prefix_lengths, layout)
             elif config.kind == "sasrec":
                 score = sasrec_scores(layer, config, x, head, row)
             else:
-                score = transformer_scores(layer, config, x, head, row, places)
-            seen = [key for key in range(row + 1) if key < places[row] or key == row]
+                score = transformer_scores(layer, config, x, head, row, prefix_lengths)
+            seen = [key for key in range(row + 1) if key < prefix_lengths[row] or key == row]
             if getattr(config, "attention", "softmax") == "silu":
                 own = {key: abs(score[key] / (1 + math.exp(-score[key]))) for key in seen}
             else:
@@ -92,11 +92,11 @@ def naive_weights(backbone, x, layout, row):
                 own = {key: math.exp(score[key]) / total for key in seen}
             for key, size in own.items():
                 weight[key] += size
-        x = forward(layer, config, x, layout, places)
+        x = forward(layer, config, x, layout, prefix_lengths)
     return weight
 
 
-def hstu_scores(layer, config, x, head, row, places, layout):
+def hstu_scores(layer, config, x, head, row, prefix_lengths, layout):
     projected = F.silu(F.layer_norm(x, (config.width,), eps=1e-6) @ layer.uvqk.weight.T)
     at = 2 * config.heads * config.v_width
     q = projected[:, at + head * config.qk_width :][:, : config.qk_width]
@@ -106,20 +106,21 @@ def hstu_scores(layer, config, x, head, row, places, layout):
         score = float(q[row] @ k[key])
         if config.attention == "softmax":
             score /= math.sqrt(config.qk_width)
-        distance = min(max(places[row] - places[key], 0), config.max_len - 1)
+        distance = min(max(prefix_lengths[row] - prefix_lengths[key], 0), config.max_len - 1)
         seconds = abs(int(layout.query_timestamps[row]) - int(layout.timestamps[key]))
         bucket = min(int(math.log(max(seconds, 1)) / 0.301), config.time_buckets - 1)
         scores.append(score + float(layer.position_bias[distance]) + float(layer.time_bias[bucket]))
     return scores
 
 
-def transformer_scores(layer, config, x, head, row, places):
+def transformer_scores(layer, config, x, head, row, prefix_lengths):
     width = config.width // config.heads
     normed = x / (x.pow(2).mean(1, keepdim=True) + 1e-6).sqrt() * layer.attention_norm.weight
     qkv = normed @ layer.qkv.weight.T
     q, k = (qkv[:, (part * config.heads + head) * width :][:, :width] for part in (0, 1))
     return [
-        float(turned(q[row], places[row], config) @ turned(k[key], places[key], config)) / math.sqrt(width)
+        float(turned(q[row], prefix_lengths[row], config) @ turned(k[key], prefix_lengths[key], config))
+        / math.sqrt(width)
         for key in range(row + 1)
     ]
 
@@ -141,10 +142,10 @@ def turned(x, place, config):
     return out
 
 
-def forward(layer, config, x, layout, places):
+def forward(layer, config, x, layout, prefix_lengths):
     if config.kind != "transformer":
         return layer(x, layout)
-    angles = torch.tensor(places)[:, None, None] * config.rope_base ** (
+    angles = torch.tensor(prefix_lengths)[:, None, None] * config.rope_base ** (
         -torch.arange(0, config.width // config.heads, 2) / (config.width // config.heads)
     )
     return layer(x, layout, (angles.cos(), angles.sin()))
