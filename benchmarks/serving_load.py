@@ -330,10 +330,10 @@ class Load:
     async def reloads(self) -> None:
         """Two checkpoints take turns behind a link; every answer must be of the model that it names."""
         from louder.cli.serve import publish
+        from louder.histories import open_store
         from louder.inference.engine import Engine
         from louder.inference.request import Request, Result
         from louder.serving.app import past_of
-        from louder.serving.store import open_store
 
         link, other = self.folder / "live", self.folder / "other-run"
         shutil.copytree(self.a.run, other)

@@ -16,10 +16,10 @@ import tempfile
 import time
 from pathlib import Path
 
+from louder.histories import Names, NewEvent, open_store
 from louder.results import append_row, provenance
-from louder.serving.store import Names, NewEvent, open_store
-from tests.serving.store import writer
-from tests.serving.store.servers import Server
+from tests.histories import writer
+from tests.histories.servers import Server
 
 KEEP = 1_000
 

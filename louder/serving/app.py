@@ -30,8 +30,10 @@ from fastapi.responses import PlainTextResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException
 
+from louder.data.histories import histories
 from louder.data.table import open_table
 from louder.errors import InputError
+from louder.histories import Events, HistoryStore, Names, NewEvent, Stored, StoreDamaged, StoreGone, open_store
 from louder.ids import RawId
 from louder.inference.engine import Engine
 from louder.inference.request import History, Reason, Request, Result
@@ -41,8 +43,6 @@ from louder.serving.batching import Batcher, Overloaded
 from louder.serving.gate import Gate, Numbers
 from louder.serving.models import Models, Source, trial
 from louder.serving.openapi import BODY, answers, body, describe
-from louder.serving.store import Events, HistoryStore, Names, NewEvent, Stored, StoreDamaged, StoreGone, open_store
-from louder.serving.store.table import histories
 from louder.serving.wire import Refused, answer, read, sentence
 from louder.version import __version__
 

@@ -128,7 +128,7 @@ def test_what_is_no_integer_of_64_bits_is_no_user_of_this_store(service, call, u
 
 
 def test_users_of_a_store_of_texts_may_have_slashes(service_of, call, tmp_path):
-    from louder.serving.store import Names, open_store
+    from louder.histories import Names, open_store
 
     store = open_store(str(tmp_path / "texts"), names=Names(("like",), ("watch",)))
     store.fill([])

@@ -16,7 +16,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from louder.serving.store import Events, StoreDamaged
+from louder.histories import Events, StoreDamaged
 
 FORMAT = 1
 HEADER = struct.Struct("<BBHIqq")

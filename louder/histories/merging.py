@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from louder.serving.store import Events, Stored, StoreDamaged
+from louder.histories import Events, Stored, StoreDamaged
 
 REMEMBERED = 2_000  # ids of events per user: twice what one request may bring, so that sending it again is noticed
 

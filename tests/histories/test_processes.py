@@ -8,12 +8,12 @@ import pytest
 import redis
 
 from louder.errors import InputError
-from louder.serving.store import NewEvent, StoreGone, open_store
-from louder.serving.store.files import FileStore
-from tests.serving.store import writer
-from tests.serving.store.conftest import needs_redis
-from tests.serving.store.events import NAMES, event
-from tests.serving.store.servers import Server
+from louder.histories import NewEvent, StoreGone, open_store
+from louder.histories.files import FileStore
+from tests.histories import writer
+from tests.histories.conftest import needs_redis
+from tests.histories.events import NAMES, event
+from tests.histories.servers import Server
 
 
 def start(url, number, first=0, count=1_000_000):
@@ -72,7 +72,7 @@ def test_a_redis_that_is_gone_and_comes_back(tmp_path):
 
 @needs_redis
 def test_a_redis_that_hangs_is_gone(tmp_path, monkeypatch):
-    monkeypatch.setattr("louder.serving.store.redis.READ_S", 0.1)
+    monkeypatch.setattr("louder.histories.redis.READ_S", 0.1)
     server = Server(tmp_path)
     try:
         store = open_store(server.url, names=NAMES)
@@ -116,7 +116,7 @@ def test_a_damaged_file_is_told(tmp_path):
 def test_a_missing_package_is_told(package):
     script = (
         f"import sys; sys.modules[{package!r}] = None\n"
-        "from louder.serving.store import open_store\n"
+        "from louder.histories import open_store\n"
         f"open_store({'redis://localhost' if package == 'redis' else 'nowhere'!r})"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)

@@ -108,11 +108,11 @@ def open_store(url: str, *, names: Names | None = None, keep: int = KEEP) -> His
         raise InputError(f"A store must keep at least 1 event of a user, but was told {keep}: --keep 1000.")
     scheme, found, _ = url.partition("://")
     if not found:
-        from louder.serving.store.files import FileStore
+        from louder.histories.files import FileStore
 
         return FileStore(url, names=names, keep=keep)
     if scheme not in ("redis", "rediss", "unix"):
         raise InputError(f"There is no store for {scheme}://. Give a folder, or redis://HOST:PORT/NUMBER.")
-    from louder.serving.store.redis import RedisStore
+    from louder.histories.redis import RedisStore
 
     return RedisStore(url, names=names, keep=keep)

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from louder.errors import InputError
+from louder.histories import Events, Names, NewEvent
+from louder.histories.settings import Settings, require_kind, settled
 from louder.ids import RawId
-from louder.serving.store import Events, Names, NewEvent
-from louder.serving.store.settings import Settings, require_kind, settled
 
 LARGEST = float(np.finfo(np.float32).max)
 

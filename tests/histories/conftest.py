@@ -2,8 +2,8 @@
 
 import pytest
 
-from louder.serving.store import open_store
-from tests.serving.store.servers import BINARY, Server
+from louder.histories import open_store
+from tests.histories.servers import BINARY, Server
 
 needs_redis = pytest.mark.skipif(BINARY is None, reason="needs redis-server")
 

@@ -5,7 +5,7 @@ Every event goes to a user of the writer's own and to one that all writers share
 
 import sys
 
-from louder.serving.store import NewEvent, open_store
+from louder.histories import NewEvent, open_store
 
 SHARED = 0
 

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from louder.serving.store.keys import key_of, ranges, user_of
+from louder.histories.keys import key_of, ranges, user_of
 
 NUMBERS = st.one_of(st.integers(-2000, 2000), st.integers(-(1 << 63), (1 << 63) - 1))
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=4)

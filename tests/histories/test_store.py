@@ -8,13 +8,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from louder.data.histories import histories, names_of
 from louder.data.table import open_table
 from louder.errors import InputError
-from louder.serving.store import Names, Stored, open_store
-from louder.serving.store.arrivals import request_number
-from louder.serving.store.merging import REMEMBERED
-from louder.serving.store.table import histories, names_of
-from tests.serving.store.events import NAMES, event, events_of, rows
+from louder.histories import Names, Stored, open_store
+from louder.histories.arrivals import request_number
+from louder.histories.merging import REMEMBERED
+from tests.histories.events import NAMES, event, events_of, rows
 from tests.tables import Token, write_table
 
 NONE = (None, None)
@@ -146,7 +146,7 @@ def test_first_contents_then_events(make):
 
 
 def test_an_interrupted_fill_starts_over(make, monkeypatch):
-    monkeypatch.setattr("louder.serving.store.histories.FILL_USERS", 1)
+    monkeypatch.setattr("louder.histories.store.FILL_USERS", 1)
 
     def interrupted():
         yield 1, events_of([1, 2], [10, 20])

@@ -5,13 +5,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from louder.errors import InputError
+from louder.histories import Events, Names, NewEvent, Stored
+from louder.histories.arrivals import by_user
+from louder.histories.keys import EVERYTHING, key_of, ranges, user_of
+from louder.histories.merging import Record, added, filled, nothing, unpacked_seen
+from louder.histories.packing import packed_version, unpack
+from louder.histories.settings import TEXT, Settings, opened, require_kind, settled
 from louder.ids import RawId
-from louder.serving.store import Events, Names, NewEvent, Stored
-from louder.serving.store.arrivals import by_user
-from louder.serving.store.keys import EVERYTHING, key_of, ranges, user_of
-from louder.serving.store.merging import Record, added, filled, nothing, unpacked_seen
-from louder.serving.store.packing import packed_version, unpack
-from louder.serving.store.settings import TEXT, Settings, opened, require_kind, settled
 
 FILL_USERS = 500  # written at once
 PAGE = 1_000  # users read at once

@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from louder.serving.store import Events, StoreDamaged
-from louder.serving.store.packing import HEAD, pack, packed_version, unpack
-from tests.serving.store.events import events_of
+from louder.histories import Events, StoreDamaged
+from louder.histories.packing import HEAD, pack, packed_version, unpack
+from tests.histories.events import events_of
 
 INTEGERS = st.integers(-(1 << 63), (1 << 63) - 1)
 

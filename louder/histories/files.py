@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from louder.errors import InputError, missing_extra
-from louder.serving.store import Names, Stored, StoreGone
-from louder.serving.store.histories import Change, Histories
-from louder.serving.store.merging import packed_seen
-from louder.serving.store.packing import HEAD, pack
-from louder.serving.store.settings import Settings, read, written
+from louder.histories import Names, Stored, StoreGone
+from louder.histories.merging import packed_seen
+from louder.histories.packing import HEAD, pack
+from louder.histories.settings import Settings, read, written
+from louder.histories.store import Change, Histories
 
 try:
     import lmdb

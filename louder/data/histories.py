@@ -5,9 +5,9 @@ from collections.abc import Iterator
 import numpy as np
 
 from louder.data.table import Table
+from louder.histories import KEEP, Events, Names
 from louder.ids import RawId
 from louder.schema import ENGAGEMENT
-from louder.serving.store import KEEP, Events, Names
 
 
 def names_of(table: Table) -> Names:

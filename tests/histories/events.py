@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from louder.serving.store import Events, Names, NewEvent
+from louder.histories import Events, Names, NewEvent
 
 NAMES = Names(("click", "like"), ("seconds", "rating"))
 

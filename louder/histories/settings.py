@@ -4,8 +4,8 @@ import json
 from dataclasses import asdict, dataclass, replace
 
 from louder.errors import InputError
+from louder.histories import Names, StoreDamaged
 from louder.ids import RawId
-from louder.serving.store import Names, StoreDamaged
 
 FORMAT = 1
 TEXT, INTEGER = "texts", "integers"
