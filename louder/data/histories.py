@@ -5,7 +5,8 @@ from collections.abc import Iterator
 import numpy as np
 
 from louder.data.table import Table
-from louder.histories import KEEP, Events, Names
+from louder.histories import KEEP
+from louder.histories.history import History, Names
 from louder.ids import RawId
 from louder.schema import ENGAGEMENT
 
@@ -15,7 +16,7 @@ def names_of(table: Table) -> Names:
     return Names(tuple(table.manifest.actions), tuple(table.values))
 
 
-def histories(table: Table, keep: int = KEEP) -> Iterator[tuple[RawId, Events]]:
+def histories(table: Table, keep: int = KEEP) -> Iterator[tuple[RawId, History]]:
     """The latest `keep` engagements of each user who has some, with raw ids.
 
     Entries of auxiliary series are not kept: of the table's tokens, manifest.tokens - manifest.events are left out.
@@ -25,7 +26,7 @@ def histories(table: Table, keep: int = KEEP) -> Iterator[tuple[RawId, Events]]:
     raw_items = table.item_ids.raw.to_numpy(zero_copy_only=False)
     if raw_items.dtype != object:
         raw_items = raw_items.astype(np.int64)
-    raw_users = table.user_ids.raw
+    raw_users, names = table.user_ids.raw, names_of(table)
     for user in range(table.users):
         start, end = table.offsets[user : user + 2]
         rows = start + np.flatnonzero(table.kinds[start:end] == ENGAGEMENT)
@@ -33,7 +34,7 @@ def histories(table: Table, keep: int = KEEP) -> Iterator[tuple[RawId, Events]]:
         if total:
             yield (
                 raw_users[user].as_py(),
-                Events(
+                History(
                     items=raw_items[table.ids[rows]],
                     times=table.times[rows].astype(np.int64),
                     actions=np.zeros(len(rows), np.int64) if table.actions is None else table.actions[rows],
@@ -41,6 +42,7 @@ def histories(table: Table, keep: int = KEEP) -> Iterator[tuple[RawId, Events]]:
                     if table.values
                     else np.empty((len(rows), 0), np.float32),
                     requests=np.full(len(rows), -1, np.int64) if table.requests is None else table.requests[rows],
+                    names=names,
                     total=total,
                 ),
             )

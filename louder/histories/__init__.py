@@ -8,42 +8,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-import numpy as np
-
 from louder.errors import InputError
+from louder.histories.history import History, Names
 from louder.ids import RawId
 
 KEEP = 1_000  # latest events of a user that stay, unless told otherwise
-
-
-@dataclass(frozen=True)
-class Names:
-    """What the columns of a store mean. Fixed when it is made; actions may be added at the end."""
-
-    actions: tuple[str, ...] = ()
-    values: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Events:
-    """Events of one user, oldest first (ties in the order of their arrival).
-
-    items     T raw ids: int64 array, or an object array of texts
-    times     [T] int64 seconds
-    actions   [T] int64 bits, by Names.actions
-    values    [T, V] float32, NaN where absent
-    requests  [T] int64, the same number for items of one request; -1 = none
-    version   grows with every event stored; what was computed from an equal version is still right
-    total     events ever stored of the user, of which the latest are here
-    """
-
-    items: np.ndarray
-    times: np.ndarray
-    actions: np.ndarray
-    values: np.ndarray
-    requests: np.ndarray
-    version: int = 0
-    total: int = 0
 
 
 @dataclass(frozen=True)
@@ -85,10 +54,10 @@ class HistoryStore(Protocol):
 
     names: Names
 
-    def history(self, user: RawId) -> Events: ...  # empty for an unknown user
+    def history(self, user: RawId) -> History: ...  # empty for an unknown user
     def version(self, user: RawId) -> int: ...  # of `history`, without reading it
     def append(self, events: Sequence[NewEvent]) -> Stored: ...  # raises InputError for an unknown action or value
-    def fill(self, histories: Iterable[tuple[RawId, Events]]) -> int: ...  # first contents, from a table; users in it
+    def fill(self, histories: Iterable[tuple[RawId, History]]) -> int: ...  # first contents, from a table; users in it
     def filled(self) -> bool: ...
     def users(self, prefix: str = "", limit: int = 20) -> list[RawId]: ...
     def __iter__(self) -> Iterator[RawId]: ...

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from louder.errors import InputError
-from louder.histories import Events, Names, NewEvent
+from louder.histories import NewEvent
+from louder.histories.history import History, Names
 from louder.histories.settings import Settings, require_kind, settled
 from louder.ids import RawId
 
@@ -16,12 +17,12 @@ LARGEST = float(np.finfo(np.float32).max)
 
 @dataclass
 class Arrivals:
-    """Events of one user, in the order of their arrival."""
+    """History of one user, in the order of their arrival."""
 
     events: list[NewEvent] = field(default_factory=list)
     ids: list[int] = field(default_factory=list)  # 64-bit hashes of the events' ids
 
-    def columns(self, names: Names) -> Events:
+    def columns(self, names: Names) -> History:
         count, texts = len(self.events), isinstance(self.events[0].item, str)
         values = np.full((count, len(names.values)), np.nan, np.float32)
         for row, event in enumerate(self.events):
@@ -29,12 +30,13 @@ class Arrivals:
                 values[row, names.values.index(name)] = value
         items = np.empty(count, object if texts else np.int64)
         items[:] = [event.item for event in self.events]
-        return Events(
+        return History(
             items=items,
             times=np.array([event.time for event in self.events], np.int64),
             actions=np.array([bits(event.actions, names) for event in self.events], np.int64),
             values=values,
             requests=np.array([request_number(event.request) for event in self.events], np.int64),
+            names=names,
             total=count,
         )
 

@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from louder.errors import InputError, missing_extra
-from louder.histories import Names, Stored, StoreGone
+from louder.histories import Stored, StoreGone
+from louder.histories.history import Names
 from louder.histories.merging import packed_seen
 from louder.histories.packing import HEAD, pack
 from louder.histories.settings import Settings, read, written
-from louder.histories.store import Change, Histories
+from louder.histories.store import Change, KeyedStore
 
 try:
     import lmdb
@@ -28,7 +29,7 @@ MAP_BYTES = 64 << 20  # at first; doubled whenever it is full
 SETTINGS = b"settings"
 
 
-class FileStore(Histories):
+class FileStore(KeyedStore):
     def __init__(
         self, folder: Path | str, *, names: Names | None = None, keep: int, map_bytes: int = MAP_BYTES
     ) -> None:
@@ -84,7 +85,7 @@ class FileStore(Histories):
                 before = self._record(txn.get(key, db=self._events), txn.get(key, db=self._seen))
                 after, count = change(before)
                 if after is not before:
-                    txn.put(key, pack(after.events), db=self._events)
+                    txn.put(key, pack(after.history), db=self._events)
                     if after.appended:
                         txn.put(key, packed_seen(after), db=self._seen)
                 stored, duplicates = stored + count.stored, duplicates + count.duplicates

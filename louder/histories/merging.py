@@ -9,7 +9,8 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from louder.histories import Events, Stored, StoreDamaged
+from louder.histories import Stored, StoreDamaged
+from louder.histories.history import History
 
 REMEMBERED = 2_000  # ids of events per user: twice what one request may bring, so that sending it again is noticed
 
@@ -18,46 +19,31 @@ REMEMBERED = 2_000  # ids of events per user: twice what one request may bring, 
 class Record:
     """All that a store keeps of one user.
 
-    appended  events ever appended; the others of events.total came when the store was filled
+    appended  events ever appended; the others of history.total came when the store was filled
     seen      [at most REMEMBERED] int64, hashes of the ids of the latest appended events, in order of arrival
     """
 
-    events: Events
+    history: History
     appended: int = 0
     seen: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
 
 
-def nothing(values: int, texts: bool) -> Events:
-    none = np.empty(0, np.int64)
-    return Events(none.astype(object) if texts else none, none, none, np.empty((0, values), np.float32), none)
-
-
-def taken(events: Events, rows: np.ndarray | slice) -> Events:
-    return replace(
-        events,
-        items=events.items[rows],
-        times=events.times[rows],
-        actions=events.actions[rows],
-        values=events.values[rows],
-        requests=events.requests[rows],
-    )
-
-
-def merged(old: Events, new: Events, keep: int) -> Events:
+def merged(old: History, new: History, keep: int) -> History:
     """The latest `keep` of both. Of the same time, old ones come first."""
-    joined = Events(
+    joined = History(
         items=np.concatenate([old.items, new.items]) if len(old.items) else new.items,
         times=np.concatenate([old.times, new.times]),
         actions=np.concatenate([old.actions, new.actions]),
         values=np.concatenate([old.values, new.values]),
         requests=np.concatenate([old.requests, new.requests]),
+        names=new.names,
         version=old.version + new.total,
         total=old.total + new.total,
     )
-    return taken(joined, np.argsort(joined.times, kind="stable")[-keep:])
+    return joined.select(np.argsort(joined.times, kind="stable")[-keep:])
 
 
-def added(record: Record, arrived: Events, ids: list[int], keep: int) -> tuple[Record, Stored]:
+def added(record: Record, arrived: History, ids: list[int], keep: int) -> tuple[Record, Stored]:
     """The record with the events whose ids it has not seen. An id that is there twice in `ids` counts once."""
     seen, fresh = set(record.seen.tolist()), []
     for row, id in enumerate(ids):
@@ -67,24 +53,24 @@ def added(record: Record, arrived: Events, ids: list[int], keep: int) -> tuple[R
     count = Stored(len(fresh), len(ids) - len(fresh))
     if not fresh:
         return record, count
-    events = merged(record.events, replace(taken(arrived, np.array(fresh)), total=len(fresh)), keep)
+    history = merged(record.history, replace(arrived.select(np.array(fresh)), total=len(fresh)), keep)
     remembered = np.concatenate([record.seen, np.array(ids, np.int64)[fresh]])[-REMEMBERED:]
-    return Record(events, record.appended + len(fresh), remembered), count
+    return Record(history, record.appended + len(fresh), remembered), count
 
 
-def filled(record: Record, first: Events, keep: int) -> Record:
+def filled(record: Record, first: History, keep: int) -> Record:
     """The record with a user's first contents under what was appended since.
 
     They are written once: when a fill that was interrupted starts over, a user that has them already and has got events
     since is left alone, and one that got none is written anew.
     """
-    has_first = record.events.total > record.appended
+    has_first = record.history.total > record.appended
     if has_first and record.appended:
         return record
     if has_first:
-        return Record(replace(taken(first, slice(-keep, None)), version=record.events.version + first.total))
-    events = merged(replace(first, version=0), replace(record.events, total=record.appended), keep)
-    return replace(record, events=replace(events, version=record.events.version + first.total))
+        return Record(replace(first.select(slice(-keep, None)), version=record.history.version + first.total))
+    history = merged(replace(first, version=0), replace(record.history, total=record.appended), keep)
+    return replace(record, history=replace(history, version=record.history.version + first.total))
 
 
 def packed_seen(record: Record) -> bytes:

@@ -16,7 +16,8 @@ from itertools import pairwise
 
 import numpy as np
 
-from louder.histories import Events, StoreDamaged
+from louder.histories import StoreDamaged
+from louder.histories.history import History, Names
 
 FORMAT = 1
 HEADER = struct.Struct("<BBHIqq")
@@ -26,16 +27,16 @@ HEAD = 16  # bytes from the start that differ between any two versions of one hi
 WIDTHS = {0: "", 1: "<u1", 2: "<u2", 4: "<u4", 8: "<u8"}
 
 
-def pack(events: Events) -> bytes:
-    texts = events.items.dtype == object
-    count, values = events.values.shape
-    first = np.fromiter(map(len, events.items), np.int64, count) if texts else events.items
+def pack(history: History) -> bytes:
+    texts = history.items.dtype == object
+    count, values = history.values.shape
+    first = np.fromiter(map(len, history.items), np.int64, count) if texts else history.items
     body = b"".join(
         (
-            HEADER.pack(FORMAT, texts, values, count, events.version, events.total),
-            *map(packed_integers, (first, events.times, events.actions, events.requests)),
-            events.values.astype("<f4", copy=False).tobytes(),
-            "".join(events.items).encode("utf-8", "surrogatepass") if texts else b"",
+            HEADER.pack(FORMAT, texts, values, count, history.version, history.total),
+            *map(packed_integers, (first, history.times, history.actions, history.requests)),
+            history.values.astype("<f4", copy=False).tobytes(),
+            "".join(history.items).encode("utf-8", "surrogatepass") if texts else b"",
         )
     )
     return body + CHECKSUM.pack(zlib.crc32(body))
@@ -53,7 +54,7 @@ def packed_integers(column: np.ndarray) -> bytes:
     return COLUMN.pack(least, width) + above.astype(WIDTHS[width]).tobytes()
 
 
-def unpack(data: bytes | memoryview) -> Events:
+def unpack(data: bytes | memoryview, names: Names = Names()) -> History:
     """Raises StoreDamaged if these are not the bytes that `pack` made."""
     view = memoryview(data)
     end = len(view) - CHECKSUM.size
@@ -78,7 +79,16 @@ def unpack(data: bytes | memoryview) -> Events:
     numbers = np.frombuffer(view, "<f4", count * values, at).reshape(count, values).astype(np.float32)
     at += count * values * 4
     items = split(bytes(view[at:end]).decode("utf-8", "surrogatepass"), first) if texts else first
-    return Events(items, times, actions, numbers, requests, version, total)
+    return History(
+        items=items,
+        times=times,
+        actions=actions,
+        values=numbers,
+        requests=requests,
+        names=names,
+        version=version,
+        total=total,
+    )
 
 
 def unpacked_integers(view: memoryview, at: int, count: int, least: int, width: int) -> np.ndarray:

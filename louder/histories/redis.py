@@ -19,11 +19,12 @@ from itertools import islice
 from typing import Any
 
 from louder.errors import InputError, missing_extra
-from louder.histories import Names, Stored, StoreGone
+from louder.histories import Stored, StoreGone
+from louder.histories.history import Names
 from louder.histories.merging import packed_seen
 from louder.histories.packing import HEAD, pack
 from louder.histories.settings import Settings, read, written
-from louder.histories.store import Change, Histories
+from louder.histories.store import Change, KeyedStore
 
 try:
     import redis
@@ -47,7 +48,7 @@ return 1
 """
 
 
-class RedisStore(Histories):
+class RedisStore(KeyedStore):
     def __init__(self, url: str, *, names: Names | None = None, keep: int) -> None:
         try:
             self._reader, self._writer = connect(url, READ_S), connect(url, WRITE_S)
@@ -115,7 +116,7 @@ class RedisStore(Histories):
                     asked.append(key)
                     arguments = [
                         (packed or b"")[:HEAD],
-                        pack(after.events),
+                        pack(after.history),
                         packed_seen(after) if after.appended else b"",
                     ]
                     pipe.eval(REPLACE, 3, EVENTS + key, SEEN + key, ALL_USERS, *arguments, key)

@@ -4,7 +4,8 @@ import json
 from dataclasses import asdict, dataclass, replace
 
 from louder.errors import InputError
-from louder.histories import Names, StoreDamaged
+from louder.histories import StoreDamaged
+from louder.histories.history import Names
 from louder.ids import RawId
 
 FORMAT = 1

@@ -5,10 +5,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from louder.errors import InputError
-from louder.histories import Events, Names, NewEvent, Stored
+from louder.histories import NewEvent, Stored
 from louder.histories.arrivals import by_user
+from louder.histories.history import History, Names, empty_history
 from louder.histories.keys import EVERYTHING, key_of, ranges, user_of
-from louder.histories.merging import Record, added, filled, nothing, unpacked_seen
+from louder.histories.merging import Record, added, filled, unpacked_seen
 from louder.histories.packing import packed_version, unpack
 from louder.histories.settings import TEXT, Settings, opened, require_kind, settled
 from louder.ids import RawId
@@ -19,7 +20,7 @@ PAGE = 1_000  # users read at once
 Change = Callable[[Record], tuple[Record, Stored]]
 
 
-class Histories(ABC):
+class KeyedStore(ABC):
     """The latest `keep` events of each user are kept; a store opened with a smaller number drops what is beyond it from
     the users it writes."""
 
@@ -28,9 +29,9 @@ class Histories(ABC):
         self.settings = self._change_settings(lambda old: opened(old, names))
         self.names = self.settings.names
 
-    def history(self, user: RawId) -> Events:
+    def history(self, user: RawId) -> History:
         packed = self._packed(self._key(user))
-        return self._nothing() if packed is None else unpack(packed)
+        return self._unpacked(packed)
 
     def version(self, user: RawId) -> int:
         return packed_version(self._head(self._key(user)))
@@ -49,13 +50,13 @@ class Histories(ABC):
 
         return self._update({keys[user]: adding(user) for user in users})
 
-    def fill(self, histories: Iterable[tuple[RawId, Events]]) -> int:
+    def fill(self, histories: Iterable[tuple[RawId, History]]) -> int:
         """Write the first contents of each user, under what was appended already. Until all is written, `filled` stays
         false; filling again then starts over, and loses nothing that was appended in between."""
         if self.filled():
             raise InputError("The store is filled already. Choose another place to fill a new one.")
 
-        def filling(events: Events) -> Change:
+        def filling(events: History) -> Change:
             first = replace(events, total=max(events.total, len(events.times)))
             return lambda record: (filled(record, first, self.keep), Stored(1, 0))
 
@@ -113,13 +114,15 @@ class Histories(ABC):
         require_kind("user", user, kind)
         return key_of(user)
 
-    def _nothing(self) -> Events:
-        return nothing(len(self.names.values), self.settings.items == TEXT)
+    def _unpacked(self, packed: bytes | memoryview | None) -> History:
+        if packed is None:
+            return empty_history(self.names, texts=self.settings.items == TEXT)
+        return unpack(packed, self.names)
 
     def _record(self, packed: bytes | memoryview | None, seen: bytes | memoryview | None) -> Record:
         """Seen ids are there for those alone to whom something was appended."""
-        events = self._nothing() if packed is None else unpack(packed)
-        return Record(events, *unpacked_seen(seen)) if seen is not None else Record(events)
+        history = self._unpacked(packed)
+        return Record(history, *unpacked_seen(seen)) if seen is not None else Record(history)
 
     @abstractmethod
     def durability(self) -> str: ...

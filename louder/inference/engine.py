@@ -24,6 +24,7 @@ from louder.data.loader import DataConfig
 from louder.data.ranking import window_start
 from louder.data.table import open_table, user_attributes
 from louder.errors import InputError
+from louder.histories.history import History
 from louder.ids import IdMap, RawId
 from louder.inference import stored_index
 from louder.inference.explain import attention_shares, most, shares_of_the_last
@@ -31,7 +32,7 @@ from louder.inference.index import Exact, Index
 from louder.inference.mfalcon import Asked, MFalcon
 from louder.inference.ranker import Ranker
 from louder.inference.recommender import Recommender
-from louder.inference.request import History, Reason, Request, Result
+from louder.inference.request import Reason, Request, Result
 from louder.inference.retriever import Retriever
 from louder.models import RankingConfig
 from louder.models.sequential import DotProduct
@@ -204,19 +205,17 @@ class Engine:
     def answer(self, questions: Sequence[Request]) -> list[Result | InputError]:
         """The answers, in order; of a question that cannot be answered the reason. All share their passes."""
         out: list[Result | InputError | None] = [None] * len(questions)
-        keyed = [
-            q if q.history.key is not None else replace(q, history=replace(q.history, key=object())) for q in questions
-        ]
+        keyed = [q if q.key is not None else replace(q, key=object()) for q in questions]
         found: dict[int, Result] = {}
         self.stage(keyed, out, found, self.retrieve_all, [n for n, q in enumerate(keyed) if q.candidates is None])
         ranked = [n for n, q in enumerate(keyed) if out[n] is None and (q.candidates is not None or self.second(q))]
         self.stage(keyed, out, found, self.rank_all, ranked)
         for given, used in zip(questions, keyed):
-            if given.history.key is None:
+            if given.key is None:
                 if self.retriever is not None:
-                    self.retriever.forget(used.history.key)
+                    self.retriever.forget(used.key)
                 if self.ranker is not None:
-                    self.ranker.mfalcon.forget(used.history.key)
+                    self.ranker.mfalcon.forget(used.key)
         for number, q in enumerate(keyed):
             if out[number] is None:
                 out[number] = self.finish(q, found[number])
@@ -250,7 +249,7 @@ class Engine:
         states = torch.zeros(len(questions), self.item_vectors.shape[1])
         if some:
             assert self.retriever is not None
-            asked = [(histories[n].sequence, questions[n].history.key) for n in some]
+            asked = [(histories[n].sequence, questions[n].key) for n in some]
             states[torch.tensor(some)] = self.retriever.next_item_states(asked).float()
         # questions without a filter share their search, the others have one each
         alike: dict[object, list[int]] = {}
@@ -264,7 +263,7 @@ class Engine:
             mask = allowed[numbers[0]]
             index: Index = self.index if known else self.popular
             if known and self.mixture is not None:
-                index = self.mixture.of([questions[n].history.key for n in numbers])
+                index = self.mixture.of([questions[n].key for n in numbers])
             ids, scores = index.search(
                 states[torch.tensor(numbers)] if known else torch.ones(len(numbers), 1),
                 k,
@@ -302,7 +301,7 @@ class Engine:
             numbers = self.known(q.candidates) if before is None else before.items
             own = self.read(q, for_ranking=True)
             vectors = self.ranker.model.items(torch.from_numpy(np.array(numbers)))
-            asked.append(Asked(own.sequence, vectors, q.at, q.history.key))
+            asked.append(Asked(own.sequence, vectors, q.at, q.key))
             histories.append(own)
             items.append(numbers)
         found = []
@@ -372,7 +371,7 @@ class Engine:
         # the window is the latest part of what the model knows of the history; nothing older takes an event's place
         numbers = self.item_ids.ids(list(q.history.items))
         known = np.flatnonzero((numbers >= 0) & (q.history.times <= q.at))[-len(sequence.ids) :]
-        lacking_one = [replace(q, history=taken(q.history, np.delete(known, row))) for row in rows]
+        lacking_one = [replace(q, history=q.history.select(np.delete(known, row))) for row in rows]
         histories = [sequence, *(self.read(other, for_ranking=ranks).sequence for other in lacking_one)]
         whole, *lacking = self.scores_after(q, histories, items)
         change = {row: (own - whole).tolist() for row, own in zip(rows, lacking)}
@@ -393,7 +392,7 @@ class Engine:
         some = [history for history in histories if len(history.ids)]
         states = self.retriever.next_item_states([(history, None) for history in some]).float()
         if self.mixture is not None:
-            scores = self.mixture.of([q.history.key] * len(some)).scores(states, chosen)
+            scores = self.mixture.of([q.key] * len(some)).scores(states, chosen)
         else:
             scores = states @ self.item_vectors[chosen].T
         rows = iter(scores)
@@ -454,7 +453,7 @@ class Engine:
         times = past.times[rows]
         actions = self.ranker.state["actions"] if for_ranking and self.ranker else self.state["actions"]
         vocabulary = self.ranker.model.vocabulary if for_ranking and self.ranker else self.retriever.backbone.vocabulary  # type: ignore[union-attr]
-        bits = remapped(past.actions[rows], past.names, actions)
+        bits = remapped(past.actions[rows], past.names.actions, actions)
         prefix_lengths = values = context = None
         stands = times
         if for_ranking:
@@ -485,8 +484,8 @@ class Engine:
         columns = []
         for name in self.ranker.state["values"]:
             column = np.full(len(rows), np.nan, dtype=np.float32)
-            if name in past.value_names:
-                column = past.values[rows, past.value_names.index(name)]
+            if name in past.names.values:
+                column = past.values[rows, past.names.values.index(name)]
             columns.append(np.log1p(column.clip(min=0)) if name in self.ranker.ranking.log_values else column)
         return torch.from_numpy(np.stack(columns, axis=1).astype(np.float32))
 
@@ -557,17 +556,6 @@ def ends_padded(rows: Sequence[np.ndarray]) -> Tensor:
     for row, own in zip(out, rows):
         row[: len(own)] = own
     return torch.from_numpy(out)
-
-
-def taken(past: History, rows: np.ndarray) -> History:
-    return replace(
-        past,
-        items=past.items[rows],
-        times=past.times[rows],
-        actions=past.actions[rows],
-        values=past.values[rows],
-        requests=past.requests[rows],
-    )
 
 
 def request_heads(requests: np.ndarray) -> np.ndarray:

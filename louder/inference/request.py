@@ -6,35 +6,15 @@ from typing import NamedTuple
 
 import numpy as np
 
+from louder.histories.history import History
 from louder.ids import RawId
-
-
-@dataclass(frozen=True, kw_only=True)
-class History:
-    """A history as it was stored: raw ids, oldest first.
-
-    items     T raw ids
-    times     [T] int64 seconds
-    actions   [T] int64 bits, by `names`
-    values    [T, V] float32 by `value_names`, NaN where absent
-    requests  [T] int64, equal for items of one request, -1 = none
-    key       what it is remembered under; None: it is not
-    """
-
-    items: np.ndarray
-    times: np.ndarray
-    actions: np.ndarray
-    values: np.ndarray
-    requests: np.ndarray
-    names: tuple[str, ...] = ()
-    value_names: tuple[str, ...] = ()
-    key: Hashable | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
     """What is asked of one history.
 
+    key         what the KV cache of the history is kept under; None: it is not kept
     candidates  raw items to be ranked; None: those that retrieval finds
     k           items of the answer; of a ranking as many as there are candidates
     retrieve    candidates that retrieval gives to ranking; 0: the order of retrieval is the answer
@@ -46,6 +26,7 @@ class Request:
 
     history: History
     at: int
+    key: Hashable | None = None
     candidates: Sequence[RawId] | None = None
     k: int = 10
     retrieve: int = 500

@@ -33,10 +33,11 @@ from starlette.exceptions import HTTPException
 from louder.data.histories import histories
 from louder.data.table import open_table
 from louder.errors import InputError
-from louder.histories import Events, HistoryStore, Names, NewEvent, Stored, StoreDamaged, StoreGone, open_store
+from louder.histories import HistoryStore, NewEvent, Stored, StoreDamaged, StoreGone, open_store
+from louder.histories.history import History, Names, empty_history
 from louder.ids import RawId
 from louder.inference.engine import Engine
-from louder.inference.request import History, Reason, Request, Result
+from louder.inference.request import Reason, Request, Result
 from louder.schema import Manifest
 from louder.serving import messages as m
 from louder.serving.batching import Batcher, Overloaded
@@ -181,7 +182,9 @@ class Service:
         try:
             past = await self.past(message)
             at = int(time.time()) if message.at is None else message.at
-            q = Request(history=past, at=at, context=message.context, user=message.user, **question)
+            user = message.user
+            key = None if user is None else ("user", user)
+            q = Request(history=past, at=at, key=key, context=message.context, user=user, **question)
             told = self.batcher.submit(Job(kind, q, message, message.model == "previous"))
         finally:
             self.batcher.announce(-1)
@@ -191,14 +194,13 @@ class Service:
         if (message.user is None) == (message.history is None):
             raise Refused(422, "A request needs a user or a history, one of the two.")
         if message.user is not None:
-            return past_of(await self.read(self.store.history, message.user), self.store.names, message.user)
+            return await self.read(self.store.history, message.user)
         return given(message.history or [], self.models.live)
 
     def canaries(self) -> list[History]:
         """Histories of the first users of the store."""
         try:
-            users = self.store.users("", CANARIES)
-            return [past_of(self.store.history(user), self.store.names, None) for user in users]
+            return [self.store.history(user) for user in self.store.users("", CANARIES)]
         except StoreGone:
             return []
 
@@ -208,19 +210,6 @@ class Service:
         self.readers.shutdown()
         self.writers.shutdown()
         self.store.close()
-
-
-def past_of(events: Events, names: Names, user: RawId | None) -> History:
-    return History(
-        items=events.items,
-        times=events.times,
-        actions=events.actions,
-        values=events.values,
-        requests=events.requests,
-        names=names.actions,
-        value_names=names.values,
-        key=None if user is None else ("user", user),
-    )
 
 
 def given(events: Sequence[m.EventIn], model: Engine) -> History:
@@ -247,8 +236,7 @@ def given(events: Sequence[m.EventIn], model: Engine) -> History:
         actions=bits,
         values=numbers,
         requests=np.array([-1 if text is None else places[text] for text in texts], dtype=np.int64),
-        names=names,
-        value_names=values,
+        names=Names(names, values),
     )
 
 
@@ -437,8 +425,8 @@ def create_app(service: Service) -> Any:
         """Items that the model takes for alike. Nobody asks, so `seen` changes nothing."""
         began = time.perf_counter()
         b = await read(m.SimilarRequest, request)
-        nobody = given([], service.models.live)
-        told = await service.batcher.submit(Job("similar", Request(history=nobody, at=0, k=b.k, **filters(b)), b))
+        q = Request(history=empty_history(), at=0, k=b.k, **filters(b))
+        told = await service.batcher.submit(Job("similar", q, b))
         return answer(told | {"milliseconds": round(1000 * (time.perf_counter() - began), 3)})
 
     event = {"user": 42, "id": "a-1", "item": 1, "time": 1_700_000_000, "actions": []}
@@ -525,7 +513,7 @@ def told_history(service: Service, text: str, limit: int) -> dict[str, Any]:
     return {"user": user, "events": events, "total": max(found.total, len(found.items))}
 
 
-def history_of(store: HistoryStore, text: str) -> tuple[RawId, Events]:
+def history_of(store: HistoryStore, text: str) -> tuple[RawId, History]:
     """Of a user whose id came in a path, where a number is a text."""
     if re.fullmatch("0|-?[1-9][0-9]{0,18}", text):
         try:

@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from louder.errors import InputError
+from louder.histories.history import History
 from louder.inference.engine import Engine, version_of
-from louder.inference.request import History, Request, Result
+from louder.inference.request import Request, Result
 
 SLOWER = 10  # a model that needs so many times as long as the live one is refused
 

@@ -4,7 +4,8 @@ import math
 
 import numpy as np
 
-from louder.histories import Events, Names, NewEvent
+from louder.histories import NewEvent
+from louder.histories.history import History, Names
 
 NAMES = Names(("click", "like"), ("seconds", "rating"))
 
@@ -16,12 +17,13 @@ def event(user, id, time=0, item=7, **more):
 def events_of(items, times, names=NAMES, **more):
     count = len(items)
     kind = object if isinstance(items[0], str) else np.int64
-    return Events(
+    return History(
         items=np.array(items, kind),
         times=np.array(times, np.int64),
         actions=np.zeros(count, np.int64),
         values=np.full((count, len(names.values)), np.nan, np.float32),
         requests=np.full(count, -1, np.int64),
+        names=names,
         **more,
     )
 

@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from louder.histories import Events, StoreDamaged
+from louder.histories import StoreDamaged
+from louder.histories.history import History
 from louder.histories.packing import HEAD, pack, packed_version, unpack
 from tests.histories.events import events_of
 
@@ -27,7 +28,15 @@ def histories(draw):
         # surrogates too: JSON can hold half of a pair
         items[:] = draw(st.lists(st.text(st.characters(exclude_categories=[])), min_size=count, max_size=count))
     numbers = draw(arrays.arrays(np.float32, (count, values), elements=st.floats(width=32)))
-    return Events(items, column(), column(), numbers, column(), draw(INTEGERS), draw(INTEGERS))
+    return History(
+        items=items,
+        times=column(),
+        actions=column(),
+        values=numbers,
+        requests=column(),
+        version=draw(INTEGERS),
+        total=draw(INTEGERS),
+    )
 
 
 @given(histories())

@@ -9,9 +9,10 @@ import torch
 import torch.nn.functional as F
 
 from louder.batch import SequenceBatch
+from louder.histories.history import History, Names
 from louder.inference.engine import Engine
 from louder.inference.explain import attention_shares, shares_of_the_last, with_one
-from louder.inference.request import History, Request
+from louder.inference.request import Request
 from louder.models import (
     HSTUConfig,
     RankingConfig,
@@ -206,7 +207,7 @@ COLUMNS = {
 
 
 def past_of(rows):
-    return History(**{name: x[rows] for name, x in COLUMNS.items()}, names=("like",), value_names=("watch",))
+    return History(**{name: x[rows] for name, x in COLUMNS.items()}, names=Names(("like",), ("watch",)))
 
 
 def test_leaving_out_is_the_answer_to_the_history_without_the_event(joint):

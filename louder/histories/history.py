@@ -1,0 +1,63 @@
+"""What one user did: raw ids, so that any model can read it, whatever it was trained on."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Names:
+    """What the bits of actions and the columns of values mean."""
+
+    actions: tuple[str, ...] = ()
+    values: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class History:
+    """Events of one user, oldest first (ties in the order of their arrival).
+
+    items     T raw ids: int64 array, or an object array of texts
+    times     [T] int64 seconds
+    actions   [T] int64 bits, by names.actions
+    values    [T, V] float32, by names.values; NaN where absent
+    requests  [T] int64, the same number for items of one request; -1 = none
+    version   of a stored history: grows with every event; what was computed from an equal version is still right
+    total     of a stored history: events ever stored of the user, of which the latest are here
+    """
+
+    items: np.ndarray
+    times: np.ndarray
+    actions: np.ndarray
+    values: np.ndarray
+    requests: np.ndarray
+    names: Names = Names()
+    version: int = 0
+    total: int = 0
+
+    def __len__(self) -> int:
+        return len(self.times)
+
+    def select(self, rows: np.ndarray | slice) -> "History":
+        """Some of the events, in the order of `rows`."""
+        return replace(
+            self,
+            items=self.items[rows],
+            times=self.times[rows],
+            actions=self.actions[rows],
+            values=self.values[rows],
+            requests=self.requests[rows],
+        )
+
+
+def empty_history(names: Names = Names(), *, texts: bool = False) -> History:
+    """Of a user who did nothing yet; `texts`: the kind of the item ids."""
+    none = np.empty(0, np.int64)
+    return History(
+        items=none.astype(object) if texts else none,
+        times=none,
+        actions=none,
+        values=np.empty((0, len(names.values)), np.float32),
+        requests=none,
+        names=names,
+    )
