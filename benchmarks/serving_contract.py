@@ -1,7 +1,7 @@
 """Does the service keep what its OpenAPI description says? Schemathesis makes requests of it, right ones and wrong ones,
 and compares the answers; one row says how many, and what failed.
 
-    python benchmarks/serving_contract.py --cases 10000
+    python -m benchmarks.serving_contract --cases 10000
 """
 
 import argparse

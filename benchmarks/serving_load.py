@@ -1,6 +1,6 @@
 """Load a service of this machine from another process, and write what was measured.
 
-    python benchmarks/serving_load.py runs/ml1m-hstu-large --ranker runs/ml1m-rank-hstu --json benchmarks/results/serving.jsonl
+    python -m benchmarks.serving_load runs/ml1m-hstu-large --ranker runs/ml1m-rank-hstu --json benchmarks/results/serving.jsonl
 
 Parts, all by default: latency, saturation, half, overload, reloads, redis, sizing. Users ask again: `--active` of them, so that
 their histories can be kept. Latencies are measured from when a request was due, so a late answer counts as late, and a
@@ -22,7 +22,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -69,7 +69,8 @@ class Connections:
     IDLE_S = 30.0
 
     def __init__(self, port: int) -> None:
-        self.port, self.free = port, []
+        self.port = port
+        self.free: list[tuple[float, asyncio.StreamReader, asyncio.StreamWriter]] = []
 
     async def connection(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         while self.free:
@@ -471,7 +472,7 @@ def changed(run: Path) -> None:
 
 
 def main() -> None:
-    parts: dict[str, Callable[[Load], Awaitable[None]]] = {
+    parts: dict[str, Callable[[Load], Coroutine[None, None, None]]] = {
         "latency": Load.latency,
         "saturation": Load.saturation,
         "half": Load.half,

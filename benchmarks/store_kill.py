@@ -9,7 +9,6 @@ intact, so this tells what a crash of the service or of Redis does, not what a p
 
 import argparse
 import random
-import shlex
 import subprocess
 import sys
 import tempfile
@@ -47,7 +46,6 @@ def main() -> None:
         **found,
         "seed": options.seed,
         **provenance(),
-        "command": shlex.join(["python", "-m", "benchmarks.store_kill", *sys.argv[1:]]),
     }
     append_row(options.json, row)
     print(row)

@@ -1,6 +1,6 @@
 """Generative and impression-level training of one ranker, to equal NE ("Actions Speak Louder than Words", section 2.3).
 
-    OMP_NUM_THREADS=1 python experiments/generative_to_equal_ne.py --seconds 480
+    OMP_NUM_THREADS=1 python -m experiments.generative_to_equal_ne --seconds 480
 
 The same HSTU (ml1m:rank_hstu without the next item) is trained twice: all exposures of a history in one pass, and a pass
 for each. A batch is as many sequences in both. The validation part is measured on the way; seconds are those of the

@@ -1,11 +1,11 @@
 """Tune the rankers equally hard: so many random settings of each, chosen by NE on the validation part alone.
 
-    python experiments/ranking_search.py kuairand --trials 12 --rows experiments/results/ranking_search.jsonl
+    python -m experiments.ranking_search kuairand --trials 12 --rows experiments/results/ranking_search.jsonl
 
 A row holds the setting, the best validation NE and AUC, and the curve over the epochs. Trials that are in the file already
 are left out, so a search that was stopped goes on. Then train the best setting with several seeds:
 
-    python experiments/ranking_search.py kuairand --best hstu
+    python -m experiments.ranking_search kuairand --best hstu
 
 search_page.py draws the trials and their curves.
 """

@@ -1,6 +1,6 @@
 """What more compute is worth: each ranker at three sizes, with the settings of its recipe otherwise.
 
-    python experiments/ranking_sizes.py kuairand
+    python -m experiments.ranking_sizes kuairand
 
 A row is that of `louder train`, with the size. Those that are in the file already are left out.
 """

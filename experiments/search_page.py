@@ -1,6 +1,6 @@
 """Draw what ranking_search.py found: one HTML page that opens without a network.
 
-python experiments/search_page.py experiments/results/ranking_search.jsonl -o search.html
+python -m experiments.search_page experiments/results/ranking_search.jsonl -o search.html
 """
 
 import argparse
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from louder.bench.rows import groups
+from benchmarks.rows import groups
 from louder.data.inspect import BLUE, titled
 from louder.folders import write_text
 from louder.reports.figures import ORANGE, legend
@@ -137,7 +137,7 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path, default=Path("search.html"))
     arguments = parser.parse_args()
     if not arguments.rows.is_file():
-        parser.error(f"There is no file {arguments.rows}. Search first: python experiments/ranking_search.py ml1m.")
+        parser.error(f"There is no file {arguments.rows}. Search first: python -m experiments.ranking_search ml1m.")
     write_page(read_rows(arguments.rows), arguments.output)
 
 

@@ -2,7 +2,7 @@
 
     louder data synth ranking -o logs/ranking
     louder etl logs/ranking/log.parquet --schema logs/ranking/schema.yaml -o tables/synthetic-ranking
-    python experiments/synthetic_truth.py logs/ranking/truth.parquet --rows experiments/results/ranking_synthetic.jsonl
+    python -m experiments.synthetic_truth logs/ranking/truth.parquet --rows experiments/results/ranking_synthetic.jsonl
 
 The rows are as those that `louder train synthetic:rank_hstu --row` writes.
 """

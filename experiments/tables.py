@@ -1,7 +1,7 @@
 """Write the tables of README.md and docs/ from the rows in results/, so that no figure is typed by hand.
 
-python experiments/tables.py          # rewrite what stands between <!-- rows: NAME --> and <!-- end -->
-python experiments/tables.py --check  # exit with 1 if a page differs from the rows
+python -m experiments.tables          # rewrite what stands between <!-- rows: NAME --> and <!-- end -->
+python -m experiments.tables --check  # exit with 1 if a page differs from the rows
 """
 
 import itertools

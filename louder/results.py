@@ -18,7 +18,7 @@ from louder.version import __version__
 def provenance() -> dict[str, Any]:
     """Command, commit and machine of this process; part of every row."""
     return {
-        "command": shlex.join([*program(sys.argv[0]), *sys.argv[1:]]),
+        "command": shlex.join([*program(), *sys.argv[1:]]),
         "commit": commit(),
         "louder": __version__,
         "machine": machine(),
@@ -27,23 +27,26 @@ def provenance() -> dict[str, Any]:
     }
 
 
-def program(name: str) -> list[str]:
-    """`python SCRIPT` where a script of a checkout was run by its relative path; else `louder`."""
-    script = Path(name)
-    return ["python", name] if script.suffix == ".py" and not script.is_absolute() else ["louder"]
+def program() -> list[str]:
+    """`python -m MODULE` where a module of a checkout was run so; else `louder`."""
+    spec = sys.modules["__main__"].__spec__
+    module = spec.name.removesuffix(".__main__") if spec else "louder"
+    return ["python", "-m", module] if module.startswith(("benchmarks", "experiments")) else ["louder"]
 
 
 def commit() -> str:
     """The commit of the code that runs, with "+" if files differ from it; "" outside a checkout."""
-    here = Path(__file__).parent
+    root = Path(__file__).parents[1]
 
     def git(*arguments: str) -> str:
-        done = subprocess.run(["git", *arguments], cwd=here, capture_output=True, text=True, timeout=10, check=False)
+        done = subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, timeout=10, check=False)
         return done.stdout.strip() if done.returncode == 0 else ""
 
     try:
         name = git("rev-parse", "--short=10", "HEAD")
-        return name + ("+" if name and git("status", "--porcelain", "--", ".") else "")
+        return name + (
+            "+" if name and git("status", "--porcelain", "--", "louder", "benchmarks/*.py", "experiments/*.py") else ""
+        )
     except (OSError, subprocess.SubprocessError):
         return ""
 

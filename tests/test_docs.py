@@ -15,11 +15,11 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
 def commands() -> list[tuple[str, str]]:
-    """Every line of a page that runs louder, without its comment and its prompt."""
+    """Every line of a page that runs louder or a benchmark, without its comment and its prompt."""
     found = []
     for page in PAGES:
         for line in page.read_text(encoding="utf-8").splitlines():
-            if match := re.match(r"\s*(?:\$ )?(louder [a-z].*)", line):
+            if match := re.match(r"\s*(?:\$ )?((?:louder|python -m benchmarks) [a-z].*)", line):
                 text = re.split(r"\s+#|\s+> ", match[1])[0]
                 found.append((str(page.relative_to(ROOT)), text))
     return found
@@ -27,10 +27,13 @@ def commands() -> list[tuple[str, str]]:
 
 @pytest.mark.parametrize(("page", "text"), commands(), ids=lambda x: x.replace("/", "-"))
 def test_a_command_on_a_page_exists_with_all_its_options(page: str, text: str) -> None:
-    from louder.cli import app
+    import benchmarks.commands
+    import louder.cli
 
+    program = "louder" if text.startswith("louder") else "python -m benchmarks"
+    app = louder.cli.app if program == "louder" else benchmarks.commands.app
     command: click.Command = typer.main.get_command(app)
-    words = shlex.split(text)[1:]
+    words = shlex.split(text.removeprefix(program))
     while isinstance(getattr(command, "commands", None), dict):
         name = words.pop(0)
         assert name in command.commands, f"{page}: there is no command {name!r}"
@@ -48,6 +51,6 @@ def test_there_are_commands_to_check() -> None:
 
 def test_tables_on_the_pages_equal_the_rows() -> None:
     done = subprocess.run(
-        [sys.executable, ROOT / "experiments" / "tables.py", "--check"], capture_output=True, text=True, check=False
+        [sys.executable, "-m", "experiments.tables", "--check"], cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr

@@ -1,5 +1,8 @@
 """Results are rows."""
 
+import importlib.machinery
+import sys
+import types
 from pathlib import Path
 
 import pytest
@@ -44,6 +47,19 @@ def test_provenance_says_what_is_needed_to_get_the_number_again():
     assert "core" in found["machine"]
 
 
-def test_a_script_of_the_checkout_is_named_in_the_command():
-    assert program("experiments/ranking_search.py") == ["python", "experiments/ranking_search.py"]
-    assert program("/usr/bin/louder") == program("/somewhere/louder/__main__.py") == ["louder"]
+@pytest.mark.parametrize(
+    ("module", "words"),
+    [
+        ("benchmarks.__main__", ["python", "-m", "benchmarks"]),
+        ("experiments.ranking_search", ["python", "-m", "experiments.ranking_search"]),
+        ("louder.__main__", ["louder"]),
+        (None, ["louder"]),  # the installed script
+    ],
+)
+def test_a_module_of_the_checkout_is_named_in_the_command(monkeypatch, module, words):
+    main = types.ModuleType("__main__")
+    main.__spec__ = module and importlib.machinery.ModuleSpec(module, None)
+    monkeypatch.setitem(sys.modules, "__main__", main)
+    monkeypatch.setattr("sys.argv", ["whatever", "--json", "a b"])
+    assert program() == words
+    assert provenance()["command"] == " ".join([*words, "--json 'a b'"])

@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from louder.cli import bench, data, demo, etl, evaluate, index, rank, recommend, report, serve, train
+from louder.cli import data, demo, etl, evaluate, index, rank, recommend, report, serve, train
 from louder.errors import InputError
 
 app = typer.Typer(
@@ -28,7 +28,16 @@ app.command("publish")(serve.publish)
 app.command("rollback")(serve.rollback)
 app.command("report")(report.report)
 app.command("demo")(demo.demo)
-app.add_typer(bench.app, name="bench")
+
+
+@app.command(
+    "bench",
+    hidden=True,
+    context_settings={"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []},
+)
+def bench() -> None:
+    """Gone from the package."""
+    raise InputError("The benchmarks are no longer in the package: run python -m benchmarks in a checkout of Louder.")
 
 
 def main() -> None:

@@ -45,8 +45,8 @@ def index(
         known = " and ".join(f"--{name}" for name in OPTIONS[kind])
         raise InputError(f"--{stray[0]} is of the other kind, and --kind {kind} has {known}: leave --{stray[0]} out.")
 
-    from louder.bench.index import AT_ONCE, BUILDERS, latencies, summary
     from louder.inference.index import Exact, recall
+    from louder.inference.index_speed import AT_ONCE, BUILDERS, latencies, summary
     from louder.inference.retrieval import open_retrieval
     from louder.inference.stored_index import save
 
@@ -66,7 +66,7 @@ def index(
     }
     written = save(run, found.folder, made, facts)
     indices: dict[str, Index] = {"exact": exact, kind: made}
-    times = {n: latencies(indices, found.queries, n, repeats=max(10, 200 // n)) for n in AT_ONCE}
+    times = {n: latencies(indices, found.queries, 100, n, repeats=max(10, 200 // n)) for n in AT_ONCE}
     speed = {name: {n: summary(times[n][name]) for n in AT_ONCE} for name in indices}
     if json_output:
         print(json.dumps({**written, "latency_by_queries_at_once": speed}))
@@ -79,7 +79,7 @@ def show(run: Path, facts: dict[str, Any], indices: dict[str, "Index"], speed: d
     from rich.console import Console
     from rich.table import Table
 
-    from louder.bench.index import AT_ONCE, index_bytes
+    from louder.inference.index_speed import AT_ONCE, index_bytes
 
     title = f"{facts['items']:,} items of width {facts['dimension']}, "
     title += f"{facts['queries']:,} queries that are {facts['queries_are']}"

@@ -1,11 +1,9 @@
-"""The commands `louder etl` and `louder bench etl`."""
+"""The command `louder etl`."""
 
 import json
 import re
 
 import pytest
-
-from louder.results import read_rows
 
 
 @pytest.fixture
@@ -75,21 +73,3 @@ def test_help_shows_examples(louder):
     code, out, _ = louder("etl", "--help")
     assert code == 0
     assert "louder etl ml-1m.zip -o tables/ml-1m" in out
-
-
-def test_bench_writes_rows(louder, tmp_path):
-    flags = ["--ratings", "2000", "--events", "0", "--repeats", "1"]
-    code, out, _ = louder("bench", "etl", *flags, "--json", tmp_path / "rows.jsonl")
-    assert code == 0
-    assert "times as fast" in out
-    rows = read_rows(tmp_path / "rows.jsonl")
-    assert [row["implementation"] for row in rows] == ["louder", "pandas"]
-    assert all(row["median_s"] > 0 and row["peak_bytes"] > 1 << 20 and row["bench"] == "etl" for row in rows)
-
-
-def test_bench_measures_generated_logs(tmp_path):
-    from louder.etl import bench
-
-    row = bench.generated(3000, tmp_path, "csv", repeats=1)
-    assert row["runs"] == 1
-    assert (tmp_path / "table" / "manifest.json").is_file()

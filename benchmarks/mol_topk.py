@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from louder.bench.measure import Case
+from benchmarks.measure import Case
 from louder.config import from_dict
 from louder.errors import InputError
 from louder.inference.loading import load_model

@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from benchmarks import histories
+from benchmarks.measure import Case, autocast, run
+from benchmarks.transformer import TransformerLayer
 from louder.batch import SequenceBatch
-from louder.bench import histories
-from louder.bench.measure import Case, autocast, run
-from louder.bench.transformer import TransformerLayer
 from louder.models import HSTUConfig
 from louder.models.hstu import HSTULayer
 

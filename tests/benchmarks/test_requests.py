@@ -2,9 +2,9 @@
 
 import torch
 
-from louder.bench import generative, mfalcon
-from louder.bench.measure import measure
-from louder.bench.request import OnePass, candidates, ranker, user
+from benchmarks import generative, mfalcon
+from benchmarks.measure import measure
+from benchmarks.request import OnePass, candidates, ranker, user
 from louder.inference.mfalcon import MFalcon
 
 CPU = torch.device("cpu")

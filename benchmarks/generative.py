@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from benchmarks import histories
+from benchmarks.measure import Case
+from benchmarks.request import ACTIONS, ITEMS
 from louder import recipes
-from louder.bench import histories
-from louder.bench.measure import Case
-from louder.bench.request import ACTIONS, ITEMS
 from louder.data.loader import DataConfig
 from louder.data.ranking import RankingBatch
 from louder.data.table import Table

@@ -6,8 +6,8 @@ import pytest
 import torch
 from tables import random_users, write_table
 
-from louder.bench import attention, encoder, layer, loss, step
-from louder.bench.measure import Case, kept_bytes, measure, peak_bytes
+from benchmarks import attention, encoder, layer, loss, step
+from benchmarks.measure import Case, kept_bytes, measure, peak_bytes
 from louder.training import retrieval
 
 CPU = torch.device("cpu")

@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from benchmarks import padded
 from louder.batch import SequenceBatch
-from louder.bench import padded
 from louder.models import HSTU, HSTUConfig, SASRec, SASRecConfig, Vocabulary
 from louder.models.hstu import HSTULayer
 from louder.models.sasrec import SASRecLayer

@@ -44,7 +44,9 @@ def read(source: Path) -> list[Row]:
     found: dict[tuple[Any, ...], Row] = {}
     for file in files:
         if not file.is_file():
-            raise InputError(f"There is no file or folder {source}. Measure first: louder bench all --json FILE.")
+            raise InputError(
+                f"There is no file or folder {source}. Measure first: python -m benchmarks all --json FILE."
+            )
         for row in read_rows(file):
             if row.get("bench") in BENCHES:
                 names = "bench", "case", "implementation", "tokens", "dtype", "device", "threads", "machine"
@@ -52,7 +54,7 @@ def read(source: Path) -> list[Row]:
                 found.pop(key, None)
                 found[key] = row
     if not found:
-        raise InputError(f"{source} has no rows of louder bench. Measure first: louder bench all --json FILE.")
+        raise InputError(f"{source} has no rows of a benchmark. Measure first: python -m benchmarks all --json FILE.")
     return list(found.values())
 
 

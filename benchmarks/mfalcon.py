@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from benchmarks.measure import Case
+from benchmarks.request import OnePass, candidates, impression_ranker, impressions, ranker, user
 from louder.batch import SequenceBatch
-from louder.bench.measure import Case
-from louder.bench.request import OnePass, candidates, impression_ranker, impressions, ranker, user
 from louder.inference.mfalcon import MFalcon
 from louder.inference.precision import PRECISIONS, reduced
 from louder.models import DLRM, RankingModel

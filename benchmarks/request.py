@@ -5,8 +5,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
+from benchmarks import histories
 from louder.batch import SequenceBatch
-from louder.bench import histories
 from louder.data.ranking import RankingBatch
 from louder.models import DLRM, HSTU, DLRMConfig, HSTUConfig, RankingConfig, RankingModel, Vocabulary
 from louder.models.hstu import HSTULayer

@@ -9,10 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from benchmarks import histories, padded
+from benchmarks.measure import Case, run
+from benchmarks.plain import Attention, naive_attention
 from louder.batch import SequenceBatch
-from louder.bench import histories, padded
-from louder.bench.measure import Case, run
-from louder.bench.plain import Attention, naive_attention
 from louder.ops.hstu_attention import hstu_attention
 from louder.ops.jagged import to_padded
 

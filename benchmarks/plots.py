@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from statistics import mode
 from typing import Any, NamedTuple
 
-from louder.bench.rows import MIB, RATIOS, Row, groups, ratio, reference_of
+from benchmarks.rows import MIB, RATIOS, Row, groups, ratio, reference_of
 from louder.data.inspect import BLUE, titled
 from louder.reports.figures import ORANGE
 from louder.reports.markup import Html, joined, tag

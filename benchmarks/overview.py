@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from statistics import median
 from typing import NamedTuple
 
-from louder.bench.rows import Row, groups, measured, multiple, place, ratio, reference_of
+from benchmarks.rows import Row, groups, measured, multiple, place, ratio, reference_of
 from louder.reports.markup import Html, joined, tag
 
 HEAD = "", "", "median ×", "least – most", "memory ×", "cases"

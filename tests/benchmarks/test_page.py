@@ -5,10 +5,10 @@ import math
 
 import pytest
 
-from louder.bench.overview import spans
-from louder.bench.page import write_page
-from louder.bench.plots import as_lines, colours, draw, spaced
-from louder.bench.rows import read
+from benchmarks.overview import spans
+from benchmarks.page import write_page
+from benchmarks.plots import as_lines, colours, draw, spaced
+from benchmarks.rows import read
 
 WHERE = {"device": "cpu", "threads": 1, "machine": "a machine", "dtype": "float32"}
 SPEEDS = {"louder, cached": 8.0, "louder, cold": 4.0, "one batch": 2.0, "one pass per candidate": 0.1, "dlrm": 1.0}

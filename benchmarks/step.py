@@ -11,11 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from benchmarks import histories
+from benchmarks.measure import Case
+from benchmarks.padded import hstu_attention, sampled_softmax
+from benchmarks.plain import PlainHSTU, PlainSASRec, naive_attention
 from louder import recipes
-from louder.bench import histories
-from louder.bench.measure import Case
-from louder.bench.padded import hstu_attention, sampled_softmax
-from louder.bench.plain import PlainHSTU, PlainSASRec, naive_attention
 from louder.data import negatives
 from louder.data.loader import RetrievalBatch
 from louder.models import HSTUConfig, ImpressionConfig, SASRecConfig, SequentialModel, Vocabulary, build

@@ -6,10 +6,10 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from louder.bench import histories, padded
-from louder.bench.measure import Case, autocast, kept_bytes, run
-from louder.bench.plain import hstu_layer, naive_attention
-from louder.bench.transformer import TransformerLayer
+from benchmarks import histories, padded
+from benchmarks.measure import Case, autocast, kept_bytes, run
+from benchmarks.plain import hstu_layer, naive_attention
+from benchmarks.transformer import TransformerLayer
 from louder.models import HSTUConfig
 from louder.models.hstu import HSTULayer
 from louder.ops.jagged import to_padded

@@ -3,9 +3,9 @@
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from louder.bench.overview import overview
-from louder.bench.plots import Strip, as_lines, colours, draw, is_own, legend
-from louder.bench.rows import (
+from benchmarks.overview import overview
+from benchmarks.plots import Strip, as_lines, colours, draw, is_own, legend
+from benchmarks.rows import (
     BENCHES,
     EXTRA,
     MIB,

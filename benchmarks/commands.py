@@ -1,5 +1,6 @@
-"""louder bench: speed and memory, each beside what one would use instead."""
+"""The command line of the benchmarks: speed and memory, each beside what one would use instead."""
 
+import sys
 import tempfile
 from pathlib import Path
 from typing import Annotated, Any
@@ -18,7 +19,12 @@ Memory = Annotated[float, typer.Option(help="GiB; what would need more is left o
 Lengths = Annotated[list[int] | None, typer.Option("--length", help="Longest history; may be given again.", min=2)]
 Tokens = Annotated[int | None, typer.Option(help="Events in all, about.", min=1)]
 
-app = typer.Typer(help="Measure speed and memory, beside what one would use instead.", no_args_is_help=True)
+app = typer.Typer(
+    help="Measure speed and memory, beside what one would use instead.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
 
 
 @app.callback()
@@ -42,14 +48,14 @@ def etl(
 
     Needs pandas. Each run is a process of its own, and its start and imports count. Examples:
 
-        louder bench etl --source ml-1m.zip --ratings 0 --events 0
+        python -m benchmarks etl --source ml-1m.zip --ratings 0 --events 0
 
-        louder bench etl --events 20000000 --json benchmarks/results/etl.jsonl
+        python -m benchmarks etl --events 20000000 --json benchmarks/results/etl.jsonl
     """
     from rich.console import Console
     from rich.table import Table
 
-    from louder.etl import bench
+    from benchmarks import etl
     from louder.results import append_row, provenance
 
     if source and not source.exists():
@@ -68,16 +74,16 @@ def etl(
         cases = [(source.stem, source)] if source else []
         if ratings:
             (work / "ratings").mkdir()
-            bench.write_ratings(work / "ratings" / "ratings.dat", ratings)
+            etl.write_ratings(work / "ratings" / "ratings.dat", ratings)
             cases.append((f"generated ratings.dat, {ratings:,} events", work / "ratings"))
         ratios = []
         for case, path in cases:
-            rows = bench.beside_pandas(path, work, repeats)
+            rows = etl.beside_pandas(path, work, repeats)
             for implementation, row in rows.items():
                 add(case, implementation, row)
             ratios.append((case, rows["pandas"]["median_s"] / rows["louder"]["median_s"]))
         for kind in ("parquet", "csv") if events else ():
-            add(f"generated {kind}, {events:,} events", "louder", bench.generated(events, work, kind, repeats))
+            add(f"generated {kind}, {events:,} events", "louder", etl.generated(events, work, kind, repeats))
     Console().print(table)
     for case, ratio in ratios:
         typer.echo(f"{case}: louder is {ratio:.1f} times as fast as pandas, process start and imports counted.")
@@ -107,13 +113,13 @@ def attention(
     events; with --full 200, 1024, 4096 or 8192 of 8192. "uniform": all as long as the longest; "zipf": few are.
     "rab": with biases by position and by time. Examples:
 
-        louder bench attention
+        python -m benchmarks attention
 
-        louder bench attention --kind "zipf rab" --length 2048 --tokens 8192 --dtype bfloat16
+        python -m benchmarks attention --kind "zipf rab" --length 2048 --tokens 8192 --dtype bfloat16
 
-        louder bench attention --full --json benchmarks/results/attention.jsonl
+        python -m benchmarks attention --full --json benchmarks/results/attention.jsonl
     """
-    from louder.bench import attention
+    from benchmarks import attention
 
     for name in kind or ():
         if name not in attention.KINDS:
@@ -141,11 +147,11 @@ def layer(
     Also the bytes that each keeps for the backward pass. Width 512, 8 heads, 2048 events in histories of up to 512;
     with --full 8192 in up to 1024. Examples:
 
-        louder bench layer
+        python -m benchmarks layer
 
-        louder bench layer --full --dtype bfloat16 --json benchmarks/results/layer.jsonl
+        python -m benchmarks layer --full --dtype bfloat16 --json benchmarks/results/layer.jsonl
     """
-    from louder.bench import layer
+    from benchmarks import layer
 
     sizes = chosen(layer, full, length=length, tokens=tokens, width=width, heads=heads)
     if sizes["width"] % sizes["heads"]:
@@ -166,11 +172,11 @@ def loss(
 
     A batch of ML-1M; with --full also 8,000 rows, 100,000 items and 512 negatives. Examples:
 
-        louder bench loss
+        python -m benchmarks loss
 
-        louder bench loss --full --json benchmarks/results/loss.jsonl
+        python -m benchmarks loss --full --json benchmarks/results/loss.jsonl
     """
-    from louder.bench import loss
+    from benchmarks import loss
 
     carry_out("loss", loss, chosen(loss, full), memory, repeats, threads, device, json)
 
@@ -195,11 +201,11 @@ def step(
 
     Batches of 32 users like those of ML-1M; with --full 128, as the recipes have. Examples:
 
-        louder bench step
+        python -m benchmarks step
 
-        louder bench step --full --table tables/ml-1m --epoch --json benchmarks/results/step.jsonl
+        python -m benchmarks step --full --table tables/ml-1m --epoch --json benchmarks/results/step.jsonl
     """
-    from louder.bench import step
+    from benchmarks import step
 
     for name in recipe or ():
         if name not in step.RECIPES:
@@ -228,13 +234,13 @@ def encoder(
     Training with alpha 1.6 to 2.0, and inference. 2 layers of width 512 and 8 heads; 4 users of up to 1024 events and
     2 of up to 2048; with --full 16 users of up to 1024 events to 2 of up to 8192. Examples:
 
-        louder bench encoder
+        python -m benchmarks encoder
 
-        louder bench encoder --length 8192 --tokens 32768 --repeats 3
+        python -m benchmarks encoder --length 8192 --tokens 32768 --repeats 3
 
-        louder bench encoder --full --json benchmarks/results/encoder.jsonl
+        python -m benchmarks encoder --full --json benchmarks/results/encoder.jsonl
     """
-    from louder.bench import encoder
+    from benchmarks import encoder
 
     sizes = chosen(encoder, full, lengths=length, tokens=tokens, layers=layers)
     carry_out("encoder", encoder, sizes | {"dtype": number_type(dtype)}, memory, repeats, threads, device, json)
@@ -253,11 +259,11 @@ def mfalcon(
     A history that was remembered or is computed in the request, by its length, by the number of candidates and by the
     microbatch; also with bfloat16 and int8 weights. Examples:
 
-        louder bench mfalcon
+        python -m benchmarks mfalcon
 
-        louder bench mfalcon --full --json benchmarks/results/mfalcon.jsonl
+        python -m benchmarks mfalcon --full --json benchmarks/results/mfalcon.jsonl
     """
-    from louder.bench import mfalcon
+    from benchmarks import mfalcon
 
     carry_out("mfalcon", mfalcon, chosen(mfalcon, full), memory, repeats, threads, "cpu", json)
 
@@ -277,11 +283,11 @@ def generative(
 
     Users with 50 or 200 exposures; with --full 200 or 1000. Examples:
 
-        louder bench generative
+        python -m benchmarks generative
 
-        louder bench generative --full --json benchmarks/results/generative.jsonl
+        python -m benchmarks generative --full --json benchmarks/results/generative.jsonl
     """
-    from louder.bench import generative
+    from benchmarks import generative
 
     sizes = chosen(generative, full, exposures=exposures)
     carry_out("generative", generative, sizes, memory, repeats, threads, "cpu", json)
@@ -301,17 +307,17 @@ def index(
     10,000 and 100,000 clustered items of width 64, with 1 query and with 64 at once; with --full 1,000,000 too, where
     HNSW takes several minutes to build. Needs faiss. Examples:
 
-        louder bench index
+        python -m benchmarks index
 
-        louder bench index --items 1000000 --kind ivf
+        python -m benchmarks index --items 1000000 --kind ivf
 
-        louder bench index --full --json benchmarks/results/index.jsonl
+        python -m benchmarks index --full --json benchmarks/results/index.jsonl
     """
     import torch
     from rich.console import Console
     from rich.table import Table
 
-    from louder.bench import index
+    from benchmarks import index
     from louder.inference.index import faiss
     from louder.results import append_row, provenance
 
@@ -352,11 +358,11 @@ def mol(
 
     32 users, a random catalogue of 10,000 items; with --full also of 100,000. Examples:
 
-        louder bench mol --run runs/ml1m-hstu-large-mol
+        python -m benchmarks mol --run runs/ml1m-hstu-large-mol
 
-        louder bench mol --full -k 100 --json benchmarks/results/mol_topk.jsonl
+        python -m benchmarks mol --full -k 100 --json benchmarks/results/mol_topk.jsonl
     """
-    from louder.bench import mol_topk
+    from benchmarks import mol_topk
 
     sizes = chosen(mol_topk, full, run=run, items=items, k=k, users=users)
     if sizes["k"] > min(sizes["items"]):
@@ -384,15 +390,15 @@ def everything(
 
     Examples:
 
-        louder bench all -o bench.html
+        python -m benchmarks all -o bench.html
 
-        louder bench all --full --json benchmarks/results/bench.jsonl
+        python -m benchmarks all --full --json benchmarks/results/bench.jsonl
 
-        louder bench all --from benchmarks/results
+        python -m benchmarks all --from benchmarks/results
     """
-    from louder.bench import attention, encoder, layer, loss, step
-    from louder.bench.page import write_page
-    from louder.bench.rows import read
+    from benchmarks import attention, encoder, layer, loss, step
+    from benchmarks.page import write_page
+    from benchmarks.rows import read
 
     rows: list[dict[str, Any]] = []
     if source:
@@ -411,6 +417,15 @@ def everything(
             rows += carry_out(name, module, sizes, memory, repeats, threads, device, json)
     write_page(rows, output)
     typer.echo(f"{output} is written; it opens in any browser, without a network.")
+
+
+def main() -> None:
+    """Run a command. A mistake of the user's is one sentence on standard error, with exit code 2."""
+    try:
+        app(prog_name="python -m benchmarks")
+    except InputError as error:
+        print(f"benchmarks: {error}", file=sys.stderr)
+        sys.exit(2)
 
 
 def chosen(module: Any, full: bool, **given: Any) -> dict[str, Any]:
@@ -440,7 +455,7 @@ def carry_out(
     import torch
     from rich.console import Console
 
-    from louder.bench.measure import measure
+    from benchmarks.measure import measure
     from louder.results import append_row, provenance
     from louder.training.loop import choose_device
 
@@ -467,7 +482,7 @@ def shown(rows: list[dict[str, Any]]) -> Any:
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    from louder.bench.rows import columns, left_out
+    from benchmarks.rows import columns, left_out
 
     head, *lines = columns(rows)
     title = f"{rows[0]['case']} (× is beside {rows[0]['reference']})"

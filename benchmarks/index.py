@@ -1,21 +1,19 @@
 """Approximate indices beside the exact one: how soon they are built, how much they find, how fast."""
 
-import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from louder.inference.index import HNSW, IVF, Approximate, Exact, Index, faiss, recall
+from louder.inference.index import Approximate, Exact, Index, recall
+from louder.inference.index_speed import AT_ONCE, BUILDERS, index_bytes, latencies, summary
 
 K = 100
-AT_ONCE = 1, 64
 ITEMS_OF_A_CLUSTER = 100
 SPREAD = 0.7  # length of what sets an item apart from its cluster, whose centre has length 1
-BUILDERS: dict[str, Callable[..., Approximate]] = {"ivf": IVF.build, "hnsw": HNSW.build}
 QUICK: dict[str, Any] = {"sizes": (10_000, 100_000), "width": 64, "kinds": tuple(BUILDERS)}
 FULL = QUICK | {"sizes": (10_000, 100_000, 1_000_000)}
 
@@ -32,7 +30,7 @@ def rows(sizes: Sequence[int], width: int, kinds: Sequence[str], repeats: int) -
             seconds[name] = round(time.perf_counter() - start, 3)
         right, _ = indices["exact"].search(queries, K)
         for at_once in AT_ONCE:
-            times = latencies(indices, queries, at_once, repeats)
+            times = latencies(indices, queries, K, at_once, repeats)
             yield [
                 {
                     "case": f"{size:,} items, {at_once} quer{'y' if at_once == 1 else 'ies'} at once",
@@ -64,32 +62,3 @@ def clustered(items: int, width: int, queries: int, seed: int) -> tuple[Tensor, 
         return F.normalize(own + SPREAD / width**0.5 * torch.randn(count, width, generator=generator), dim=1)
 
     return near(items), near(queries)
-
-
-def latencies(indices: Mapping[str, Index], queries: Tensor, at_once: int, repeats: int) -> dict[str, list[float]]:
-    """Seconds a query of `repeats` searches for the best K, each of the next `at_once` queries: A B C A B C ..., so
-    that whatever else the machine does meets all alike."""
-    seconds: dict[str, list[float]] = {name: [] for name in indices}
-    for turn in range(-1, repeats):  # the first is to warm up
-        own = queries[torch.arange(turn * at_once, (turn + 1) * at_once) % len(queries)]
-        for name, index in indices.items():
-            start = time.perf_counter()
-            index.search(own, K)
-            if turn >= 0:
-                seconds[name].append((time.perf_counter() - start) / at_once)
-    return seconds
-
-
-def summary(seconds: Sequence[float]) -> dict[str, Any]:
-    """The fields of a row about times of one query."""
-    ordered = sorted(seconds)
-    at_99 = ordered[min(len(ordered) - 1, round(0.99 * (len(ordered) - 1)))]
-    numbers = {"median_s": statistics.median(ordered), "p99_s": at_99, "min_s": ordered[0], "max_s": ordered[-1]}
-    return {name: round(value, 7) for name, value in numbers.items()} | {"runs": len(ordered)}
-
-
-def index_bytes(index: Index) -> int:
-    """What a search reads, vectors included: faiss has its own copy of them."""
-    if isinstance(index, Approximate):
-        return int(faiss().serialize_index(index.index).nbytes)
-    return index.vectors.nbytes if isinstance(index, Exact) else 0

@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from louder.bench import padded
-from louder.bench.measure import Case, run
+from benchmarks import padded
+from benchmarks.measure import Case, run
 from louder.ops.sampled_softmax import full_softmax, naive, sampled_softmax
 
 TEMPERATURE = 0.05

@@ -8,17 +8,17 @@ import torch
 from tables import random_users, tiny_config, write_table
 from typer.testing import CliRunner
 
-from louder.bench.mol_topk import recall
-from louder.bench.page import write_page
-from louder.bench.rows import read
-from louder.cli import app
+from benchmarks.commands import app
+from benchmarks.mol_topk import recall
+from benchmarks.page import write_page
+from benchmarks.rows import read
 from louder.inference.mol_topk import Top
 from louder.models import MoLConfig
 from louder.training.loop import train
 
 
 def bench(*words):
-    return CliRunner().invoke(app, ["bench", "mol", *map(str, words)])
+    return CliRunner().invoke(app, ["mol", *map(str, words)])
 
 
 @pytest.fixture(scope="module")

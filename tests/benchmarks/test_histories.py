@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from louder.bench import histories
+from benchmarks import histories
 
 
 def test_uniform_histories_fill_the_tokens_and_are_at_least_one():

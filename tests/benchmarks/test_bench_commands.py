@@ -3,14 +3,17 @@ import json
 import pytest
 from typer.testing import CliRunner
 
-from louder.bench.page import write_page
-from louder.bench.rows import read
-from louder.cli import app
+from benchmarks import etl
+from benchmarks.commands import app, main
+from benchmarks.page import write_page
+from benchmarks.rows import read
+from louder.cli import app as louder
 from louder.errors import InputError
+from louder.results import read_rows
 
 
 def bench(*words: str):
-    return CliRunner().invoke(app, ["bench", *words])
+    return CliRunner().invoke(app, words)
 
 
 ATTENTION = "attention", "--kind", "zipf", "--length", "16", "--length", "32", "--tokens", "64", "--width", "8"
@@ -89,7 +92,36 @@ def test_mistakes_are_told(tmp_path):
     assert "no kind 'tree'" in str(bench("index", "--kind", "tree").exception)
     assert "--dtype" in str(bench("layer", "--dtype", "int8").exception)
     assert "multiple of --heads" in str(bench("layer", "--width", "30").exception)
-    with pytest.raises(InputError, match="no rows of louder bench"):
+    with pytest.raises(InputError, match="no rows of a benchmark"):
         read(tmp_path)
     with pytest.raises(InputError, match="no file or folder"):
         read(tmp_path / "nothing")
+
+
+def test_rows_of_the_etl_beside_pandas(tmp_path):
+    flags = ["--ratings", "2000", "--events", "0", "--repeats", "1"]
+    done = bench("etl", *flags, "--json", str(tmp_path / "rows.jsonl"))
+    assert done.exit_code == 0, done.output
+    assert "times as fast" in done.output
+    rows = read_rows(tmp_path / "rows.jsonl")
+    assert [row["implementation"] for row in rows] == ["louder", "pandas"]
+    assert all(row["median_s"] > 0 and row["peak_bytes"] > 1 << 20 and row["bench"] == "etl" for row in rows)
+
+
+def test_generated_logs_are_measured(tmp_path):
+    row = etl.generated(3000, tmp_path, "csv", repeats=1)
+    assert row["runs"] == 1
+    assert (tmp_path / "table" / "manifest.json").is_file()
+
+
+def test_a_mistake_is_one_sentence_and_exit_code_2(monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["benchmarks", "attention", "--dtype", "int8"])
+    with pytest.raises(SystemExit) as caught:
+        main()
+    assert caught.value.code == 2
+    assert capsys.readouterr().err == "benchmarks: --dtype is 'int8', but it must be float32 or bfloat16.\n"
+
+
+@pytest.mark.parametrize("words", [[], ["attention", "--dtype", "bfloat16"], ["--help"]])
+def test_the_command_of_old_says_where_the_benchmarks_are(words):
+    assert "python -m benchmarks in a checkout" in str(CliRunner().invoke(louder, ["bench", *words]).exception)

@@ -1,0 +1,5 @@
+"""python -m benchmarks NAME: see --help."""
+
+from benchmarks.commands import main
+
+main()

@@ -1,1 +1,0 @@
-"""Speed and memory of what Louder computes, each beside its naive twin and beside what one would use instead."""
