@@ -334,7 +334,6 @@ class Load:
         from louder.histories import open_store
         from louder.inference.engine import Engine
         from louder.inference.request import Request, Result
-        from louder.serving.app import past_of
 
         link, other = self.folder / "live", self.folder / "other-run"
         shutil.copytree(self.a.run, other)
@@ -347,8 +346,7 @@ class Load:
         models = [Engine(run, self.a.ranker) for run in (self.a.run, other)]
         for model in models:
             for user in users:
-                past = past_of(store.history(user), store.names, user)
-                q = Request(history=past, at=AT, k=20, context=model.context_of(user))
+                q = Request(history=store.history(user), at=AT, k=20, context=model.context_of(user))
                 (found,) = model.answer([q])
                 assert isinstance(found, Result)
                 truth[model.version, user] = found.scores.tolist()
