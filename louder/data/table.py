@@ -4,7 +4,7 @@ pyarrow is imported where a file is read, so that training can be imported where
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from louder.errors import InputError
-from louder.schema import Manifest
+from louder.schema import ENGAGEMENT, Manifest
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -74,19 +74,52 @@ class Table:
 
         What has no request id is a request of its own: an event of a log without them, or an entry of a series.
         """
-        rows = np.arange(len(self.ids), dtype=np.int64)
         if self.requests is None:
             assert not self.manifest.has_requests, "the table was opened without requests=True"
-            return rows
-        known = np.flatnonzero(self.requests >= 0)
+            return np.arange(len(self.ids), dtype=np.int64)
         # a log may number the requests of each user from 0, so users are told apart as well
-        user, request = np.repeat(np.arange(self.users), np.diff(self.offsets))[known], self.requests[known]
-        order = np.lexsort([request, user])  # stable: the rows of one request stay in their order
-        user, request, known = user[order], request[order], known[order]
-        first = np.ones(len(known), dtype=bool)
-        first[1:] = (user[1:] != user[:-1]) | (request[1:] != request[:-1])
-        rows[known] = known[first][np.cumsum(first) - 1]
+        return request_heads(self.requests, np.repeat(np.arange(self.users), np.diff(self.offsets)))
+
+    def taken(self, rows: np.ndarray | slice, offsets: np.ndarray) -> "Table":
+        """The table with these rows alone, in their order, and the users' new offsets; a slice is not copied."""
+        return replace(
+            self,
+            offsets=offsets,
+            kinds=self.kinds[rows],
+            ids=self.ids[rows],
+            times=self.times[rows],
+            actions=None if self.actions is None else self.actions[rows],
+            values={name: column[rows] for name, column in self.values.items()},
+            requests=None if self.requests is None else self.requests[rows],
+        )
+
+    def engagements(self) -> tuple["Table", np.ndarray]:
+        """The table without the tokens of auxiliary series, and the row of each that stays."""
+        rows = np.flatnonzero(self.kinds == ENGAGEMENT)
+        return self.taken(rows, np.searchsorted(rows, self.offsets)), rows
+
+    def of_user(self, user: int, at: int | None = None) -> "Table":
+        """One user's tokens up to a time, as a table of one user; nothing is copied."""
+        start, end = int(self.offsets[user]), int(self.offsets[user + 1])
+        if at is not None:
+            end = start + int(np.searchsorted(self.times[start:end], at, side="right"))
+        return self.taken(slice(start, end), np.array([0, end - start]))
+
+
+def request_heads(requests: np.ndarray, users: np.ndarray | None = None) -> np.ndarray:
+    """[T] int64: the first row with the same number in `requests` [T], of the same one of `users` [T] where there are
+    several. Each -1 stands alone."""
+    rows = np.arange(len(requests), dtype=np.int64)
+    known = np.flatnonzero(requests >= 0)
+    if not len(known):
         return rows
+    user, request = np.zeros_like(known) if users is None else users[known], requests[known]
+    order = np.lexsort([request, user])  # stable: the rows of one request stay in their order
+    user, request, known = user[order], request[order], known[order]
+    first = np.ones(len(known), dtype=bool)
+    first[1:] = (user[1:] != user[:-1]) | (request[1:] != request[:-1])
+    rows[known] = known[first][np.cumsum(first) - 1]
+    return rows
 
 
 def open_table(path: Path | str, *, values: Sequence[str] = (), requests: bool = False) -> Table:
