@@ -30,7 +30,7 @@ from louder.errors import InputError
 from louder.schema import ENGAGEMENT
 
 if TYPE_CHECKING:
-    from louder.histories import Events, Names
+    from louder.histories.history import History
     from louder.ids import IdMap
 
 
@@ -90,25 +90,25 @@ class Reader:
     series: bool = False
     ranking: bool = False
 
-    def encode(self, events: "Events", names: "Names", at: int | None = None) -> Encoded:
-        """Raw events, oldest first, with actions and values by `names`; those later than `at` are not looked at."""
-        end = len(events.times) if at is None else int(np.searchsorted(events.times, at, side="right"))
-        items = events.items[:end]
+    def encode(self, history: "History", at: int | None = None) -> Encoded:
+        """Raw events, oldest first; those later than `at` are not looked at."""
+        end = len(history.times) if at is None else int(np.searchsorted(history.times, at, side="right"))
+        items = history.items[:end]
         ids = self.item_ids.ids(items if items.dtype != object else items.tolist()) if end else np.zeros(0, np.int64)
         rows = np.flatnonzero(ids >= 0)
         values = tuple(
-            events.values[rows, names.values.index(name)]
-            if name in names.values
+            history.values[rows, history.names.values.index(name)]
+            if name in history.names.values
             else np.full(len(rows), np.nan, dtype=np.float32)
             for name in self.values
         )
         columns = Columns(
             ids=ids[rows],
-            times=events.times[rows],
+            times=history.times[rows],
             kinds=np.zeros(len(rows), dtype=np.uint8) if self.series else None,
-            actions=remapped(events.actions[rows], names.actions, self.actions) if self.actions else None,
+            actions=remapped(history.actions[rows], history.names.actions, self.actions) if self.actions else None,
             values=self.logged(values),
-            heads=request_heads(events.requests[rows]) if self.ranking else None,
+            heads=request_heads(history.requests[rows]) if self.ranking else None,
         )
         return Encoded(columns, rows, end - len(rows))
 

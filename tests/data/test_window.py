@@ -12,7 +12,7 @@ from tables import ranking_table
 
 from louder.data.window import Columns, Reader, action_bits, log1p, remapped, sequence_batch, table_columns
 from louder.errors import InputError
-from louder.histories import Events, Names
+from louder.histories import History, Names
 from louder.ids import IdMap
 
 IDS = IdMap(pa.array([1000 + i for i in range(9)]))
@@ -26,14 +26,15 @@ def reader(**changes):
     )
 
 
-def events(items, *, times=None, actions=None, values=None, requests=None):
+def events(items, *, names=NAMES, times=None, actions=None, values=None, requests=None):
     n = len(items)
-    return Events(
+    return History(
         items=np.array(items, dtype=np.int64),
         times=np.arange(n) * 10 if times is None else np.array(times),
         actions=np.zeros(n, np.int64) if actions is None else np.array(actions),
         values=np.full((n, 1), np.nan, np.float32) if values is None else np.array(values, np.float32)[:, None],
         requests=np.full(n, -1) if requests is None else np.array(requests),
+        names=names,
     )
 
 
@@ -53,26 +54,26 @@ def test_retrieval_reads_the_latest_tokens_and_ranking_moves_by_hops():
     history = events([1000, 1001, 1002, 1003, 1004, 1005])
     for ranking, want in (False, [1, 2, 3, 4, 5]), (True, [2, 3, 4, 5]):
         own = reader(ranking=ranking)
-        assert own.batch(own.encode(history, NAMES).columns).ids.tolist() == want
+        assert own.batch(own.encode(history).columns).ids.tolist() == want
 
 
 @pytest.mark.parametrize("ranking", [False, True])
 def test_an_empty_history_gives_an_empty_batch(ranking):
     own = reader(ranking=ranking)
-    batch = own.batch(own.encode(events([]), NAMES).columns, at=7)
+    batch = own.batch(own.encode(events([])).columns, at=7)
     assert batch.users == 1 and len(batch.ids) == 0
 
 
 def test_query_times_are_those_of_the_next_event_and_of_the_request():
     own, history = reader(), events([1000, 1001, 1002])
-    columns = own.encode(history, NAMES).columns
+    columns = own.encode(history).columns
     assert own.batch(columns, at=95).query_timestamps.tolist() == [10, 20, 95]
     assert own.batch(columns).query_timestamps.tolist() == [10, 20, 20]
     assert reader(query_time="withheld").batch(columns, at=95).query_timestamps.tolist() == [0, 10, 20]
 
 
 def test_what_is_later_than_the_request_is_not_looked_at_and_not_counted():
-    encoded = reader().encode(events([1000, 5, 1002, 6, 1003]), NAMES, at=20)
+    encoded = reader().encode(events([1000, 5, 1002, 6, 1003]), at=20)
     assert (encoded.columns.ids.tolist(), encoded.rows.tolist(), encoded.skipped) == ([0, 2], [0, 2], 1)
 
 
@@ -80,7 +81,7 @@ def test_what_is_later_than_the_request_is_not_looked_at_and_not_counted():
 
 
 def test_unknown_items_are_left_out_before_the_window_is_cut_and_counted():
-    encoded = reader().encode(events([1000, 1, 2, 1001, 3, 1002, 4, 1003]), NAMES)
+    encoded = reader().encode(events([1000, 1, 2, 1001, 3, 1002, 4, 1003]))
     assert encoded.columns.ids.tolist() == [0, 1, 2, 3]
     assert encoded.rows.tolist() == [0, 3, 5, 7]
     assert encoded.skipped == 4
@@ -89,13 +90,13 @@ def test_unknown_items_are_left_out_before_the_window_is_cut_and_counted():
 
 def test_a_history_of_unknown_items_is_like_an_empty_one():
     own = reader()
-    encoded = own.encode(events([1, 2, 3]), NAMES)
+    encoded = own.encode(events([1, 2, 3]))
     assert encoded.skipped == 3
-    equal(own.batch(encoded.columns, 5), own.batch(own.encode(events([]), NAMES).columns, 5))
+    equal(own.batch(encoded.columns, 5), own.batch(own.encode(events([])).columns, 5))
 
 
 def test_a_request_whose_first_item_is_unknown_begins_at_the_first_known_one():
-    encoded = reader().encode(events([1000, 1, 1001, 1002], requests=[-1, 7, 7, 7]), NAMES)
+    encoded = reader().encode(events([1000, 1, 1001, 1002], requests=[-1, 7, 7, 7]))
     batch = reader().batch(encoded.columns)
     assert batch.positions().tolist() == [0, 1, 1]
     assert batch.timestamps.tolist() == [0, 20, 20]
@@ -106,7 +107,7 @@ def test_a_request_whose_first_item_is_unknown_begins_at_the_first_known_one():
 
 def test_items_of_one_request_stand_where_and_when_its_first_one_does():
     own = reader(max_len=9)
-    encoded = own.encode(events([1000, 1001, 1002, 1003, 1004], requests=[3, 8, 3, 8, -1]), NAMES)
+    encoded = own.encode(events([1000, 1001, 1002, 1003, 1004], requests=[3, 8, 3, 8, -1]))
     batch = own.batch(encoded.columns)
     assert batch.positions().tolist() == [0, 1, 0, 1, 4]
     assert batch.timestamps.tolist() == [0, 10, 0, 10, 40]
@@ -115,7 +116,7 @@ def test_items_of_one_request_stand_where_and_when_its_first_one_does():
 
 def test_a_request_that_began_before_the_window_keeps_its_time():
     own = reader(max_len=2)
-    encoded = own.encode(events([1000, 1001, 1002, 1003], requests=[4, 4, 4, 4]), NAMES)
+    encoded = own.encode(events([1000, 1001, 1002, 1003], requests=[4, 4, 4, 4]))
     batch = own.batch(encoded.columns)
     assert batch.ids.tolist() == [3] and batch.timestamps.tolist() == [0] and batch.positions().tolist() == [0]
 
@@ -125,14 +126,14 @@ def test_a_request_that_began_before_the_window_keeps_its_time():
 
 def test_actions_are_remapped_by_name_and_absent_values_are_missing():
     other = Names(("share", "click", "like"), ())
-    encoded = reader().encode(events([1000, 1001, 1002], actions=[0b001, 0b110, 0b111]), other)
+    encoded = reader().encode(events([1000, 1001, 1002], names=other, actions=[0b001, 0b110, 0b111]))
     assert encoded.columns.actions.tolist() == [0b10, 0b01, 0b11]
     assert np.isnan(encoded.columns.values[0]).all()
 
 
 def test_a_value_goes_by_name_and_its_logarithm_where_the_model_learns_that():
     history = events([1000, 1001, 1002], values=[0.5, -2, np.nan])
-    plain, logged = (reader(log_values=x).encode(history, NAMES).columns.values[0] for x in ((), ("watch",)))
+    plain, logged = (reader(log_values=x).encode(history).columns.values[0] for x in ((), ("watch",)))
     assert plain.tolist()[:2] == [0.5, -2.0]
     assert logged.tolist()[:2] == [np.log1p(np.float32(0.5)), 0.0]
     assert np.isnan(logged[2]) and logged.dtype == np.float32
@@ -141,10 +142,10 @@ def test_a_value_goes_by_name_and_its_logarithm_where_the_model_learns_that():
 
 def test_a_model_that_reads_no_actions_or_series_gets_none():
     own = reader(actions=(), values=())
-    batch = own.batch(own.encode(events([1000], actions=[1]), NAMES).columns)
+    batch = own.batch(own.encode(events([1000], actions=[1])).columns)
     assert batch.actions is None and batch.kinds is None and batch.values is None
     series = reader(series=True)
-    assert series.batch(series.encode(events([1000]), NAMES).columns).kinds.tolist() == [0]
+    assert series.batch(series.encode(events([1000])).columns).kinds.tolist() == [0]
 
 
 def test_bits_of_names():
@@ -189,25 +190,27 @@ def test_a_history_of_a_table_and_its_raw_events_give_the_same_batch(
     )
     for user in range(table.users):
         part = table.of_user(user)
-        history = Events(
+        history = History(
             items=part.ids + 1000,
             times=part.times,
             actions=part.actions,
             values=part.values["watch"][:, None],
             requests=np.full(len(part.ids), -1) if part.requests is None else part.requests,
+            names=NAMES,
         )
         skipped = 0
         if unknown and len(part.ids):  # an unknown item changes nothing, wherever it stands
             place, skipped = seed % (len(part.ids) + 1), 1
-            history = Events(
+            history = History(
                 items=np.insert(history.items, place, 7),
                 times=np.insert(history.times, place, history.times[max(place - 1, 0)]),
                 actions=np.insert(history.actions, place, 3),
                 values=np.insert(history.values, place, 1.0, axis=0),
                 requests=np.insert(history.requests, place, -1),
+                names=NAMES,
             )
             skipped = int(history.times[place] <= at)
-        stored, raw = own.of_user(table, user, at), own.encode(history, NAMES, at)
+        stored, raw = own.of_user(table, user, at), own.encode(history, at)
         assert (stored.skipped, raw.skipped) == (0, skipped)
         equal(own.batch(stored.columns, at), own.batch(raw.columns, at))
 
