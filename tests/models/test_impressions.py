@@ -2,6 +2,7 @@
 learns what it is shown."""
 
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 
 import pytest
 import torch
@@ -154,6 +155,53 @@ def test_only_the_latest_entry_of_a_series_is_a_feature(name):
     assert_same(model(batch_of(shown)), expected)
     without = {x: shown[x][1:] for x in ("ids", "timestamps", "actions", "kinds", "values")}
     assert_same(model(batch_of(shown | without)), expected)
+
+
+@every_model
+def test_hour_and_weekday_are_those_of_the_request_in_utc(name):
+    """Hour h has row h; a week begins on the day of 1970-01-01, a Thursday."""
+    features, shown = model_of(name).features, exposure(2)
+    hour, weekday = len(ATTRIBUTES) + 4, len(ATTRIBUTES) + 5  # after item and user, attributes, and two of context
+    for hours in range(0, 16 * 24, 7):
+        moment = datetime(2024, 2, 26, 0, 59, 59, tzinfo=UTC) + timedelta(hours=hours)
+        times = torch.tensor([0, 60, int(moment.timestamp())])
+        (x,) = features(batch_of(shown | {"timestamps": times}))
+        torch.testing.assert_close(x[hour], features.hours.weight[moment.hour])
+        torch.testing.assert_close(x[weekday], features.weekdays.weight[(moment.weekday() - 3) % 7])
+
+
+@every_model
+def test_the_features_stand_in_the_order_of_their_description(name):
+    """and each is the row of its own table"""
+    features = model_of(name).features
+    shown = exposure(3) | {"kinds": torch.tensor([1, 0, 2, 0], dtype=torch.uint8), "user": 4}
+    shown["ids"] = torch.tensor([3, 7, 1, 6])
+    (x,) = features(batch_of(shown))
+    author, tags, text = (part[0] for part in features.attributes(torch.tensor([6])))
+    first, second = shown["context"].tolist()
+    expected = [features.items.weight[6], features.everybody + features.users.weight[4], author, tags, text]
+    expected += [features.context[0].weight[first], features.context[1].weight[second]]
+    torch.testing.assert_close(x[: len(expected)], torch.stack(expected))
+    series = [features.series[0].weight[3], features.series[1].weight[1]]
+    torch.testing.assert_close(x[len(expected) + 2 :][:2], torch.stack(series))
+    (event,) = features.events(batch_of(shown).sequences, torch.tensor([1]))
+    torch.testing.assert_close(x[len(expected) + 5], event)  # the mean of a history of one
+    assert len(x) == features.count == len(expected) + 2 + 2 + 2 + features.config.counter_vectors
+
+
+@every_model
+def test_an_event_is_its_item_its_actions_and_its_values_on_their_scale(name):
+    model = model_of(name)
+    features, shown = model.features, exposure(3)
+    model.set_value_scale(torch.tensor([3.0, 1.0]), torch.tensor([2.0, 4.0]))
+    shown |= {"kinds": torch.zeros(4, dtype=torch.uint8), "ids": torch.tensor([5, 6, 7, 0])}
+    shown |= {"actions": torch.tensor([0b101, 0, 0b010, 0])}
+    shown |= {"values": torch.tensor([[5.0, 1.0], [torch.nan, 9.0], [-1e9, 1.0], [0.0, 0.0]])}
+    items, (a, b, c) = features.items.weight, features.actions.weight
+    of_watch, of_rating = features.values.weight.T
+    expected = [items[5] + a + c + of_watch, items[6] + 2 * of_rating, items[7] + b - 5 * of_watch]
+    found = features.events(batch_of(shown).sequences, torch.arange(3))
+    torch.testing.assert_close(found, torch.stack(expected))
 
 
 @every_model

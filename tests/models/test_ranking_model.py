@@ -156,6 +156,18 @@ def test_an_action_is_the_sum_of_what_happened_and_of_the_values_on_their_scale(
     torch.testing.assert_close(found[2], expected[2] + 5 * slope)  # cut off at 5 deviations
 
 
+@every_backbone
+def test_values_are_predicted_on_their_own_scale(backbone):
+    model, states = model_of(backbone, items=9), torch.randn(6, 8)
+    logits, values = model.predict(states)
+    out = model.head(states)
+    torch.testing.assert_close(torch.cat([logits, values], 1), out)
+    model.set_value_scale(torch.tensor([30.0]), torch.tensor([4.0]))
+    scaled_logits, scaled_values = model.predict(states)
+    torch.testing.assert_close(scaled_logits, logits)
+    torch.testing.assert_close(scaled_values, values * 4 + 30)
+
+
 @given(lists=st.lists(st.lists(st.integers(0, 4), max_size=3), min_size=1, max_size=6), seed=st.integers(0, 9))
 def test_attributes_are_the_mean_of_their_codes(lists, seed):
     torch.manual_seed(seed)

@@ -210,6 +210,97 @@ def test_one_pass_and_a_pass_for_each_exposure_have_the_same_loss_and_gradient(l
     torch.testing.assert_close(gradients, gradients_each, atol=1e-5, rtol=1e-4)
 
 
+def task_of(log, **changes):
+    config = tiny_ranking_config(log, attribute_dropout=0.0, **changes)
+    return RankingTask(config, open_ranking_table(config))
+
+
+def loss_of(task, batch):
+    torch.manual_seed(0)
+    model = task.build().eval()
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    torch.manual_seed(1)  # of the negatives
+    return model, task.loss(model, batch, torch.device("cpu")).item()
+
+
+def test_the_loss_is_the_sum_over_actions_the_weighted_values_and_the_weighted_next_item(log):
+    task = task_of(log, next_item=0.0, value_weight=0.0)
+    batch = next(task.loader.batches())
+    model, actions = loss_of(task, batch)
+    with torch.no_grad():
+        tokens = model.tokens(batch.sequences)
+        states = model.states(tokens)
+        logits, values = (x.double() for x in model.predict(states[tokens.items[batch.target_positions]]))
+    likely = logits.sigmoid()
+    expected = -(batch.labels * likely.log() + (1 - batch.labels) * (1 - likely).log()).sum() / len(logits)
+    assert actions == pytest.approx(expected.item(), rel=1e-5)
+
+    _, with_values = loss_of(task_of(log, next_item=0.0, value_weight=0.3), batch)
+    errors = ((values - batch.value_targets) / model.value_scale)[~batch.value_targets.isnan()]
+    assert 0 < len(errors) < values.numel()  # one that is absent counts as no error
+    assert with_values - actions == pytest.approx(0.3 * errors.square().sum().item() / len(values), rel=1e-4)
+
+    joint = task_of(log, next_item=0.4, value_weight=0.0)
+    _, with_next_item = loss_of(joint, batch)
+    (rows,) = torch.where(batch.next_items >= 0)
+    with torch.no_grad():
+        after = model.next_item_states(states, tokens.actions[rows])
+        torch.manual_seed(1)
+        next_item = joint.retrieval(after, model.item_vectors(), batch.next_items[rows]).item()
+    assert next_item > 0.1
+    assert with_next_item - actions == pytest.approx(0.4 * next_item, rel=1e-4)
+
+
+def test_impressions_have_the_same_loss_of_actions_and_values(log):
+    config = replace(config_of("dlrm", log), model=replace(DLRM, dropout=0.0))
+    task = RankingTask(config, open_ranking_table(config))
+    batch = next(task.loader.batches())
+    model, found = loss_of(task, batch)
+    with torch.no_grad():
+        logits, values = model(batch)
+    error = ((values - batch.value_targets) / model.value_scale).nan_to_num(0)
+    log_loss_ = torch.nn.functional.binary_cross_entropy_with_logits(logits, batch.labels, reduction="sum")
+    expected = (log_loss_ + 0.1 * error.square().sum()) / len(logits)
+    assert found == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_a_batch_that_asks_for_nothing_has_the_loss_zero(log):
+    task = task_of(log, next_item=0.0)
+    batch = next(task.loader.batches())
+    nothing = replace(
+        batch,
+        target_positions=batch.target_positions[:0],
+        labels=batch.labels[:0],
+        value_targets=batch.value_targets[:0],
+        rows=batch.rows[:0],
+    )
+    assert loss_of(task, nothing)[1] == 0
+
+
+@pytest.mark.parametrize("kind", ["hstu", "dlrm"])
+def test_the_scale_of_a_value_is_of_what_training_asks_for(kind, log):
+    """after log(1 + x), where that is asked for; values that are absent count for nothing"""
+    config = config_of(kind, log)
+    task = RankingTask(config, open_ranking_table(config))
+    asked = np.concatenate([batch.rows.numpy() for batch in task.loader.batches()])
+    assert len(asked) < len(task.table.ids)
+    watched = np.log1p(open_table(log, values=["watch"]).values["watch"][asked].astype(np.float64))
+    watched = watched[~np.isnan(watched)]
+    model = task.build()
+    assert model.value_mean.item() == pytest.approx(watched.mean(), rel=1e-5)
+    assert model.value_scale.item() == pytest.approx(watched.std(), rel=1e-4)
+
+
+def test_negatives_of_the_next_item_are_as_popular_as_what_training_asks_for(log):
+    task = task_of(log)
+    counts = np.zeros(ITEMS)
+    for batch in task.loader.batches():
+        np.add.at(counts, task.table.ids[batch.rows.numpy()], 1)
+    share = (counts + 1) / (counts + 1).sum()
+    np.testing.assert_allclose(task.retrieval.cumulative.numpy(), share.cumsum())
+
+
 # --- louder evaluate ---------------------------------------------------------------------------------------------
 
 
