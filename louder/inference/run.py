@@ -1,0 +1,194 @@
+"""A run, opened: what its best checkpoint was trained with, and what it knows."""
+
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from louder import checkpoint, models
+from louder.config import from_dict
+from louder.data.attributes import Attribute, Column, encode, vectors
+from louder.data.loader import DataConfig
+from louder.data.table import Table, item_attributes, open_table, user_attributes
+from louder.errors import InputError
+from louder.ids import IdMap
+from louder.models import AnyRanker, ModelConfig, MoLConfig, RankingConfig, RankingModel, SequentialModel, Vocabulary
+from louder.schema import Manifest
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """The best checkpoint of a run, all but its weights, which `sequential` or `ranker` loads.
+
+    path        of the run
+    folder      of the checkpoint
+    config      the whole training's, as plain values; its parts are below
+    ranking     None for a run that predicts the next item alone
+    mol         None where items are compared by dot product
+    vocabulary  sizes; actions and values are the names, in the order of their bits and columns
+    epoch       of the checkpoint, 0 = the first
+    """
+
+    path: Path
+    folder: Path
+    config: dict[str, Any]
+    name: str
+    data: DataConfig
+    model: ModelConfig
+    ranking: RankingConfig | None
+    mol: MoLConfig | None
+    vocabulary: Vocabulary
+    actions: tuple[str, ...]
+    values: tuple[str, ...]
+    epoch: int
+
+    @classmethod
+    def open(cls, path: Path | str) -> "Run":
+        """Raises InputError if there is no run, if it has no best checkpoint yet, or if that is damaged."""
+        folder = checkpoint.best(Path(path))
+        state = checkpoint.load_state(folder)
+        config = state["config"]
+        ranking, mol = config.get("ranking"), config.get("mol")
+        return cls(
+            path=Path(path),
+            folder=folder,
+            config=config,
+            name=config["name"],
+            data=from_dict(DataConfig, config["data"], "data"),
+            model=models.config_from_dict(config["model"]),
+            ranking=from_dict(RankingConfig, ranking, "ranking") if ranking else None,
+            mol=from_dict(MoLConfig, mol, "mol") if mol else None,
+            vocabulary=from_dict(Vocabulary, state["vocabulary"]),
+            actions=tuple(state["actions"]),
+            values=tuple(state["values"]),
+            epoch=state["progress"]["best_epoch"],
+        )
+
+    @property
+    def retrieves(self) -> bool:
+        """Whether it was trained to say which item comes next."""
+        return self.ranking is None or self.ranking.next_item > 0
+
+    @cached_property
+    def item_ids(self) -> IdMap:
+        return IdMap.read(self.folder / "vocabulary" / "item.parquet")
+
+    @cached_property
+    def user_ids(self) -> IdMap:
+        """Of the training: the table may have other users since."""
+        return IdMap.read(self.folder / "vocabulary" / "user.parquet")
+
+    @cached_property
+    def items(self) -> "pa.Table | None":
+        """Attributes, one row an item; None if the log came without."""
+        return item_attributes(self.folder)
+
+    @cached_property
+    def users(self) -> "pa.Table | None":
+        """Likewise of users."""
+        return user_attributes(self.folder)
+
+    @cached_property
+    def context(self) -> list[Attribute]:
+        """The attributes of users that begin every sequence of a ranker."""
+        names = self.ranking.context if self.ranking else ()
+        if names and self.users is None:
+            raise InputError(
+                f"{self.folder} has no users.parquet, which its model needs. Copy it from the table, or train again."
+            )
+        return encode(self.users, names) if self.users is not None else []
+
+    def item_columns(self) -> list[Column]:
+        """The attributes and vectors of items that join the token of an item."""
+        if self.ranking is None or not (self.ranking.item_attributes or self.ranking.item_vectors):
+            return []
+        if self.items is None:
+            raise InputError(
+                f"{self.folder} has no items.parquet, which its model needs. Copy it from the table, or train again."
+            )
+        return [*encode(self.items, self.ranking.item_attributes), *vectors(self.items, self.ranking.item_vectors)]
+
+    # --- its model ----------------------------------------------------------------------------------------------------
+
+    def sequential(self) -> SequentialModel:
+        """The model of a run that predicts the next item, dropout off. Raises InputError for a ranking run."""
+        if self.ranking is not None:
+            raise InputError(
+                f"{self.path} is a ranking run, which recommends nothing by itself. Ask what a user will do with items: "
+                f"louder rank {self.path} --user ID --items A,B,C."
+            )
+        model = models.build(self.model, self.vocabulary, self.mol)
+        checkpoint.load_into(model, checkpoint.load_tensors(self.folder, "model"), self.folder)
+        return model.eval()
+
+    def ranker(self) -> AnyRanker:
+        """The model of a ranking run, dropout off. Raises InputError for a run that predicts the next item."""
+        if self.ranking is None:
+            raise InputError(
+                f"{self.path} predicts the next item, not what is done with it. Recommend with it (louder recommend "
+                f"{self.path} --user ID), or train a ranker: louder train ml1m:rank_hstu."
+            )
+        model = models.build_ranker(self.model, self.ranking, self.vocabulary, self.item_columns())
+        checkpoint.load_into(model, checkpoint.load_tensors(self.folder, "model"), self.folder)
+        return model.eval()
+
+    def generative_ranker(self) -> RankingModel:
+        """Likewise; raises InputError also for a model of single impressions."""
+        model = self.ranker()
+        if not isinstance(model, RankingModel):
+            raise InputError(
+                f"{self.path} is a model of single impressions, whose counters only a table has. Measure it: louder "
+                f"evaluate {self.path}. Candidates are ranked by a generative ranker: louder train ml1m:rank_hstu."
+            )
+        return model
+
+    # --- its table ----------------------------------------------------------------------------------------------------
+
+    def open_table(self, path: Path) -> Table:
+        """The histories of known users: of the table it was trained on, or of one with the same items, actions, values
+        and series. Raises InputError for any other."""
+        if not path.is_dir():
+            raise InputError(
+                f"The histories of known users are in {path}, which is not there. "
+                "Pass where the table is (--table FOLDER), or a history (--history FILE.json)."
+            )
+        if self.ranking is None:
+            table = open_table(path)
+            if table.items != len(self.item_ids):
+                raise InputError(
+                    f"{path} has {table.items} items, but the model was trained on {len(self.item_ids)}. "
+                    "Use the table it was trained on, or train on this one: louder train RECIPE."
+                )
+            return table
+        manifest = Manifest.read(path)
+        table = open_table(path, values=manifest.values, requests=True)
+        series = tuple(manifest.series.values()) if self.data.auxiliary else ()
+        known = self.actions, self.values, self.vocabulary.series
+        if (tuple(manifest.actions), tuple(manifest.values), series) != known or not table.item_ids.raw.equals(
+            self.item_ids.raw
+        ):
+            raise InputError(
+                f"{path} has other items, actions, values or series than the table the model was trained on. "
+                "Use that one, or train on this one: louder train RECIPE."
+            )
+        return table
+
+
+def version_of(run: Path, ranker: Path | None = None) -> str:
+    """Names one state of the weights: RUN@HASH. It changes when a new best checkpoint is published."""
+    parts = []
+    for path in (run, ranker):
+        if path is not None:
+            folder = checkpoint.best(path)
+            weights = folder / "model.safetensors"
+            try:
+                stat = weights.stat()
+            except OSError as error:
+                raise InputError(checkpoint.damaged(weights)) from error
+            text = f"{folder.resolve()} {stat.st_size} {stat.st_mtime_ns} {stat.st_ino}"
+            parts.append(f"{path.resolve().name}@{hashlib.blake2b(text.encode(), digest_size=4).hexdigest()}")
+    return "+".join(parts)
