@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from louder import recipes
 from louder.config import override
 from louder.data.table import Table
-from louder.evaluation.ranking import RankingMetrics
+from louder.evaluation.ranking_metrics import RankingMetrics
 from louder.results import append_row, provenance
 from louder.schema import ENGAGEMENT, USER
 from louder.training.ranking import RankingTask, open_ranking_table

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from louder.data.loader import DataConfig
 from louder.data.table import Table
-from louder.evaluation.retrieval import EvaluationConfig
+from louder.evaluation.config import EvaluationConfig
 from louder.ids import IdMap
 from louder.models import HSTUConfig, ModelConfig, RankingConfig
 from louder.schema import Manifest

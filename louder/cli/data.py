@@ -139,7 +139,7 @@ def ranking(
         louder data synth ranking -o logs/ranking-million --users 17000 --seed 1
     """
     from louder.data import synthetic_ranking
-    from louder.evaluation.ranking import RankingMetrics
+    from louder.evaluation.ranking_metrics import RankingMetrics
 
     free(output, overwrite)
     log = synthetic_ranking.ranking_log(users, requests=requests, seed=seed)

@@ -12,7 +12,7 @@ from louder.data.attributes import Column
 from louder.data.ranking import RankingBatch
 from louder.errors import InputError
 from louder.models.embeddings import Vocabulary
-from louder.models.ranking import AttributeEmbedding
+from louder.models.item_features import AttributeEmbedding
 from louder.models.sequential import require_positive
 from louder.schema import ENGAGEMENT
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from louder.data.loader import DataConfig
 from louder.data.targets import SplitConfig
-from louder.evaluation.retrieval import EvaluationConfig
+from louder.evaluation.config import EvaluationConfig
 from louder.models import (
     DLRMConfig,
     HSTUConfig,

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from louder.data.loader import DataConfig
 from louder.data.targets import SplitConfig
-from louder.evaluation.retrieval import EvaluationConfig
+from louder.evaluation.config import EvaluationConfig
 from louder.models import DLRMConfig, HSTUConfig, RankingConfig, TransformerConfig
 from louder.training.config import Config, TrainingConfig
 

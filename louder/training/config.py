@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 from louder.data.loader import DataConfig
 from louder.errors import InputError
-from louder.evaluation.retrieval import RANKING_SELECTORS, RETRIEVAL_SELECTORS, EvaluationConfig
+from louder.evaluation.config import RANKING_SELECTORS, RETRIEVAL_SELECTORS, EvaluationConfig
 from louder.models import HSTUConfig, ModelConfig, MoLConfig, RankingConfig
 from louder.training.losses import LossConfig
 

@@ -16,8 +16,8 @@ from louder.data.counters import count
 from louder.data.ranking import RankingBatch, RankingLoader
 from louder.data.table import Table, item_attributes, open_table, user_attributes
 from louder.errors import InputError
-from louder.evaluation.metrics import retrieval_metrics
-from louder.evaluation.rankers import evaluate, next_item_ranks
+from louder.evaluation.ranking import evaluate, next_item_ranks
+from louder.evaluation.retrieval_metrics import retrieval_metrics
 from louder.inference.loading import load_ranker
 from louder.models import (
     AnyRanker,

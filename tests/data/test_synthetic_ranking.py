@@ -15,7 +15,7 @@ from louder.cli import app
 from louder.data import synthetic_ranking as synthetic
 from louder.data.synthetic_ranking import AFFINITY, MOODS, RankingLog, ranking_log
 from louder.errors import InputError
-from louder.evaluation.ranking import RankingMetrics
+from louder.evaluation.ranking_metrics import RankingMetrics
 from louder.schema import Manifest
 
 

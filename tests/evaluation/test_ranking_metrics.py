@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import log_loss, mean_absolute_error, mean_squared_error, roc_auc_score
 
 from louder.errors import InputError
-from louder.evaluation.ranking import RankingMetrics
+from louder.evaluation.ranking_metrics import RankingMetrics
 
 
 def metrics_of(probabilities, labels, users, requests=None) -> dict:

@@ -13,7 +13,7 @@ from louder.data.loader import DataConfig
 from louder.data.stochastic_length import StochasticLength
 from louder.data.targets import SplitConfig
 from louder.errors import InputError
-from louder.evaluation.retrieval import EvaluationConfig
+from louder.evaluation.config import EvaluationConfig
 from louder.models import HSTUConfig, SASRecConfig, TransformerConfig
 from louder.results import read_rows
 from louder.training import loop, retrieval

@@ -19,8 +19,8 @@ from louder.data.ranking import RankingLoader
 from louder.data.table import item_attributes, open_table, user_attributes
 from louder.data.targets import SplitConfig
 from louder.errors import InputError
-from louder.evaluation.ranking import RankingMetrics
-from louder.evaluation.retrieval import EvaluationConfig
+from louder.evaluation.config import EvaluationConfig
+from louder.evaluation.ranking_metrics import RankingMetrics
 from louder.inference.loading import load_ranker
 from louder.models import DLRMConfig, HSTUConfig, RankingConfig
 from louder.results import read_rows

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from louder.evaluation.metrics import by_length, retrieval_metrics
+from louder.evaluation.retrieval_metrics import by_length, retrieval_metrics
 
 RANKS = np.array([1, 3, 10, 11, 250])
 
