@@ -2,12 +2,16 @@
 
 import os
 from collections.abc import Callable
+from itertools import count
 from pathlib import Path
 from typing import Any
 
+import ibis.expr.types as ir
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from louder.etl.engine import connect
 from louder.schema import Manifest
 
 
@@ -31,6 +35,25 @@ def read_sequences(table: Path) -> dict[Any, list[tuple]]:
 @pytest.fixture
 def sequences() -> Callable[[Path], dict[Any, list[tuple]]]:
     return read_sequences
+
+
+@pytest.fixture(scope="session")
+def engine(tmp_path_factory):
+    with connect(tmp_path_factory.mktemp("engine"), threads=1) as con:
+        yield con
+
+
+@pytest.fixture(scope="session")
+def in_engine(engine, tmp_path_factory) -> Callable[[pa.Table], ir.Table]:
+    """Puts a table into the engine."""
+    folder, numbers = tmp_path_factory.mktemp("tables"), count()
+
+    def put(table: pa.Table) -> ir.Table:
+        name = f"given_{next(numbers)}"
+        pq.write_table(table, folder / f"{name}.parquet")
+        return engine.read_parquet(folder / f"{name}.parquet", table_name=name)
+
+    return put
 
 
 @pytest.fixture
