@@ -23,7 +23,8 @@ from louder.data.synthetic_ranking import ranking_log, write_ranking_log
 from louder.etl.pipeline import build_table
 from louder.etl.spec import read_spec
 from louder.results import append_row, provenance
-from louder.serving.app import Settings, create_app, open_service
+from louder.serving.routes import create_app
+from louder.serving.service import Settings, open_service
 from louder.training.loop import train
 
 ROWS = Path(__file__).parent / "results" / "serving.jsonl"
@@ -83,7 +84,7 @@ def main() -> None:
     ran = provenance()  # of the code as it is now
     with tempfile.TemporaryDirectory() as name:
         run = small_run(Path(name))
-        service = open_service(Settings(run=run, store=f"{name}/store", log=False, patience_s=60.0))
+        service = open_service(Settings(run=run, store=f"{name}/store", log=False, max_queue_delay_s=60.0))
         began = time.perf_counter()
         try:
             found = checked(create_app(service), cases)

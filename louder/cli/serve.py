@@ -37,9 +37,10 @@ def serve(
     keep: Annotated[int, typer.Option(min=1, help="Events of a user that the store keeps.")] = 1000,
     cache: Annotated[str, typer.Option(metavar="SIZE", help="For keys and values of histories: 1GB.")] = "1GB",
     no_cache: Annotated[bool, typer.Option("--no-cache", help="Compute every history anew.")] = False,
-    patience: Annotated[
+    max_queue_delay: Annotated[
         int, typer.Option(min=1, help="Milliseconds that a request may wait for its turn; beyond, it is answered 429.")
     ] = 200,
+    patience: Annotated[int | None, typer.Option(min=1, hidden=True)] = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="No line for each request.")] = False,
     show: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
 ) -> None:
@@ -63,6 +64,9 @@ def serve(
         raise InputError("Serving needs more packages: pip install 'louder[serve]'.") from error
     from louder.cli.etl import byte_count
 
+    if patience is not None:
+        print("--patience is now called --max-queue-delay.", file=sys.stderr)
+        max_queue_delay = patience
     own_threads = threads or max(1, (os.cpu_count() or 1) // workers)
     settings = {
         "run": str(run),
@@ -72,14 +76,15 @@ def serve(
         "keep": keep,
         "token": token_of(token_file),
         "cache_bytes": 0 if no_cache else byte_count(cache, "--cache"),
-        "patience_s": patience / 1000,
+        "max_queue_delay_s": max_queue_delay / 1000,
         "log": not quiet,
         "threads": own_threads,
     }
     options: dict[str, Any] = {"log_level": "warning", "access_log": False, "timeout_graceful_shutdown": 30}
     options["timeout_keep_alive"] = 75  # longer than a balancer keeps its connections
-    with listening(host, port) as own, shared_numbers(workers):
-        from louder.serving.app import ENVIRONMENT, create_app, service_from_environment
+    with listening(host, port) as own, shared_metrics(workers):
+        from louder.serving.routes import create_app
+        from louder.serving.service import ENVIRONMENT, service_from_environment
 
         os.environ[ENVIRONMENT] = json.dumps(settings)
         shown = f"http://{address(host)}:{own.getsockname()[1]}/"
@@ -93,7 +98,7 @@ def serve(
             typer.launch(shown)
         if workers > 1:
             service.close()
-            application = "louder.serving.app:from_environment"
+            application = "louder.serving.routes:from_environment"
             config = Config(application, factory=True, workers=workers, timeout_worker_healthcheck=60, **options)
             Multiprocess(config, [own]).run()
         else:
@@ -113,7 +118,7 @@ def listening(host: str, port: int) -> socket.socket:
 
 
 @contextmanager
-def shared_numbers(workers: int) -> Iterator[None]:
+def shared_metrics(workers: int) -> Iterator[None]:
     """A folder in which several processes count. Prometheus' library looks for its name when it is loaded."""
     if workers == 1:
         yield

@@ -1,15 +1,17 @@
-"""Requests that arrive together are answered together, and more than can be answered in time are turned away."""
+"""Dynamic batching: requests that are there together are answered together, and more than can be answered in time are
+turned away."""
 
 import asyncio
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 Job = TypeVar("Job")
+Answer = TypeVar("Answer")
 
 
 class Overloaded(Exception):
@@ -21,46 +23,50 @@ class Overloaded(Exception):
 
 
 @dataclass
-class Waiting(Generic[Job]):
+class Waiting(Generic[Job, Answer]):
     job: Job
-    future: "asyncio.Future[Any]"
+    future: "asyncio.Future[Answer]"
     loop: asyncio.AbstractEventLoop
 
 
-class Batcher(Generic[Job]):
+class Batcher(Generic[Job, Answer]):
     """Gives jobs to one thread, all that are there at once.
 
-    work        jobs -> results, in order; an exception among them is raised to who asked. One that it raises itself is not
-                expected of any job, so it is asked again for each job alone
-    most        jobs of one batch
-    company_s   how long a batch waits for requests whose arrival was announced (`arriving`), such as those whose history
-                is being read. Where none is on its way nothing waits: a lone request is answered at once
-    patience_s  a job that would have to wait longer than this for its turn is turned away
+    work               jobs -> answers, in order; an exception among them is raised to who asked. One that it raises itself
+                       is not expected of any job, so it is asked again for each job alone
+    max_batch          jobs of one batch
+    window_s           the batch window: how long a batch waits for requests that are `arriving`, such as those whose history
+                       is being read. Where none is, nothing waits: a lone request is answered at once
+    max_queue_delay_s  a job that would have to wait longer than this for its turn is turned away
     """
 
     def __init__(
         self,
-        work: Callable[[Sequence[Job]], Sequence[Any]],
+        work: Callable[[Sequence[Job]], Sequence[Answer | Exception]],
         *,
-        most: int = 32,
-        company_s: float = 0.005,
-        patience_s: float = 0.2,
+        max_batch: int = 32,
+        window_s: float = 0.005,
+        max_queue_delay_s: float = 0.2,
     ) -> None:
-        self.work, self.most, self.company_s, self.patience_s = work, most, company_s, patience_s
-        self.queue: deque[Waiting[Job]] = deque()
+        self.work, self.max_batch, self.window_s, self.max_queue_delay_s = work, max_batch, window_s, max_queue_delay_s
+        self.queue: deque[Waiting[Job, Answer]] = deque()
         self.changed = threading.Condition()
-        self.arriving = self.busy = 0
+        self.expected = self.busy = 0  # requests that are arriving, and jobs that are computed
         self.each_s = 0.005  # of a job, averaged over the latest batches
-        self.batch_began = 0.0
         self.closing = False
         self.thread = threading.Thread(target=self.run, name="model", daemon=True)
         self.thread.start()
 
-    def announce(self, change: int) -> None:
-        """A request comes (1), or is queued or has failed (-1): once for each that came, and not before it is queued."""
+    @contextmanager
+    def arriving(self) -> Iterator[None]:
+        """A request is on its way: submit its job before this ends."""
         with self.changed:
-            self.arriving += change
-            if change < 0:
+            self.expected += 1
+        try:
+            yield
+        finally:
+            with self.changed:
+                self.expected -= 1
                 self.changed.notify()
 
     def wait_s(self) -> float:
@@ -69,14 +75,14 @@ class Batcher(Generic[Job]):
 
     def admit(self) -> None:
         """Raises Overloaded if a job that came now would have to wait too long."""
-        if (wait := self.wait_s()) > self.patience_s:
+        if (wait := self.wait_s()) > self.max_queue_delay_s:
             raise Overloaded(wait)
 
-    def submit(self, job: Job) -> "asyncio.Future[Any]":
+    def submit(self, job: Job) -> "asyncio.Future[Answer]":
         """Called in an event loop. Raises Overloaded, also when the service is about to end."""
         self.admit()
         loop = asyncio.get_running_loop()
-        waiting = Waiting(job, loop.create_future(), loop)
+        waiting: Waiting[Job, Answer] = Waiting(job, loop.create_future(), loop)
         with self.changed:
             if self.closing:
                 raise Overloaded(1.0)
@@ -91,29 +97,29 @@ class Batcher(Generic[Job]):
                     self.changed.wait()
                 if not self.queue:
                     return
-                until = time.monotonic() + self.company_s
-                while self.arriving > 0 and len(self.queue) < self.most:
+                until = time.monotonic() + self.window_s
+                while self.expected > 0 and len(self.queue) < self.max_batch:
                     left = until - time.monotonic()
                     if left <= 0 or not self.changed.wait(left):
                         break
-                batch = [self.queue.popleft() for _ in range(min(self.most, len(self.queue)))]
+                batch = [self.queue.popleft() for _ in range(min(self.max_batch, len(self.queue)))]
                 self.busy = len(batch)
             began = time.perf_counter()
-            results = self.results([x.job for x in batch])
+            answers = self.answers([x.job for x in batch])
             took = time.perf_counter() - began
             # by how much it tells: a lone job that was slow says little of those that will share a pass
             self.each_s += len(batch) / (len(batch) + 50) * (took / len(batch) - self.each_s)
             self.busy = 0
-            for waiting, result in zip(batch, results):
+            for waiting, answer in zip(batch, answers):
                 with suppress(RuntimeError):  # the loop of who asked has ended
-                    waiting.loop.call_soon_threadsafe(settle, waiting.future, result)
+                    waiting.loop.call_soon_threadsafe(settle, waiting.future, answer)
 
-    def results(self, jobs: Sequence[Job]) -> Sequence[Any]:
+    def answers(self, jobs: Sequence[Job]) -> Sequence[Answer | Exception]:
         """A mistake of ours is the answer of who came upon it, and never the end: after one, each job is done alone."""
         try:
             return self.work(jobs)
         except Exception as error:
-            return [error] if len(jobs) == 1 else [self.results([job])[0] for job in jobs]
+            return [error] if len(jobs) == 1 else [self.answers([job])[0] for job in jobs]
 
     def close(self) -> None:
         """What was accepted is answered; then the thread ends."""
@@ -123,10 +129,10 @@ class Batcher(Generic[Job]):
         self.thread.join(timeout=30)
 
 
-def settle(future: "asyncio.Future[Any]", result: Any) -> None:
+def settle(future: "asyncio.Future[Answer]", answer: Answer | Exception) -> None:
     if future.done():  # who asked has gone
         return
-    if isinstance(result, Exception):
-        future.set_exception(result)
+    if isinstance(answer, Exception):
+        future.set_exception(answer)
     else:
-        future.set_result(result)
+        future.set_result(answer)

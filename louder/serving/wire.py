@@ -1,25 +1,27 @@
 """JSON in, strictly; JSON out; every error a sentence."""
 
 import json
-from collections.abc import Sequence
-from typing import Any, TypeVar
+from collections.abc import Mapping, Sequence
+from typing import TypeAlias, TypeVar
 
 from fastapi import Request
 from fastapi.responses import Response
 from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 from starlette.requests import ClientDisconnect
 
 M = TypeVar("M", bound=BaseModel)
+Json: TypeAlias = "Mapping[str, Json] | Sequence[Json] | str | int | float | bool | None"
 
 MOST_BYTES = 4 << 20
 
 
 class Refused(Exception):
-    """An answer that is an error: its status, its sentence and its headers."""
+    """An answer that is an error: its status and its sentence."""
 
-    def __init__(self, status: int, error: str, headers: dict[str, str] | None = None) -> None:
+    def __init__(self, status: int, error: str) -> None:
         super().__init__(error)
-        self.status, self.error, self.headers = status, error, headers or {}
+        self.status, self.error = status, error
 
 
 async def read(message: type[M], request: Request) -> M:
@@ -29,7 +31,7 @@ async def read(message: type[M], request: Request) -> M:
         raise Refused(415, f"The body is {kind[:60]}, but it must be application/json.")
     body = bytearray()
     try:
-        async for part in request.stream():  # its length need not be announced
+        async for part in request.stream():  # its length need not be told
             body += part
             if len(body) > MOST_BYTES:
                 raise Refused(413, f"The body is larger than {MOST_BYTES >> 20} MiB. Send it in parts.")
@@ -43,7 +45,7 @@ async def read(message: type[M], request: Request) -> M:
         ) from error
 
 
-def sentence(mistakes: Sequence[Any]) -> str:
+def sentence(mistakes: Sequence[ErrorDetails]) -> str:
     """Of what pydantic found; where a parameter is wrong, it begins with where that was."""
     first, more = mistakes[0], len(mistakes) - 1
     skipped = "constrained-", "function-", "query", "path"
@@ -52,6 +54,6 @@ def sentence(mistakes: Sequence[Any]) -> str:
     return text + (f" There are {more} more mistakes." if more else "")
 
 
-def answer(value: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+def answer(value: Json, status: int = 200, headers: dict[str, str] | None = None) -> Response:
     text = json.dumps(value, allow_nan=False, separators=(",", ":"), ensure_ascii=False)
     return Response(text.encode("utf-8", "replace"), status, headers, "application/json")

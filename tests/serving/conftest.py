@@ -9,7 +9,7 @@ from louder.data.synthetic_ranking import ranking_log, write_ranking_log
 from louder.etl.pipeline import build_table
 from louder.etl.spec import read_spec
 from louder.inference.engine import Engine
-from louder.serving.app import Settings, open_service
+from louder.serving.service import Settings, open_service
 
 
 @pytest.fixture(scope="session")
@@ -43,7 +43,7 @@ def service_of(place, tmp_path):
             "store": str(tmp_path / "histories"),
             "log": False,
             "reload_every_s": 0.05,
-            "patience_s": 60.0,
+            "max_queue_delay_s": 60.0,
         } | settings
         service = open_service(Settings(run=place / run, **given))
         opened.append(service)

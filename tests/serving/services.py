@@ -7,7 +7,7 @@ import httpx
 
 from louder import recipes
 from louder.config import override
-from louder.serving.app import create_app
+from louder.serving.routes import create_app
 from louder.training.loop import train
 
 SMALL = ["data.max_len=30", "data.users_per_batch=20", "training.epochs=1", "training.device=cpu"]

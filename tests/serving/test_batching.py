@@ -36,7 +36,7 @@ def batcher_of(work):
     made = []
 
     def make(function=work, **settings):
-        made.append(Batcher(function, **{"patience_s": 60.0, **settings}))
+        made.append(Batcher(function, **{"max_queue_delay_s": 60.0, **settings}))
         return made[-1]
 
     yield make
@@ -50,7 +50,7 @@ def begun(work):
 
 
 def test_jobs_that_arrive_while_one_is_computed_share_the_next_batch(batcher_of, work):
-    batcher = batcher_of(most=4)
+    batcher = batcher_of(max_batch=4)
 
     async def ask():
         work.open.clear()
@@ -65,7 +65,7 @@ def test_jobs_that_arrive_while_one_is_computed_share_the_next_batch(batcher_of,
 
 
 def test_a_lone_job_does_not_wait(batcher_of):
-    batcher = batcher_of(company_s=60.0)
+    batcher = batcher_of(window_s=60.0)
 
     async def ask():
         return await asyncio.wait_for(batcher.submit(21), SOON)
@@ -73,21 +73,20 @@ def test_a_lone_job_does_not_wait(batcher_of):
     assert asyncio.run(ask()) == 42
 
 
-def test_what_was_announced_is_waited_for_and_not_longer_than_is_said(batcher_of, work):
-    patient, hasty = batcher_of(company_s=60.0), batcher_of(company_s=0.02)
+def test_what_is_arriving_is_waited_for_and_not_longer_than_the_window(batcher_of, work):
+    patient, hasty = batcher_of(window_s=60.0), batcher_of(window_s=0.02)
 
     async def together():
-        patient.announce(1)
-        first = patient.submit(1)
-        await asyncio.sleep(0.02)
-        assert work.batches == []
-        second = patient.submit(2)
-        patient.announce(-1)
+        with patient.arriving():
+            first = patient.submit(1)
+            await asyncio.sleep(0.02)
+            assert work.batches == []
+            second = patient.submit(2)
         return await asyncio.wait_for(asyncio.gather(first, second), SOON)
 
     async def too_late():
-        hasty.announce(1)
-        return await asyncio.wait_for(hasty.submit(3), SOON)
+        with hasty.arriving():
+            return await asyncio.wait_for(hasty.submit(3), SOON)
 
     assert asyncio.run(together()) == [2, 4]
     assert asyncio.run(too_late()) == 6
@@ -95,18 +94,18 @@ def test_what_was_announced_is_waited_for_and_not_longer_than_is_said(batcher_of
 
 
 def test_nothing_is_waited_for_once_a_batch_is_full(batcher_of, work):
-    batcher = batcher_of(company_s=60.0, most=2)
+    batcher = batcher_of(window_s=60.0, max_batch=2)
 
     async def ask():
-        batcher.announce(1)
-        return await asyncio.wait_for(asyncio.gather(batcher.submit(1), batcher.submit(2)), SOON)
+        with batcher.arriving():
+            return await asyncio.wait_for(asyncio.gather(batcher.submit(1), batcher.submit(2)), SOON)
 
     assert asyncio.run(ask()) == [2, 4]
     assert work.batches == [[1, 2]]
 
 
 def test_more_than_can_be_done_in_time_is_turned_away_until_there_is_room_again(batcher_of, work):
-    batcher = batcher_of(patience_s=0.25)
+    batcher = batcher_of(max_queue_delay_s=0.25)
     batcher.each_s = 0.1
 
     async def ask():
@@ -126,15 +125,14 @@ def test_more_than_can_be_done_in_time_is_turned_away_until_there_is_room_again(
 
 
 def test_the_time_of_a_job_is_learned_from_many_and_little_from_one(batcher_of):
-    batcher = batcher_of(lambda jobs: (time.sleep(0.2 if jobs == [0] else 0.02 * len(jobs)), jobs)[1], company_s=60.0)
+    batcher = batcher_of(lambda jobs: (time.sleep(0.2 if jobs == [0] else 0.02 * len(jobs)), jobs)[1], window_s=60.0)
 
     async def ask():
         before = batcher.each_s
         await batcher.submit(0)
         lone = batcher.each_s
-        batcher.announce(1)
-        together = [batcher.submit(n) for n in range(1, 33)]
-        batcher.announce(-1)
+        with batcher.arriving():
+            together = [batcher.submit(n) for n in range(1, 33)]
         await asyncio.gather(*together)
         return before, lone, batcher.each_s
 
@@ -144,7 +142,7 @@ def test_the_time_of_a_job_is_learned_from_many_and_little_from_one(batcher_of):
 
 
 def test_closing_answers_what_was_accepted_and_refuses_what_comes_then(batcher_of, work):
-    batcher = batcher_of(most=2)
+    batcher = batcher_of(max_batch=2)
 
     async def ask():
         work.open.clear()
@@ -166,12 +164,11 @@ def test_an_exception_reaches_who_caused_it_and_nobody_beside_them(batcher_of):
     def divide(jobs):
         return [12 // job for job in jobs]
 
-    batcher = batcher_of(divide, company_s=60.0)
+    batcher = batcher_of(divide, window_s=60.0)
 
     async def ask():
-        batcher.announce(1)
-        together = [batcher.submit(0), batcher.submit(1)]
-        batcher.announce(-1)
+        with batcher.arriving():
+            together = [batcher.submit(0), batcher.submit(1)]
         answers = await asyncio.gather(*together, return_exceptions=True)
         return *answers, await batcher.submit(3)
 

@@ -5,7 +5,8 @@ import schemathesis
 from schemathesis.config import SchemathesisConfig
 from schemathesis.engine import events, from_schema
 
-from louder.serving.app import Settings, create_app, open_service
+from louder.serving.routes import create_app
+from louder.serving.service import Settings, open_service
 
 # names and ids that nobody knows fit the schema, and are refused
 UNSAID = {"positive_data_acceptance": {"enabled": False}}
@@ -14,7 +15,9 @@ UNSAID = {"positive_data_acceptance": {"enabled": False}}
 @pytest.fixture(scope="module")
 def service(place, tmp_path_factory):
     store = str(tmp_path_factory.mktemp("contract") / "store")
-    service = open_service(Settings(run=place / "joint", store=store, log=False, patience_s=60.0, reload_every_s=600.0))
+    service = open_service(
+        Settings(run=place / "joint", store=store, log=False, max_queue_delay_s=60.0, reload_every_s=600.0)
+    )
     yield service
     service.close()
 

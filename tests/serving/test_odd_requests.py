@@ -24,10 +24,12 @@ def refused(service, call, path, **body):
 
 @pytest.fixture(scope="module")
 def service(place, tmp_path_factory):
-    from louder.serving.app import Settings, open_service
+    from louder.serving.service import Settings, open_service
 
     store = str(tmp_path_factory.mktemp("odd") / "store")
-    service = open_service(Settings(run=place / "joint", store=store, log=False, patience_s=60.0, reload_every_s=600.0))
+    service = open_service(
+        Settings(run=place / "joint", store=store, log=False, max_queue_delay_s=60.0, reload_every_s=600.0)
+    )
     yield service
     service.close()
 

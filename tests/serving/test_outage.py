@@ -2,14 +2,11 @@
 
 import os
 import signal
-import sys
 import time
-from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent / "store"))  # also without the tests beside it
-from servers import BINARY, Server
+from tests.histories.servers import BINARY, Server
 
 pytestmark = pytest.mark.skipif(BINARY is None, reason="there is no redis-server")
 

@@ -236,6 +236,6 @@ def test_a_checkpoint_that_changes_while_it_is_read_is_read_again(runs, live, mo
             self.version = "new"
             loaded.append(self)
 
-    monkeypatch.setattr("louder.serving.models.Engine", Model)
+    monkeypatch.setattr("louder.serving.reload.Engine", Model)
     monkeypatch.setattr(type(source), "version", lambda _: next(versions))
     assert replace(source).load() is loaded[-1] and len(loaded) == 2

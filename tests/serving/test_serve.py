@@ -25,7 +25,7 @@ class Server:
     def __init__(self, *arguments, **environment):
         command = [sys.executable, "-c", "from louder.cli import main; main()", "serve", *map(str, arguments)]
         self.process = subprocess.Popen(
-            [*command, "--port", "0", "--threads", "1", "--patience", "60000", "--quiet"],
+            [*command, "--port", "0", "--threads", "1", "--max-queue-delay", "60000", "--quiet"],
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             text=True,

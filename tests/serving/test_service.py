@@ -132,7 +132,7 @@ def test_what_was_kept_makes_no_difference(service_of, call, place, tmp_path):
     for request in requests:
         first, second = good(call(kept, request)[0]), good(call(never, request)[0])
         np.testing.assert_allclose([x.score for x in first.items], [x.score for x in second.items], atol=1e-5)
-    assert kept.numbers.hits._value.get() > 0 and never.numbers.cached._value.get() == 0
+    assert kept.metrics.hits._value.get() > 0 and never.metrics.cached._value.get() == 0
 
 
 def test_nobody_is_unknown(service_of, call):
@@ -297,7 +297,7 @@ def test_numbers_of_the_service(service_of, call):
 
 
 def test_more_than_can_be_answered_is_turned_away_at_once(service_of, call):
-    service = service_of(patience_s=0.01)
+    service = service_of(max_queue_delay_s=0.01)
     plain_work = service.batcher.work
     service.batcher.work = lambda jobs: (time.sleep(0.02 * len(jobs)), plain_work(jobs))[1]
     responses = call(service, *[("POST", "/v1/recommend", {"user": n % 50 + 1}) for n in range(60)])

@@ -3,7 +3,7 @@
 import pytest
 from playwright.sync_api import expect
 
-from louder.serving.app import create_app
+from louder.serving.routes import create_app
 from tests.serving.ui.fake import running
 
 

@@ -17,7 +17,7 @@ from louder.inference.request import Request, Result
 SLOWER = 10  # a model that needs so many times as long as the live one is refused
 
 
-def trial(model: Engine) -> Request:
+def trial_request(model: Engine) -> Request:
     """A question that a model which can be served has an answer to, whatever is in the store."""
     items = np.array(model.item_ids.raws(range(min(10, len(model.item_ids)))), dtype=object)
     nothing = np.zeros(len(items), np.int64)
@@ -60,9 +60,11 @@ class Models:
     canaries  histories of some known users, with which a new model is tried before it is taken
     """
 
-    def __init__(self, source: Source, canaries: Callable[[], Sequence[History]], every_s: float = 1.0) -> None:
+    def __init__(
+        self, source: Source, live: Engine, canaries: Callable[[], Sequence[History]], every_s: float = 1.0
+    ) -> None:
         self.source, self.canaries, self.every_s = source, canaries, every_s
-        self.both: tuple[Engine, Engine | None] = source.load(), None
+        self.both: tuple[Engine, Engine | None] = live, None
         self.refused: str | None = None
         self.refused_version = ""
         self.swaps = self.refusals = 0
@@ -119,7 +121,7 @@ class Models:
         if pasts and not known:
             raise InputError("it knows none of the items of the known users")
         questions = [Request(history=past, at=int(past.times[-1]) + 1, seen=True) for past in known]
-        questions = questions or [trial(new)]
+        questions = questions or [trial_request(new)]
         took = {}
         for model in self.live.twin(), new:  # the live model itself is another thread's
             began = time.perf_counter()

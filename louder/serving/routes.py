@@ -1,0 +1,202 @@
+"""The routes: what is read from a request, what of the service answers it, and which status an error has."""
+
+import asyncio
+import sys
+import traceback
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Annotated
+
+from fastapi import FastAPI, Path, Query, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import PlainTextResponse, Response
+from prometheus_client import CONTENT_TYPE_LATEST
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp
+
+from louder.errors import InputError
+from louder.histories import NewEvent, StoreDamaged, StoreGone
+from louder.serving import messages as m
+from louder.serving.batching import Overloaded
+from louder.serving.middleware import Middleware
+from louder.serving.openapi import BODY, answers, body, describe
+from louder.serving.page import page_responses
+from louder.serving.service import Service, service_from_environment
+from louder.serving.views import history_view, model_view
+from louder.serving.wire import Json, Refused, answer, read, sentence
+from louder.version import __version__
+
+
+def from_environment() -> ASGIApp:
+    """The application as `louder serve --workers N` described it to its processes."""
+    return create_app(service_from_environment())
+
+
+def create_app(service: Service) -> ASGIApp:
+    """The ASGI application."""
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        yield
+        await asyncio.to_thread(service.close)
+
+    app = FastAPI(title="Louder", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
+    add_errors(app)
+    add_questions(app, service)
+    add_histories(app, service)
+    add_health(app, service)
+    page = page_responses()
+    for path, file in page.items():
+        app.add_api_route(path, always(file), methods=["GET"], include_in_schema=False)
+    settings = service.settings
+    describe(app, token=bool(settings.token))
+    free = frozenset({"/healthz", "/readyz", *page})
+    return Middleware(app, metrics=service.metrics, token=settings.token, free=free, log=settings.log)
+
+
+def always(response: Response) -> Callable[[], Response]:
+    return lambda: response
+
+
+def add_errors(app: FastAPI) -> None:
+    """Every error is a messages.Problem."""
+
+    def refuse(request: Request, status: int, text: str, headers: dict[str, str] | None = None) -> Response:
+        return answer({"error": text, "request": request.scope.get("request_id", "")}, status, headers)
+
+    @app.exception_handler(Refused)
+    async def refused(request: Request, error: Refused) -> Response:
+        return refuse(request, error.status, error.error)
+
+    @app.exception_handler(StoreDamaged)
+    async def damaged(request: Request, error: StoreDamaged) -> Response:
+        print(f"louder: {error}", file=sys.stderr, flush=True)
+        return refuse(request, 500, "The history in the store is damaged; the log of the service says how.")
+
+    @app.exception_handler(InputError)
+    async def wrong(request: Request, error: InputError) -> Response:
+        return refuse(request, 422, str(error))
+
+    @app.exception_handler(RequestValidationError)
+    async def misfit(request: Request, error: RequestValidationError) -> Response:
+        return refuse(request, 422, sentence(error.errors()))
+
+    @app.exception_handler(Overloaded)
+    async def overloaded(request: Request, error: Overloaded) -> Response:
+        text = f"{error.seconds:.2f} s of work are waiting already. Ask again in a second."
+        return refuse(request, 429, text, {"retry-after": str(max(1, round(error.seconds)))})
+
+    @app.exception_handler(StoreGone)
+    async def gone(request: Request, error: StoreGone) -> Response:
+        text = f"The histories cannot be read ({error}). Requests that carry their history are answered."
+        return refuse(request, 503, text, {"retry-after": "1"})
+
+    @app.exception_handler(Exception)
+    async def ours(request: Request, error: Exception) -> Response:
+        traceback.print_exception(error)
+        return refuse(request, 500, "The service has a mistake of its own; its log says which.")
+
+    @app.exception_handler(HTTPException)
+    async def other(request: Request, error: HTTPException) -> Response:
+        return refuse(request, error.status_code, str(error.detail), dict(error.headers or {}))
+
+
+def add_questions(app: FastAPI, service: Service) -> None:
+    example = {"user": 42, "k": 10}
+
+    @app.post(
+        "/v1/recommend", responses=answers(m.Answer, *BODY, 429, 503), openapi_extra=body(m.RecommendRequest, example)
+    )
+    async def recommend(request: Request) -> Response:
+        """Retrieve candidates, rank them, and answer the best."""
+        return answer(await service.answer(await read(m.RecommendRequest, request)))
+
+    @app.post(
+        "/v1/retrieve", responses=answers(m.Answer, *BODY, 429, 503), openapi_extra=body(m.RetrieveRequest, example)
+    )
+    async def retrieve(request: Request) -> Response:
+        """The first stage alone: what the history calls for, out of the whole catalogue."""
+        return answer(await service.answer(await read(m.RetrieveRequest, request)))
+
+    @app.post(
+        "/v1/rank",
+        responses=answers(m.Answer, *BODY, 429, 503),
+        openapi_extra=body(m.RankRequest, {"user": 42, "items": [1, 2, 3]}),
+    )
+    async def rank(request: Request) -> Response:
+        """The second stage alone: what will the user do with each of these items? In their order."""
+        return answer(await service.answer(await read(m.RankRequest, request)))
+
+    @app.post(
+        "/v1/similar",
+        responses=answers(m.Answer, *BODY, 429),
+        openapi_extra=body(m.SimilarRequest, {"item": 1, "k": 5}),
+    )
+    async def similar(request: Request) -> Response:
+        """Items that the model takes for alike. Nobody asks, so `seen` changes nothing."""
+        return answer(await service.similar(await read(m.SimilarRequest, request)))
+
+
+def add_histories(app: FastAPI, service: Service) -> None:
+    event = {"user": 42, "id": "a-1", "item": 1, "time": 1_700_000_000, "actions": []}
+
+    @app.post(
+        "/v1/events",
+        responses=answers(m.EventsAnswer, *BODY, 503),
+        openapi_extra=body(m.EventsRequest, {"events": [event]}),
+    )
+    async def events(request: Request) -> Response:
+        """Add events to histories. They are on the disk when this is answered; an id that was stored before is not
+        stored again, so a request may be repeated."""
+        b = await read(m.EventsRequest, request)
+        new = [NewEvent(e.user, e.id, e.item, e.time, tuple(e.actions), dict(e.values), e.request) for e in b.events]
+        done = await service.append(new)
+        return answer({"stored": done.stored, "duplicates": done.duplicates})
+
+    @app.get("/v1/users", responses=answers(m.UsersAnswer, 401, 422, 503))
+    async def users(
+        prefix: Annotated[str, Query(max_length=m.MAX_ID)] = "", limit: Annotated[int, Query(ge=1, le=1_000)] = 20
+    ) -> Response:
+        """Users of the store whose id begins so."""
+        return answer({"users": await service.read(service.store.users, prefix, limit)})
+
+    @app.get("/v1/users/{user:path}/history", responses=answers(m.HistoryAnswer, 401, 422, 503))
+    async def history(
+        user: Annotated[str, Path(min_length=1, max_length=m.MAX_ID)],
+        limit: Annotated[int, Query(ge=1, le=m.MAX_EVENTS)] = 100,
+    ) -> Response:
+        """The latest events of a user, oldest first. Nobody is unknown: a new user's history is empty."""
+
+        def view(text: str) -> Json:
+            return history_view(service.models.live, *service.stored_history(text), limit)
+
+        return answer(await service.read(view, user))
+
+
+def add_health(app: FastAPI, service: Service) -> None:
+    @app.get("/v1/model", responses=answers(m.ModelAnswer, 401))
+    async def model() -> Response:
+        """Which model answers, and what can be asked of it."""
+        return answer(await asyncio.to_thread(model_view, service.models))
+
+    @app.get("/v1/stats", responses=answers(m.StatsAnswer, 401))
+    async def stats() -> Response:
+        """Latency and throughput of the last minute."""
+        return answer(service.metrics.stats())
+
+    @app.get("/healthz", responses=answers(m.HealthAnswer))
+    async def healthz() -> Response:
+        """The process is alive."""
+        return answer({"ok": True})
+
+    @app.get("/readyz", responses=answers(m.ReadyAnswer, 503))
+    async def readyz() -> Response:
+        """It can answer for the users of the store."""
+        await service.read(service.store.users, "", 1)
+        return answer({"ok": True, "model": service.models.live.version})
+
+    @app.get("/metrics", response_class=PlainTextResponse, responses={401: answers(m.Problem, 401)[401]})
+    async def metrics() -> Response:
+        """For Prometheus."""
+        service.measure()
+        return Response(service.metrics.exposition(), media_type=CONTENT_TYPE_LATEST)

@@ -1,0 +1,265 @@
+"""What the routes use: the store, read and written in small pools of threads, and the engine in a thread of its own.
+
+A request reads its history from the store, then joins the queue of the one thread that computes, which answers all that
+are waiting together. Nothing from a request is ever a path, or code.
+"""
+
+import asyncio
+import gc
+import json
+import os
+import re
+import sys
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from louder.data.histories import histories
+from louder.data.table import open_table
+from louder.errors import InputError
+from louder.histories import HistoryStore, NewEvent, Stored, StoreGone, open_store
+from louder.histories.history import History, Names, empty_history
+from louder.ids import RawId
+from louder.inference.engine import Engine
+from louder.inference.request import Request
+from louder.schema import Manifest
+from louder.serving import messages as m
+from louder.serving.batching import Batcher
+from louder.serving.metrics import Metrics
+from louder.serving.reload import Models, Source, trial_request
+from louder.serving.views import history_of, model_view, request_of, result_view
+from louder.serving.wire import Json, Refused
+
+T = TypeVar("T")
+ENVIRONMENT = "LOUDER_SERVE"
+EXPLAINED = 10  # first items of an answer that are explained
+CANARIES = 8  # known users whom a new model must answer
+RETRY_S = 1.0  # for so long a store that could not be reached is not asked again
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What `louder serve` was told.
+
+    run, ranker        the runs; see Engine
+    table              the sequence table, in place of the run's: it fills an empty store
+    store              a folder, or redis://…
+    keep               events of a user that the store keeps
+    token              what requests must bear; "" for none
+    cache_bytes        the most that the KV caches of the live model take; see Engine
+    max_queue_delay_s  a request that would wait longer for its turn is answered 429
+    """
+
+    run: Path
+    store: str
+    ranker: Path | None = None
+    table: Path | None = None
+    keep: int = 1000
+    token: str = ""
+    cache_bytes: int = 1 << 30
+    max_queue_delay_s: float = 0.2
+    log: bool = True
+    reload_every_s: float = 1.0
+
+
+@dataclass(frozen=True)
+class Job:
+    """What the thread that computes is asked.
+
+    similar_to  the items like this one are wanted, not those that the history calls for
+    explain     with reasons for the first items
+    attributes  with the attributes of the items
+    previous    of the model before the live one
+    """
+
+    request: Request
+    similar_to: RawId | None = None
+    explain: bool = False
+    attributes: bool = False
+    previous: bool = False
+
+
+class Service:
+    """All that the routes use."""
+
+    def __init__(self, settings: Settings, store: HistoryStore, models: Models) -> None:
+        self.settings, self.store, self.models = settings, store, models
+        self.metrics = Metrics()
+        self.readers = ThreadPoolExecutor(8, "readers")
+        self.writers = ThreadPoolExecutor(4, "writers")
+        self.gone_until, self.gone = 0.0, ""
+        self.batcher = Batcher(self.compute, max_queue_delay_s=settings.max_queue_delay_s)
+
+    # --- in the event loop --------------------------------------------------------------------------------------------
+
+    async def answer(self, message: m.Asker) -> dict[str, Json]:
+        """messages.Answer"""
+        began = time.perf_counter()
+        self.batcher.admit()
+        with self.batcher.arriving():
+            request = request_of(message, await self.history_for(message))
+            recommends = isinstance(message, m.RecommendRequest)
+            explain = isinstance(message, m.RecommendRequest) and message.explain
+            job = Job(request, explain=explain, attributes=recommends, previous=message.model == "previous")
+            answer = self.batcher.submit(job)
+        return await timed(answer, began)
+
+    async def similar(self, message: m.SimilarRequest) -> dict[str, Json]:
+        """messages.Answer; nobody asks, so `seen` changes nothing."""
+        began = time.perf_counter()
+        job = Job(request_of(message, empty_history()), similar_to=message.item, attributes=True)
+        return await timed(self.batcher.submit(job), began)
+
+    async def history_for(self, message: m.Asker) -> History:
+        if (message.user is None) == (message.history is None):
+            raise Refused(422, "A request needs a user or a history, one of the two.")
+        if message.user is not None:
+            return await self.read(self.store.history, message.user)
+        model = self.models.live
+        return history_of(message.history or [], Names(tuple(model.actions), tuple(model.values)))
+
+    async def read(self, function: Callable[..., T], *arguments: RawId) -> T:
+        """Ask the store, in a thread."""
+        return await asyncio.get_running_loop().run_in_executor(self.readers, self.reached, function, *arguments)
+
+    def reached(self, function: Callable[..., T], *arguments: RawId) -> T:
+        """While the store is gone one request a second finds out, and the others are told at once."""
+        if time.monotonic() < self.gone_until:
+            raise StoreGone(self.gone)
+        try:
+            return function(*arguments)
+        except StoreGone as error:
+            self.gone, self.gone_until = str(error), time.monotonic() + RETRY_S
+            raise
+
+    async def append(self, events: Sequence[NewEvent]) -> Stored:
+        """Reading does not wait for a disk that is slow to write, nor fail with one that is full."""
+        done = await asyncio.get_running_loop().run_in_executor(self.writers, self.store.append, events)
+        self.metrics.events.inc(done.stored)
+        return done
+
+    def stored_history(self, text: str) -> tuple[RawId, History]:
+        """Of a user whose id came in a path, where a number is a text."""
+        if re.fullmatch("0|-?[1-9][0-9]{0,18}", text):
+            try:
+                return int(text), self.store.history(int(text))
+            except InputError:  # the ids of this store are texts
+                pass
+        return text, self.store.history(text)
+
+    # --- in the thread that computes ----------------------------------------------------------------------------------
+
+    def compute(self, jobs: Sequence[Job]) -> list[dict[str, Json] | Exception]:
+        """One model answers the whole batch; those that ask for the previous one are a batch of their own."""
+        self.metrics.batch.observe(len(jobs))
+        live, before = self.models.both
+        found: dict[int, dict[str, Json] | Exception] = {}
+        for previous, model in (False, live), (True, before):
+            own = [n for n, job in enumerate(jobs) if job.previous == previous]
+            if own:
+                found |= zip(own, answers(model, [jobs[n] for n in own]))
+        self.measure()
+        return [found[n] for n in range(len(jobs))]
+
+    def measure(self) -> None:
+        model = self.models.live
+        held = {id(x): x for x in (model.retriever, model.ranker.mfalcon if model.ranker else None) if x is not None}
+        self.metrics.cached.set(sum(len(x.cache) for x in held.values()))
+        self.metrics.cached_bytes.set(sum(x.bytes for x in held.values()))
+        self.metrics.hits.set(sum(x.hits for x in held.values()))
+        self.metrics.misses.set(sum(x.misses for x in held.values()))
+        self.metrics.reloads.set(self.models.swaps)
+        self.metrics.refused.set(self.models.refusals)
+
+    def close(self) -> None:
+        self.models.close()
+        self.batcher.close()
+        self.readers.shutdown()
+        self.writers.shutdown()
+        self.store.close()
+
+
+async def timed(answer: "asyncio.Future[dict[str, Json]]", began: float) -> dict[str, Json]:
+    return {**await answer, "milliseconds": round(1000 * (time.perf_counter() - began), 3)}
+
+
+def answers(model: Engine | None, jobs: Sequence[Job]) -> Sequence[dict[str, Json] | Exception]:
+    """The answers as they go over the wire, or what was wrong with the request."""
+    if model is None:
+        return [InputError("There is no previous model: nothing was published since the service began.")] * len(jobs)
+    results = iter(model.answer([job.request for job in jobs if job.similar_to is None]))
+    found: list[dict[str, Json] | Exception] = []
+    for job in jobs:
+        try:
+            result = next(results) if job.similar_to is None else model.similar(job.request, job.similar_to)
+            if isinstance(result, InputError):
+                raise result
+            reasons = model.reasons(job.request, result.items[:EXPLAINED]) if job.explain else []
+            found.append(result_view(model, job.request, result, reasons, job.attributes))
+        except InputError as error:
+            found.append(error)
+    return found
+
+
+def open_service(settings: Settings) -> Service:
+    """Load the model, open the store, and fill it from the table if it is new."""
+    source = Source(settings.run, settings.ranker, settings.table, settings.cache_bytes)
+    model = source.load()
+    (answer,) = model.answer([trial_request(model)])  # also so that the first request waits no longer than the others
+    if isinstance(answer, InputError):
+        raise answer
+    try:
+        store = open_store(settings.store, names=names_for(model), keep=settings.keep)
+    except StoreGone as error:
+        raise InputError(f"{error} Start it, or keep histories in a folder: --store histories.") from error
+    models = Models(source, model, lambda: canaries(store), settings.reload_every_s)
+    service = Service(settings, store, models)
+    if not store.filled():
+        fill(store, model, settings.keep)
+    if settings.log:
+        print(store.durability(), file=sys.stderr)
+    model_view(models)  # reads the attributes, once
+    models.watch()
+    return service
+
+
+def canaries(store: HistoryStore) -> list[History]:
+    """Histories of some known users."""
+    try:
+        return [store.history(user) for user in store.users("", CANARIES)]
+    except StoreGone:
+        return []
+
+
+def names_for(model: Engine) -> Names:
+    """All that the table names, so that a ranker which comes later finds its values; else what the model knows."""
+    if model.table_path.is_dir():
+        manifest = Manifest.read(model.table_path)
+        return Names(tuple(manifest.actions), tuple(manifest.values))
+    return Names(tuple(model.actions), tuple(model.values))
+
+
+def fill(store: HistoryStore, model: Engine, keep: int) -> None:
+    """The first contents of a store: what the table knows."""
+    if not model.table_path.is_dir():
+        print(f"The table {model.table_path} is not there, so the store begins empty.", file=sys.stderr)
+        return
+    table = open_table(model.table_path, values=Manifest.read(model.table_path).values, requests=True)
+    users = store.fill(histories(table, keep))
+    print(f"The store was empty: histories of {users:,} users were copied from {model.table_path}.", file=sys.stderr)
+
+
+def service_from_environment() -> Service:
+    given = json.loads(os.environ[ENVIRONMENT])
+    paths = {name: Path(given[name]) for name in ("run", "ranker", "table") if given.get(name)}
+    import torch
+
+    torch.set_num_threads(given.pop("threads"))
+    service = open_service(Settings(**(given | paths)))
+    # a full collection goes through all that importing made, 0.1 to 0.3 s in which nobody is answered
+    gc.collect()
+    gc.freeze()
+    return service
