@@ -23,7 +23,7 @@ from benchmarks.rows import (
 )
 from louder.folders import write_text
 from louder.reports.markup import Html, details, figures, joined, table, tag
-from louder.reports.page import document, section
+from louder.reports.run_page import document, section
 
 NOTES = {
     "attention": (

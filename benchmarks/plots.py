@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 
 from benchmarks.rows import MIB, RATIOS, Row, groups, ratio, reference_of
 from louder.data.inspect import BLUE, titled
-from louder.reports.figures import ORANGE
 from louder.reports.markup import Html, joined, tag
+from louder.reports.run_figures import ORANGE
 
 Value = Callable[[Row], float]
 OWN = BLUE, "#3d97a8", "#8fbbe6", "#5a62b8", "#6cc0b8", "#9aa7c7"

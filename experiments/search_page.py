@@ -13,9 +13,9 @@ from typing import Any
 from benchmarks.rows import groups
 from louder.data.inspect import BLUE, titled
 from louder.folders import write_text
-from louder.reports.figures import ORANGE, legend
 from louder.reports.markup import Html, figures, joined, table, tag
-from louder.reports.page import document, section
+from louder.reports.run_figures import ORANGE, legend
+from louder.reports.run_page import document, section
 from louder.results import read_rows
 
 Row = dict[str, Any]

@@ -193,7 +193,7 @@ def print_sample(sample: "Sample") -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    from louder.reports.page import moment
+    from louder.reports.run_page import moment
 
     console = Console(highlight=False)
     timed = sample.held_out.time is not None

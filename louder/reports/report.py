@@ -7,8 +7,8 @@ from louder.data.table import open_table
 from louder.errors import InputError
 from louder.folders import write_text
 from louder.reports import samples
-from louder.reports.page import page
 from louder.reports.run import FinishedRun, read_run
+from louder.reports.run_page import page
 
 
 def write_report(run: Path | str, output: Path | str | None = None, *, table: Path | str | None = None) -> Path:

@@ -16,9 +16,9 @@ from louder.errors import InputError
 from louder.models import HSTUConfig
 from louder.reports import published, samples
 from louder.reports.markup import Html, script_json, table, tag
-from louder.reports.page import page
 from louder.reports.report import write_report
 from louder.reports.run import read_run
+from louder.reports.run_page import page
 from louder.schema import Manifest
 from louder.training import retrieval
 from louder.training.config import Config, TrainingConfig

@@ -8,9 +8,9 @@ from typing import Any
 from louder.config import to_dict
 from louder.data import inspect
 from louder.reports import published
-from louder.reports.figures import draw_by_length, training_figures
 from louder.reports.markup import Html, details, figure, figures, joined, table, tag, text
 from louder.reports.run import FinishedRun
+from louder.reports.run_figures import draw_by_length, training_figures
 from louder.reports.samples import Line, Sample
 from louder.reports.theme import SCRIPT, STYLE
 
