@@ -22,8 +22,7 @@ from benchmarks.rows import (
     short,
 )
 from louder.folders import write_text
-from louder.reports.markup import Html, details, figures, joined, table, tag
-from louder.reports.run_page import document, section
+from louder.reports.markup import Html, details, document, figures, joined, section, table, tag
 
 NOTES = {
     "attention": (

@@ -10,13 +10,13 @@ from statistics import mode
 from typing import Any, NamedTuple
 
 from benchmarks.rows import MIB, RATIOS, Row, groups, ratio, reference_of
-from louder.data.inspect import BLUE, titled
+from louder.reports.chart import titled
 from louder.reports.markup import Html, joined, tag
-from louder.reports.run_figures import ORANGE
+from louder.reports.theme import BLUE, GREEN, GREY, ORANGE
 
 Value = Callable[[Row], float]
 OWN = BLUE, "#3d97a8", "#8fbbe6", "#5a62b8", "#6cc0b8", "#9aa7c7"
-OTHERS = ORANGE, "#4a9468", "#8a63b8", "#b8504a", "#808890"
+OTHERS = ORANGE, GREEN, "#8a63b8", "#b8504a", GREY
 
 
 class Strip(NamedTuple):

@@ -10,24 +10,24 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from plotly.graph_objects import Figure
+
 from benchmarks.rows import groups
-from louder.data.inspect import BLUE, titled
-from louder.folders import write_text
-from louder.reports.markup import Html, figures, joined, table, tag
-from louder.reports.run_figures import ORANGE, legend
-from louder.reports.run_page import document, section
+from louder.reports.chart import legend, titled
+from louder.reports.markup import Html, document, figures, joined, section, table, tag, write_page
+from louder.reports.theme import BLUE, GREEN, GREY, ORANGE
 from louder.results import read_rows
 
 Row = dict[str, Any]
-COLOURS = {"hstu": BLUE, "dlrm": ORANGE, "wukong": "#4a9468"}
+COLOURS = {"hstu": BLUE, "dlrm": ORANGE, "wukong": GREEN}
 NOTE = (
     "NE of the main action on the validation part; lower is better, and 1 is what the share of positives alone gives."
 )
 
 
-def write_page(rows: Sequence[Row], output: Path) -> None:
+def write_search_page(rows: Sequence[Row], output: Path) -> None:
     searches = [search_section(name, own) for name, own in groups(rows, lambda row: row["experiment"]).items()]
-    write_text(output, document("Louder: searches", [tag("h1", "Searches"), *searches]))
+    write_page(document("Louder: searches", [tag("h1", "Searches"), *searches]), output)
 
 
 def search_section(name: str, rows: Sequence[Row]) -> Html:
@@ -56,11 +56,9 @@ def search_section(name: str, rows: Sequence[Row]) -> Html:
     return section(name, NOTE, table(head, lines, numbers=2), tried, learning)
 
 
-def draw_trials(models: dict[str, list[Row]]) -> Any:
+def draw_trials(models: dict[str, list[Row]]) -> Figure:
     """A point for each trial, side by side where many are alike."""
-    import plotly.graph_objects as go
-
-    figure = go.Figure()
+    figure = Figure()
     for model, own in models.items():
         figure.add_box(
             x=[model] * len(own),
@@ -79,11 +77,9 @@ def draw_trials(models: dict[str, list[Row]]) -> Any:
     return titled(figure, "All trials", "", "validation NE")
 
 
-def draw_best_so_far(models: dict[str, list[Row]]) -> Any:
+def draw_best_so_far(models: dict[str, list[Row]]) -> Figure:
     """What more trials would have been worth."""
-    import plotly.graph_objects as go
-
-    figure = go.Figure()
+    figure = Figure()
     for model, own in models.items():
         own = sorted(own, key=lambda row: row["trial"])
         figure.add_scatter(
@@ -98,10 +94,8 @@ def draw_best_so_far(models: dict[str, list[Row]]) -> Any:
     )
 
 
-def draw_curves(model: str, rows: Sequence[Row]) -> Any:
-    import plotly.graph_objects as go
-
-    figure = go.Figure()
+def draw_curves(model: str, rows: Sequence[Row]) -> Figure:
+    figure = Figure()
     for row in sorted(rows, key=lambda row: -row["ne"]):  # the best is drawn last, above the others
         best = row["ne"] == min(one["ne"] for one in rows)
         figure.add_scatter(
@@ -128,7 +122,7 @@ def said(row: Row) -> str:
 
 
 def colour(model: str) -> str:
-    return COLOURS.get(model, "#808890")
+    return COLOURS.get(model, GREY)
 
 
 def main() -> None:
@@ -138,7 +132,7 @@ def main() -> None:
     arguments = parser.parse_args()
     if not arguments.rows.is_file():
         parser.error(f"There is no file {arguments.rows}. Search first: python -m experiments.ranking_search ml1m.")
-    write_page(read_rows(arguments.rows), arguments.output)
+    write_search_page(read_rows(arguments.rows), arguments.output)
 
 
 if __name__ == "__main__":

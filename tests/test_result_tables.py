@@ -143,7 +143,7 @@ def test_generative_has_exposures_a_second(folders):
 
 def test_a_page_draws_the_search(tmp_path):
     rows = [trial(n, model, 0.8 + n / 100) for n in range(4) for model in ("hstu", "dlrm")]
-    search_page.write_page(rows, tmp_path / "search.html")
+    search_page.write_search_page(rows, tmp_path / "search.html")
     text = (tmp_path / "search.html").read_text()
     for words in "kuairand-search", "The best of so many trials", "Learning curves", "the recipe as it is":
         assert words in text

@@ -256,7 +256,9 @@ def inspect(
 
     counts = statistics.count(table)
     if page:
-        statistics.write_page(counts, page)
+        from louder.reports.table_page import write_table_page
+
+        write_table_page(counts, page)
     found = statistics.summary(counts)
     if json_output:
         print(json.dumps(found, indent=1))

@@ -1,9 +1,17 @@
-"""Small pieces of HTML. Every text that comes from data goes through `text`; what returns Html is markup already."""
+"""Pages and their pieces. Every text that comes from data goes through `text`; what returns Html is markup already."""
 
 import json
 from collections.abc import Iterable, Sequence
 from html import escape
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from louder.errors import InputError
+from louder.folders import write_text
+from louder.reports.theme import SCRIPT, STYLE
+
+if TYPE_CHECKING:
+    from plotly.graph_objects import Figure
 
 
 class Html(str):
@@ -46,34 +54,55 @@ def details(facts: Iterable[tuple[str, object]]) -> Html:
     return tag("dl", joined(joined([tag("dt", name), tag("dd", value)]) for name, value in facts))
 
 
-def script_json(value: Any) -> Html:
+def script_json(value: object) -> Html:
     """JSON inside a <script> element: nothing in it can end the element."""
     safe = json.dumps(value).replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
     return Html(f'<script type="application/json">{safe}</script>')
 
 
-def figure(drawn: Any, *, height: int = 300) -> Html:
+def figure(drawn: "Figure", *, height: int = 300) -> Html:
     """A plotly figure, to be drawn by the page's script in the page's colours. Its title becomes a heading."""
     spec = json.loads(drawn.to_json())
     layout = spec["layout"]
     layout.pop("template", None)
     title = layout.pop("title", {}).get("text", "")
-    layout["margin"] = {
-        "l": 52,
-        "r": 12,
-        "t": 34 if layout.get("showlegend") or layout.get("annotations") else 10,
-        "b": 50,
-    }
+    above = 34 if layout.get("showlegend") or layout.get("annotations") else 10
+    layout["margin"] = {"l": 52, "r": 12, "t": above, "b": 50}
     layout["height"] = height
-    for axis in "xaxis", "yaxis":
-        given = layout.get(axis, {})
-        if given.get("type") == "log" and not {"dtick", "tickvals"} & set(given):
-            given["dtick"] = "D2"  # 2 and 5 between the powers of ten, not every digit
     plot = tag("div", class_="plot", role="img", aria_label=title)
     return tag("figure", tag("h3", title), plot, script_json({"data": spec["data"], "layout": layout}))
 
 
-def figures(drawn: Iterable[Any], *, columns: int = 2) -> Html:
+def figures(drawn: "Iterable[Figure]", *, columns: int = 2) -> Html:
     """Figures side by side, as many as the page is wide enough for."""
     size = {2: "figures", 3: "figures three", 4: "figures four"}[columns]
     return tag("div", joined(figure(one, height=220 if columns == 4 else 300) for one in drawn), class_=size)
+
+
+def section(title: str, *content: object) -> Html:
+    first, *rest = content
+    return tag("section", tag("h2", title), tag("p", first, class_="muted") if first else "", *rest)
+
+
+def document(title: str, sections: Sequence[Html]) -> str:
+    """A whole page, which needs nothing from elsewhere: plotly is in it."""
+    from plotly.offline import get_plotlyjs
+
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{text(title)}</title><style>{STYLE}</style></head>\n<body>\n{joined(sections)}\n"
+        f"<script>{get_plotlyjs()}</script>\n<script>{SCRIPT}</script>\n</body></html>\n"
+    )
+
+
+def write_page(page: str, path: Path, *, option: str = "-o") -> None:
+    """Raises InputError, which names the command's `option`, if the page cannot be written there."""
+    if path.is_dir():
+        raise InputError(f"{path} is a folder, but the page is one file. Pass {option} {path / 'page.html'}.")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_text(path, page)
+    except OSError as error:
+        why = error.strerror or error
+        raise InputError(f"{path} cannot be written ({why}). Choose another place: {option} FILE.html.") from error

@@ -17,7 +17,7 @@ COLUMNS = "hr@10", "hr@50", "hr@200", "ndcg@10", "ndcg@50", "ndcg@200"
 
 
 @dataclass(frozen=True)
-class Row:
+class PublishedRow:
     """One published line; a metric that its source does not give is not there."""
 
     model: str
@@ -26,19 +26,19 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Dataset:
+class PublishedResults:
     """counted is what tells whether a run was measured on the same data: "users" of the test, or "items"."""
 
     title: str
     counted: str
     count: int
-    rows: tuple[Row, ...]
+    rows: tuple[PublishedRow, ...]
 
 
-def paper(model: str, hr10: float, hr50: float, hr200: float, ndcg10: float, ndcg200: float) -> Row:
+def paper(model: str, hr10: float, hr50: float, hr200: float, ndcg10: float, ndcg200: float) -> PublishedRow:
     """In the order of the paper's columns; it has no NDCG@50."""
     values = {"hr@10": hr10, "hr@50": hr50, "hr@200": hr200, "ndcg@10": ndcg10, "ndcg@200": ndcg200}
-    return Row(model, PAPER, values)
+    return PublishedRow(model, PAPER, values)
 
 
 def readme(
@@ -50,14 +50,14 @@ def readme(
     hr200: float,
     ndcg200: float,
     source: str = README,
-) -> Row:
+) -> PublishedRow:
     """In the order of the README's columns."""
     values = {"hr@10": hr10, "hr@50": hr50, "hr@200": hr200, "ndcg@10": ndcg10, "ndcg@50": ndcg50, "ndcg@200": ndcg200}
-    return Row(model, source, values)
+    return PublishedRow(model, source, values)
 
 
 DATASETS = {
-    "ml1m": Dataset(
+    "ml1m": PublishedResults(
         "MovieLens-1M",
         "users",
         6_040,
@@ -71,7 +71,7 @@ DATASETS = {
             readme("HSTU-large, MoL", 0.3412, 0.1979, 0.6013, 0.2556, 0.7877, 0.2840, source=RAILS),
         ),
     ),
-    "ml20m": Dataset(
+    "ml20m": PublishedResults(
         "MovieLens-20M",
         "users",
         138_493,
@@ -85,7 +85,7 @@ DATASETS = {
             readme("HSTU-large, MoL", 0.3661, 0.2181, 0.6234, 0.2753, 0.8116, 0.3039, source=RAILS),
         ),
     ),
-    "books": Dataset(
+    "books": PublishedResults(
         "Amazon Books",
         "items",
         695_762,
@@ -102,12 +102,12 @@ DATASETS = {
 }
 
 
-def for_run(name: str) -> Dataset | None:
+def for_run(name: str) -> PublishedResults | None:
     """The published numbers of the data set that a recipe's name begins with: "ml1m-hstu" -> MovieLens-1M."""
     return DATASETS.get(name.partition("-")[0])
 
 
-def other_data(dataset: Dataset, result: dict[str, Any]) -> str:
+def other_data(dataset: PublishedResults, result: dict[str, Any]) -> str:
     """A sentence if a run was measured on other data than what was published; "" if the counts agree."""
     found = result[dataset.counted]
     if found == dataset.count:

@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-from louder.data import inspect
+from louder.data.inspect import TableCounts, count
 from louder.data.table import open_table
 from louder.errors import InputError
-from louder.folders import write_text
 from louder.reports import samples
+from louder.reports.markup import write_page
 from louder.reports.run import FinishedRun, read_run
 from louder.reports.run_page import page
 
@@ -20,33 +20,25 @@ def write_report(run: Path | str, output: Path | str | None = None, *, table: Pa
     """
     finished = read_run(run)
     output = Path(output) if output else finished.folder / "report.html"
-    if output.is_dir():
-        raise InputError(f"{output} is a folder, but the report is one file: -o {output / 'report.html'}.")
-    text = page(finished, *facts_of_table(finished, Path(table) if table else None))
-    try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        write_text(output, text)
-    except OSError as error:
-        why = error.strerror or error
-        raise InputError(f"{output} cannot be written ({why}). Choose another place: -o FILE.html.") from error
+    write_page(page(finished, *facts_of_table(finished, Path(table) if table else None)), output)
     return output
 
 
 def facts_of_table(
     run: FinishedRun, given: Path | None
-) -> tuple[inspect.Counts | None, list[samples.Sample], dict[str, str]]:
+) -> tuple[TableCounts | None, list[samples.Sample], dict[str, str]]:
     """Statistics and samples, and for what is missing the reason. A table that was named must be right."""
     folder = given or Path(run.config.data.table)
-    counts: inspect.Counts | None = None
+    counts: TableCounts | None = None
     drawn: list[samples.Sample] = []
     missing = {}
     if given is None and not folder.is_dir():
         reason = (
-            f"The table {folder} is not there any more. Say where it is: louder report {run.folder} --table FOLDER."
+            f"The table {folder} is not there any more. Pass its folder: louder report {run.folder} --table FOLDER."
         )
         return None, [], {"data": reason, "samples": reason}
     try:
-        counts = inspect.count(folder)
+        counts = count(folder)
     except InputError as error:
         if given:
             raise

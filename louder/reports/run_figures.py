@@ -1,66 +1,54 @@
-"""Curves of the training and metrics by length of history, as plotly figures."""
+"""Figures of a run: curves of its training, and metrics by length of history."""
 
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
+from plotly.graph_objects import Figure
 
-from louder.data.inspect import BLUE, titled
+from louder.reports.chart import legend, mode, titled
 from louder.reports.run import FinishedRun
+from louder.reports.theme import BLUE, GREY, ORANGE
 
-ORANGE, PALE = "#c8701a", "rgba(47,109,181,.35)"
 POINTS = 1000  # a curve of more is drawn as means of so many stretches
+DRAWN = ("hr@10", "HR@10", BLUE), ("ndcg@10", "NDCG@10", ORANGE)
 
 
-def training_figures(run: FinishedRun) -> list[Any]:
+def training_figures(run: FinishedRun) -> list[Figure]:
     """Loss, the metrics that chose the epoch, and speed; what the log has no rows of is left out."""
     drawn = [draw_loss(run), draw_selection(run), draw_speed(run)]
     return [figure for figure in drawn if figure is not None]
 
 
-def draw_loss(run: FinishedRun) -> Any:
-    import plotly.graph_objects as go
-
+def draw_loss(run: FinishedRun) -> Figure | None:
     steps, epochs = run.rows("step"), run.rows("epoch")
     if not steps and not epochs:
         return None
-    figure = go.Figure()
+    figure = Figure()
     if steps:
-        x, y = thinned([row["step"] for row in steps], [row["loss"] for row in steps])
-        hover = "step %{x:,}: %{y:.4f}<extra></extra>"
-        figure.add_scatter(x=x, y=y, name="step", mode=mode(x), line={"color": PALE, "width": 1.5}, hovertemplate=hover)
+        x, y = thinned([row["step"] for row in steps]), thinned([row["loss"] for row in steps])
+        add_line(figure, x, y, "step %{x:,}: %{y:.4f}", name="step", opacity=0.35, line={"color": BLUE, "width": 1.5})
     if epochs:
         # the mean of an epoch stands in its middle, where the steps it is of are
         ends = [row["step"] for row in epochs]
         middles = [(begin + end) / 2 for begin, end in zip([0, *ends], ends)]
-        figure.add_scatter(
-            x=middles,
-            y=[row["loss"] for row in epochs],
-            name="mean of the epoch",
-            mode=mode(epochs),
-            line={"color": BLUE, "width": 2.5},
-            text=[f"epoch {row['epoch'] + 1}" for row in epochs],
-            hovertemplate="%{text}: %{y:.4f}<extra></extra>",
-        )
+        texts = [f"epoch {row['epoch'] + 1}" for row in epochs]
+        losses = [row["loss"] for row in epochs]
+        add_line(figure, middles, losses, "%{text}: %{y:.4f}", name="mean of the epoch", text=texts)
     return legend(titled(figure, "Loss", "step", "training loss"))
 
 
-def draw_selection(run: FinishedRun) -> Any:
+def draw_selection(run: FinishedRun) -> Figure | None:
     """HR@10 and NDCG@10 of the part that chooses, and which epoch it chose."""
-    import plotly.graph_objects as go
-
     rows = [row for row in run.rows("epoch") if "part" in row]
     if not rows:
         return None
     epochs = [row["epoch"] + 1 for row in rows]
-    figure = go.Figure()
-    for name, label, colour in ("hr@10", "HR@10", BLUE), ("ndcg@10", "NDCG@10", ORANGE):
-        hover = f"epoch %{{x}}: {label} %{{y:.4f}}<extra></extra>"
-        values = [row[name] for row in rows]
-        figure.add_scatter(
-            x=epochs, y=values, name=label, mode=mode(rows), line={"color": colour, "width": 2.5}, hovertemplate=hover
-        )
+    figure = Figure()
+    for name, label, colour in DRAWN:
+        values, hover = [row[name] for row in rows], f"epoch %{{x}}: {label} %{{y:.4f}}"
+        add_line(figure, epochs, values, hover, name=label, line={"color": colour, "width": 2.5})
     chosen = run.result["epoch"] + 1
-    figure.add_vline(x=chosen, line_dash="dot", line_color="#808890")
+    figure.add_vline(x=chosen, line_dash="dot", line_color=GREY)
     figure.add_annotation(
         x=chosen,
         y=0,
@@ -70,68 +58,51 @@ def draw_selection(run: FinishedRun) -> Any:
         text=f" chosen: {chosen} ",
         showarrow=False,
     )
-    figure.update_yaxes(rangemode="tozero")
-    return legend(titled(figure, f"On the {rows[0]['part']} part", "epoch", ""))
+    return legend(by_epoch(titled(figure, f"On the {rows[0]['part']} part", "epoch", ""), len(rows)))
 
 
-def draw_speed(run: FinishedRun) -> Any:
-    import plotly.graph_objects as go
-
+def draw_speed(run: FinishedRun) -> Figure | None:
     rows = run.rows("epoch")
     if not rows:
         return None
-    figure = go.Figure(
-        go.Scatter(
-            x=[row["epoch"] + 1 for row in rows],
-            y=[row["events_per_s"] for row in rows],
-            mode=mode(rows),
-            line={"color": BLUE, "width": 2.5},
-            hovertemplate="epoch %{x}: %{y:,.0f} events/s<extra></extra>",
-        )
-    )
-    figure.update_yaxes(rangemode="tozero")
-    return titled(figure, "Speed of training", "epoch", "events a second")
+    figure = Figure()
+    epochs, speeds = [row["epoch"] + 1 for row in rows], [row["events_per_s"] for row in rows]
+    add_line(figure, epochs, speeds, "epoch %{x}: %{y:,.0f} events/s")
+    return by_epoch(titled(figure, "Speed of training", "epoch", "events a second"), len(rows))
 
 
-def draw_by_length(run: FinishedRun) -> Any:
+def draw_by_length(run: FinishedRun) -> Figure:
     """Bars of HR@10 and NDCG@10 for each group of users by the length of the history that the model was given."""
-    import plotly.graph_objects as go
-
     groups = run.result["by_length"]
-    labels = [f"{group['history']}<br>{group['users']:,} users" for group in groups]
-    figure = go.Figure()
-    for name, label, colour in ("hr@10", "HR@10", BLUE), ("ndcg@10", "NDCG@10", ORANGE):
+    figure = Figure()
+    for name, label, colour in DRAWN:
         values = [group[name] for group in groups]
-        hover = f"history %{{x}}: {label} %{{y:.4f}}<extra></extra>"
         figure.add_bar(
-            x=labels,
+            x=[f"{group['history']}<br>{group['users']:,} users" for group in groups],
             y=values,
             name=label,
             marker={"color": colour, "line": {"width": 0}},
             text=[f"{value:.3f}" for value in values],
             textposition="outside",
             cliponaxis=False,
-            hovertemplate=hover,
+            hovertemplate=f"history %{{x}}: {label} %{{y:.4f}}<extra></extra>",
         )
-    figure.update_layout(barmode="group", bargap=0.3)
-    figure.update_xaxes(type="category")
+    figure.update_layout(barmode="group", bargap=0.3).update_xaxes(type="category")
     return legend(titled(figure, "By length of the history given", "events", ""))
 
 
-def thinned(x: list[float], y: list[float]) -> tuple[list[float], list[float]]:
+def add_line(figure: Figure, x: Sequence[float], y: Sequence[float], hover: str, **style: object) -> None:
+    look = {"line": {"color": BLUE, "width": 2.5}} | style
+    figure.add_scatter(x=x, y=y, mode=mode(x), hovertemplate=f"{hover}<extra></extra>", **look)
+
+
+def by_epoch(figure: Figure, epochs: int) -> Figure:
+    """Heights from 0 up; a few epochs are numbered one by one, for there is none between them."""
+    return figure.update_yaxes(rangemode="tozero").update_xaxes(dtick=1 if epochs <= 10 else None)
+
+
+def thinned(values: Sequence[float]) -> Sequence[float]:
     """At most POINTS points: means of equal stretches."""
-    if len(x) <= POINTS:
-        return x, y
-    return tuple([float(part.mean()) for part in np.array_split(np.array(v, np.float64), POINTS)] for v in (x, y))  # type: ignore[return-value]
-
-
-def mode(points: list[Any]) -> str:
-    """A line through a single point could not be seen."""
-    return "lines" if len(points) > 40 else "lines+markers"
-
-
-def legend(figure: Any) -> Any:
-    figure.update_layout(
-        showlegend=True, legend={"orientation": "h", "x": 1, "xanchor": "right", "y": 1.02, "yanchor": "bottom"}
-    )
-    return figure
+    if len(values) <= POINTS:
+        return values
+    return [float(part.mean()) for part in np.array_split(np.array(values, np.float64), POINTS)]

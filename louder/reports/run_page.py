@@ -3,16 +3,15 @@
 import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any
 
 from louder.config import to_dict
-from louder.data import inspect
+from louder.data.inspect import TableCounts
 from louder.reports import published
-from louder.reports.markup import Html, details, figure, figures, joined, table, tag, text
+from louder.reports.markup import Html, details, document, figure, figures, joined, section, table, tag
 from louder.reports.run import FinishedRun
 from louder.reports.run_figures import draw_by_length, training_figures
 from louder.reports.samples import Line, Sample
-from louder.reports.theme import SCRIPT, STYLE
+from louder.reports.table_page import holdings
 
 HEADLINE = "hr@10", "ndcg@10", "mrr", "coverage@10"
 METRICS = "hr@1", "hr@10", "hr@50", "hr@200", "ndcg@10", "ndcg@50", "ndcg@200", "mrr", "coverage@10"
@@ -38,7 +37,7 @@ QUERY_TIME = {
 }
 
 
-def page(run: FinishedRun, counts: inspect.Counts | None, samples: Sequence[Sample], missing: dict[str, str]) -> str:
+def page(run: FinishedRun, counts: TableCounts | None, samples: Sequence[Sample], missing: dict[str, str]) -> str:
     """One HTML document with everything in it. `missing` says why a section, "data" or "samples", is empty."""
     sections = [
         headline(run),
@@ -50,23 +49,6 @@ def page(run: FinishedRun, counts: inspect.Counts | None, samples: Sequence[Samp
         provenance_section(run, counts),
     ]
     return document(f"{run.config.name}: a run of Louder", sections)
-
-
-def document(title: str, sections: Sequence[Html]) -> str:
-    """A page that needs nothing from elsewhere."""
-    from plotly.offline import get_plotlyjs
-
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{text(title)}</title><style>{STYLE}</style></head>\n<body>\n{joined(sections)}\n"
-        f"<script>{get_plotlyjs()}</script>\n<script>{SCRIPT}</script>\n</body></html>\n"
-    )
-
-
-def section(title: str, *content: object) -> Html:
-    first, *rest = content
-    return tag("section", tag("h2", title), tag("p", first, class_="muted") if first else "", *rest)
 
 
 def label(metric: str) -> str:
@@ -250,24 +232,23 @@ def moment(line: Line) -> str:
 # Data, config, provenance ----------------------------------------------------------------------------------------
 
 
-def data_section(counts: inspect.Counts | None, missing: str) -> Html:
+def data_section(counts: TableCounts | None, missing: str) -> Html:
     if counts is None:
         return section("Data", "", tag("p", missing, class_="note"))
     made = joined([f"{counts.manifest.name}, a sequence table made by ", tag("code", counts.manifest.command)])
-    rows = table([], inspect.rows(inspect.summary(counts)), numbers=9)
-    return section("Data", made, tag("div", rows, class_="data"), figures(inspect.draw(counts)))
+    return section("Data", made, holdings(counts))
 
 
 def config_section(run: FinishedRun) -> Html:
     import yaml
 
-    plain: Any = json.loads(json.dumps(to_dict(run.config)))
+    plain = json.loads(json.dumps(to_dict(run.config)))
     shown = yaml.safe_dump(plain, sort_keys=False, allow_unicode=True)
     note = "Everything the run depends on besides the table; louder train reads it from a .yaml file."
     return section("Config", note, tag("details", tag("summary", run.config.name), tag("pre", shown)))
 
 
-def provenance_section(run: FinishedRun, counts: inspect.Counts | None) -> Html:
+def provenance_section(run: FinishedRun, counts: TableCounts | None) -> Html:
     result = run.result
     names = {
         "command": "command",

@@ -1,4 +1,10 @@
-"""Look of the page, light or dark as the reader's system is, and the script that draws its figures."""
+"""Look of all pages, light or dark as the reader's system is, and the script that draws their figures."""
+
+import json
+
+# lines of figures on a light page; on a dark one, those in LIGHTER are drawn in the colour that stands there
+BLUE, ORANGE, GREEN, GREY = "#2f6db5", "#c8701a", "#4a9468", "#808890"
+LIGHTER = {BLUE: "#6ea8e8", ORANGE: "#e8a050"}
 
 STYLE = """
 :root {
@@ -97,10 +103,10 @@ pre { overflow-x: auto; font: .85em/1.45 ui-monospace, "SF Mono", Menlo, Consola
 }
 """
 
-# figures come in the colours of a light page; on a dark one they are drawn in lighter ones
-SCRIPT = """
+SCRIPT = (
+    f"const lighter = {json.dumps([*LIGHTER.items()])};"
+    + """
 const dark = matchMedia("(prefers-color-scheme: dark)");
-const lighter = [["#2f6db5", "#6ea8e8"], ["47,109,181", "110,168,232"], ["#c8701a", "#e8a050"]];
 function colour(name) { return getComputedStyle(document.documentElement).getPropertyValue(name).trim(); }
 function drawFigures() {
   for (const figure of document.querySelectorAll("figure")) {
@@ -130,3 +136,4 @@ const fitted = new ResizeObserver(entries => {
 for (const plot of document.querySelectorAll(".plot")) fitted.observe(plot);
 dark.addEventListener("change", drawFigures);
 """
+)
