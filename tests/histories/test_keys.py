@@ -1,8 +1,10 @@
 """Keys are in the order of the users, and a prefix is a range of them."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from louder.errors import InputError
 from louder.histories.keys import key_of, ranges, user_of
 
 NUMBERS = st.one_of(st.integers(-2000, 2000), st.integers(-(1 << 63), (1 << 63) - 1))
@@ -37,3 +39,10 @@ def test_a_prefix_finds_the_numbers_written_so(users, prefix):
 @given(st.lists(TEXTS, unique=True), st.text(st.characters(exclude_categories=["Cs"]), max_size=2))
 def test_a_prefix_finds_the_texts_that_start_with_it(users, prefix):
     assert found(users, prefix, True) == sorted(user for user in users if user.startswith(prefix))
+
+
+def test_a_text_has_1_to_500_bytes():
+    assert key_of("ü" * 250) == "ü".encode() * 250
+    for text in "", "x" * 501, "ü" * 251:
+        with pytest.raises(InputError, match=f"has {len(text.encode())} bytes as UTF-8, but a store takes 1 to 500"):
+            key_of(text)

@@ -1,5 +1,7 @@
 """Events <-> bytes."""
 
+import zlib
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -73,3 +75,43 @@ def test_any_changed_byte_is_noticed(texts):
             unpack(bytes(changed))
         with pytest.raises(StoreDamaged, match="damaged"):
             unpack(packed[:at])
+
+
+@pytest.mark.parametrize(("bits", "width"), [(8, 1), (16, 2), (32, 4)])
+@pytest.mark.parametrize("least", [-3, 0, 1 << 40])
+def test_a_column_grows_by_a_byte_just_where_it_must(bits, width, least):
+    """The widest span of each width, the first that it cannot hold, and the next power of two."""
+    flat, spans = len(pack(events_of([least] * 2, [0, 0]))), ((1 << bits) - 1, 1 << bits, (1 << bits) + 1)
+    packed = [pack(events_of([least, least + span], [0, 0])) for span in spans]
+    assert [len(one) - flat for one in packed] == [2 * width, 4 * width, 4 * width]
+    assert [unpack(one).items.tolist() for one in packed] == [[least, least + span] for span in spans]
+
+
+@pytest.mark.parametrize("length", [1, 2, 127, 128, 255, 256, 257, 65_535, 65_536, 65_537])
+def test_lengths_of_texts_come_back_at_powers_of_two(length):
+    for shortest in "", "a":
+        items = [shortest, "ü" * (length + len(shortest)), shortest]
+        assert unpack(pack(events_of(items, [1, 2, 3]))).items.tolist() == items
+
+
+@pytest.mark.parametrize("count", [1, 2, 255, 256, 257, 1024])
+def test_histories_of_any_length_come_back(count):
+    history = events_of(list(range(count)), list(range(7, 7 + count)))
+    back = unpack(pack(history), history.names)
+    assert back.items.tolist() == list(range(count)) and back.times.tolist() == list(range(7, 7 + count))
+    assert back.values.shape == (count, 2) and np.isnan(back.values).all() and back.names == history.names
+
+
+@pytest.mark.parametrize("version", [1, -1, 255, 256, (1 << 63) - 1])
+def test_a_version_is_read_from_the_head_alone(version):
+    packed = pack(events_of([1], [2], version=version, total=9))
+    assert packed_version(memoryview(packed)[:HEAD]) == unpack(packed).version == version
+    assert packed_version(None) == packed_version(b"") == 0
+
+
+def test_another_format_is_told_from_damage():
+    packed = bytearray(pack(events_of([1], [2])))
+    packed[0] = 9
+    packed[-4:] = zlib.crc32(packed[:-4]).to_bytes(4, "little")
+    with pytest.raises(StoreDamaged, match="has format 9, but this Louder reads format 1"):
+        unpack(bytes(packed))

@@ -183,6 +183,40 @@ def test_first_contents_come_from_a_table(make, tmp_path):
     assert rows(last) == [("y", 7, 2, (), -1)] and last.total == 2
 
 
+def test_all_users_are_read_by_pages(make, monkeypatch):
+    monkeypatch.setattr("louder.histories.store.PAGE", 2)
+    store = make(names=NAMES)
+    for count in range(1, 6):
+        store.append([event(count, "a")])
+        assert list(store) == list(range(1, count + 1))
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 5])
+def test_first_contents_are_written_by_parts(make, monkeypatch, count):
+    monkeypatch.setattr("louder.histories.store.FILL_USERS", 2)
+    store = make(names=NAMES)
+    empty = events_of([1], [1]).select(slice(0, 0))
+    assert store.fill([(99, empty), *((user, events_of([user, 7], [1, 2])) for user in range(count))]) == count
+    assert list(store) == list(range(count))
+    for user in range(count):
+        history = store.history(user)
+        assert history.items.tolist() == [user, 7] and history.total == history.version == 2
+        assert history.names == NAMES
+
+
+def test_limits_count_over_all_ranges_of_a_prefix(make):
+    store = make(names=NAMES)
+    store.append([event(user, "a") for user in (1, 10, 11, 100, 2)])
+    assert [store.users("1", limit) for limit in (1, 2, 3, 4, 9)] == [
+        [1],
+        [1, 10],
+        [1, 10, 11],
+        [1, 10, 11, 100],
+        [1, 10, 11, 100],
+    ]
+    assert store.users("", 3) == [1, 2, 10] and len(store.users()) == 5
+
+
 @st.composite
 def batches(draw):
     one = st.tuples(

@@ -1,0 +1,72 @@
+"""New events -> columns: bits, values and numbers of requests."""
+
+import math
+
+import pytest
+
+from louder.errors import InputError
+from louder.histories.arrivals import Arrivals, bits, by_user, request_number
+from louder.histories.history import Names
+from louder.histories.settings import Settings
+from tests.histories.events import NAMES, event
+
+MANY = Names(tuple(f"a{n}" for n in range(63)))
+
+
+@pytest.mark.parametrize(
+    ("actions", "expected"),
+    [((), 0), (("click",), 1), (("like",), 2), (("like", "click"), 3), (("like", "like"), 2), (("click",) * 5, 1)],
+)
+def test_an_action_sets_its_own_bit_however_often_it_is_named(actions, expected):
+    assert bits(actions, NAMES) == expected
+
+
+def test_the_last_action_of_many_fits_into_64_bits():
+    columns = Arrivals([event(1, "a", actions=("a62", "a0", "a62"))]).columns(MANY)
+    assert columns.actions.tolist() == [(1 << 62) + 1]
+
+
+def test_values_go_to_their_columns_and_the_others_are_absent():
+    events = [
+        event(1, "a", values={"rating": 2.0}),
+        event(1, "b"),
+        event(1, "c", values={"seconds": 0.0, "rating": -1}),
+    ]
+    columns = Arrivals(events).columns(NAMES)
+    shown = [[None if math.isnan(value) else value for value in row] for row in columns.values.tolist()]
+    assert shown == [[None, 2.0], [None, None], [0.0, -1.0]]
+    assert columns.names == NAMES and columns.total == len(columns) == 3
+
+
+def test_arrivals_are_parted_by_user_in_their_order():
+    events = [event(2, "a", item=1), event(1, "a", item=2), event(2, "b", item=3)]
+    users = by_user(events, NAMES, Settings(NAMES))
+    assert {user: [one.item for one in own.events] for user, own in users.items()} == {2: [1, 3], 1: [2]}
+    assert users[2].ids[0] == users[1].ids[0] != users[2].ids[1]
+    assert all(-(1 << 63) <= id < 1 << 63 for own in users.values() for id in own.ids)
+
+
+def test_equal_requests_have_equal_numbers_for_good():
+    assert request_number(None) == -1
+    assert request_number("r-9") == 2_668_103_829_926_713_154  # stores that exist hold it
+    texts = [str(n) for n in range(500)]
+    numbers = [request_number(text) for text in texts]
+    assert len(set(numbers)) == 500 and min(numbers) >= 0 and max(numbers) < 1 << 63
+    assert numbers == [request_number(text) for text in texts]
+
+
+@pytest.mark.parametrize("time", [1 << 63, -(1 << 63) - 1])
+def test_a_time_beyond_64_bits_is_refused(time):
+    with pytest.raises(InputError, match="does not fit into 64 bits"):
+        by_user([event(1, "a", time)], NAMES, Settings(NAMES))
+    for fits in (1 << 63) - 1, -(1 << 63):
+        assert by_user([event(1, "a", fits)], NAMES, Settings(NAMES))[1].columns(NAMES).times.tolist() == [fits]
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_value_beyond_32_bits_is_refused_whatever_its_sign(sign):
+    largest = (2 - 2**-23) * 2.0**127
+    with pytest.raises(InputError, match="32 bits do not hold"):
+        by_user([event(1, "a", values={"rating": sign * largest * 1.001})], NAMES, Settings(NAMES))
+    users = by_user([event(1, "a", values={"rating": sign * largest})], NAMES, Settings(NAMES))
+    assert users[1].columns(NAMES).values[0, 1] == sign * largest

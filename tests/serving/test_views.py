@@ -1,0 +1,167 @@
+"""Messages become requests, and results messages."""
+
+import math
+from types import SimpleNamespace
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from louder.histories.history import Names, empty_history
+from louder.ids import IdMap
+from louder.inference.request import Reason, Request, Result
+from louder.serving import messages as m
+from louder.serving.views import history_of, history_view, request_of, result_view
+from louder.serving.wire import Refused
+from tests.histories.events import NAMES, events_of
+
+TITLES = {10: "ten", 11: "eleven", 12: "twelve"}
+
+
+@pytest.fixture
+def model():
+    """What the views ask of an engine: three items, 10 to 12."""
+    ids = list(TITLES)
+    return SimpleNamespace(
+        version="run@1",
+        actions=["click", "like"],
+        values=["seconds", "rating"],
+        ranking=SimpleNamespace(log_values=("seconds",)),
+        item_ids=IdMap(pa.array(ids)),
+        describe=lambda number: (ids[number], TITLES[ids[number]]),
+        attributes_of=lambda number: {"genre": [f"g{number}"]},
+    )
+
+
+def event(item=1, time=0, **more):
+    return m.EventIn(item=item, time=time, **more)
+
+
+def test_a_history_is_put_in_order_and_ties_stay_as_they_came():
+    history = history_of([event(1, 20), event(2, 10), event(3, 20), event(4, 10)], NAMES)
+    assert history.items.tolist() == [2, 4, 1, 3] and history.times.tolist() == [10, 10, 20, 20]
+
+
+def test_actions_are_bits_and_values_columns():
+    events = [event(actions=["like", "like"]), event(actions=["like", "click"], values={"rating": 2.5}), event()]
+    history = history_of(events, NAMES)
+    assert history.actions.tolist() == [2, 3, 0] and history.names == NAMES
+    shown = [[None if math.isnan(x) else x for x in row] for row in history.values.tolist()]
+    assert shown == [[None, None], [None, 2.5], [None, None]]
+
+
+def test_items_of_one_request_have_one_number_and_those_of_none_have_none():
+    history = history_of([event(request=text) for text in ("a", "b", None, "a", None)], NAMES)
+    one, other, none, again, also_none = history.requests.tolist()
+    assert one == again >= 0 and other >= 0 and one != other and none == also_none == -1
+
+
+@pytest.mark.parametrize(
+    ("wrong", "text"),
+    [
+        ({"actions": ["buy"]}, "There is no action 'buy'; the model knows click, like."),
+        ({"values": {"buy": 1.0}}, "seconds, rating"),
+    ],
+)
+def test_names_that_the_model_does_not_know_are_refused(wrong, text):
+    with pytest.raises(Refused, match=text):
+        history_of([event(**wrong)], NAMES)
+    with pytest.raises(Refused, match="the model knows none"):
+        history_of([event(**wrong)], Names())
+
+
+def test_an_empty_history_has_its_columns():
+    assert history_of([], NAMES).values.shape == (0, 2) and len(history_of([], NAMES)) == 0
+
+
+FILTERS = {"seen": True, "allow": [1, 2], "deny": [3], "where": {"genre": ["Drama"]}}
+
+
+def test_each_message_asks_for_what_it_says():
+    history = events_of([1], [2])
+    asker = {"user": 42, "at": 7, "context": {"country": "fr"}}
+    asked = {"history": history, "at": 7, "key": ("user", 42), "user": 42, "context": {"country": "fr"}}
+
+    recommend = m.RecommendRequest(**asker, **FILTERS, k=5, retrieve=50, weights={"like": 2.0}, diversity=0.5)
+    expected = {"k": 5, "retrieve": 50, "weights": {"like": 2.0}, "diversity": 0.5}
+    assert vars(request_of(recommend, history)) == vars(Request(**asked, **FILTERS, **expected))
+
+    retrieve = m.RetrieveRequest(**asker, **FILTERS, k=5)
+    assert vars(request_of(retrieve, history)) == vars(Request(**asked, **FILTERS, k=5, retrieve=0))
+
+    rank = m.RankRequest(**asker, items=[4, 5, 4])
+    assert vars(request_of(rank, history)) == vars(Request(**asked, candidates=[4, 5, 4], k=3))
+
+    similar = request_of(m.SimilarRequest(item=9, k=4, **FILTERS), empty_history())
+    assert similar.k == 4 and similar.key is None and (similar.seen, similar.deny) == (True, [3])
+    assert similar.allow == [1, 2] and similar.where == {"genre": ["Drama"]} and similar.candidates is None
+
+
+def test_now_is_the_time_of_a_request_that_says_none(monkeypatch):
+    monkeypatch.setattr("louder.serving.views.time.time", lambda: 123.9)
+    assert request_of(m.RecommendRequest(user=1), empty_history()).at == 123
+    assert request_of(m.RecommendRequest(user=1, at=0), empty_history()).at == 0
+
+
+def test_a_history_that_came_along_is_kept_under_no_key():
+    request = request_of(m.RecommendRequest(history=[]), empty_history())
+    assert request.key is None and request.user is None
+    assert request_of(m.RecommendRequest(user=0), empty_history()).key == ("user", 0)
+
+
+def result():
+    probabilities, values = np.array([[0.1, 0.2], [0.3, 0.4]]), np.array([[1.0, 2.0], [3.0, 4.0]])
+    return Result(np.array([2, 0]), np.array([0.9, 0.8]), 5, 1, probabilities, values)
+
+
+def test_a_result_is_shown_item_by_item(model):
+    request = Request(history=events_of([11, 99], [7, 8]), at=9)
+    reasons = [[Reason(0, 0.5, -0.25), Reason(1, 0.125, math.nan)]]
+    view = result_view(model, request, result(), reasons, attributes=True)
+    first, second = view["items"]
+    assert (view["model"], view["history"], view["skipped"]) == ("run@1", 5, 1)
+    assert first == {
+        "item": 12,
+        "title": "twelve",
+        "score": 0.9,
+        "actions": {"click": 0.1, "like": 0.2},
+        "values": {"log seconds": 1.0, "rating": 2.0},
+        "attributes": {"genre": ["g2"]},
+        "reasons": [
+            {"item": 11, "title": "eleven", "time": 7, "attention": 0.5, "without": -0.25},
+            {"item": 99, "title": "", "time": 8, "attention": 0.125, "without": None},
+        ],
+    }
+    assert second["item"] == 10 and second["actions"] == {"click": 0.3, "like": 0.4} and "reasons" not in second
+    m.Answer.model_validate({**view, "milliseconds": 1.0})
+
+
+def test_attributes_are_shown_where_they_are_wanted_and_probabilities_where_there_are_some(model):
+    request = Request(history=empty_history(), at=9)
+    bare = result_view(model, request, Result(np.array([1]), np.array([0.5]), 0, 0), [], attributes=False)
+    assert bare["items"] == [{"item": 11, "title": "eleven", "score": 0.5}]
+
+
+@pytest.mark.parametrize(("limit", "shown"), [(1, [12]), (2, [99, 12]), (3, [10, 99, 12]), (100, [10, 99, 12])])
+def test_the_latest_events_are_shown_oldest_first(model, limit, shown):
+    history = events_of([10, 99, 12], [1, 2, 3], total=8)
+    history.actions[:] = [2, 0, 3]
+    history.values[2, 1] = 4.5
+    view = history_view(model, 42, history, limit)
+    assert [x["item"] for x in view["events"]] == shown and (view["user"], view["total"]) == (42, 8)
+    assert view["events"][-1] == {
+        "item": 12,
+        "title": "twelve",
+        "time": 3,
+        "actions": ["click", "like"],
+        "values": {"rating": 4.5},
+    }
+    if limit >= 3:
+        first, unknown, _ = view["events"]
+        assert first["actions"] == ["like"] and first["values"] == {} and unknown["title"] == ""
+    m.HistoryAnswer.model_validate(view)
+
+
+def test_a_history_that_was_never_counted_has_at_least_what_is_there(model):
+    assert history_view(model, "u", events_of(["a", "b"], [1, 2]), 1)["total"] == 2
+    assert history_view(model, "u", empty_history(), 5) == {"user": "u", "events": [], "total": 0}
