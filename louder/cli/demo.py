@@ -4,10 +4,10 @@ import json
 import os
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -46,8 +46,8 @@ def demo(
 
         louder demo --data tables/ml-1m --open
     """
-    # threads that wait for work give the core away: on a machine that does other things too, many times as fast.
-    # Read when torch is loaded, which nothing before this line has done
+    # threads that wait for work give up their core, which is many times as fast on a busy machine. The variable is
+    # read when torch is loaded, and nothing before this line has loaded it
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     page = run_demo(data, output)
     if show:
@@ -132,12 +132,11 @@ def make_table(source: str | None, table: Path, log: "tuple[pa.Table, pa.Table] 
             if "--" not in str(error):  # no option of louder etl would help
                 raise
             raise InputError(
-                f"{error} What a log means is said to louder etl: louder etl {source} -o TABLE, "
-                "and then louder demo --data TABLE."
+                f"{error} Options are for louder etl: louder etl {source} -o TABLE, then louder demo --data TABLE."
             ) from error
 
 
-def make_synthetic_table(table: Path, log: "tuple[pa.Table, pa.Table] | None", report: Any) -> None:
+def make_synthetic_table(table: Path, log: "tuple[pa.Table, pa.Table] | None", report: Callable[[str], None]) -> None:
     from louder.data.synthetic import demo_log, write_log
     from louder.etl import LogSpec, SideFile, build_table
 

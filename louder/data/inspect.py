@@ -30,6 +30,9 @@ PAUSES = {  # seconds from which each begins
 }
 
 
+Summary = dict[str, Any]  # plain numbers and texts, as JSON holds them
+
+
 @dataclass
 class TableCounts:
     """What one reading of the table gives; events are engagements, entries of auxiliary series are not counted.
@@ -136,12 +139,12 @@ def add(counts: TableCounts, batch: pa.RecordBatch) -> np.ndarray:
     return np.bincount(user, minlength=len(batch))
 
 
-def describe(folder: Path | str) -> dict[str, Any]:
+def describe(folder: Path | str) -> Summary:
     """Statistics of a table, as plain numbers and texts that JSON can hold. Raises InputError as `count` does."""
     return summary(count(folder))
 
 
-def summary(counts: TableCounts) -> dict[str, Any]:
+def summary(counts: TableCounts) -> Summary:
     """Shares are of events unless named otherwise; `time` and `ties` are None where the log has no clock."""
     manifest, lengths = counts.manifest, counts.lengths
     events = int(lengths.sum())
@@ -212,7 +215,7 @@ def length_bins(lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return edges[first:-1], users[first:]
 
 
-def rows(found: dict[str, Any]) -> list[tuple[str, str, str]]:
+def rows(found: Summary) -> list[tuple[str, str, str]]:
     """A summary as lines to show: what, its number, a remark."""
     lengths, time, ties, repeats = found["lengths"], found["time"], found["ties"], found["repeats"]
     cold, single, top = found["cold_items"], found["one_event_users"], found["popularity"]

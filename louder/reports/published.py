@@ -2,8 +2,8 @@
 the test target and take the epoch that is best on the test, so no `validated` run may stand in a table with it.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 PAPER = "paper, Table 4"
 README = "authors' README"
@@ -107,7 +107,7 @@ def for_run(name: str) -> PublishedResults | None:
     return DATASETS.get(name.partition("-")[0])
 
 
-def other_data(dataset: PublishedResults, result: dict[str, Any]) -> str:
+def other_data(dataset: PublishedResults, result: Mapping[str, int]) -> str:
     """A sentence if a run was measured on other data than what was published; "" if the counts agree."""
     found = result[dataset.counted]
     if found == dataset.count:

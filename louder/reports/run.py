@@ -1,14 +1,18 @@
 """What a run folder holds, read and checked for the page."""
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from louder.config import from_dict
 from louder.errors import InputError
 from louder.results import read_rows
 from louder.training.config import Config
+
+Row = dict[str, Any]
+Content = TypeVar("Content")
 
 
 @dataclass(frozen=True)
@@ -17,10 +21,10 @@ class FinishedRun:
 
     folder: Path
     config: Config
-    result: dict[str, Any]
-    log: list[dict[str, Any]]
+    result: Row
+    log: list[Row]
 
-    def rows(self, kind: str) -> list[dict[str, Any]]:
+    def rows(self, kind: str) -> list[Row]:
         """Rows of the log: "step", or "epoch"."""
         return [row for row in self.log if row["kind"] == kind]
 
@@ -51,7 +55,7 @@ def read_run(folder: Path | str) -> FinishedRun:
     return FinishedRun(folder, from_dict(Config, config), result, rows)
 
 
-def read(file: Path, reader: Any) -> Any:
+def read(file: Path, reader: Callable[[Path], Content]) -> Content:
     try:
         return reader(file)
     except (OSError, ValueError) as error:

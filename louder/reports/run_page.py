@@ -188,9 +188,9 @@ def sample_block(sample: Sample) -> Html:
         else f"the model ranked it {sample.rank:,g} of {sample.items:,}"
     )
     with_times = target.time is not None
-    first = len(sample.history) - sample.events
+    earlier = sample.events - len(sample.history)
     done = [
-        [moment(line) if with_times else nth - first, item_cell(line)] for nth, line in enumerate(sample.history, 1)
+        [moment(line) if with_times else earlier + nth, item_cell(line)] for nth, line in enumerate(sample.history, 1)
     ]
     done.append([moment(target) if with_times else "next", joined([item_cell(target, held_out=True)])])
     offered = [

@@ -59,7 +59,7 @@ def draw(run: Path, config: Config, table: Table, *, users: int = 5, k: int = 10
     if len(recommender.item_ids) != table.items:
         raise InputError(
             f"{table.path} has {table.items} items, but {run} was trained on {len(recommender.item_ids)}. "
-            "Name the table of the run: --table FOLDER."
+            "Pass the table of the run: --table FOLDER."
         )
     loader = retrieval.part_loader(table, config, "test")
     drawn = np.random.default_rng(config.training.seed).permutation(len(loader.spans))[:users]
