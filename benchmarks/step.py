@@ -167,7 +167,7 @@ def naive_loss(config: LossConfig, states: Tensor, table: Tensor, targets: Tenso
 def official_loss(model: SequentialModel, config: LossConfig, states: Tensor, table: Tensor, targets: Tensor) -> Tensor:
     """The official code normalises the vectors that it gathered, so this reads the model's table, not the normalised one."""
     drawn = negatives.uniform(len(targets), config.num_negatives, len(table)).to(targets.device)
-    raw = model.events.items.weight
+    raw = model.events.items.vectors()
     return sampled_softmax(
         states, raw, targets, drawn, temperature=config.temperature, normalised=model.config.normalised
     ).mean()

@@ -1,11 +1,15 @@
-"""Tokens -> vectors: items, what was done with them, and the values of auxiliary series."""
+"""Ids -> vectors: tables behind one interface, and the vector of a token: its item, what was done with it, or the value of
+an auxiliary series."""
 
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from louder.batch import SequenceBatch
+
+STD = 0.02  # of new vectors, which are cut off at two deviations
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,9 +21,92 @@ class Vocabulary:
     series: tuple[int, ...] = ()  # number of values of each auxiliary series
     # what only ranking uses
     users: int = 0
-    values: int = 0  # numbers of an event, such as watch time
+    values: int = 0  # values of an event, such as watch time
     context: tuple[int, ...] = ()  # number of codes of each attribute of users
     counters: int = 0
+
+
+class EmbeddingTable(nn.Module):
+    """A vector of width D for each id of one vocabulary. Models and training know a table by this alone, so one of another
+    kind (of ids that come and go, or sharded over processes) can take its place in a finished model:
+    `model.events.items = ...`.
+
+        forward(ids [...])  -> [..., D] look up, differentiable
+        vectors()           -> [I, D] of all I ids in their order, differentiable: a catalogue
+        rows(ids [N])       -> [N] int64, the row of the weights that holds each id's vector
+        grow(count)         so many new ids; the weights are new Parameters then
+        reset(rows [N])     new vectors in rows that somebody else had
+
+    What an optimizer keeps of a row has to change with it, so a trainer grows and resets by `training.tables`. Saved and
+    loaded by `state_dict`, as every module.
+    """
+
+    width: int  # D
+    sparse_gradients = False  # True: the gradient of a look-up holds the rows used alone, so a step touches no other
+
+    @property
+    def size(self) -> int:
+        """I"""
+        raise NotImplementedError
+
+    def vectors(self) -> Tensor:
+        raise NotImplementedError
+
+    def rows(self, ids: Tensor) -> Tensor:
+        raise NotImplementedError
+
+    def grow(self, count: int, generator: torch.Generator | None = None) -> None:
+        raise NotImplementedError
+
+    def reset(self, rows: Tensor, generator: torch.Generator | None = None) -> None:
+        raise NotImplementedError
+
+
+class StaticTable(EmbeddingTable):
+    """All vectors in one weight [I, D], an id's in the row of its number. They begin at random, or `at_zero`."""
+
+    def __init__(self, size: int, width: int, *, at_zero: bool = False) -> None:
+        super().__init__()
+        self.width, self.at_zero = width, at_zero
+        self.weight = nn.Embedding(size, width).weight
+
+    @property
+    def size(self) -> int:
+        return len(self.weight)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        return F.embedding(ids, self.weight, sparse=self.sparse_gradients)
+
+    def vectors(self) -> Tensor:
+        return self.weight
+
+    def rows(self, ids: Tensor) -> Tensor:
+        return ids
+
+    def grow(self, count: int, generator: torch.Generator | None = None) -> None:
+        self.weight = nn.Parameter(torch.cat([self.weight.detach(), self.new_vectors(count, generator)]))
+
+    @torch.no_grad()
+    def reset(self, rows: Tensor, generator: torch.Generator | None = None) -> None:
+        self.weight[rows] = self.new_vectors(len(rows), generator)
+
+    def new_vectors(self, count: int, generator: torch.Generator | None) -> Tensor:
+        return draw(self.weight.new_empty(count, self.width), self.at_zero, generator)
+
+
+def draw(vectors: Tensor, at_zero: bool = False, generator: torch.Generator | None = None) -> Tensor:
+    """Fill with what a table begins with. Zeros take as many random numbers, so other tables get theirs either way."""
+    nn.init.trunc_normal_(vectors, std=STD, a=-2 * STD, b=2 * STD, generator=generator)
+    return nn.init.zeros_(vectors) if at_zero else vectors
+
+
+def draw_tables(module: nn.Module) -> None:
+    """Every table of a module begins."""
+    for table in module.modules():
+        if isinstance(table, StaticTable):
+            draw(table.weight, table.at_zero)
+        elif isinstance(table, nn.Embedding):
+            draw(table.weight)
 
 
 class EventEmbedding(nn.Module):
@@ -31,25 +118,23 @@ class EventEmbedding(nn.Module):
 
     def __init__(self, vocabulary: Vocabulary, width: int) -> None:
         super().__init__()
-        self.items = nn.Embedding(vocabulary.items, width)
+        self.items: EmbeddingTable = StaticTable(vocabulary.items, width)
         self.actions = nn.Embedding(vocabulary.actions, width) if vocabulary.actions else None
-        self.series = nn.ModuleList(nn.Embedding(values, width) for values in vocabulary.series)
-        for table in self.modules():
-            if isinstance(table, nn.Embedding):
-                nn.init.trunc_normal_(table.weight, std=0.02, a=-0.04, b=0.04)
+        self.series = nn.ModuleList(StaticTable(values, width) for values in vocabulary.series)
+        draw_tables(self)
 
-    def tables(self) -> list[nn.Embedding]:
-        """The tables of which a token uses one row. With `table.sparse` the gradient holds the rows used alone."""
-        return [self.items, *(table for table in self.series if isinstance(table, nn.Embedding))]
+    def tables(self) -> list[EmbeddingTable]:
+        """The tables of which a token uses one row: of items, then of each series."""
+        return [self.items, *(table for table in self.series if isinstance(table, EmbeddingTable))]
 
     def forward(self, batch: SequenceBatch) -> Tensor:
         if batch.kinds is None or not self.series:
             x_LD = self.items(batch.ids)
         else:
-            x_LD = self.items.weight.new_zeros(len(batch.ids), self.items.embedding_dim)
-            for kind, table in enumerate(self.tables()):
-                (rows,) = torch.where(batch.kinds == kind)  # asked for anything else, a table would count it as used
-                x_LD = x_LD.index_copy(0, rows, table(batch.ids[rows]))
+            # asked for the ids of anything else, a table would count them as used
+            rows = [torch.where(batch.kinds == kind)[0] for kind in range(1 + len(self.series))]
+            vectors = torch.cat([table(batch.ids[own]) for table, own in zip(self.tables(), rows)])
+            x_LD = vectors.new_zeros(len(batch.ids), self.items.width).index_copy(0, torch.cat(rows), vectors)
         if self.actions is not None and batch.actions is not None:
             bits = torch.arange(self.actions.num_embeddings, device=batch.actions.device)
             happened = (batch.actions[:, None] >> bits & 1).to(self.actions.weight.dtype)  # [L, A] multi-hot

@@ -11,7 +11,7 @@ from louder.batch import SequenceBatch
 from louder.data.attributes import Column
 from louder.data.ranking import RankingBatch
 from louder.errors import InputError
-from louder.models.embeddings import Vocabulary
+from louder.models.embeddings import EmbeddingTable, StaticTable, Vocabulary, draw, draw_tables
 from louder.models.item_features import AttributeEmbedding
 from louder.models.sequential import require_positive
 from louder.schema import ENGAGEMENT
@@ -68,8 +68,8 @@ class ImpressionModel(nn.Module):
     def value_scale(self) -> Tensor:
         return self.features.value_scale
 
-    def tables(self) -> list[nn.Embedding]:
-        """The large tables. With `table.sparse` the gradient holds the rows used alone."""
+    def tables(self) -> list[EmbeddingTable]:
+        """The large tables, whose gradients can be sparse."""
         return self.features.tables()
 
 
@@ -91,9 +91,10 @@ class Features(nn.Module):
         super().__init__()
         self.config, self.vocabulary = config, vocabulary
         width = config.width
-        self.items = nn.Embedding(vocabulary.items, width)
+        self.items: EmbeddingTable = StaticTable(vocabulary.items, width)
         self.everybody = nn.Parameter(torch.empty(width))
-        self.users = nn.Embedding(vocabulary.users, width) if vocabulary.users else None
+        users = StaticTable(vocabulary.users, width, at_zero=True) if vocabulary.users else None
+        self.users: EmbeddingTable | None = users
         self.attributes = AttributeEmbedding(item_attributes, width)
         self.context = nn.ModuleList(nn.Embedding(size, width) for size in vocabulary.context)
         self.hours, self.weekdays = nn.Embedding(24, width), nn.Embedding(7, width)
@@ -110,12 +111,8 @@ class Features(nn.Module):
             nn.ReLU(),
             nn.Linear(config.counter_hidden, config.counter_vectors * width),
         )
-        for table in self.modules():
-            if isinstance(table, nn.Embedding):
-                nn.init.trunc_normal_(table.weight, std=0.02, a=-0.04, b=0.04)
-        nn.init.trunc_normal_(self.everybody, std=0.02, a=-0.04, b=0.04)
-        if self.users is not None:
-            nn.init.zeros_(self.users.weight)
+        draw_tables(self)
+        draw(self.everybody)
 
     @property
     def count(self) -> int:
@@ -124,7 +121,7 @@ class Features(nn.Module):
         counters = self.config.counter_vectors if self.vocabulary.counters else 0
         return 2 + one_each + 2 + 2 + counters  # item and user, ..., hour and weekday, history
 
-    def tables(self) -> list[nn.Embedding]:
+    def tables(self) -> list[EmbeddingTable]:
         return [table for table in (self.items, self.users) if table is not None]
 
     def forward(self, batch: RankingBatch) -> Tensor:

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from louder.data.attributes import Attribute, Column, Vectors
+from louder.models.embeddings import draw
 
 
 class CategoryTable(nn.EmbeddingBag):
@@ -74,7 +75,7 @@ class AttributeEmbedding(nn.Module):
             for column in columns
         )
         for parameter in self.parameters():
-            nn.init.trunc_normal_(parameter, std=0.02, a=-0.04, b=0.04)
+            draw(parameter)
 
     def forward(self, ids: Tensor) -> list[Tensor]:
         return [table(ids) for table in self.tables]

@@ -12,7 +12,7 @@ from louder.batch import SequenceBatch
 from louder.data.attributes import Column
 from louder.data.ranking import RankingBatch
 from louder.errors import InputError
-from louder.models.embeddings import Vocabulary
+from louder.models.embeddings import EmbeddingTable, Vocabulary, draw
 from louder.models.item_features import AttributeEmbedding
 from louder.models.sequential import NORM_EPS, SequentialModel
 from louder.ops.dropout import dropout
@@ -124,7 +124,7 @@ class RankingModel(nn.Module):
         self.values = nn.Linear(vocabulary.values, width, bias=False)
         self.context = nn.ModuleList(nn.Embedding(size, width) for size in vocabulary.context)
         for table in (self.actions, self.values, *self.context):
-            nn.init.trunc_normal_(table.weight, std=0.02, a=-0.04, b=0.04)
+            draw(table.weight)
         hidden = config.hidden * width
         self.head = nn.Sequential(
             nn.LayerNorm(width, eps=NORM_EPS),
@@ -147,9 +147,14 @@ class RankingModel(nn.Module):
         self.value_mean.copy_(mean)
         self.value_scale.copy_(scale)
 
-    def tables(self) -> list[nn.Embedding]:
-        """The large tables. With `table.sparse` the gradient holds the rows used alone."""
+    def tables(self) -> list[EmbeddingTable]:
+        """The large tables, whose gradients can be sparse."""
         return self.backbone.tables()
+
+    @property
+    def sparse_items(self) -> bool:
+        """Whether a loss should ask for the items that it uses, rather than for all."""
+        return self.backbone.sparse_items
 
     def states(self, tokens: Tokens) -> Tensor:
         return self.backbone.transduce(tokens.x, tokens.layout)
@@ -162,7 +167,7 @@ class RankingModel(nn.Module):
     def item_vectors(self, ids: Tensor | None = None) -> Tensor:
         """[I, D], or of these ids: what the state after an action is compared with (the next item)."""
         if ids is None:
-            ids = torch.arange(self.vocabulary.items, device=self.actions.weight.device)
+            ids = torch.arange(self.backbone.events.items.size, device=self.actions.weight.device)
         return self.backbone.normalise(self.items(ids))
 
     def next_item_states(self, states: Tensor, rows: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from louder.batch import SequenceBatch
 from louder.errors import InputError
-from louder.models.embeddings import EventEmbedding, Vocabulary
+from louder.models.embeddings import EmbeddingTable, EventEmbedding, Vocabulary
 from louder.models.kv_cache import KeysAndValues, NewTokens
 from louder.models.mol import MoL
 
@@ -75,15 +75,20 @@ class SequentialModel(nn.Module):
             f"No keys and values are kept for a {self.config.kind}, so it cannot be served. Serve an HSTU or a Transformer."  # type: ignore[attr-defined]
         )
 
-    def tables(self) -> list[nn.Embedding]:
-        """The large tables. With `table.sparse` the gradient holds the rows used alone."""
+    def tables(self) -> list[EmbeddingTable]:
+        """The large tables, whose gradients can be sparse."""
         return self.events.tables()
+
+    @property
+    def sparse_items(self) -> bool:
+        """Whether a loss should ask for the items that it uses, rather than for all."""
+        return self.events.items.sparse_gradients
 
     def forward(self, batch: SequenceBatch) -> Tensor:
         return self.normalise(self.transduce(self.events(batch), batch))
 
     def item_vectors(self, ids: Tensor | None = None) -> Tensor:
-        return self.normalise(self.events.items.weight if ids is None else self.events.items(ids))
+        return self.normalise(self.events.items.vectors() if ids is None else self.events.items(ids))
 
     def queries(self, batch: SequenceBatch, users: Tensor | None = None) -> Tensor:
         """[B, Q] what is compared with the catalogue, at each history's latest token"""

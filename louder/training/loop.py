@@ -290,8 +290,8 @@ def make_optimizers(model: Any, training: TrainingConfig) -> list[torch.optim.Op
     tables: set[Tensor] = set()
     if training.embedding_optimizer != "adamw":
         for table in model.tables():
-            table.sparse = True
-        weights = [table.weight for table in model.tables()]
+            table.sparse_gradients = True
+        weights = [weight for table in model.tables() for weight in table.parameters()]
         if training.embedding_optimizer == "rowwise_adamw":
             by_row = [RowwiseAdamW(weights, lr=row_rate, betas=betas, weight_decay=decay)]
         else:

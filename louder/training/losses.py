@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
@@ -50,6 +51,14 @@ class LossConfig:
             raise InputError(f"loss.shared_negatives are for sampled_softmax only, but loss.kind is {self.kind!r}.")
 
 
+class Catalogue(Protocol):
+    """What a loss asks of a model."""
+
+    @property
+    def sparse_items(self) -> bool: ...
+    def item_vectors(self, ids: Tensor | None = None) -> Tensor: ...
+
+
 class RetrievalLoss:
     """The loss of a config for one catalogue.
 
@@ -76,6 +85,12 @@ class RetrievalLoss:
             )
             return losses.mean()
         return self.compare(states, item_vectors, targets, self.draw(targets), self.log_weights)
+
+    def of(self, model: Catalogue, states: Tensor, targets: Tensor) -> Tensor:
+        """The loss against a model's items: those used, where its gradients are to be sparse, or else all."""
+        if model.sparse_items and self.config.kind != "full_softmax":
+            return self.among_used(states, model.item_vectors, targets)
+        return self(states, model.item_vectors().float(), targets)
 
     def among_used(self, states: Tensor, vectors_of: Callable[[Tensor], Tensor], targets: Tensor) -> Tensor:
         """The same loss from the vectors of the targets and of the drawn items alone, vectors_of(ids [U]) -> [U, D].

@@ -15,7 +15,7 @@ def mol_loss(model: SequentialModel, losses: RetrievalLoss, states: Tensor, user
     assert isinstance(mol, MoL)
     config = mol.config
     used = None
-    if model.events.items.sparse:
+    if model.sparse_items:
         used, targets, drawn, log_weights = losses.draw_used(targets)
     else:
         drawn, log_weights = losses.draw(targets), losses.log_weights

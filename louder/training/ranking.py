@@ -145,11 +145,7 @@ class RankingTask:
             if len(rows):
                 with torch.autocast(device.type, enabled=False):
                     after = model.next_item_states(states.float(), tokens.actions[rows])
-                    targets = batch.next_items[rows]
-                    if model.backbone.events.items.sparse and self.config.loss.kind != "full_softmax":
-                        next_item = self.retrieval.among_used(after, model.item_vectors, targets)
-                    else:
-                        next_item = self.retrieval(after, model.item_vectors().float(), targets)
+                    next_item = self.retrieval.of(model, after, batch.next_items[rows])
                     loss = loss + self.ranking.next_item * next_item
         return loss
 

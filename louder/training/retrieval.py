@@ -115,8 +115,8 @@ def batch_loss(model: SequentialModel, loss: Loss, batch: RetrievalBatch, device
             assert isinstance(loss, RetrievalLoss)
             users = batch.users.repeat_interleave(batch.sequences.lengths).to(device)
             return mol_loss(model, loss, states_LD[rows].float(), users[rows], targets[rows])
-        if model.events.items.sparse and isinstance(loss, RetrievalLoss) and loss.config.kind != "full_softmax":
-            return loss.among_used(states_LD[rows].float(), model.item_vectors, targets[rows])
+        if isinstance(loss, RetrievalLoss):
+            return loss.of(model, states_LD[rows].float(), targets[rows])
         return loss(states_LD[rows].float(), model.item_vectors().float(), targets[rows])
 
 

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from louder.errors import InputError
 from louder.models import Vocabulary
 from louder.models.dlrm import DLRM, DLRMConfig
+from louder.models.embeddings import StaticTable
 from louder.models.features import RunningNorm, TargetAttention, mean_of
 from louder.models.item_features import VectorMap
 from louder.models.wukong import Wukong, WukongConfig
@@ -33,7 +34,7 @@ def model_of(name, vocabulary=VOCABULARY, attributes=ATTRIBUTES, large=True):
     if large:  # so large that a wrong connection shows
         with torch.no_grad():
             for table in model.modules():
-                if isinstance(table, torch.nn.Embedding | torch.nn.EmbeddingBag | VectorMap):
+                if isinstance(table, StaticTable | torch.nn.Embedding | torch.nn.EmbeddingBag | VectorMap):
                     table.weight.normal_(std=0.5)
             model.features.everybody.normal_(std=0.5)
     return model.eval()

@@ -103,7 +103,7 @@ def test_sparse_and_dense_tables_have_the_same_loss_and_gradients():
     for sparse in False, True:
         torch.manual_seed(0)
         model = build(HSTU_TINY, Vocabulary(items=ITEMS), EXACT)
-        model.events.items.sparse = sparse
+        model.events.items.sparse_gradients = sparse
         torch.manual_seed(1)
         losses = RetrievalLoss(LossConfig(temperature=1, num_negatives=2), torch.ones(ITEMS))
         loss = batch_loss(model, losses, batch, torch.device("cpu"))

@@ -40,7 +40,7 @@ def loss_and_gradients(config, loss, *, sparse, targets=TARGETS):
     torch.manual_seed(1)
     model = build(config, VOCABULARY).train()
     for table in model.events.tables():
-        table.sparse = sparse
+        table.sparse_gradients = sparse
     torch.manual_seed(2)  # of dropout and negatives
     value = batch_loss(model, RetrievalLoss(loss, torch.ones(50)), batch(targets), torch.device("cpu"))
     value.backward()
