@@ -1,8 +1,6 @@
 """What is done with an item: what the loop needs to train and to measure a ranker on a table."""
 
 from collections.abc import Callable
-from dataclasses import replace
-from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -10,7 +8,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from louder.config import from_dict
 from louder.data.attributes import Attribute, Column, Vectors, encode, vectors
 from louder.data.counters import count
 from louder.data.ranking import RankingBatch, RankingLoader
@@ -18,10 +15,9 @@ from louder.data.table import Table, item_attributes, open_table, user_attribute
 from louder.errors import InputError
 from louder.evaluation.ranking import evaluate, next_item_ranks
 from louder.evaluation.retrieval_metrics import retrieval_metrics
-from louder.inference.loading import load_ranker
+from louder.inference.run import Run
 from louder.models import (
     AnyRanker,
-    HSTUConfig,
     ImpressionConfig,
     RankingModel,
     Vocabulary,
@@ -31,7 +27,7 @@ from louder.models.flops import flops
 from louder.schema import Manifest
 from louder.training.config import Config
 from louder.training.losses import RetrievalLoss
-from louder.training.task import Score
+from louder.training.task import OnBatch, Score, dropout_off, require_times, table_folder
 
 C = TypeVar("C", Attribute, Vectors)
 
@@ -39,22 +35,17 @@ C = TypeVar("C", Attribute, Vectors)
 def open_ranking_table(config: Config) -> Table:
     """The table a config names, with what ranking reads. Raises InputError if it lacks what the config asks for."""
     assert config.ranking is not None
-    if not config.data.table:
-        raise InputError("The config names no table. Say which: --table FOLDER. Make one: louder etl SOURCE -o FOLDER.")
-    manifest = Manifest.read(config.data.table)
-    table = open_table(config.data.table, values=manifest.values, requests=True)
+    folder = table_folder(config)
+    table = open_table(folder, values=Manifest.read(folder).values, requests=True)
+    require_times(table, config)
     if not table.manifest.actions:
         raise InputError(
-            f"{table.path} has no actions, so there is nothing to rank by. Say what counts as one when the table is "
-            "made: louder etl LOG --action 'like=rating >= 4'."
+            f"{table.path} has no actions, so there is nothing to rank by. Make it with some: "
+            "louder etl LOG --action 'like=rating >= 4'."
         )
     if config.ranking.main and config.ranking.main not in table.manifest.actions:
         raise InputError(
             f"ranking.main is {config.ranking.main!r}, but the actions are {', '.join(table.manifest.actions)}."
-        )
-    if not table.manifest.has_times and isinstance(config.model, HSTUConfig) and config.model.time_bias:
-        raise InputError(
-            f"{table.path} has no times, so a bias by time has nothing to learn: --set model.time_bias=false."
         )
     for name in config.ranking.log_values:
         if name not in table.values:
@@ -129,6 +120,15 @@ class RankingTask:
             )
         return model
 
+    def load(self, run: Run) -> AnyRanker:
+        model = run.ranker()
+        if self.vocabulary != run.vocabulary:
+            raise InputError(
+                f"{self.table.path} does not have the items, actions and attributes that {run.path} was trained on. "
+                "Use the table it was trained on, or train on this one: louder train RECIPE."
+            )
+        return model
+
     def loss(self, model: AnyRanker, batch: RankingBatch, device: torch.device) -> Tensor:
         """Log-loss of the actions, summed over them; squared error of the values, on their scale; and of a joint
         model the next item's loss. Each is a mean over the rows that are asked for."""
@@ -158,10 +158,8 @@ class RankingTask:
             loss = loss + self.ranking.value_weight * error.square().sum(1).mean()
         return loss
 
-    def evaluate(
-        self, model: AnyRanker, part: str, device: torch.device, on_batch: Callable[[int], None] | None = None
-    ) -> Score:
-        report = self.report(model, part, device, on_batch)
+    def evaluate(self, model: AnyRanker, part: str, device: torch.device) -> Score:
+        report = self.measure(model, part, device)
         metrics = flat(report)
         main = self.main
         selected = report["actions"][main][self.config.evaluation.select]
@@ -185,19 +183,29 @@ class RankingTask:
         return self.ranking.main or self.table.manifest.actions[0]
 
     def report(
-        self, model: AnyRanker, part: str, device: torch.device, on_batch: Callable[[int], None] | None = None
+        self, model: AnyRanker, part: str, device: torch.device, on_batch: OnBatch | None = None
+    ) -> dict[str, Any]:
+        """Every metric of every action and value, and what a prediction costs."""
+        return {
+            "task": "ranking",
+            "main": self.main,
+            "parameters": sum(x.numel() for x in model.parameters()),
+            "flops_per_exposure": self.flops(model, part),
+            **self.measure(model, part, device, on_batch),
+        }
+
+    def measure(
+        self, model: AnyRanker, part: str, device: torch.device, on_batch: OnBatch | None = None
     ) -> dict[str, Any]:
         """Every metric of every action and value; of a joint model those of the next item, too."""
-        training = model.training
-        model.eval()
         names = [f"log {name}" if name in self.ranking.log_values else name for name in self.table.manifest.values]
         loader = self.parts[part]
-        report = evaluate(model, loader, self.table.manifest.actions, names, device, on_batch)
-        if self.ranking.next_item:
-            assert isinstance(model, RankingModel)
-            ranks = next_item_ranks(model, loader, device, seen=self.config.evaluation.seen)
-            report["next_item"] = {"targets": len(ranks)} | retrieval_metrics(ranks)
-        model.train(training)
+        with dropout_off(model):
+            report = evaluate(model, loader, self.table.manifest.actions, names, device, on_batch)
+            if self.ranking.next_item:
+                assert isinstance(model, RankingModel)
+                ranks = next_item_ranks(model, loader, device, seen=self.config.evaluation.seen)
+                report["next_item"] = {"targets": len(ranks)} | retrieval_metrics(ranks)
         return report
 
 
@@ -228,46 +236,4 @@ def flat(report: dict[str, Any]) -> dict[str, float]:
         for name, metrics in groups.items()
         for metric, value in metrics.items()
         if value is not None
-    }
-
-
-def evaluate_run(
-    run: Path,
-    *,
-    part: str = "test",
-    table: str | None = None,
-    seen: str | None = None,
-    on_batch: Callable[[int], None] | None = None,
-) -> dict[str, Any]:
-    """Measure the best checkpoint of a ranking run. The result says which protocol chose the epoch. `seen` is of the
-    next item alone."""
-    model, state, _ = load_ranker(run)
-    config = from_dict(Config, state["config"])
-    if table:
-        config = replace(config, data=replace(config.data, table=table))
-    if seen:
-        config = replace(config, evaluation=replace(config.evaluation, seen=seen))
-    if part == "validation" and config.protocol == "official":
-        raise InputError(
-            f"{run} was trained under protocol 'official', which keeps no validation part. Use --part test."
-        )
-    task = RankingTask(config, open_ranking_table(config))
-    if task.vocabulary != model.vocabulary:
-        raise InputError(
-            f"{task.table.path} does not have the items, actions and attributes that {run} was trained on. "
-            "Use the table it was trained on, or train on this one: louder train RECIPE."
-        )
-    report = task.report(model, part, torch.device("cpu"), on_batch)
-    return {
-        "run": config.name,
-        "task": "ranking",
-        "protocol": config.protocol,
-        "part": part,
-        "main": task.main,
-        "seed": config.training.seed,
-        "epoch": state["progress"]["best_epoch"],
-        "items": task.table.items,
-        "parameters": sum(x.numel() for x in model.parameters()),
-        "flops_per_exposure": task.flops(model, part),
-        **report,
     }

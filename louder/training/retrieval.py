@@ -1,40 +1,29 @@
 """Next item: what the loop needs to train and to measure a retrieval model on a table."""
 
 from collections.abc import Callable
-from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from louder.config import from_dict
 from louder.data.loader import Loader, RetrievalBatch
 from louder.data.table import Table, open_table
 from louder.data.targets import split
 from louder.errors import InputError
-from louder.evaluation.retrieval import Evaluation, evaluate, model_scorer, popularity_scorer
-from louder.inference.loading import load_model
-from louder.models import HSTUConfig, MoL, SequentialModel, Vocabulary, build
+from louder.evaluation.retrieval import Evaluation, Scorer, evaluate, model_scorer, popularity_scorer
+from louder.inference.run import Run
+from louder.models import MoL, SequentialModel, Vocabulary, build
 from louder.training.config import Config
 from louder.training.losses import RetrievalLoss
 from louder.training.mol import mol_loss
-from louder.training.task import Score
+from louder.training.task import OnBatch, Score, dropout_off, require_times, table_folder
 
 
 def open_config_table(config: Config) -> Table:
     """The table a config names. Raises InputError if there is none, or if the config asks for what it lacks."""
-    if not config.data.table:
-        raise InputError("The config names no table. Say which: --table FOLDER. Make one: louder etl SOURCE -o FOLDER.")
-    table = open_table(config.data.table)
-    model = config.model
-    if not table.manifest.has_times and isinstance(model, HSTUConfig) and model.time_bias:
-        raise InputError(
-            f"{table.path} has no times, so a bias by time has nothing to learn: --set model.time_bias=false."
-        )
-    if not table.manifest.has_times and config.data.split.kind == "time":
-        raise InputError(f"{table.path} has no times to split by: --set data.split.kind=leave_last_out.")
+    table = open_table(table_folder(config))
+    require_times(table, config)
     return table
 
 
@@ -73,31 +62,53 @@ def popularity(table: Table, loader: Loader) -> np.ndarray:
 
 
 class RetrievalTask:
-    """Next item, for the training loop (see task.py)."""
+    """See task.py."""
 
     def __init__(self, config: Config, table: Table) -> None:
         self.config, self.table = config, table
         self.vocabulary = vocabulary(table, config)
         self.loader = part_loader(table, config, "train")
         part_loader(table, config, config.selection_part)  # fails now rather than after an epoch
-        self.losses = RetrievalLoss(config.loss, torch.from_numpy(popularity(table, self.loader)).double())
+        self.counts = popularity(table, self.loader)
+        self.losses = RetrievalLoss(config.loss, torch.from_numpy(self.counts).double())
 
     def build(self) -> SequentialModel:
         return build(self.config.model, self.vocabulary, self.config.mol)
 
+    def load(self, run: Run) -> SequentialModel:
+        model = run.sequential()
+        if self.table.items != run.vocabulary.items:
+            raise InputError(
+                f"{self.table.path} has {self.table.items} items, but {run.path} was trained on "
+                f"{run.vocabulary.items}. Train on this table: louder train RECIPE."
+            )
+        if run.mol is not None and run.mol.user_rows and not run.user_ids.raw.equals(self.table.user_ids.raw):
+            raise InputError(
+                f"{self.table.path} has other users than {run.path} was trained on, which has learnt a vector for each "
+                f"of its own: --table {run.data.table}."
+            )
+        return model
+
     def loss(self, model: SequentialModel, batch: RetrievalBatch, device: torch.device) -> Tensor:
         return batch_loss(model, self.losses, batch, device)
 
-    def evaluate(
-        self,
-        model: SequentialModel,
-        part: str,
-        device: torch.device,
-        on_batch: Callable[[int], None] | None = None,
-    ) -> Score:
-        metrics = evaluate_part(model, self.table, self.config, part, device, on_batch).metrics()
+    def evaluate(self, model: SequentialModel, part: str, device: torch.device) -> Score:
+        metrics = evaluate_part(model, self.table, self.config, part, device).metrics()
         headline = f"HR@10 {metrics['hr@10']:.4f}  NDCG@10 {metrics['ndcg@10']:.4f}"
         return Score(metrics, metrics[self.config.evaluation.select], headline)
+
+    def report(
+        self, model: SequentialModel, part: str, device: torch.device, on_batch: OnBatch | None = None
+    ) -> dict[str, Any]:
+        """Every metric, also by length of the history, and those of what is most popular."""
+        result = evaluate_part(model, self.table, self.config, part, device, on_batch)
+        popular = evaluate_scorer(popularity_scorer(self.counts), self.table, self.config, part)
+        return {
+            "seen_items_left_out": self.config.evaluation.seen,
+            "query_time": self.config.data.query_time,
+            **result.report(),
+            "popularity": popular.metrics(),
+        }
 
 
 Loss = Callable[[Tensor, Tensor, Tensor], Tensor]  # states [L, D], item vectors [I, D], targets [L]  ->  scalar
@@ -126,67 +137,14 @@ def evaluate_part(
     config: Config,
     part: str,
     device: torch.device,
-    on_batch: Callable[[int], None] | None = None,
+    on_batch: OnBatch | None = None,
 ) -> Evaluation:
     """Rank the targets of "validation" or "test" with the model as it is (dropout off)."""
-    loader = part_loader(table, config, part)
-    training = model.training
-    model.eval()
-    result = evaluate(model_scorer(model, device), loader, seen=config.evaluation.seen, on_batch=on_batch)
-    model.train(training)
-    return result
+    with dropout_off(model):
+        return evaluate_scorer(model_scorer(model, device), table, config, part, on_batch)
 
 
-def popularity_baseline(table: Table, config: Config, part: str = "test") -> Evaluation:
-    """Recommend to everybody what is used most in training."""
-    counts = popularity(table, part_loader(table, config, "train"))
-    return evaluate(popularity_scorer(counts), part_loader(table, config, part), seen=config.evaluation.seen)
-
-
-def evaluate_run(
-    run: Path,
-    *,
-    part: str = "test",
-    table: str | None = None,
-    seen: str | None = None,
-    on_batch: Callable[[int], None] | None = None,
-) -> dict[str, Any]:
-    """Evaluate the best checkpoint of a run, beside popularity. The result says which protocol chose the epoch."""
-    model, state, folder = load_model(run)
-    config = from_dict(Config, state["config"])
-    if table:
-        config = replace(config, data=replace(config.data, table=table))
-    if part == "validation" and config.protocol == "official":
-        raise InputError(
-            f"{run} was trained under protocol 'official', which keeps no validation part. Use --part test."
-        )
-    if seen:
-        config = replace(config, evaluation=replace(config.evaluation, seen=seen))
-    data = open_config_table(config)
-    if data.items != model.vocabulary.items:
-        raise InputError(
-            f"{data.path} has {data.items} items, but {run} was trained on {model.vocabulary.items}. Train on this table: louder train RECIPE."
-        )
-    if config.mol is not None and config.mol.user_rows:
-        from louder.ids import IdMap
-
-        learnt = IdMap.read(folder / "vocabulary" / "user.parquet")
-        if not learnt.raw.equals(data.user_ids.raw):
-            raise InputError(
-                f"{data.path} has other users than {run} was trained on, which has learnt a vector for each of its own: "
-                f"--table {state['config']['data']['table']}."
-            )
-    result = evaluate_part(model, data, config, part, torch.device("cpu"), on_batch)
-    baseline = popularity_baseline(data, config, part)
-    return {
-        "run": config.name,
-        "protocol": config.protocol,
-        "part": part,
-        "seen_items_left_out": config.evaluation.seen,
-        "query_time": config.data.query_time,
-        "seed": config.training.seed,
-        "epoch": state["progress"]["best_epoch"],
-        "items": data.items,
-        **result.report(),
-        "popularity": baseline.metrics(),
-    }
+def evaluate_scorer(
+    scorer: Scorer, table: Table, config: Config, part: str, on_batch: OnBatch | None = None
+) -> Evaluation:
+    return evaluate(scorer, part_loader(table, config, part), seen=config.evaluation.seen, on_batch=on_batch)

@@ -1,14 +1,21 @@
-"""What the loop needs to know of a task."""
+"""What the loop needs to know of a task, and what the two tasks share."""
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from louder.data.table import Table
-from louder.models import Vocabulary
+from louder.errors import InputError
+from louder.inference.run import Run
+from louder.models import HSTUConfig, Vocabulary
+from louder.training.config import Config
+
+OnBatch = Callable[[int], None]  # told how many were measured, after each batch
 
 
 class Batches(Protocol):
@@ -31,9 +38,10 @@ class Task(Protocol):
     """Next item (retrieval.py) or what is done with an item (ranking.py), on one table.
 
     build()                          a model with random weights
+    load(run)                        the model of a run's best checkpoint; InputError if it is of another table
     loss(model, batch, device)       the scalar to lower
     evaluate(model, part, device)    how good the model is on "validation" or "test", dropout off
-    evaluate_run(run, ...)           the same of a run's best checkpoint, with all that a result's row holds
+    report(model, part, device)      the same with all that a result's row holds
     """
 
     @property
@@ -45,7 +53,37 @@ class Task(Protocol):
         """Of the training part."""
 
     def build(self) -> nn.Module: ...
+    def load(self, run: Run) -> nn.Module: ...
     def loss(self, model: Any, batch: Any, device: torch.device) -> Tensor: ...
-    def evaluate(
-        self, model: Any, part: str, device: torch.device, on_batch: Callable[[int], None] | None = None
-    ) -> Score: ...
+    def evaluate(self, model: Any, part: str, device: torch.device) -> Score: ...
+    def report(
+        self, model: Any, part: str, device: torch.device, on_batch: OnBatch | None = None
+    ) -> dict[str, Any]: ...
+
+
+def table_folder(config: Config) -> Path:
+    """Raises InputError if the config names no table."""
+    if not config.data.table:
+        raise InputError("The config names no table. Pass --table FOLDER. Make one: louder etl SOURCE -o FOLDER.")
+    return Path(config.data.table)
+
+
+def require_times(table: Table, config: Config) -> None:
+    """Raises InputError if the config needs times that the table lacks."""
+    if table.manifest.has_times:
+        return
+    if isinstance(config.model, HSTUConfig) and config.model.time_bias:
+        raise InputError(
+            f"{table.path} has no times, so a bias by time has nothing to learn: --set model.time_bias=false."
+        )
+    if config.data.split.kind == "time":
+        raise InputError(f"{table.path} has no times to split by: --set data.split.kind=leave_last_out.")
+
+
+@contextmanager
+def dropout_off(model: nn.Module) -> Iterator[None]:
+    """The model as it is measured; then in the mode it was in."""
+    training = model.training
+    model.eval()
+    yield
+    model.train(training)

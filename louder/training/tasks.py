@@ -1,14 +1,17 @@
-"""Which task a config is for."""
+"""Which task a config is for, and how good a run of it is."""
 
-from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from louder import checkpoint
+import torch
+
 from louder.config import from_dict
+from louder.errors import InputError
+from louder.inference.run import Run
 from louder.training import ranking, retrieval
 from louder.training.config import Config
-from louder.training.task import Task
+from louder.training.task import OnBatch, Task
 
 
 def open_task(config: Config) -> Task:
@@ -24,10 +27,33 @@ def evaluate_run(
     part: str = "test",
     table: str | None = None,
     seen: str | None = None,
-    on_batch: Callable[[int], None] | None = None,
+    on_batch: OnBatch | None = None,
 ) -> dict[str, Any]:
-    """Measure the best checkpoint of a run. The result says which protocol chose the epoch."""
-    state = checkpoint.load_state(checkpoint.best(run))
-    if from_dict(Config, state["config"]).ranking is not None:
-        return ranking.evaluate_run(run, part=part, table=table, seen=seen, on_batch=on_batch)
-    return retrieval.evaluate_run(run, part=part, table=table, seen=seen, on_batch=on_batch)
+    """Measure the best checkpoint of a run. The result says which protocol chose the epoch.
+
+    part    "test" or "validation"
+    table   another folder than that of the run; it needs the same items, and what else the model learnt of
+    seen    in place of evaluation.seen; of a ranking run it is of the next item alone
+    raises  InputError: no such run, a damaged one, another table, or a part that its protocol does not keep
+    """
+    opened = Run.open(run)
+    config = from_dict(Config, opened.config)
+    if part == "validation" and config.protocol == "official":
+        raise InputError(
+            f"{run} was trained under protocol 'official', which keeps no validation part. Use --part test."
+        )
+    if table:
+        config = replace(config, data=replace(config.data, table=table))
+    if seen:
+        config = replace(config, evaluation=replace(config.evaluation, seen=seen))
+    task = open_task(config)
+    model = task.load(opened)
+    return {
+        "run": config.name,
+        "protocol": config.protocol,
+        "part": part,
+        "seed": config.training.seed,
+        "epoch": opened.epoch,
+        "items": task.table.items,
+        **task.report(model, part, torch.device("cpu"), on_batch),
+    }

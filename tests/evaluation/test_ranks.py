@@ -14,7 +14,7 @@ from louder.errors import InputError
 from louder.evaluation import retrieval
 from louder.evaluation.retrieval import evaluate, model_scorer, popularity_scorer, rank_of
 from louder.models import HSTUConfig, Vocabulary, build
-from louder.training.retrieval import evaluate_part, popularity, popularity_baseline, vocabulary
+from louder.training.retrieval import RetrievalTask, evaluate_part, popularity, vocabulary
 
 ITEMS = 15
 MISS = 201  # beyond every cutoff
@@ -165,9 +165,11 @@ def test_the_popularity_baseline_ranks_by_training_counts(tmp_path):
     # item 5 is the test target of everybody, and would come first if the held-out events were counted
     users = [events(0, 1, 2, 6, 5), events(3, 0, 1, 6, 5), events(0, 4, 2, 6, 5)]
     folder = write_table(tmp_path / "t", users, items=8)
-    result = popularity_baseline(open_table(folder), tiny_config(folder))
+    task = RetrievalTask(tiny_config(folder), open_table(folder))
+    found = task.report(task.build(), "test", torch.device("cpu"))["popularity"]
     # for the first user 0, 1, 2 and 6 are seen; 3 and 4 were trained on; 5 ties with 7 at no count
-    assert result.ranks.tolist() == [3.5, 3.5, 3.5]
+    assert found["mrr"] == pytest.approx(1 / 3.5)
+    assert (found["hr@1"], found["hr@10"]) == (0, 1)
 
 
 def test_the_same_model_gets_the_same_ranks_in_batches_of_any_size(tmp_path):

@@ -20,8 +20,8 @@ from louder.training import loop, retrieval
 from louder.training.config import TrainingConfig
 from louder.training.loop import Trainer, choose_device, learning_rate, train
 from louder.training.losses import LossConfig
-from louder.training.retrieval import evaluate_run, open_config_table, part_loader
-from louder.training.tasks import open_task
+from louder.training.retrieval import open_config_table, part_loader
+from louder.training.tasks import evaluate_run, open_task
 
 
 @pytest.fixture
@@ -375,7 +375,7 @@ def test_a_table_in_which_nobody_has_enough_events_is_told(tmp_path):
 
 
 def test_a_config_without_a_table_is_told(tmp_path):
-    with pytest.raises(InputError, match=r"The config names no table. Say which: --table FOLDER"):
+    with pytest.raises(InputError, match=r"The config names no table. Pass --table FOLDER"):
         train(tiny_config(""), tmp_path / "run", quiet=True)
     with pytest.raises(InputError, match="is not a sequence table"):
         train(tiny_config(tmp_path / "nowhere"), tmp_path / "run", quiet=True)

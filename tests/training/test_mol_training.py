@@ -14,8 +14,8 @@ from louder.config import from_dict, override, to_dict
 from louder.data.loader import RetrievalBatch
 from louder.errors import InputError
 from louder.evaluation.retrieval import evaluate, model_scorer
-from louder.inference.loading import load_model
 from louder.inference.recommender import Event, Recommender
+from louder.inference.run import Run
 from louder.models import HSTUConfig, MoLConfig, Vocabulary, build
 from louder.training.config import Config
 from louder.training.loop import train
@@ -132,8 +132,8 @@ def run(tmp_path_factory):
 
 
 def test_recommendations_are_what_evaluation_ranks(run):
-    model, state, _ = load_model(run)
-    config = from_dict(Config, state["config"])
+    opened = Run.open(run)
+    model, config = opened.sequential(), from_dict(Config, opened.config)
     loader = part_loader(open_config_table(config), config, "test")
     ranks = evaluate(model_scorer(model), loader, seen="history").ranks
     recommender = Recommender(run)

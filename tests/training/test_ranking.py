@@ -21,12 +21,13 @@ from louder.data.targets import SplitConfig
 from louder.errors import InputError
 from louder.evaluation.config import EvaluationConfig
 from louder.evaluation.ranking_metrics import RankingMetrics
-from louder.inference.loading import load_ranker
+from louder.inference.run import Run
 from louder.models import DLRMConfig, HSTUConfig, RankingConfig
 from louder.results import read_rows
 from louder.schema import ENGAGEMENT
 from louder.training.loop import train
-from louder.training.ranking import RankingTask, evaluate_run, open_ranking_table
+from louder.training.ranking import RankingTask, open_ranking_table
+from louder.training.tasks import evaluate_run
 
 ITEMS, MISSED = 20, 201  # the rank of an item that is left out is beyond every cutoff
 DLRM = DLRMConfig(width=4, unit=4, counter_hidden=4, expert_hidden=(8,), tower_hidden=4)
@@ -76,7 +77,7 @@ def predictions(log, runs):
     """kind -> probabilities [M, 2], labels [M, 2], users [M], requests [M], numbers [M], true numbers [M]"""
 
     def of(kind):
-        model, *_ = load_ranker(runs / kind)
+        model = Run.open(runs / kind).ranker()
         loader, found = one_at_a_time(log), []
         for batch in loader.batches():
             with torch.no_grad():
@@ -138,7 +139,7 @@ def test_metrics_are_those_of_the_predictions(kind, runs, predictions):
 @pytest.mark.parametrize("seen", ["window", "none"])
 def test_the_next_item_is_ranked_after_the_event_before_its_request(seen, log, runs):
     """Each by itself: the state at the last event before the request against every item, or those that are new."""
-    model, *_ = load_ranker(runs / "hstu")
+    model = Run.open(runs / "hstu").ranker()
     ranks, asked_before = [], -1
     for batch in one_at_a_time(log).batches():
         sequences, asked = batch.sequences, int(batch.target_positions)
@@ -434,7 +435,7 @@ def test_a_log_without_actions_has_nothing_to_rank_by(tmp_path):
 
 
 def test_a_config_without_a_table_is_told():
-    with pytest.raises(InputError, match=r"The config names no table\. Say which: --table FOLDER"):
+    with pytest.raises(InputError, match=r"The config names no table\. Pass --table FOLDER"):
         open_ranking_table(plain_config(""))
 
 
