@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from louder.errors import InputError, missing_extra
 from louder.histories import Stored, StoreGone
@@ -67,7 +67,7 @@ class FileStore(KeyedStore):
         return self._run(lambda txn: whole(txn.get(key, db=self._events), HEAD))
 
     def _keys(self, low: bytes, high: bytes, limit: int) -> list[bytes]:
-        def walk(txn: Any) -> list[bytes]:
+        def walk(txn: lmdb.Transaction) -> list[bytes]:
             found: list[bytes] = []
             cursor = txn.cursor(db=self._events)
             there = cursor.set_range(low) if low else cursor.first()
@@ -79,7 +79,7 @@ class FileStore(KeyedStore):
         return self._run(walk)
 
     def _update(self, changes: Mapping[bytes, Change]) -> Stored:
-        def write(txn: Any) -> Stored:
+        def write(txn: lmdb.Transaction) -> Stored:
             stored = duplicates = 0
             for key, change in changes.items():
                 before = self._record(txn.get(key, db=self._events), txn.get(key, db=self._seen))
@@ -94,11 +94,11 @@ class FileStore(KeyedStore):
         return self._run(write, write=True)
 
     def _change_settings(self, change: Callable[[Settings | None], Settings]) -> Settings:
-        def look(txn: Any) -> tuple[Settings | None, Settings]:
+        def look(txn: lmdb.Transaction) -> tuple[Settings | None, Settings]:
             old = read(whole(txn.get(SETTINGS, db=self._about)))
             return old, change(old)
 
-        def write(txn: Any) -> Settings:
+        def write(txn: lmdb.Transaction) -> Settings:
             old, new = look(txn)
             if new != old:
                 txn.put(SETTINGS, written(new), db=self._about)
@@ -107,7 +107,7 @@ class FileStore(KeyedStore):
         old, new = self._run(look)  # mostly nothing changes, and then nobody need wait for the writers
         return new if new == old else self._run(write, write=True)
 
-    def _run(self, work: Callable[[Any], T], write: bool = False) -> T:
+    def _run(self, work: Callable[[lmdb.Transaction], T], write: bool = False) -> T:
         """Do something in a transaction; from the start again when the map is too small for it."""
         while True:
             size = self._lmdb.info()["map_size"]
@@ -122,7 +122,7 @@ class FileStore(KeyedStore):
                 raise StoreGone(f"The history store {self.folder} cannot be used: {error}.") from error
 
     @contextmanager
-    def _transaction(self, write: bool) -> Iterator[Any]:
+    def _transaction(self, write: bool) -> Iterator[lmdb.Transaction]:
         with self._quiet:
             self._quiet.wait_for(lambda: not self._resizing)
             self._running += 1
@@ -157,6 +157,6 @@ def is_empty(folder: Path) -> bool:
     return not any(folder.iterdir())
 
 
-def whole(found: memoryview | None, size: int | None = None) -> bytes | None:
+def whole(found: bytes | memoryview | None, size: int | None = None) -> bytes | None:
     """A copy, or the start of one, that is still there when the transaction is over."""
     return None if found is None else bytes(found[:size])

@@ -7,12 +7,15 @@ with Client("http://localhost:8000") as louder:
 """
 
 from collections.abc import Sequence
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote
 
 from louder.ids import RawId
 from louder.serving import messages as m
 from louder.serving.messages import EventIn, NewEvent
+
+if TYPE_CHECKING:
+    import httpx
 
 M = TypeVar("M", bound=m.Message)
 
@@ -73,11 +76,11 @@ class Client:
         body = message.model_dump_json(exclude_defaults=True)
         return taken(self.http.post(path, content=body, headers={"content-type": "application/json"}), answer)
 
-    def get(self, path: str, answer: type[M], **parameters: Any) -> M:
+    def get(self, path: str, answer: type[M], **parameters: str | int) -> M:
         return taken(self.http.get(path, params=parameters), answer)
 
 
-def taken(response: Any, answer: type[M]) -> M:
+def taken(response: "httpx.Response", answer: type[M]) -> M:
     if response.status_code == 200:
         return answer.model_validate_json(response.content)
     try:

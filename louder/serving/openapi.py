@@ -1,11 +1,10 @@
 """What OpenAPI says of the routes: bodies, answers, and every status that can happen."""
 
-from typing import Any
-
 from fastapi import FastAPI
 from pydantic import BaseModel
 
 from louder.serving import messages as m
+from louder.serving.wire import Json
 
 MESSAGES = (
     *(m.RecommendRequest, m.RetrieveRequest, m.RankRequest, m.SimilarRequest, m.EventsRequest),
@@ -24,9 +23,9 @@ PROBLEMS = {
 BODY = 400, 401, 413, 415, 422  # what can be wrong with one
 
 
-def answers(message: type[BaseModel], *problems: int) -> dict[int | str, dict[str, Any]]:
+def answers(message: type[BaseModel], *problems: int) -> dict[int | str, dict[str, Json]]:
     """The responses of a route."""
-    found: dict[int | str, dict[str, Any]] = {200: {"description": "The answer", "content": content(message)}}
+    found: dict[int | str, dict[str, Json]] = {200: {"description": "The answer", "content": content(message)}}
     for status in problems:
         found[status] = {"description": PROBLEMS[status], "content": content(m.Problem)}
         if status in (429, 503):
@@ -34,12 +33,12 @@ def answers(message: type[BaseModel], *problems: int) -> dict[int | str, dict[st
     return found
 
 
-def body(message: type[BaseModel], example: dict[str, Any]) -> dict[str, Any]:
+def body(message: type[BaseModel], example: Json) -> dict[str, Json]:
     """What a route reads; `wire.read` does it, so FastAPI does not know."""
     return {"requestBody": {"required": True, "content": content(message, example=example)}}
 
 
-def content(message: type[BaseModel], **more: Any) -> dict[str, Any]:
+def content(message: type[BaseModel], **more: Json) -> dict[str, Json]:
     return {"application/json": {"schema": {"$ref": f"#/components/schemas/{message.__name__}"}, **more}}
 
 
@@ -47,7 +46,7 @@ def describe(app: FastAPI, *, token: bool) -> None:
     """Let /openapi.json have the messages, and say that a token is needed."""
     plain = app.openapi
 
-    def openapi() -> dict[str, Any]:
+    def openapi() -> dict[str, Json]:
         if app.openapi_schema is None:
             components = plain().setdefault("components", {})
             components["schemas"] = schemas()
@@ -59,8 +58,8 @@ def describe(app: FastAPI, *, token: bool) -> None:
     app.openapi = openapi  # type: ignore[method-assign]
 
 
-def schemas() -> dict[str, Any]:
-    found: dict[str, Any] = {}
+def schemas() -> dict[str, Json]:
+    found: dict[str, Json] = {}
     for message in MESSAGES:
         schema = message.model_json_schema(ref_template="#/components/schemas/{model}")
         found |= schema.pop("$defs", {})

@@ -102,7 +102,7 @@ def add_errors(app: FastAPI) -> None:
 
 
 def add_questions(app: FastAPI, service: Service) -> None:
-    example = {"user": 42, "k": 10}
+    example: Json = {"user": 42, "k": 10}
 
     @app.post(
         "/v1/recommend", responses=answers(m.Answer, *BODY, 429, 503), openapi_extra=body(m.RecommendRequest, example)
@@ -138,7 +138,7 @@ def add_questions(app: FastAPI, service: Service) -> None:
 
 
 def add_histories(app: FastAPI, service: Service) -> None:
-    event = {"user": 42, "id": "a-1", "item": 1, "time": 1_700_000_000, "actions": []}
+    event: Json = {"user": 42, "id": "a-1", "item": 1, "time": 1_700_000_000, "actions": []}
 
     @app.post(
         "/v1/events",
