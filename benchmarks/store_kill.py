@@ -15,7 +15,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from louder.histories import Names, NewEvent, open_store
+from louder.histories import Arrival, Names, open_store
 from louder.results import append_row, provenance
 from tests.histories import writer
 from tests.histories.servers import Server
@@ -83,7 +83,7 @@ def rounds(url: str, server: Server | None, kills: int, seed: int) -> dict[str, 
         acknowledged[number] = len([line for line in (first + rest).split("\n") if line])
         last = acknowledged[number] - 1
         store = open_store(url, keep=KEEP)
-        again = [NewEvent(user=user, id=f"{number}-{last}", item=last, time=last) for user in (writer.SHARED, number)]
+        again = [Arrival(user=user, id=f"{number}-{last}", item=last, time=last) for user in (writer.SHARED, number)]
         stored_twice += store.append(again).stored
         store.close()
 

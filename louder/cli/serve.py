@@ -8,8 +8,9 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -67,28 +68,26 @@ def serve(
     if patience is not None:
         print("--patience is now called --max-queue-delay.", file=sys.stderr)
         max_queue_delay = patience
-    own_threads = threads or max(1, (os.cpu_count() or 1) // workers)
+    token = token_of(token_file)
     settings = {
         "run": str(run),
         "ranker": str(ranker) if ranker else None,
         "table": str(table) if table else None,
         "store": store,
         "keep": keep,
-        "token": token_of(token_file),
+        "token": token,
         "cache_bytes": 0 if no_cache else byte_count(cache, "--cache"),
         "max_queue_delay_s": max_queue_delay / 1000,
         "log": not quiet,
-        "threads": own_threads,
+        "threads": threads or max(1, (os.cpu_count() or 1) // workers),
     }
-    options: dict[str, Any] = {"log_level": "warning", "access_log": False, "timeout_graceful_shutdown": 30}
-    options["timeout_keep_alive"] = 75  # longer than a balancer keeps its connections
     with listening(host, port) as own, shared_metrics(workers):
         from louder.serving.routes import create_app
         from louder.serving.service import ENVIRONMENT, service_from_environment
 
         os.environ[ENVIRONMENT] = json.dumps(settings)
         shown = f"http://{address(host)}:{own.getsockname()[1]}/"
-        warn_of(ranker or run, host, settings["token"])
+        warn_of(ranker or run, host, token)
         service = service_from_environment()  # what is wrong with the settings ends all here, not in each process
         for ending in signal.SIGINT, signal.SIGTERM:  # uvicorn answers what it has, and then raises them once more
             signal.signal(ending, lambda *_: None)
@@ -96,13 +95,15 @@ def serve(
         print(f"Serving {run}{with_processes} at {shown}", flush=True)
         if show:
             typer.launch(shown)
+        configure = partial(Config, log_level="warning", access_log=False, timeout_graceful_shutdown=30)
+        configure = partial(configure, timeout_keep_alive=75)  # longer than a balancer keeps its connections
         if workers > 1:
             service.close()
             application = "louder.serving.routes:from_environment"
-            config = Config(application, factory=True, workers=workers, timeout_worker_healthcheck=60, **options)
+            config = configure(application, factory=True, workers=workers, timeout_worker_healthcheck=60)
             Multiprocess(config, [own]).run()
         else:
-            Server(Config(create_app(service), **options)).run([own])
+            Server(configure(create_app(service))).run([own])
 
 
 def listening(host: str, port: int) -> socket.socket:
@@ -137,7 +138,7 @@ def address(host: str) -> str:
     return f"[{host}]" if ":" in host else host
 
 
-def warn_of(ranks: Path, host: str, token: object) -> None:
+def warn_of(ranks: Path, host: str, token: str) -> None:
     """What works, and is rarely meant."""
     from louder import checkpoint
 

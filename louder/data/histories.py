@@ -5,8 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from louder.data.table import Table
-from louder.histories import KEEP
-from louder.histories.history import History, Names
+from louder.histories import KEEP, History, Names
 from louder.ids import RawId
 from louder.schema import ENGAGEMENT
 
@@ -20,7 +19,7 @@ def histories(table: Table, keep: int = KEEP) -> Iterator[tuple[RawId, History]]
     """The latest `keep` engagements of each user who has some, with raw ids.
 
     Entries of auxiliary series are not kept: of the table's tokens, manifest.tokens - manifest.events are left out.
-    Requests keep the table's numbers, which are not those of NewEvent.request: a request whose items are partly in the
+    Requests keep the table's numbers, which are not those of Arrival.request: a request whose items are partly in the
     table and partly come later counts as two.
     """
     raw_items = table.item_ids.raw.to_numpy(zero_copy_only=False)

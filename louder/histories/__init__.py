@@ -4,65 +4,25 @@ store = open_store("histories")              # a folder (LMDB)
 store = open_store("redis://localhost:6379/0")
 """
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import Protocol
-
 from louder.errors import InputError
-from louder.histories.history import History, Names
-from louder.ids import RawId
+from louder.histories.arrivals import Arrival
+from louder.histories.errors import StoreDamaged, StoreGone
+from louder.histories.history import History, Names, empty_history
+from louder.histories.merging import Stored
+from louder.histories.store import KEEP, HistoryStore
 
-KEEP = 1_000  # latest events of a user that stay, unless told otherwise
-
-
-@dataclass(frozen=True)
-class NewEvent:
-    """An event to store; `id` makes it idempotent."""
-
-    user: RawId
-    id: str
-    item: RawId
-    time: int
-    actions: tuple[str, ...] = ()
-    values: dict[str, float] = field(default_factory=dict)
-    request: str | None = None
-
-
-@dataclass(frozen=True)
-class Stored:
-    stored: int
-    duplicates: int
-
-
-class StoreGone(Exception):
-    """The store cannot be reached (Redis) or written (a full disk). Requests that carry their history can be answered."""
-
-
-class StoreDamaged(InputError):
-    """What is stored is not what was written. Whoever runs the service can fix it, not the one who asks."""
-
-
-class HistoryStore(Protocol):
-    """All methods may be called from several threads; `append` returns when the events survive a crash.
-
-    A store holds one kind of user ids and one of item ids, integers or texts: those that came first. The other kind is
-    refused with an InputError, also where it is only asked for.
-
-    An event is stored once per user and id; ids of the latest 2,000 events of each user are remembered. Events that
-    come late are put in their place by time, and those of the same time stay in the order of their arrival.
-    """
-
-    names: Names
-
-    def history(self, user: RawId) -> History: ...  # empty for an unknown user
-    def version(self, user: RawId) -> int: ...  # of `history`, without reading it
-    def append(self, events: Sequence[NewEvent]) -> Stored: ...  # raises InputError for an unknown action or value
-    def fill(self, histories: Iterable[tuple[RawId, History]]) -> int: ...  # first contents, from a table; users in it
-    def filled(self) -> bool: ...
-    def users(self, prefix: str = "", limit: int = 20) -> list[RawId]: ...
-    def __iter__(self) -> Iterator[RawId]: ...
-    def durability(self) -> str: ...  # a sentence: what an acknowledged event survives
-    def close(self) -> None: ...
+__all__ = [
+    "KEEP",
+    "Arrival",
+    "History",
+    "HistoryStore",
+    "Names",
+    "StoreDamaged",
+    "StoreGone",
+    "Stored",
+    "empty_history",
+    "open_store",
+]
 
 
 def open_store(url: str, *, names: Names | None = None, keep: int = KEEP) -> HistoryStore:

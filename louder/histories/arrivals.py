@@ -7,19 +7,31 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from louder.errors import InputError
-from louder.histories import NewEvent
 from louder.histories.history import History, Names
-from louder.histories.settings import Settings, require_kind, settled
+from louder.histories.settings import StoreSettings, require_kind, settled
 from louder.ids import RawId
 
 LARGEST = float(np.finfo(np.float32).max)
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """An event to store; `id` makes it idempotent."""
+
+    user: RawId
+    id: str
+    item: RawId
+    time: int
+    actions: tuple[str, ...] = ()
+    values: dict[str, float] = field(default_factory=dict)
+    request: str | None = None
 
 
 @dataclass
 class Arrivals:
     """History of one user, in the order of their arrival."""
 
-    events: list[NewEvent] = field(default_factory=list)
+    events: list[Arrival] = field(default_factory=list)
     ids: list[int] = field(default_factory=list)  # 64-bit hashes of the events' ids
 
     def columns(self, names: Names) -> History:
@@ -41,7 +53,7 @@ class Arrivals:
         )
 
 
-def by_user(events: Sequence[NewEvent], names: Names, settings: Settings) -> dict[RawId, Arrivals]:
+def by_user(events: Sequence[Arrival], names: Names, settings: StoreSettings) -> dict[RawId, Arrivals]:
     """Raises InputError for an unknown action or value, an id of the wrong kind, or a number that does not fit."""
     settings = settled(settings, events[0].user, events[0].item)
     users: dict[RawId, Arrivals] = {}
@@ -55,7 +67,7 @@ def by_user(events: Sequence[NewEvent], names: Names, settings: Settings) -> dic
     return users
 
 
-def check(event: NewEvent, names: Names) -> None:
+def check(event: Arrival, names: Names) -> None:
     for kind, known, given in (("action", names.actions, event.actions), ("value", names.values, event.values)):
         for name in given:
             if name not in known:

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import TypeVar
 
 from louder.errors import InputError, missing_extra
-from louder.histories import Stored, StoreGone
+from louder.histories.errors import StoreGone
 from louder.histories.history import Names
-from louder.histories.merging import packed_seen
+from louder.histories.merging import Stored, packed_seen
 from louder.histories.packing import HEAD, pack
-from louder.histories.settings import Settings, read, written
-from louder.histories.store import Change, KeyedStore
+from louder.histories.settings import StoreSettings, read, written
+from louder.histories.store import Change, HistoryStore
 
 try:
     import lmdb
@@ -29,7 +29,7 @@ MAP_BYTES = 64 << 20  # at first; doubled whenever it is full
 SETTINGS = b"settings"
 
 
-class FileStore(KeyedStore):
+class FileStore(HistoryStore):
     def __init__(
         self, folder: Path | str, *, names: Names | None = None, keep: int, map_bytes: int = MAP_BYTES
     ) -> None:
@@ -93,12 +93,12 @@ class FileStore(KeyedStore):
 
         return self._run(write, write=True)
 
-    def _change_settings(self, change: Callable[[Settings | None], Settings]) -> Settings:
-        def look(txn: lmdb.Transaction) -> tuple[Settings | None, Settings]:
+    def _change_settings(self, change: Callable[[StoreSettings | None], StoreSettings]) -> StoreSettings:
+        def look(txn: lmdb.Transaction) -> tuple[StoreSettings | None, StoreSettings]:
             old = read(whole(txn.get(SETTINGS, db=self._about)))
             return old, change(old)
 
-        def write(txn: lmdb.Transaction) -> Settings:
+        def write(txn: lmdb.Transaction) -> StoreSettings:
             old, new = look(txn)
             if new != old:
                 txn.put(SETTINGS, written(new), db=self._about)

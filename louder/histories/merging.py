@@ -9,10 +9,16 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from louder.histories import Stored, StoreDamaged
+from louder.histories.errors import StoreDamaged
 from louder.histories.history import History
 
 REMEMBERED = 2_000  # ids of events per user: twice what one request may bring, so that sending it again is noticed
+
+
+@dataclass(frozen=True)
+class Stored:
+    stored: int
+    duplicates: int
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from louder.histories import StoreDamaged
+from louder.histories.errors import StoreDamaged
 from louder.histories.history import History, Names
 
 FORMAT = 1

@@ -19,12 +19,12 @@ from itertools import islice
 from typing import Any
 
 from louder.errors import InputError, missing_extra
-from louder.histories import Stored, StoreGone
+from louder.histories.errors import StoreGone
 from louder.histories.history import Names
-from louder.histories.merging import packed_seen
+from louder.histories.merging import Stored, packed_seen
 from louder.histories.packing import HEAD, pack
-from louder.histories.settings import Settings, read, written
-from louder.histories.store import Change, KeyedStore
+from louder.histories.settings import StoreSettings, read, written
+from louder.histories.store import Change, HistoryStore
 
 try:
     import redis
@@ -48,7 +48,7 @@ return 1
 """
 
 
-class RedisStore(KeyedStore):
+class RedisStore(HistoryStore):
     def __init__(self, url: str, *, names: Names | None = None, keep: int) -> None:
         try:
             self._reader, self._writer = connect(url, READ_S), connect(url, WRITE_S)
@@ -131,8 +131,8 @@ class RedisStore(KeyedStore):
         lost = {key for key, replaced in zip(asked, replies) if not replaced}
         return {key: count for key, count in counts.items() if key not in lost}
 
-    def _change_settings(self, change: Callable[[Settings | None], Settings]) -> Settings:
-        def work(pipe: Any) -> Settings:
+    def _change_settings(self, change: Callable[[StoreSettings | None], StoreSettings]) -> StoreSettings:
+        def work(pipe: Any) -> StoreSettings:
             old = read(pipe.get(SETTINGS))
             new = change(old)
             pipe.multi()

@@ -4,7 +4,7 @@ import json
 from dataclasses import asdict, dataclass, replace
 
 from louder.errors import InputError
-from louder.histories import StoreDamaged
+from louder.histories.errors import StoreDamaged
 from louder.histories.history import Names
 from louder.ids import RawId
 
@@ -13,7 +13,7 @@ TEXT, INTEGER = "texts", "integers"
 
 
 @dataclass(frozen=True)
-class Settings:
+class StoreSettings:
     names: Names
     users: str | None = None  # TEXT or INTEGER, from the first write on
     items: str | None = None
@@ -21,11 +21,11 @@ class Settings:
     format: int = FORMAT
 
 
-def written(settings: Settings) -> bytes:
+def written(settings: StoreSettings) -> bytes:
     return json.dumps(asdict(settings)).encode()
 
 
-def read(data: bytes | None) -> Settings | None:
+def read(data: bytes | None) -> StoreSettings | None:
     if data is None:
         return None
     try:
@@ -33,7 +33,7 @@ def read(data: bytes | None) -> Settings | None:
         form = values["format"]
         if form == FORMAT:
             names = Names(*(tuple(values["names"][kind]) for kind in ("actions", "values")))
-            return Settings(**{**values, "names": names})
+            return StoreSettings(**{**values, "names": names})
     except (ValueError, KeyError, TypeError) as error:
         raise StoreDamaged(
             f"The settings of the store are damaged ({error}). Move it away and fill a new one."
@@ -41,13 +41,13 @@ def read(data: bytes | None) -> Settings | None:
     raise InputError(f"The store has format {form}, but this Louder reads format {FORMAT}. Fill a new one.")
 
 
-def opened(old: Settings | None, names: Names | None) -> Settings:
+def opened(old: StoreSettings | None, names: Names | None) -> StoreSettings:
     """The settings of a store that is opened with these names."""
     names = names or (old.names if old else Names())
     if len(names.actions) > 63:
         raise InputError(f"A store takes at most 63 actions, but there are {len(names.actions)}. Leave some out.")
     if old is None:
-        return Settings(names)
+        return StoreSettings(names)
     both = min(len(names.actions), len(old.names.actions))
     if names.values != old.names.values or names.actions[:both] != old.names.actions[:both]:
         raise InputError(
@@ -64,7 +64,7 @@ def described(names: Names) -> str:
     )
 
 
-def settled(settings: Settings, user: RawId, item: RawId) -> Settings:
+def settled(settings: StoreSettings, user: RawId, item: RawId) -> StoreSettings:
     """The settings after a first user and item: from then on, all are of their kinds."""
     return replace(settings, users=settings.users or kind_of(user), items=settings.items or kind_of(item))
 

@@ -5,24 +5,33 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from louder.errors import InputError
-from louder.histories import NewEvent, Stored
-from louder.histories.arrivals import by_user
+from louder.histories.arrivals import Arrival, by_user
 from louder.histories.history import History, Names, empty_history
 from louder.histories.keys import EVERYTHING, key_of, ranges, user_of
-from louder.histories.merging import Record, added, filled, unpacked_seen
+from louder.histories.merging import Record, Stored, added, filled, unpacked_seen
 from louder.histories.packing import packed_version, unpack
-from louder.histories.settings import TEXT, Settings, opened, require_kind, settled
+from louder.histories.settings import TEXT, StoreSettings, opened, require_kind, settled
 from louder.ids import RawId
 
+KEEP = 1_000  # latest events of a user that stay, unless told otherwise
 FILL_USERS = 500  # written at once
 PAGE = 1_000  # users read at once
 
 Change = Callable[[Record], tuple[Record, Stored]]
 
 
-class KeyedStore(ABC):
-    """The latest `keep` events of each user are kept; a store opened with a smaller number drops what is beyond it from
-    the users it writes."""
+class HistoryStore(ABC):
+    """All methods may be called from several threads; `append` returns when the events survive a crash.
+
+    The latest `keep` events of each user are kept; a store opened with a smaller number drops what is beyond it from the
+    users it writes.
+
+    A store holds one kind of user ids and one of item ids, integers or texts: those that came first. The other kind is
+    refused with an InputError, also where it is only asked for.
+
+    An event is stored once per user and id; ids of the latest 2,000 events of each user are kept. Events that come late
+    are put in their place by time, and those of the same time stay in the order of their arrival.
+    """
 
     def __init__(self, names: Names | None, keep: int) -> None:
         self.keep = keep
@@ -30,13 +39,15 @@ class KeyedStore(ABC):
         self.names = self.settings.names
 
     def history(self, user: RawId) -> History:
-        packed = self._packed(self._key(user))
-        return self._unpacked(packed)
+        """Empty for a user whom nobody knows."""
+        return self._unpacked(self._packed(self._key(user)))
 
     def version(self, user: RawId) -> int:
+        """Of `history`, without reading it."""
         return packed_version(self._head(self._key(user)))
 
-    def append(self, events: Sequence[NewEvent]) -> Stored:
+    def append(self, events: Sequence[Arrival]) -> Stored:
+        """Raises InputError for an unknown action or value; then none of the events is stored."""
         if not events:
             return Stored(0, 0)
         users = by_user(events, self.names, self.settings)
@@ -51,8 +62,10 @@ class KeyedStore(ABC):
         return self._update({keys[user]: adding(user) for user in users})
 
     def fill(self, histories: Iterable[tuple[RawId, History]]) -> int:
-        """Write the first contents of each user, under what was appended already. Until all is written, `filled` stays
-        false; filling again then starts over, and loses nothing that was appended in between."""
+        """Write the first contents of each user, as from a table, under what was appended already; the number of users.
+
+        Until all is written, `filled` stays false; filling again then starts over, and loses nothing that was appended
+        in between."""
         if self.filled():
             raise InputError("The store is filled already. Choose another place to fill a new one.")
 
@@ -95,7 +108,7 @@ class KeyedStore(ABC):
             yield from (user_of(key, texts) for key in keys)
             low = keys[-1] + b"\0"
 
-    def _current(self) -> Settings:
+    def _current(self) -> StoreSettings:
         """The settings, read again as long as others may change them."""
         known = self.settings
         if not (known.filled and known.users and known.items):
@@ -125,7 +138,8 @@ class KeyedStore(ABC):
         return Record(history, *unpacked_seen(seen)) if seen is not None else Record(history)
 
     @abstractmethod
-    def durability(self) -> str: ...
+    def durability(self) -> str:
+        """A sentence: what an acknowledged event survives."""
 
     @abstractmethod
     def close(self) -> None: ...
@@ -150,5 +164,5 @@ class KeyedStore(ABC):
         """
 
     @abstractmethod
-    def _change_settings(self, change: Callable[[Settings | None], Settings]) -> Settings:
+    def _change_settings(self, change: Callable[[StoreSettings | None], StoreSettings]) -> StoreSettings:
         """Replace the settings by what `change` makes of them, atomically."""

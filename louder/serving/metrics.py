@@ -3,6 +3,7 @@
 import os
 import time
 from collections import deque
+from functools import partial
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -11,7 +12,7 @@ from prometheus_client.multiprocess import MultiProcessCollector, mark_process_d
 from louder.serving.wire import Json
 
 SECONDS_BUCKETS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 1, 2, 5)
-SIZE_BUCKETS = (1, 2, 4, 8, 16, 32)
+SIZES = (1, 2, 4, 8, 16, 32)
 SECONDS = 60  # that /v1/stats looks back
 LATEST = 1000  # requests whose times it takes quantiles of
 SHARED = "PROMETHEUS_MULTIPROC_DIR"  # the folder where processes of one service count; read when the library is loaded
@@ -21,34 +22,27 @@ class Metrics:
     """Of several processes, each counts in a file of its own, and any of them tells the sums; `stats` are its own."""
 
     def __init__(self) -> None:
-        self.registry = CollectorRegistry()
+        self.registry = registry = CollectorRegistry()
+        summed = partial(Gauge, multiprocess_mode="livesum", registry=registry)
+        alike = partial(Gauge, multiprocess_mode="livemax", registry=registry)  # all processes take the same models
         self.requests = Counter(
-            "louder_requests", "Requests by route and status", ["route", "status"], registry=self.registry
+            "louder_requests", "Requests by route and status", ["route", "status"], registry=registry
         )
         self.seconds = Histogram(
-            "louder_request_seconds", "Time of a request", ["route"], buckets=SECONDS_BUCKETS, registry=self.registry
+            "louder_request_seconds", "Time of a request", ["route"], buckets=SECONDS_BUCKETS, registry=registry
         )
-        self.batch = Histogram(
-            "louder_batch_size", "Requests that shared a pass", buckets=SIZE_BUCKETS, registry=self.registry
-        )
-        self.events = Counter("louder_events_stored", "Events stored", registry=self.registry)
-        self.in_flight = self.sum_of("louder_in_flight", "Requests being answered")
-        self.cached = self.sum_of("louder_cached_histories", "Histories whose keys and values are kept")
-        self.cached_bytes = self.sum_of("louder_cached_bytes", "Bytes of kept keys and values")
-        self.hits = self.sum_of("louder_cache_hits", "Histories that were found kept, of the live model")
-        self.misses = self.sum_of("louder_cache_misses", "Histories that were not, of the live model")
-        self.reloads = self.same_in_all("louder_reloads", "New models taken")
-        self.refused = self.same_in_all("louder_reloads_refused", "New models refused")
+        self.batch = Histogram("louder_batch_size", "Requests that shared a pass", buckets=SIZES, registry=registry)
+        self.events = Counter("louder_events_stored", "Events stored", registry=registry)
+        self.in_flight = summed("louder_in_flight", "Requests being answered")
+        self.cached = summed("louder_cached_histories", "Histories whose keys and values are kept")
+        self.cached_bytes = summed("louder_cached_bytes", "Bytes of kept keys and values")
+        self.hits = summed("louder_cache_hits", "Histories that were found kept, of the live model")
+        self.misses = summed("louder_cache_misses", "Histories that were not, of the live model")
+        self.reloads = alike("louder_reloads", "New models taken")
+        self.refused = alike("louder_reloads_refused", "New models refused")
         self.latest: deque[float] = deque(maxlen=LATEST)  # seconds
         self.per_second = [0] * SECONDS
         self.newest = int(time.time())
-
-    def sum_of(self, name: str, text: str) -> Gauge:
-        return Gauge(name, text, multiprocess_mode="livesum", registry=self.registry)
-
-    def same_in_all(self, name: str, text: str) -> Gauge:
-        """All processes take the same models."""
-        return Gauge(name, text, multiprocess_mode="livemax", registry=self.registry)
 
     def observe(self, route: str, status: int, seconds: float) -> None:
         """A request was answered. The page's own polling (/v1/stats) is no traffic."""

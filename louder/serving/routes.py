@@ -3,7 +3,7 @@
 import asyncio
 import sys
 import traceback
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Annotated
 
@@ -15,7 +15,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp
 
 from louder.errors import InputError
-from louder.histories import NewEvent, StoreDamaged, StoreGone
+from louder.histories import Arrival, StoreDamaged, StoreGone
 from louder.serving import messages as m
 from louder.serving.batching import Overloaded
 from louder.serving.middleware import Middleware
@@ -25,6 +25,8 @@ from louder.serving.service import Service, service_from_environment
 from louder.serving.views import history_view, model_view
 from louder.serving.wire import Json, Refused, answer, read, sentence
 from louder.version import __version__
+
+Route = Callable[[Callable[[Request], Awaitable[Response]]], Callable[[Request], Awaitable[Response]]]
 
 
 def from_environment() -> ASGIApp:
@@ -102,36 +104,26 @@ def add_errors(app: FastAPI) -> None:
 
 
 def add_questions(app: FastAPI, service: Service) -> None:
-    example: Json = {"user": 42, "k": 10}
+    def post(path: str, message: type[m.Message], example: Json, *problems: int) -> Route:
+        responses = answers(m.Answer, *BODY, 429, *problems)
+        return app.post(path, responses=responses, openapi_extra=body(message, example))
 
-    @app.post(
-        "/v1/recommend", responses=answers(m.Answer, *BODY, 429, 503), openapi_extra=body(m.RecommendRequest, example)
-    )
+    @post("/v1/recommend", m.RecommendRequest, {"user": 42, "k": 10}, 503)
     async def recommend(request: Request) -> Response:
         """Retrieve candidates, rank them, and answer the best."""
         return answer(await service.answer(await read(m.RecommendRequest, request)))
 
-    @app.post(
-        "/v1/retrieve", responses=answers(m.Answer, *BODY, 429, 503), openapi_extra=body(m.RetrieveRequest, example)
-    )
+    @post("/v1/retrieve", m.RetrieveRequest, {"user": 42, "k": 10}, 503)
     async def retrieve(request: Request) -> Response:
         """The first stage alone: what the history calls for, out of the whole catalogue."""
         return answer(await service.answer(await read(m.RetrieveRequest, request)))
 
-    @app.post(
-        "/v1/rank",
-        responses=answers(m.Answer, *BODY, 429, 503),
-        openapi_extra=body(m.RankRequest, {"user": 42, "items": [1, 2, 3]}),
-    )
+    @post("/v1/rank", m.RankRequest, {"user": 42, "items": [1, 2, 3]}, 503)
     async def rank(request: Request) -> Response:
         """The second stage alone: what will the user do with each of these items? In their order."""
         return answer(await service.answer(await read(m.RankRequest, request)))
 
-    @app.post(
-        "/v1/similar",
-        responses=answers(m.Answer, *BODY, 429),
-        openapi_extra=body(m.SimilarRequest, {"item": 1, "k": 5}),
-    )
+    @post("/v1/similar", m.SimilarRequest, {"item": 1, "k": 5})
     async def similar(request: Request) -> Response:
         """Items that the model takes for alike. Nobody asks, so `seen` changes nothing."""
         return answer(await service.similar(await read(m.SimilarRequest, request)))
@@ -139,17 +131,14 @@ def add_questions(app: FastAPI, service: Service) -> None:
 
 def add_histories(app: FastAPI, service: Service) -> None:
     event: Json = {"user": 42, "id": "a-1", "item": 1, "time": 1_700_000_000, "actions": []}
+    sent = body(m.EventsRequest, {"events": [event]})
 
-    @app.post(
-        "/v1/events",
-        responses=answers(m.EventsAnswer, *BODY, 503),
-        openapi_extra=body(m.EventsRequest, {"events": [event]}),
-    )
+    @app.post("/v1/events", responses=answers(m.EventsAnswer, *BODY, 503), openapi_extra=sent)
     async def events(request: Request) -> Response:
         """Add events to histories. They are on the disk when this is answered; an id that was stored before is not
         stored again, so a request may be repeated."""
         b = await read(m.EventsRequest, request)
-        new = [NewEvent(e.user, e.id, e.item, e.time, tuple(e.actions), dict(e.values), e.request) for e in b.events]
+        new = [Arrival(e.user, e.id, e.item, e.time, tuple(e.actions), dict(e.values), e.request) for e in b.events]
         done = await service.append(new)
         return answer({"stored": done.stored, "duplicates": done.duplicates})
 

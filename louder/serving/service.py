@@ -20,7 +20,7 @@ from typing import TypeVar
 from louder.data.histories import histories
 from louder.data.table import open_table
 from louder.errors import InputError
-from louder.histories import HistoryStore, NewEvent, Stored, StoreGone, open_store
+from louder.histories import Arrival, HistoryStore, Stored, StoreGone, open_store
 from louder.histories.history import History, Names, empty_history
 from louder.ids import RawId
 from louder.inference.engine import Engine
@@ -135,7 +135,7 @@ class Service:
             self.gone, self.gone_until = str(error), time.monotonic() + RETRY_S
             raise
 
-    async def append(self, events: Sequence[NewEvent]) -> Stored:
+    async def append(self, events: Sequence[Arrival]) -> Stored:
         """Reading does not wait for a disk that is slow to write, nor fail with one that is full."""
         done = await asyncio.get_running_loop().run_in_executor(self.writers, self.store.append, events)
         self.metrics.events.inc(done.stored)

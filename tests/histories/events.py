@@ -4,14 +4,14 @@ import math
 
 import numpy as np
 
-from louder.histories import NewEvent
+from louder.histories import Arrival
 from louder.histories.history import History, Names
 
 NAMES = Names(("click", "like"), ("seconds", "rating"))
 
 
 def event(user, id, time=0, item=7, **more):
-    return NewEvent(user=user, id=str(id), item=item, time=time, **more)
+    return Arrival(user=user, id=str(id), item=item, time=time, **more)
 
 
 def events_of(items, times, names=NAMES, **more):

@@ -7,7 +7,7 @@ import pytest
 from louder.errors import InputError
 from louder.histories.arrivals import Arrivals, bits, by_user, request_number
 from louder.histories.history import Names
-from louder.histories.settings import Settings
+from louder.histories.settings import StoreSettings
 from tests.histories.events import NAMES, event
 
 MANY = Names(tuple(f"a{n}" for n in range(63)))
@@ -40,7 +40,7 @@ def test_values_go_to_their_columns_and_the_others_are_absent():
 
 def test_arrivals_are_parted_by_user_in_their_order():
     events = [event(2, "a", item=1), event(1, "a", item=2), event(2, "b", item=3)]
-    users = by_user(events, NAMES, Settings(NAMES))
+    users = by_user(events, NAMES, StoreSettings(NAMES))
     assert {user: [one.item for one in own.events] for user, own in users.items()} == {2: [1, 3], 1: [2]}
     assert users[2].ids[0] == users[1].ids[0] != users[2].ids[1]
     assert all(-(1 << 63) <= id < 1 << 63 for own in users.values() for id in own.ids)
@@ -58,15 +58,15 @@ def test_equal_requests_have_equal_numbers_for_good():
 @pytest.mark.parametrize("time", [1 << 63, -(1 << 63) - 1])
 def test_a_time_beyond_64_bits_is_refused(time):
     with pytest.raises(InputError, match="does not fit into 64 bits"):
-        by_user([event(1, "a", time)], NAMES, Settings(NAMES))
+        by_user([event(1, "a", time)], NAMES, StoreSettings(NAMES))
     for fits in (1 << 63) - 1, -(1 << 63):
-        assert by_user([event(1, "a", fits)], NAMES, Settings(NAMES))[1].columns(NAMES).times.tolist() == [fits]
+        assert by_user([event(1, "a", fits)], NAMES, StoreSettings(NAMES))[1].columns(NAMES).times.tolist() == [fits]
 
 
 @pytest.mark.parametrize("sign", [1, -1])
 def test_a_value_beyond_32_bits_is_refused_whatever_its_sign(sign):
     largest = (2 - 2**-23) * 2.0**127
     with pytest.raises(InputError, match="32 bits do not hold"):
-        by_user([event(1, "a", values={"rating": sign * largest * 1.001})], NAMES, Settings(NAMES))
-    users = by_user([event(1, "a", values={"rating": sign * largest})], NAMES, Settings(NAMES))
+        by_user([event(1, "a", values={"rating": sign * largest * 1.001})], NAMES, StoreSettings(NAMES))
+    users = by_user([event(1, "a", values={"rating": sign * largest})], NAMES, StoreSettings(NAMES))
     assert users[1].columns(NAMES).values[0, 1] == sign * largest

@@ -8,7 +8,7 @@ import pytest
 import redis
 
 from louder.errors import InputError
-from louder.histories import NewEvent, StoreGone, open_store
+from louder.histories import Arrival, StoreGone, open_store
 from louder.histories.files import FileStore
 from tests.histories import writer
 from tests.histories.conftest import needs_redis
@@ -90,7 +90,7 @@ def test_the_map_grows_when_it_is_full(tmp_path):
     store = FileStore(tmp_path / "small", names=NAMES, keep=100, map_bytes=1 << 17)
     child = start(str(tmp_path / "small"), 1, count=200)  # follows what this process makes of the map
     for user in range(2, 60):
-        store.append([NewEvent(user=user, id=f"{number}", item=number * 2**40, time=number) for number in range(100)])
+        store.append([Arrival(user=user, id=f"{number}", item=number * 2**40, time=number) for number in range(100)])
     child.communicate(timeout=60)
     assert child.returncode == 0
     assert store._lmdb.info()["map_size"] > 1 << 17

@@ -7,20 +7,20 @@ import pytest
 from louder.errors import InputError
 from louder.histories import StoreDamaged
 from louder.histories.history import Names
-from louder.histories.settings import INTEGER, TEXT, Settings, opened, read, require_kind, settled, written
+from louder.histories.settings import INTEGER, TEXT, StoreSettings, opened, read, require_kind, settled, written
 from tests.histories.events import NAMES
 
 MORE = Names((*NAMES.actions, "buy"), NAMES.values)
 
 
 def test_settings_come_back():
-    for settings in Settings(NAMES), Settings(Names()), Settings(MORE, TEXT, INTEGER, True):
+    for settings in StoreSettings(NAMES), StoreSettings(Names()), StoreSettings(MORE, TEXT, INTEGER, True):
         assert read(written(settings)) == settings
     assert read(None) is None
 
 
 def test_damage_and_another_format_are_told():
-    good = json.loads(written(Settings(NAMES)))
+    good = json.loads(written(StoreSettings(NAMES)))
     for damaged in (
         b"{",
         b"[]",
@@ -35,11 +35,11 @@ def test_damage_and_another_format_are_told():
 
 
 def test_actions_may_be_added_at_the_end_and_nothing_else_changes():
-    old = Settings(NAMES, TEXT, TEXT, True)
-    assert opened(None, None) == Settings(Names()) and opened(None, NAMES) == Settings(NAMES)
+    old = StoreSettings(NAMES, TEXT, TEXT, True)
+    assert opened(None, None) == StoreSettings(Names()) and opened(None, NAMES) == StoreSettings(NAMES)
     assert opened(old, None) is old and opened(old, NAMES) is old
-    assert opened(old, MORE) == Settings(MORE, TEXT, TEXT, True)
-    later = Settings(MORE)
+    assert opened(old, MORE) == StoreSettings(MORE, TEXT, TEXT, True)
+    later = StoreSettings(MORE)
     assert opened(later, NAMES) is later  # a service that went back
     for other in (
         Names(("like", "click"), NAMES.values),
@@ -60,7 +60,7 @@ def test_63_actions_fit_and_64_do_not():
 
 
 def test_the_first_ids_settle_their_kinds():
-    first = settled(Settings(NAMES), 1, "x")
+    first = settled(StoreSettings(NAMES), 1, "x")
     assert (first.users, first.items) == (INTEGER, TEXT)
     assert settled(first, "a", 2) == first
 

@@ -5,7 +5,7 @@ Every event goes to a user of the writer's own and to one that all writers share
 
 import sys
 
-from louder.histories import NewEvent, open_store
+from louder.histories import Arrival, open_store
 
 SHARED = 0
 
@@ -15,7 +15,7 @@ def main() -> None:
     store = open_store(url)
     for number in range(first, first + count):
         store.append(
-            [NewEvent(user=user, id=f"{writer}-{number}", item=number, time=number) for user in (SHARED, writer)]
+            [Arrival(user=user, id=f"{writer}-{number}", item=number, time=number) for user in (SHARED, writer)]
         )
         print(number, flush=True)
     store.close()
