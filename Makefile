@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check format docs clean
+.PHONY: demo test check format docs gpu-bench clean
 
 demo: $(VENV)/installed
 	$(BIN)/louder demo
@@ -23,6 +23,10 @@ format: $(VENV)/installed
 
 docs: $(VENV)/installed
 	$(BIN)/mkdocs build --strict
+
+# with the Python that has torch and Triton for the GPU; nothing else is needed
+gpu-bench:
+	$(PYTHON) -m benchmarks gpu --json benchmarks/results/gpu.jsonl
 
 # torch goes first and alone: left to other packages, pip would take a newer one, with gigabytes of CUDA
 $(VENV)/installed: pyproject.toml constraints.txt

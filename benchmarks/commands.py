@@ -252,6 +252,7 @@ def mfalcon(
     memory: Memory = 8.0,
     repeats: Repeats = 5,
     threads: Threads = None,
+    device: Device = "cpu",
     json: Json = None,
 ) -> None:
     """M-FALCON: candidates scored against one history, beside a pass without memory, a pass for each, and a DLRM.
@@ -265,7 +266,7 @@ def mfalcon(
     """
     from benchmarks import mfalcon
 
-    carry_out("mfalcon", mfalcon, chosen(mfalcon, full), memory, repeats, threads, "cpu", json)
+    carry_out("mfalcon", mfalcon, chosen(mfalcon, full), memory, repeats, threads, device, json)
 
 
 @app.command()

@@ -1,6 +1,6 @@
 """sampled_softmax and full_softmax beside their naive twins and beside the official code and cross_entropy."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -32,7 +32,7 @@ QUICK = {"sizes": {"ML-1M": SIZES["ML-1M"]}}
 FULL = {"sizes": SIZES}
 
 
-def cases(sizes: dict[str, Size], *, device: torch.device, memory: float) -> Iterator[Case]:
+def cases(sizes: Mapping[str, Sequence[int]], *, device: torch.device, memory: float) -> Iterator[Case]:
     """Forward and backward, of the states and of the whole item table.
 
     louder         the op
@@ -40,7 +40,8 @@ def cases(sizes: dict[str, Size], *, device: torch.device, memory: float) -> Ite
     official       gathers [L, R, D] negatives, as the official code
     cross_entropy  of [L, I] logits
     """
-    for name, size in sizes.items():
+    for name, numbers in sizes.items():
+        size = Size(*numbers)
         generator = torch.Generator(device).manual_seed(0)
 
         states, table = (

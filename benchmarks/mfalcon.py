@@ -66,9 +66,9 @@ def cases(
     `amortised` and `one_pass`: rankers with 285 times the DLRM's FLOPs for a candidate, of a cached pass or of a whole
     pass over the history and it; as many layers as that takes.
     """
-    dlrm = impression_ranker()
+    dlrm = impression_ranker(device)
     for n, m, b in turns(lengths, counts, microbatches):
-        request = Request(ranker(max(lengths) + 1, layers, width, heads), n)
+        request = Request(ranker(max(lengths) + 1, layers, width, heads, device), n)
         case = request.case(f"n = {n:,}, m = {m:,}, b = {b:,}", "request", m, b, memory)
         request.add_mfalcon(case)
         if b == microbatches[0]:
@@ -78,7 +78,7 @@ def cases(
         yield case
     for kind, sizes in ("amortised", amortised), ("one pass", one_pass):
         if sizes:
-            yield from complex_cases(kind, dlrm, microbatches[0], memory, **sizes)
+            yield from complex_cases(kind, dlrm, microbatches[0], device, memory, **sizes)
 
 
 def turns(*axes: Sequence[int]) -> Iterator[tuple[int, ...]]:
@@ -91,12 +91,21 @@ def turns(*axes: Sequence[int]) -> Iterator[tuple[int, ...]]:
 
 
 def complex_cases(
-    kind: str, dlrm: DLRM, b: int, memory: float, *, counts: Sequence[int], n: int, width: int, heads: int
+    kind: str,
+    dlrm: DLRM,
+    b: int,
+    device: torch.device,
+    memory: float,
+    *,
+    counts: Sequence[int],
+    n: int,
+    width: int,
+    heads: int,
 ) -> Iterator[Case]:
     """The paper's comparison."""
 
     def of(layers: int) -> tuple[Request, int]:
-        request = Request(ranker(n + 1, layers, width, heads), n)
+        request = Request(ranker(n + 1, layers, width, heads, device), n)
         return request, request.candidate_flops + (kind == "one pass") * request.history_flops
 
     base = dlrm_flops(dlrm)
@@ -115,12 +124,16 @@ class Request:
     """One user's request for scores by a generative ranker; the history has n tokens."""
 
     def __init__(self, model: RankingModel, n: int) -> None:
-        self.model, self.n, self.history = model, n, user(n // 2)
+        self.device = model.actions.weight.device
+        self.model, self.n, self.history = model, n, user(n // 2, self.device)
         self.at = int(self.history.query_timestamps[-1])
         self.one_pass = OnePass(model, self.history)
         # what a candidate adds to a pass is what it takes when the history is remembered
-        self.history_flops = flops(self.one_pass, candidates(0))
-        self.candidate_flops = flops(self.one_pass, candidates(1)) - self.history_flops
+        self.history_flops = flops(self.one_pass, self.candidates(0))
+        self.candidate_flops = flops(self.one_pass, self.candidates(1)) - self.history_flops
+
+    def candidates(self, count: int) -> Tensor:
+        return candidates(count, self.device)
 
     def case(self, name: str, kind: str, m: int, b: int, memory: float) -> Case:
         config = self.model.backbone.config
@@ -137,12 +150,12 @@ class Request:
         m, b = case.shape["candidates"], case.shape["microbatch"]
         self.add_cached(case, "louder, cached", self.model, most or m)
         cold = MFalcon(self.model, microbatch=b)
-        run = partial(cold.score, self.history, candidates(m), self.at)
+        run = partial(cold.score, self.history, self.candidates(m), self.at)
         case.add("louder, cold", run, flops_per_candidate=self.flops_each(m))
 
     def add_cached(self, case: Case, name: str, model: RankingModel, most: int, **facts: Any) -> None:
         m = case.shape["candidates"]
-        some = candidates(m)[:most]
+        some = self.candidates(m)[:most]
         mfalcon = MFalcon(model, microbatch=case.shape["microbatch"], cache_bytes=1 << 40)
         run = partial(mfalcon.score, self.history, some, self.at, key=0)
         run()
@@ -154,13 +167,13 @@ class Request:
     def add_reduced(self, case: Case, most: int | None = None) -> None:
         """With smaller weights, and the largest error of a probability that comes of it."""
         m = case.shape["candidates"]
-        some = candidates(m)[:1024]
+        some = self.candidates(m)[:1024]
 
         def probabilities(model: RankingModel) -> Tensor:
             return MFalcon(model).score(self.history, some, self.at)[0].sigmoid()
 
         exact = probabilities(self.model)
-        for precision in PRECISIONS:
+        for precision in PRECISIONS if self.device.type == "cpu" else ("bfloat16",):  # int8 is of processors
             model = reduced(self.model, precision)
             error = float((probabilities(model) - exact).abs().max())
             name = f"louder, cached, {precision}"
@@ -169,8 +182,8 @@ class Request:
     def add_others(self, case: Case) -> None:
         m = case.shape["candidates"]
         once = torch.no_grad()(self.one_pass)
-        each = candidates(m)[:ONE_BY_ONE]
-        case.add("one batch", partial(once, candidates(m)), flops_per_candidate=self.flops_each(m))
+        each = self.candidates(m)[:ONE_BY_ONE]
+        case.add("one batch", partial(once, self.candidates(m)), flops_per_candidate=self.flops_each(m))
         case.add(
             "one pass per candidate",
             lambda: [once(one) for one in each.split(1)],
@@ -181,7 +194,7 @@ class Request:
 
 
 def add_dlrm(case: Case, dlrm: DLRM, history: SequenceBatch) -> None:
-    ids = candidates(case.shape["candidates"]).split(DLRM_MICROBATCH)
+    ids = candidates(case.shape["candidates"], history.ids.device).split(DLRM_MICROBATCH)
     batches = [impressions(history, part, dlrm.config.history) for part in ids]
     score = torch.no_grad()(dlrm)
     case.add("dlrm", lambda: [score(batch) for batch in batches], flops_per_candidate=dlrm_flops(dlrm))
@@ -189,5 +202,6 @@ def add_dlrm(case: Case, dlrm: DLRM, history: SequenceBatch) -> None:
 
 def dlrm_flops(dlrm: DLRM) -> int:
     """For each candidate."""
-    some = candidates(64)
-    return flops(dlrm, impressions(user(64), some, dlrm.config.history)) // len(some)
+    device = next(dlrm.parameters()).device
+    some = candidates(64, device)
+    return flops(dlrm, impressions(user(64, device), some, dlrm.config.history)) // len(some)

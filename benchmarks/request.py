@@ -12,30 +12,31 @@ from louder.models import DLRM, HSTU, DLRMConfig, HSTUConfig, RankingConfig, Ran
 from louder.models.hstu import HSTULayer
 from louder.ops.hstu_layer import hstu_layer
 
+CPU = torch.device("cpu")
 ITEMS, ACTIONS, COUNTERS = 50_000, 3, 32
 
 
-def ranker(max_len: int, layers: int, width: int, heads: int) -> RankingModel:
+def ranker(max_len: int, layers: int, width: int, heads: int, device: torch.device = CPU) -> RankingModel:
     """A generative ranker with random weights: HSTU, a token for each item and each action, both biases."""
     torch.manual_seed(0)
     head = width // heads
     sizes = HSTUConfig(layers=layers, heads=heads, width=width, qk_width=head, v_width=head, max_len=max_len)
     backbone = HSTU(sizes, Vocabulary(items=ITEMS))
-    return RankingModel(backbone, RankingConfig(), Vocabulary(items=ITEMS, actions=ACTIONS, values=1)).eval()
+    return RankingModel(backbone, RankingConfig(), Vocabulary(items=ITEMS, actions=ACTIONS, values=1)).eval().to(device)
 
 
-def user(events: int) -> SequenceBatch:
+def user(events: int, device: torch.device = CPU) -> SequenceBatch:
     """A history, the time of the request being the last query time."""
     draw = torch.Generator().manual_seed(0)
-    return replace(
-        histories.histories([events], items=ITEMS),
-        actions=torch.randint(1 << ACTIONS, (events,), generator=draw),
-        values=torch.randn(events, 1, generator=draw),
-    )
+    drawn = {
+        "actions": torch.randint(1 << ACTIONS, (events,), generator=draw),
+        "values": torch.randn(events, 1, generator=draw),
+    }
+    return replace(histories.histories([events], items=ITEMS), **drawn).to(device)
 
 
-def candidates(count: int) -> Tensor:
-    return torch.randint(ITEMS, (count,), generator=torch.Generator().manual_seed(1))
+def candidates(count: int, device: torch.device = CPU) -> Tensor:
+    return torch.randint(ITEMS, (count,), generator=torch.Generator().manual_seed(1)).to(device)
 
 
 class OnePass(nn.Module):
@@ -51,7 +52,7 @@ class OnePass(nn.Module):
         now = self.history.query_timestamps[-1:].expand(len(ids))
         n = len(tokens.x)
         x = torch.cat([tokens.x, model.items(ids)])
-        position = torch.arange(len(x)).clamp(max=n)
+        position = torch.arange(len(x), device=x.device).clamp(max=n)
         x = x * backbone.config.width**0.5 + backbone.positions(position)  # type: ignore[operator]
         for layer in backbone.layers:  # type: ignore[union-attr]
             assert isinstance(layer, HSTULayer)
@@ -60,7 +61,7 @@ class OnePass(nn.Module):
                 layer.uvqk.weight,
                 layer.out.weight,
                 layer.out.bias,
-                torch.tensor([0, len(x)]),
+                torch.tensor([0, len(x)], device=x.device),
                 heads=layer.config.heads,
                 qk_width=layer.config.qk_width,
                 scale=1 / layer.config.max_len,
@@ -68,15 +69,15 @@ class OnePass(nn.Module):
                 time_bias=layer.time_bias,
                 query_times=torch.cat([tokens.layout.query_timestamps, now]),
                 key_times=torch.cat([tokens.layout.timestamps, now]),
-                num_targets=torch.tensor([len(ids)]),
+                num_targets=torch.tensor([len(ids)], device=x.device),
             )
         return model.predict(x[n:])
 
 
-def impression_ranker() -> DLRM:
+def impression_ranker(device: torch.device = CPU) -> DLRM:
     """The DLRM of this repository's recipes (DIN, DCN, MMoE) with counters, without attributes; random weights."""
     torch.manual_seed(0)
-    return DLRM(DLRMConfig(), Vocabulary(items=ITEMS, actions=ACTIONS, values=1, counters=COUNTERS)).eval()
+    return DLRM(DLRMConfig(), Vocabulary(items=ITEMS, actions=ACTIONS, values=1, counters=COUNTERS)).eval().to(device)
 
 
 def impressions(history: SequenceBatch, ids: Tensor, events: int) -> RankingBatch:
@@ -106,4 +107,4 @@ def impressions(history: SequenceBatch, ids: Tensor, events: int) -> RankingBatc
         next_items=torch.full((count * length,), -1),
         users=torch.zeros(count, dtype=torch.int64),
         rows=torch.zeros(count, dtype=torch.int64),
-    )
+    ).to(ids.device)

@@ -1,0 +1,195 @@
+"""Every Triton kernel against its reference implementation, forward and backward.
+
+The reference is the same op on float64 tensors of the CPU, which no fast kernel takes: plain torch ops, one user at a time.
+Needs torch, Triton and numpy alone.
+"""
+
+import contextlib
+import importlib
+import itertools
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, NamedTuple
+from unittest.mock import patch
+
+import torch
+from torch import Tensor
+
+from louder.ops.hstu_attention import hstu_attention
+
+OPS = ("hstu_attention",)  # the folders of louder/ops that have a triton.py
+# float32 products are exact here ("ieee"): a sum of n of them is wrong by about sqrt(n) / 2^24. In half precision q, k and v
+# are exact too, but weights are rounded before a product, and results after it: to 11 bits in float16, to 8 in bfloat16.
+# Some roundings add up, so about five of the type's own are allowed.
+TOLERANCES = {torch.float32: 1e-5, torch.float16: 2e-3, torch.bfloat16: 2e-2}
+LENGTHS = [257, 0, 63, 1, 130]  # odd, beside the edges of blocks, and of nobody
+TINY = [18, 0, 1]  # the interpreter's blocks are of 16 rows
+
+
+class Example(NamedTuple):
+    """What to attend to, and how; the arguments of `masks` are those of hstu_attention."""
+
+    lengths: Sequence[int]
+    queries: Sequence[int] | None = None  # the last so many events of each user; None for all
+    heads: int = 2
+    width: int = 24
+    v_width: int = 24
+    position_bias: int = 50  # entries of the tables
+    time_bias: int = 40
+    dtype: torch.dtype = torch.float32
+    masks: Mapping[str, Any] = MappingProxyType({})
+
+
+class Result(NamedTuple):
+    name: str
+    error: float  # the largest of the output and of every gradient, beside the largest number or 1
+    tolerance: float
+
+    @property
+    def agrees(self) -> bool:
+        return self.error <= self.tolerance  # never where it is NaN
+
+
+def examples(lengths: Sequence[int]) -> dict[str, Example]:
+    """By name, those that all kernels run in first."""
+    usual = Example(lengths)
+    some = [n // 3 for n in lengths]
+    drawn = random.Random(0)
+    anywhere = [drawn.randint(0, i) for n in lengths for i in range(n)]
+    requests = [i - i % 6 * (1 - i % 2) for n in lengths for i in range(n)]  # three items at once, actions between them
+    masks: dict[str, dict[str, Any]] = {
+        "targets": {"num_targets": some},
+        "prefix lengths of requests": {"prefix_lengths": requests},
+        "any prefix lengths": {"prefix_lengths": anywhere},
+        "window": {"window": 10},
+        "window of one": {"window": 1},
+        "global prefix": {"context": 4},
+        "global prefix of most": {"context": 40},
+        "window, global prefix and targets": {"window": 10, "context": 4, "num_targets": some},
+    }
+    masked = {name: usual._replace(masks=given) for name, given in masks.items()}
+    # queries of the last events alone, over cached keys: of some, as many as there are targets; of others, one or none
+    last = [n // 3 if number % 2 else min(n, 1) for number, n in enumerate(lengths)]
+    cached = {
+        "cached keys": usual._replace(queries=last),
+        "cached keys, targets": masked["targets"]._replace(queries=some),
+        **{f"cached keys, {name}": masked[name]._replace(queries=last) for name in list(masks)[1:]},
+    }
+    floats = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+    shapes = {
+        "no events": Example([]),
+        "nobody has events": Example([0, 0]),
+        "one event": Example([1]),
+        "more users than are counted at once": Example([1 if user in (3, 255, 256) else 0 for user in range(258)]),
+        "no bias": usual._replace(position_bias=0, time_bias=0),
+        "position bias": usual._replace(time_bias=0),
+        "time bias": usual._replace(position_bias=0),
+        "biases of one entry": usual._replace(position_bias=1, time_bias=1),
+        "biases longer than histories": usual._replace(position_bias=300, time_bias=150),
+        "width 1": usual._replace(heads=1, width=1, v_width=1),
+        "width 25 and 64": usual._replace(width=25, v_width=64),
+        "width 64 and 5": usual._replace(width=64, v_width=5),
+        "width 128": usual._replace(heads=1, width=128, v_width=128),
+    }
+    in_half = "targets", "any prefix lengths", "window, global prefix and targets"
+    half = {
+        f"{name}, {kind}": masked[name]._replace(dtype=floats[kind], width=50, v_width=50)
+        for name, kind in itertools.product(in_half, ("bfloat16", "float16"))
+    }
+    return {name: usual._replace(dtype=dtype) for name, dtype in floats.items()} | masked | cached | shapes | half
+
+
+def results(lengths: Sequence[int], device: torch.device) -> Iterator[Result]:
+    """Of every example with blocks of one size, and of one example with each size of blocks that tuning may choose.
+
+    On a CPU in Triton's interpreter, which must have been switched on (TRITON_INTERPRET=1) before the kernels are imported.
+    It multiplies bfloat16 wrongly, so this is left out there.
+    """
+    kernels = tuned_kernels()
+    configs = [kernel.configs for kernel in kernels]
+    try:
+        for kernel, own in zip(kernels, configs):
+            kernel.configs = own[-2:][
+                :1
+            ]  # no tuning, which would compile each many times; blocks that fit in float32, too
+        for name, example in examples(lengths).items():
+            if device.type != "cpu" or example.dtype != torch.bfloat16:
+                yield compared(name, example, device)
+        usual = Example(lengths, width=64, v_width=64, dtype=torch.bfloat16)
+        for number in range(max(map(len, configs)) if device.type != "cpu" else 0):
+            for kernel, own in zip(kernels, configs):
+                kernel.configs = own[number % len(own) :][:1]
+            yield compared(f"blocks {number + 1}", usual, device)
+    finally:
+        for kernel, own in zip(kernels, configs):
+            kernel.configs = own
+
+
+def tuned_kernels() -> list[Any]:
+    modules = [importlib.import_module(f"louder.ops.{op}.triton") for op in OPS]
+    return [x for module in modules for x in vars(module).values() if hasattr(x, "configs")]
+
+
+def compared(name: str, example: Example, device: torch.device) -> Result:
+    inputs, masks = tensors(example)
+    exact = outputs({key: x.double() for key, x in inputs.items()}, masks, torch.device("cpu"))
+    with by_triton(device):
+        found = outputs(inputs, masks, device)
+    return Result(name, max(map(error, found, exact)), TOLERANCES[example.dtype])
+
+
+def tensors(example: Example) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """What gradients are wanted of, and the other arguments, on the CPU."""
+    generator = torch.Generator().manual_seed(0)
+    lengths, queries = list(example.lengths), list(example.queries or example.lengths)
+    events, rows = sum(lengths), sum(queries)
+
+    def normal(*shape: int) -> Tensor:
+        return torch.randn(shape, generator=generator).to(example.dtype)
+
+    def integers(values: Sequence[int]) -> Tensor:
+        return torch.tensor(values, dtype=torch.int64)
+
+    floats = {
+        "q": normal(rows, example.heads, example.width),
+        "k": normal(events, example.heads, example.width),
+        "v": normal(events, example.heads, example.v_width),
+    }
+    tables = {"position_bias": example.position_bias, "time_bias": example.time_bias}
+    floats |= {name: normal(entries) for name, entries in tables.items() if entries}
+    times = torch.randint(0, 5000, (events,), generator=generator).sort().values
+    asked = torch.cat([own[len(own) - n :] for own, n in zip(times.split(lengths), queries)] or [times])
+    masks = {name: integers(x) if isinstance(x, list) else x for name, x in example.masks.items()}
+    masks |= {"offsets": integers([0, *lengths]).cumsum(0), "query_offsets": integers([0, *queries]).cumsum(0)}
+    return floats, masks | {"key_times": times, "query_times": asked + 60}
+
+
+def outputs(inputs: dict[str, Tensor], masks: dict[str, Any], device: torch.device) -> list[Tensor]:
+    """The output and the gradient of every input, for a random gradient of the output."""
+    given: dict[str, Any] = {name: x.to(device).requires_grad_() for name, x in inputs.items()}
+    masks = {name: x.to(device) if isinstance(x, Tensor) else x for name, x in masks.items()}
+    out = hstu_attention(**given, **masks, scale=1 / 50)
+    grad = torch.randn(out.shape, generator=torch.Generator().manual_seed(1)).to(inputs["v"].dtype)
+    return [out.detach(), *torch.autograd.grad(out, list(given.values()), grad.to(out))]
+
+
+def error(found: Tensor, exact: Tensor) -> float:
+    if found.shape != exact.shape or not exact.numel():
+        return 0.0 if found.shape == exact.shape else torch.nan
+    # a sum of positive and negative terms is rounded as its terms are, however small it is
+    return float((found.cpu().double() - exact).abs().max() / exact.abs().max().clamp(min=1))
+
+
+@contextlib.contextmanager
+def by_triton(device: torch.device) -> Iterator[None]:
+    """On a GPU Triton is what runs; on a CPU it is made to. New memory is NaN, so that what a kernel forgets to write is
+    seen."""
+    op = importlib.import_module("louder.ops.hstu_attention")
+    kernels = importlib.import_module("louder.ops.hstu_attention.triton")
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    try:
+        with patch.object(op, "on_gpu", lambda q: kernels) if device.type == "cpu" else contextlib.nullcontext():
+            yield
+    finally:
+        torch.use_deterministic_algorithms(False)
