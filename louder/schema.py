@@ -24,16 +24,23 @@ import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 from louder.errors import InputError
 
 SCHEMA_VERSION = 1
 
 USER, ITEM, TIME, RATING, REQUEST = "user_id", "item_id", "timestamp", "rating", "request_id"
+WORDS = (USER, ITEM, TIME, RATING, REQUEST)
 ENGAGEMENT = 0
 
 TIE_RULE = "events of a user at the same time keep the order of the log"
+
+
+class SourceFile(TypedDict):
+    path: str
+    bytes: int
+    sha256: str
 
 
 @dataclass(kw_only=True)
@@ -44,7 +51,7 @@ class Manifest:
     louder: str  # version of the code that wrote it
     command: str
     name: str  # "ml-1m", or the name of the file
-    sources: list[dict[str, Any]]  # path, bytes, sha256
+    sources: list[SourceFile]
     users: int
     items: int  # catalogue size, with the items nobody touched
     events: int  # engagements kept
@@ -53,7 +60,7 @@ class Manifest:
     first_time: int
     last_time: int
     dropped: dict[str, int]  # reason -> rows of the log that were left out
-    filters: dict[str, Any]
+    filters: dict[str, int | bool]
     actions: list[str] = field(default_factory=list)  # bit j of `actions` is actions[j]
     values: list[str] = field(default_factory=list)
     series: dict[str, int] = field(default_factory=dict)  # auxiliary series -> vocabulary size; order gives `kind`
@@ -89,12 +96,12 @@ class Manifest:
             ) from error
 
 
-def require_columns(path: str, found: Iterable[str], needed: Iterable[str] = (USER, ITEM, TIME)) -> None:
-    """Raise InputError naming the first needed column that is not among those found."""
+def require_columns(
+    path: str, found: Iterable[str], needed: Iterable[str] = (USER, ITEM, TIME), hint: str | None = None
+) -> None:
+    """Raise InputError naming the first needed column that is not among those found. `hint` is what to type."""
     found = list(found)
     for column in needed:
         if column not in found:
-            raise InputError(
-                f"{path} has no column {column!r}; its columns are {', '.join(found)}. "
-                f"Say which of them holds it: --column {column}=NAME."
-            )
+            hint = hint or (f"Pass --column {column}=NAME." if column in WORDS else "Name one of these.")
+            raise InputError(f"{path} has no column {column!r}; its columns are {', '.join(found)}. {hint}")

@@ -3,17 +3,18 @@
 Only Ibis expressions: nothing runs here.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import ibis
 import ibis.expr.types as ir
 
-from louder.etl.engine import epoch_us, naive_epoch_us
 from louder.etl.spec import Rule
 
 MISSING = ("", "NULL", "null", "None", "NaN", "nan", "\\N")  # texts that stand for no value
 MICROS = {"s": 1e6, "ms": 1e3, "us": 1.0, "ns": 1e-3}  # microseconds in one unit
+
+EpochMicros = Callable[[ir.TimestampValue], ir.IntegerValue]  # EtlEngine.epoch_us
 
 # the log table, after cleaning
 USER, ITEM, MICROS_COLUMN, ACTIONS, REQUEST, REASON, POSITION = (
@@ -59,14 +60,14 @@ def raw_id(column: ir.Value, kind: str, what: str) -> Checked:
     )
 
 
-def microseconds(column: ir.Value, unit: str, latest: float, what: str = "timestamp") -> Checked:
+def microseconds(column: ir.Value, unit: str, latest: float, epoch_us: EpochMicros, what: str = "timestamp") -> Checked:
     """A time as microseconds since 1970, UTC. `latest` is the last plausible moment, in seconds since 1970.
 
     Microseconds order the events; the table keeps whole seconds.
     """
     missing = is_missing(column)
     if unit == "iso":
-        micros = epoch_us(column.try_cast("timestamp('UTC')")) if column.type().is_string() else moment(column)
+        micros = epoch_us(moment(column))
         unreadable = micros.isnull()
         early, late = micros < 0, micros > int(latest * 1e6)
         good = (micros >= 0) & ~late
@@ -88,13 +89,11 @@ def microseconds(column: ir.Value, unit: str, latest: float, what: str = "timest
     )
 
 
-def moment(column: ir.Value) -> ir.IntegerValue:
-    """A date or timestamp column -> microseconds since 1970."""
-    if column.type().is_date():
-        return naive_epoch_us(column.cast("timestamp"))
-    if column.type().timezone is not None:
-        return epoch_us(column)
-    return naive_epoch_us(column)
+def moment(column: ir.Value) -> ir.TimestampValue:
+    """A column of dates, timestamps or texts of them -> timestamps."""
+    if column.type().is_string():
+        return column.try_cast("timestamp('UTC')")
+    return column.cast("timestamp") if column.type().is_date() else column
 
 
 def number(column: ir.Value) -> ir.FloatingValue:

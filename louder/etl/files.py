@@ -6,18 +6,22 @@ import os
 import re
 import shutil
 import tarfile
+import threading
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 from louder.errors import InputError
+from louder.schema import SourceFile
 
 MEMBER = "::"  # archive.zip::member
 TAR = (".tar", ".tar.gz", ".tgz")
+T = TypeVar("T")
 
 
 @dataclass
@@ -91,7 +95,9 @@ def open_input(source: str | Path, work: Path) -> Input:
     if member:
         exact = [name for name in names if name == member or name.rsplit("/", 1)[-1] == member]
         if not exact:
-            raise InputError(f"{path} has no member {member!r}; it has {some(names)}. Say: '{path}{MEMBER}MEMBER'.")
+            raise InputError(
+                f"{path} has no member {member!r}; it has {some(names)}. Pass one of them: '{path}{MEMBER}MEMBER'."
+            )
         member = exact[0]
     return Input(path, names, work, member=member)
 
@@ -162,15 +168,44 @@ def head_lines(path: Path, encoding: str = "utf-8-sig") -> list[str]:
     return lines[:-1] if len(lines) > 1 and len(data) == 1 << 16 else lines
 
 
-def describe(path: Path) -> list[dict[str, Any]]:
+def text_lines(path: Path, encoding: str) -> Iterator[str]:
+    """The lines that are not blank, without their ends."""
+    with path.open(encoding=encoding) as file:
+        for line in file:
+            if line.strip():
+                yield line.rstrip("\r\n")
+
+
+def describe(path: Path) -> list[SourceFile]:
     """Path, bytes and sha256 of a source, for the manifest: one entry a file."""
     files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
-    entries = []
+    entries: list[SourceFile] = []
     for file in files:
         with file.open("rb") as opened:
             digest = hashlib.file_digest(opened, "sha256").hexdigest()
         entries.append({"path": os.fspath(file), "bytes": file.stat().st_size, "sha256": digest})
     return entries
+
+
+def in_background(function: Callable[[], T]) -> "Future[T]":
+    """Run a function beside the engine, in a thread that a run which fails does not wait for."""
+    future: Future[T] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(function())
+        except BaseException as error:
+            future.set_exception(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    return future
+
+
+def first_line(text: str) -> str:
+    """What a library's many-lined message says first, as the end of a sentence."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    line = lines[0].removeprefix("Invalid Input Error:").removeprefix("IO Error:").removeprefix("Conversion Error:")
+    return line.strip().rstrip(".:") + "."
 
 
 def some(names: list[str], count: int = 8) -> str:

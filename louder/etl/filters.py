@@ -1,24 +1,22 @@
 """Which events stay: duplicates, rare users and items. Ibis expressions; each step is computed once."""
 
-from typing import Any
-
 import ibis
 import ibis.expr.types as ir
 
 from louder.etl.clean import ITEM, POSITION, REASON, USER
-from louder.etl.engine import save
+from louder.etl.engines import EtlEngine
 
 
-def drop_duplicates(con: Any, events: ir.Table) -> ir.Table:
+def drop_duplicates(engine: EtlEngine, events: ir.Table) -> ir.Table:
     """Keep the first of rows that are equal in every column that is used."""
     columns = [name for name in events.columns if name not in (POSITION, REASON)]
     window = ibis.window(group_by=columns, order_by=POSITION)
     numbered = events.mutate(repeat=ibis.row_number().over(window))
-    return save(con, "distinct_events", numbered.filter(numbered.repeat == 0).drop("repeat"))
+    return engine.save("distinct_events", numbered.filter(numbered.repeat == 0).drop("repeat"))
 
 
 def one_pass(
-    con: Any, events: ir.Table, min_user_events: int, min_item_events: int, dropped: dict[str, int]
+    engine: EtlEngine, events: ir.Table, min_user_events: int, min_item_events: int, dropped: dict[str, int]
 ) -> tuple[ir.Table, ir.Table]:
     """The filter of the official Books preprocessing.
 
@@ -29,7 +27,7 @@ def one_pass(
     before = count(events)
     by_item, by_user = frequent(events, ITEM, min_item_events), frequent(events, USER, min_user_events)
     after_items = events.semi_join(by_item, ITEM) if min_item_events > 1 else events
-    kept = save(con, "frequent", after_items.semi_join(by_user, USER) if min_user_events > 1 else after_items)
+    kept = engine.save("frequent", after_items.semi_join(by_user, USER) if min_user_events > 1 else after_items)
     if min_item_events > 1:
         rare = before - count(after_items)
         note(dropped, f"item with fewer than {min_item_events} events", rare)
@@ -41,12 +39,12 @@ def one_pass(
         left = count(rest)
         note(dropped, f"user left with fewer than {min_user_events} events", count(kept) - left)
         if left < count(kept):
-            catalogue = save(con, "catalogue_events", catalogue)
-            kept = save(con, "frequent_users", rest)
+            catalogue = engine.save("catalogue_events", catalogue)
+            kept = engine.save("frequent_users", rest)
     return kept, catalogue
 
 
-def k_core(con: Any, events: ir.Table, k: int, dropped: dict[str, int]) -> ir.Table:
+def k_core(engine: EtlEngine, events: ir.Table, k: int, dropped: dict[str, int]) -> ir.Table:
     """Drop users and items with fewer than k events, again and again until all that are left have k."""
     start = left = count(events)
     turn = 0
@@ -54,7 +52,7 @@ def k_core(con: Any, events: ir.Table, k: int, dropped: dict[str, int]) -> ir.Ta
         kept = events.semi_join(frequent(events, USER, k), USER)
         kept = kept.semi_join(frequent(kept, ITEM, k), ITEM)
         # two names in turn: a table cannot be replaced while it is read
-        events = save(con, f"core_{turn % 2}", kept)
+        events = engine.save(f"core_{turn % 2}", kept)
         turn += 1
         before, left = left, count(events)
         if left == before:

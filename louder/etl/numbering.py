@@ -1,33 +1,27 @@
 """Raw ids -> 0 .. n-1: vocabularies sorted by raw id, and their joins."""
 
-from pathlib import Path
-from typing import Any
-
 import ibis
 import ibis.expr.types as ir
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from louder.etl.engine import save
+from louder.etl.engines import EtlEngine
 from louder.ids import IdMap
 
 RAW, NUMBER = "raw", "number"
 
 
-def vocabulary(con: Any, name: str, raws: ir.Table, file: Path | None = None) -> tuple[ir.Table, IdMap]:
-    """Distinct raw ids (first column of `raws`), ascending, numbered from 0; written to `file` if it is given.
+def vocabulary(engine: EtlEngine, name: str, raws: ir.Table) -> tuple[ir.Table, IdMap]:
+    """Distinct raw ids (first column of `raws`), ascending, numbered from 0.
 
     Returns the table (raw, number) for joins and the same as an IdMap. Texts are ordered by their UTF-8 bytes.
     """
     column = raws[raws.columns[0]].name(RAW)
     distinct = raws.select(column).filter(column.notnull()).distinct()
     numbered = distinct.mutate(number=ibis.row_number().over(order_by=ibis.asc(distinct[RAW])))
-    table = save(con, f"vocabulary_{name}", numbered.order_by(RAW))
+    table = engine.save(f"vocabulary_{name}", numbered.order_by(RAW))
     raw = table.order_by(NUMBER)[RAW].to_pyarrow()
-    ids = IdMap(raw.combine_chunks() if isinstance(raw, pa.ChunkedArray) else raw)
-    if file is not None:
-        ids.write(file)
-    return table, ids
+    return table, IdMap(raw.combine_chunks() if isinstance(raw, pa.ChunkedArray) else raw)
 
 
 def numbered(events: ir.Table, column: str, table: ir.Table, into: str) -> ir.Table:

@@ -1,6 +1,6 @@
-"""Numbered events -> sequences of users, as Parquet parts."""
+"""The events of one part -> sequences of users, as Parquet. Runs wherever the engine has the rows."""
 
-from collections.abc import Callable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,107 +18,99 @@ BUCKET, USER_ID, KIND, ID = "bucket", "user_id", "kind", "id"
 
 
 @dataclass
-class Counts:
-    """What was seen while the sequences were written."""
+class PartCounts:
+    """What was seen while sequences were made."""
 
     users: int = 0
     events: int = 0
     tokens: int = 0
-    first_time: int | None = None
-    last_time: int | None = None
+    times: tuple[int, int] | None = None  # the first and the last, in seconds
     notes: dict[str, int] = field(default_factory=dict)
 
-    def note(self, name: str, count: int) -> None:
-        self.notes[name] = self.notes.get(name, 0) + int(count)
+
+def total(counts: Iterable[PartCounts]) -> PartCounts:
+    result = PartCounts()
+    for part in counts:
+        result.users += part.users
+        result.events += part.events
+        result.tokens += part.tokens
+        times = [*(result.times or ()), *(part.times or ())]
+        result.times = (min(times), max(times)) if times else None
+        for name, count in part.notes.items():
+            result.notes[name] = result.notes.get(name, 0) + count
+    return result
 
 
-def write_parts(
-    numbered: ir.Table,
-    parts: int,
-    folder: Path,
-    *,
-    has_times: bool,
-    values: list[str],
-    report: Callable[[int], None] = lambda part: None,
-) -> Counts:
-    """Sort each bucket by user, time and position in the log, and write it as `part-NNNNN.parquet`.
+def order_of(events: ir.Table, has_times: bool) -> list[ir.Value]:
+    """By user, time, kind and position in the log. Without times, by user and position."""
+    if not has_times:
+        return [events[USER_ID], events[POSITION]]
+    # at the same time the entry of a series comes before the engagement, so engagements (kind 0) sort last
+    kind = ibis.ifelse(events[KIND] == 0, 256, events[KIND].cast("int16"))
+    return [events[USER_ID], events[MICROS_COLUMN], kind, events[POSITION]]
 
-    numbered   columns bucket, user_id, kind, id, micros, position; actions, value.X and request where the log has them
-    """
-    folder.mkdir()
-    counts = Counts()
-    for part in range(parts):
-        events = numbered.filter(numbered[BUCKET] == part).drop(BUCKET)
-        # at the same time the entry of a series comes before the engagement, so engagements (kind 0) sort last
-        order = [events[USER_ID], events[MICROS_COLUMN], late_if_engaged(events[KIND]), events[POSITION]]
-        if not has_times:
-            order = [events[USER_ID], events[POSITION]]
-        table = events.order_by(order).drop(POSITION).to_pyarrow()
-        if len(table):
-            sequences = group(table, has_times, values, counts)
-            pq.write_table(
-                sequences,
-                folder / f"part-{part:05d}.parquet",
-                compression="zstd",
-                row_group_size=16_384,
-                use_dictionary=["user", "kind.list.element", "actions.list.element"],
-            )
-        report(part)
+
+def write_part(part: int, events: pa.Table, *, folder: Path, has_times: bool, values: Sequence[str]) -> PartCounts:
+    """Write sorted events as `part-NNNNN.parquet`; no file where there are none."""
+    if not len(events):
+        return PartCounts()
+    sequences, counts = group(events, has_times, values)
+    pq.write_table(
+        sequences,
+        folder / f"part-{part:05d}.parquet",
+        compression="zstd",
+        row_group_size=16_384,
+        use_dictionary=["user", "kind.list.element", "actions.list.element"],
+    )
     return counts
 
 
-def late_if_engaged(kind: ir.IntegerColumn) -> ir.IntegerValue:
-    """Series in their order, then engagements."""
-    return ibis.ifelse(kind == 0, 256, kind.cast("int16"))
+def group(events: pa.Table, has_times: bool, values: Sequence[str]) -> tuple[pa.Table, PartCounts]:
+    """Sorted events, at least one -> one row per user with parallel lists, and what was seen.
 
-
-def group(table: pa.Table, has_times: bool, values: list[str], counts: Counts) -> pa.Table:
-    """Sorted events -> one row per user with parallel lists."""
-    columns = {name: flat(table.column(name)) for name in table.column_names}
+    events   columns user_id, kind, id, micros; actions, value.X and request where the log has them
+    """
+    columns = {name: flat(events.column(name)) for name in events.column_names}
     user = columns[USER_ID].to_numpy()
     starts = np.flatnonzero(np.diff(user, prepend=user[0] - 1))
     offsets = np.append(starts, len(user)).astype(np.int32)
-    lengths = np.diff(offsets)
-    kind = columns[KIND].to_numpy()
-    micros = columns[MICROS_COLUMN].to_numpy()
     if has_times:
-        time = micros // 1_000_000
-        counts.first_time = min(int(time.min()), time.min() if counts.first_time is None else counts.first_time)
-        counts.last_time = max(int(time.max()), time.max() if counts.last_time is None else counts.last_time)
+        time = columns[MICROS_COLUMN].to_numpy() // 1_000_000
     else:
-        time = np.arange(len(user)) - np.repeat(starts, lengths)
-        counts.first_time = 0
-        counts.last_time = max(int(time.max()), counts.last_time or 0)
+        time = np.arange(len(user)) - np.repeat(starts, np.diff(offsets))
 
     lists: dict[str, pa.Array | np.ndarray] = {"kind": columns[KIND], "id": columns[ID], "time": time}
     if ACTIONS in columns:
         lists["actions"] = columns[ACTIONS]
     for name in values:
-        column = columns[f"value.{name}"]
-        lists[f"value.{name}"] = pc.fill_null(column, float("nan"))
+        lists[f"value.{name}"] = pc.fill_null(columns[f"value.{name}"], float("nan"))
     if REQUEST in columns:
         lists["request"] = columns[REQUEST]
-
-    counts.users += len(starts)
-    counts.tokens += len(user)
-    engaged = kind == 0
-    counts.events += int(engaged.sum())
-    per_user = np.add.reduceat(engaged, starts, dtype=np.int64)
-    counts.note("users with one event", (per_user == 1).sum())
-    same = np.zeros(len(user), bool)
-    same[1:] = (user[1:] == user[:-1]) & (time[1:] == time[:-1])
-    if has_times:
-        tied = same.copy()
-        tied[:-1] |= same[1:]
-        counts.note("events that share their time with another of the user", (tied & engaged).sum())
-        counts.note("exact duplicates kept", duplicates(lists, same, tied))
 
     arrays = [pa.array(user[starts])]
     for name, values_of in lists.items():
         # an engine may widen what a literal made, and readers rely on these types
         kind_of = {"kind": pa.uint8()}.get(name, pa.float32() if name.startswith("value.") else pa.int64())
         arrays.append(pa.ListArray.from_arrays(pa.array(offsets), pa.array(values_of).cast(kind_of)))
-    return pa.Table.from_arrays(arrays, ["user", *lists])
+    return pa.Table.from_arrays(arrays, ["user", *lists]), count(user, starts, time, lists, has_times)
+
+
+def count(
+    user: np.ndarray, starts: np.ndarray, time: np.ndarray, lists: dict[str, pa.Array | np.ndarray], has_times: bool
+) -> PartCounts:
+    """user, time [L], and starts [users], of events in order."""
+    engaged = np.asarray(lists["kind"]) == 0
+    per_user = np.add.reduceat(engaged, starts, dtype=np.int64)
+    notes = {"users with one event": int((per_user == 1).sum())}
+    if has_times:
+        same = np.zeros(len(user), bool)
+        same[1:] = (user[1:] == user[:-1]) & (time[1:] == time[:-1])
+        tied = same.copy()
+        tied[:-1] |= same[1:]
+        notes["events that share their time with another of the user"] = int((tied & engaged).sum())
+        notes["exact duplicates kept"] = duplicates(lists, same, tied)
+    times = int(time.min()), int(time.max())
+    return PartCounts(len(starts), int(engaged.sum()), len(user), times, notes)
 
 
 def duplicates(lists: dict[str, pa.Array | np.ndarray], same: np.ndarray, tied: np.ndarray) -> int:

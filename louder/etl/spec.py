@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from louder.errors import InputError
-from louder.schema import ITEM, RATING, REQUEST, TIME, USER
+from louder.schema import TIME, USER, WORDS
 
-WORDS = (USER, ITEM, TIME, RATING, REQUEST)
 TIME_UNITS = ("auto", "s", "ms", "us", "ns", "iso")
 ID_KINDS = ("auto", "integer", "string")
 MAX_ACTIONS = 63  # bits of a signed int64 that are not its sign

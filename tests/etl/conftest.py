@@ -11,7 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from louder.etl.engine import connect
+from louder.etl.engines import RAW_POSITION
+from louder.etl.engines.duckdb import open_duckdb
 from louder.schema import Manifest
 
 
@@ -39,8 +40,8 @@ def sequences() -> Callable[[Path], dict[Any, list[tuple]]]:
 
 @pytest.fixture(scope="session")
 def engine(tmp_path_factory):
-    with connect(tmp_path_factory.mktemp("engine"), threads=1) as con:
-        yield con
+    with open_duckdb(tmp_path_factory.mktemp("engine"), "a log", threads=1) as opened:
+        yield opened
 
 
 @pytest.fixture(scope="session")
@@ -51,7 +52,7 @@ def in_engine(engine, tmp_path_factory) -> Callable[[pa.Table], ir.Table]:
     def put(table: pa.Table) -> ir.Table:
         name = f"given_{next(numbers)}"
         pq.write_table(table, folder / f"{name}.parquet")
-        return engine.read_parquet(folder / f"{name}.parquet", table_name=name)
+        return engine.read_parquet(name, [folder / f"{name}.parquet"], table.column_names).drop(RAW_POSITION)
 
     return put
 

@@ -201,7 +201,7 @@ def test_a_full_disk(refused, monkeypatch):
     def full(*arguments, **options):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(pipeline, "write_parts", full)
+    monkeypatch.setattr(pipeline, "write_table", full)
     refused(HEADER + "1,2,3\n", "is full", "-o")
 
 
@@ -211,7 +211,7 @@ def test_a_full_disk_met_by_the_engine(refused, monkeypatch):
     def full(*arguments, **options):
         raise duckdb.IOException("IO Error: Could not write file: No space left on device")
 
-    monkeypatch.setattr(pipeline, "write_parts", full)
+    monkeypatch.setattr(pipeline, "write_table", full)
     refused(HEADER + "1,2,3\n", "is full", "-o")
 
 

@@ -135,43 +135,46 @@ def test_attribute_ids_are_read_as_those_of_the_log_are():
 # --- times -----------------------------------------------------------------------------------------------------------
 
 
-def microseconds(column, values, kind, unit):
-    return outcome(clean.microseconds(column(values, kind), unit, LATEST, "time"))
+@pytest.fixture(scope="module")
+def microseconds(column, engine):
+    return lambda values, kind, unit: outcome(
+        clean.microseconds(column(values, kind), unit, LATEST, engine.epoch_us, "time")
+    )
 
 
 @pytest.mark.parametrize(("unit", "one"), [("s", 1), ("ms", 10**3), ("us", 10**6), ("ns", 10**9)])
-def test_numbers_in_each_unit(column, unit, one):
+def test_numbers_in_each_unit(microseconds, unit, one):
     latest = int(LATEST) * one
     values = [0, one, 1_600_000_000 * one, latest, latest + one, -1, -one, None]
     expected = [(value * 10**6 // one, None) for value in values[:4]]
     expected += [(None, "time in the future"), (None, "time before 1970"), (None, "time before 1970")]
-    assert microseconds(column, values, pa.int64(), unit) == [*expected, (None, "time missing")]
+    assert microseconds(values, pa.int64(), unit) == [*expected, (None, "time missing")]
     texts = [str(value) if value is not None else None for value in values]
-    assert microseconds(column, texts, pa.string(), unit) == [*expected, (None, "time missing")]
+    assert microseconds(texts, pa.string(), unit) == [*expected, (None, "time missing")]
 
 
-def test_a_fraction_of_a_second_is_kept_and_one_of_a_microsecond_is_cut_off(column):
-    assert microseconds(column, [1.5, 2.9999999, 0.25], pa.float64(), "s") == [
+def test_a_fraction_of_a_second_is_kept_and_one_of_a_microsecond_is_cut_off(microseconds):
+    assert microseconds([1.5, 2.9999999, 0.25], pa.float64(), "s") == [
         (1500000, None),
         (2999999, None),
         (250000, None),
     ]
-    assert microseconds(column, ["1600000000.25"], pa.string(), "s") == [(1600000000250000, None)]
-    assert microseconds(column, [1999], pa.int64(), "ns") == [(1, None)]
+    assert microseconds(["1600000000.25"], pa.string(), "s") == [(1600000000250000, None)]
+    assert microseconds([1999], pa.int64(), "ns") == [(1, None)]
 
 
-def test_times_that_are_no_numbers(column):
+def test_times_that_are_no_numbers(microseconds):
     texts = ["soon", "", "NaN", "inf", "-inf", "1e3", "12:30"]
     reasons = ["not readable", "missing", "missing", "in the future", "before 1970", None, "not readable"]
     expected = [(None, f"time {reason}") if reason else (10**9, None) for reason in reasons]
-    assert microseconds(column, texts, pa.string(), "s") == expected
-    assert microseconds(column, [math.nan, math.inf], pa.float64(), "s") == [
+    assert microseconds(texts, pa.string(), "s") == expected
+    assert microseconds([math.nan, math.inf], pa.float64(), "s") == [
         (None, "time missing"),
         (None, "time in the future"),
     ]
 
 
-def test_texts_of_dates_are_utc_unless_they_say_otherwise(column):
+def test_texts_of_dates_are_utc_unless_they_say_otherwise(microseconds):
     texts = [
         "1970-01-01 00:00:00",
         "2020-09-13 12:26:40",
@@ -188,7 +191,7 @@ def test_texts_of_dates_are_utc_unless_they_say_otherwise(column):
     moment = 1_600_000_000 * 10**6
     midnight = 1_599_955_200 * 10**6
     values = [0, moment, moment, moment, moment + 1, midnight]
-    assert microseconds(column, texts, pa.string(), "iso") == [
+    assert microseconds(texts, pa.string(), "iso") == [
         *((value, None) for value in values),
         (None, "time before 1970"),
         (int(LATEST) * 10**6, None),
@@ -198,16 +201,16 @@ def test_texts_of_dates_are_utc_unless_they_say_otherwise(column):
     ]
 
 
-def test_columns_of_dates_and_timestamps(column):
+def test_columns_of_dates_and_timestamps(microseconds):
     moment = datetime(2020, 9, 13, 12, 26, 40, 5, tzinfo=UTC)
     micros = 1_600_000_000 * 10**6 + 5
     tokyo = moment.astimezone(timezone(timedelta(hours=9)))
-    assert microseconds(column, [moment.replace(tzinfo=None), None], pa.timestamp("us"), "iso") == [
+    assert microseconds([moment.replace(tzinfo=None), None], pa.timestamp("us"), "iso") == [
         (micros, None),
         (None, "time missing"),
     ]
-    assert microseconds(column, [tokyo], pa.timestamp("us", tz="Asia/Tokyo"), "iso") == [(micros, None)]
-    assert microseconds(column, [date(1970, 1, 2)], pa.date32(), "iso") == [(86_400 * 10**6, None)]
+    assert microseconds([tokyo], pa.timestamp("us", tz="Asia/Tokyo"), "iso") == [(micros, None)]
+    assert microseconds([date(1970, 1, 2)], pa.date32(), "iso") == [(86_400 * 10**6, None)]
 
 
 @pytest.mark.parametrize(
@@ -289,10 +292,10 @@ def test_values_are_numbers_or_none(column):
     assert read(clean.number(column([3, None]))) == [3.0, None]
 
 
-def test_the_first_reason_that_holds_counts(in_engine):
+def test_the_first_reason_that_holds_counts(engine, in_engine):
     table = in_engine(pa.table({"u": ["1", "", "x", "x"], "t": ["5", "", "", "soon"]}))
     user = clean.raw_id(table["u"], "integer", "user_id")
-    time = clean.microseconds(table["t"], "s", LATEST)
+    time = clean.microseconds(table["t"], "s", LATEST, engine.epoch_us)
     code, reasons = clean.reason_code([user, time])
     assert [reasons[code - 1] if code else None for code in read(code)] == [
         None,

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from louder.etl import LogSpec, SideFile, build_table
 from louder.etl.numbering import attributes_by_id, numbered, vocabulary
-from louder.etl.pipeline import user_hash
+from louder.etl.transform import user_hash
 from louder.ids import IdMap
 
 EXAMPLES = settings(max_examples=20, deadline=None)

@@ -1,0 +1,145 @@
+"""DuckDB: opened, kept within memory, its errors turned into sentences."""
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import duckdb
+import ibis
+import ibis.expr.datatypes as dt
+import ibis.expr.types as ir
+import pyarrow as pa
+from ibis.backends.duckdb import Backend
+
+from louder.errors import InputError
+from louder.etl.engines import RAW_POSITION, EtlEngine, T
+from louder.etl.files import first_line
+from louder.folders import full_disk
+
+GIB = 1 << 30
+
+
+@ibis.udf.scalar.builtin(name="epoch_us")
+def zoned_epoch_us(moment: dt.Timestamp(timezone="UTC")) -> dt.int64:  # type: ignore[valid-type]
+    """DuckDB's own function."""
+
+
+@ibis.udf.scalar.builtin(name="epoch_us")
+def naive_epoch_us(moment: dt.Timestamp()) -> dt.int64:  # type: ignore[valid-type]
+    """The same for a time without a zone."""
+
+
+@contextmanager
+def open_duckdb(
+    work: Path, source: str, *, memory_bytes: int | None = None, threads: int | None = None
+) -> Iterator[EtlEngine]:
+    """An engine with a database in the folder `work`, which it also spills to.
+
+    What it says of the disk, of memory and of files is raised as InputError; `source` names what is read.
+    """
+    with sentences(source, work):
+        con = ibis.duckdb.connect(
+            work / "etl.duckdb",
+            threads=threads or cores(),
+            memory_limit=f"{(memory_bytes or default_memory()) // (1 << 20)}MiB",
+            temp_directory=str(work / "spill"),
+        )
+        try:
+            con.raw_sql("SET TimeZone = 'UTC'")
+            con.raw_sql("SET enable_progress_bar = false")
+            # rows carry their position in the log, so tables need no order of their own
+            con.raw_sql("SET preserve_insertion_order = false")
+            # what is spilled or stored is deleted at the end: a log of it for crashes would only cost time
+            con.raw_sql("SET checkpoint_threshold = '1GiB'")
+            yield DuckDBEngine(con)
+        finally:
+            con.disconnect()
+
+
+class DuckDBEngine:
+    """One process. See EtlEngine."""
+
+    def __init__(self, con: Backend) -> None:
+        self.con = con
+
+    def read_parquet(self, name: str, paths: Sequence[Path], columns: Sequence[str]) -> ir.Table:
+        names = ", ".join('"' + column.replace('"', '""') + '"' for column in columns)
+        self.con.raw_sql(
+            f'CREATE OR REPLACE VIEW "{name}" AS SELECT {names}, '
+            f"(file_index::BIGINT << 40) + file_row_number AS {RAW_POSITION} "
+            f"FROM read_parquet({quoted_list(paths)}, union_by_name = true)"
+        )
+        return self.con.table(name)
+
+    def save(self, name: str, table: ir.Table) -> ir.Table:
+        self.con.raw_sql(f'CREATE OR REPLACE TABLE "{name}" AS {self.con.compile(table)}')
+        return self.con.table(name)
+
+    def epoch_us(self, moment: ir.TimestampValue) -> ir.IntegerValue:
+        return naive_epoch_us(moment) if moment.type().timezone is None else zoned_epoch_us(moment)
+
+    def each_part(
+        self,
+        table: ir.Table,
+        column: str,
+        parts: int,
+        order: Sequence[ir.Value],
+        columns: Sequence[str],
+        function: Callable[[int, pa.Table], T],
+    ) -> Iterator[T]:
+        for part in range(parts):
+            rows = table.filter(table[column] == part).order_by(order).select(*columns)
+            yield function(part, rows.to_pyarrow())
+
+
+def quoted(text: str | Path) -> str:
+    """A string literal of SQL."""
+    return "'" + str(text).replace("'", "''") + "'"
+
+
+def quoted_list(values: Iterable[str | Path]) -> str:
+    return "[" + ", ".join(quoted(value) for value in values) + "]"
+
+
+def cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def default_memory() -> int:
+    """Bytes DuckDB may use before it spills: 40 % of what is free, at most 2 GiB, at least 256 MiB.
+
+    Little is gained by more: each step streams, and only sorts and joins of very large logs spill.
+    """
+    free = 4 * GIB
+    try:
+        for line in Path("/proc/meminfo").read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                free = int(line.split()[1]) * 1024
+        limit = Path("/sys/fs/cgroup/memory.max").read_text().strip()
+        if limit.isdigit():
+            free = min(free, int(limit))
+    except OSError:
+        pass
+    return max(256 << 20, min(2 * GIB, int(free * 0.4)))
+
+
+@contextmanager
+def sentences(source: str, work: Path) -> Iterator[None]:
+    """Raise DuckDB's errors that a caller can fix as InputError."""
+    try:
+        yield
+    except duckdb.Error as error:
+        text = str(error)
+        if "No space left" in text or "max_temp_directory_size" in text or "Disk quota" in text:
+            raise full_disk(work.parent.parent) from error
+        if isinstance(error, duckdb.OutOfMemoryException):
+            raise InputError(
+                f"Reading {source} needs more memory than it was given ({first_line(text)}). Give it more: --memory 4GB."
+            ) from error
+        unreadable = (duckdb.InvalidInputException, duckdb.IOException, duckdb.ConversionException)
+        if isinstance(error, unreadable) and not isinstance(error, duckdb.InternalException):
+            raise InputError(
+                f"{source} cannot be read: {first_line(text)} Check that the file is whole, or name its format: --format FORMAT."
+            ) from error
+        raise

@@ -1,0 +1,72 @@
+"""One file a format: named files -> a raw table with the meaning of its columns.
+
+A format is recognised from what the files hold; `format` in the LogSpec overrides it.
+"""
+
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from louder.errors import InputError
+from louder.etl.engines import EtlEngine
+from louder.etl.files import Input, head_lines
+from louder.etl.sources.amazon_ratings import open_amazon_ratings
+from louder.etl.sources.kuairand import kuairand_logs, open_kuairand
+from louder.etl.sources.leave_one_out import open_leave_one_out
+from louder.etl.sources.movielens import open_movielens
+from louder.etl.sources.plain import kind_of, open_plain
+from louder.etl.sources.sequences import open_sequences
+from louder.etl.sources.source import LogSource, log_files
+from louder.etl.spec import LogSpec
+
+FORMATS: dict[str, Callable[[EtlEngine, list[Input], LogSpec, Path], LogSource]] = {
+    "movielens": open_movielens,
+    "amazon-ratings": open_amazon_ratings,
+    "kuairand": open_kuairand,
+    "leave-one-out": open_leave_one_out,
+    "sequences": open_sequences,
+    "csv": open_plain,
+    "parquet": open_plain,
+    "jsonl": open_plain,
+}
+
+
+def open_source(engine: EtlEngine, inputs: list[Input], spec: LogSpec, work: Path) -> LogSource:
+    """Recognise and open the log. Raises InputError if no format fits."""
+    kind = spec.format if spec.format != "auto" else recognise(inputs)
+    if kind not in FORMATS:
+        raise InputError(
+            f"The format {kind!r} is not known; known are {', '.join(FORMATS)}. Pass one of them: --format csv."
+        )
+    return FORMATS[kind](engine, inputs, replace(spec, format=kind), work)
+
+
+def recognise(inputs: list[Input]) -> str:
+    """The format of a source, from its content."""
+    first = inputs[0]
+    if kuairand_logs(first):
+        return "kuairand"
+    if (len(inputs) == 1 and not first.member) or Path(first.member).name in ("ratings.dat", "u.data"):
+        if (
+            first.find("ratings.dat")
+            or first.find("u.data")
+            or (first.find("ratings.csv") and first.find("movies.csv"))
+        ):
+            return "movielens"
+        if all(first.find(f"{part}.csv") for part in ("train", "dev", "test")):
+            return "leave-one-out"
+    name = log_files(first)[0]
+    kind = kind_of(first.file(name), first.shown(name))
+    if kind != "csv":
+        return kind
+    if first.member == "ratings.csv" and first.find("movies.csv"):
+        header = head_lines(first.file(name))[0]
+        if header.startswith("userId,movieId"):
+            return "movielens"
+    lines = head_lines(first.file(name))
+    if lines and all(re.fullmatch(r"[^,\t]+,[^,\t]+,[0-5](\.\d+)?,\d{9,10}", line) for line in lines[:20]):
+        return "amazon-ratings"
+    if lines and all(re.fullmatch(r"\S+( \S+)+ ?", line) and not re.search(r"[,;\t|]", line) for line in lines[:20]):
+        return "sequences"
+    return "csv"

@@ -1,0 +1,65 @@
+"""Files beside the log: attributes of items and users, and series of their own."""
+
+import json
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from louder.etl.engines import RAW_POSITION, EtlEngine
+from louder.etl.files import open_input
+from louder.etl.sources.plain import kind_of, open_table
+from louder.etl.sources.source import RawTable, log_files, opened
+from louder.etl.spec import SideFile
+from louder.schema import require_columns
+
+
+def open_side_file(side: SideFile, name: str, wanted: list[str], work: Path) -> tuple[RawTable, str]:
+    """A side file as a raw table, and how messages call it."""
+    source = open_input(side.file, work)
+    files = [opened(source, name) for name in log_files(source)]
+    return open_table(name, files, kind_of(*files[0]), work, wanted), files[0][1]
+
+
+def open_attributes(engine: EtlEngine, side: SideFile, what: str, log_column: str, word: str, work: Path) -> pa.Table:
+    """All columns of an attribute file; its id column is called "raw". One row an id: the first one counts."""
+    candidates = [side.id] if side.id else [word, log_column, "id"]
+    table, shown = open_side_file(side, f"side_{what}", candidates, work)
+    key = next((name for name in candidates if name in table.columns), candidates[0])
+    hint = f"Name it in the schema: {what}: {{file: {Path(side.file).name}, id: NAME}}."
+    require_columns(shown, table.columns, [key], hint)
+    return typed_attributes(loaded(engine, table), key)
+
+
+def loaded(engine: EtlEngine, table: RawTable) -> pa.Table:
+    """A small table, whole and in order."""
+    return table.load(engine).order_by(RAW_POSITION).drop(RAW_POSITION).to_pyarrow()
+
+
+def typed_attributes(table: pa.Table, key: str) -> pa.Table:
+    """Text columns -> integers, floats, or lists of numbers or texts (as in JSON) where every value is one; the key is
+    called "raw"."""
+    others = [name for name in table.column_names if name != key]
+    return pa.Table.from_arrays([table.column(key), *(typed(table.column(name)) for name in others)], ["raw", *others])
+
+
+def typed(column: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
+    if not pa.types.is_string(column.type):
+        return column
+    column = pc.if_else(pc.equal(column, ""), None, column)
+    for kind in pa.int64(), pa.float64():
+        try:
+            return column.cast(kind)
+        except pa.ArrowInvalid:
+            continue
+    if pc.all(pc.starts_with(column, "[")).as_py():
+        try:
+            lists = pa.array([value and json.loads(value) for value in column.to_pylist()])
+        except (ValueError, OverflowError, pa.ArrowInvalid, pa.ArrowTypeError):
+            return column
+        kind = lists.type.value_type
+        if pa.types.is_null(kind):  # every list is empty
+            return lists.cast(pa.list_(pa.int64()))
+        if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_string(kind):
+            return lists
+    return column

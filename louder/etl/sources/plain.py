@@ -1,0 +1,59 @@
+"""Any table: CSV, Parquet or JSON lines, with columns that the spec names."""
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from louder.errors import InputError
+from louder.etl.engines import EtlEngine
+from louder.etl.files import Input, head
+from louder.etl.sources.csv import open_csv
+from louder.etl.sources.jsonl import open_jsonl
+from louder.etl.sources.parquet import open_parquet
+from louder.etl.sources.source import File, LogSource, RawTable, all_shown, log_files, opened
+from louder.etl.spec import LogSpec
+from louder.schema import ITEM, RATING, TIME, USER
+
+
+def open_plain(engine: EtlEngine, inputs: list[Input], spec: LogSpec, work: Path) -> LogSource:
+    files = [opened(entry, name) for entry in inputs for name in log_files(entry)]
+    table = open_table("raw", files, spec.format, work, [*spec.columns.values(), USER, ITEM, TIME])
+    first = inputs[0]
+    name = re.sub(r"(\.(csv|tsv|txt|parquet|jsonl|ndjson|json|gz|zip))+$", "", Path(first.member or first.path).name)
+    # columns under the words of the schema are used without being asked for
+    if RATING in spec.columns:
+        spec = replace(spec, values={RATING: spec.columns[RATING], **spec.values})
+    elif RATING in table.columns and RATING not in spec.values and RATING not in spec.values.values():
+        spec = replace(spec, values={RATING: RATING, **spec.values})
+    return LogSource(name or "log", all_shown(files), table, spec)
+
+
+def open_table(name: str, files: Sequence[File], kind: str, work: Path, wanted: Iterable[str] = ()) -> RawTable:
+    """Files of one kind as one table; their heads are checked, the rest is read by `load`.
+
+    wanted      column names that mark a first line of a CSV as a header
+    Columns of CSV and JSON are text, so that what cannot be read as a number can be counted instead of ending the run.
+    """
+    if kind == "parquet":
+        return open_parquet(name, files)
+    if kind == "jsonl":
+        return open_jsonl(name, files, work)
+    return open_csv(name, files, work, wanted)
+
+
+def kind_of(path: Path, shown: str) -> str:
+    """csv, parquet or jsonl, from the first bytes. Raises InputError if it is none of them."""
+    start = head(path)
+    if not start.strip():
+        raise InputError(f"{shown} is empty. Give a file that holds at least one event.")
+    if start[:4] == b"PAR1" or path.suffix == ".parquet":
+        return "parquet"
+    if start.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] == b"{":
+        return "jsonl"
+    if b"\0" in start:
+        raise InputError(
+            f"{shown} is in no format that is known (it begins with {start[:8]!r}). "
+            "Give CSV, Parquet, JSON lines, a zip of one of them, or a MovieLens or KuaiRand archive."
+        )
+    return "csv"

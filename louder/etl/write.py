@@ -1,0 +1,77 @@
+"""Numbered events -> the files of a sequence table."""
+
+from functools import partial
+from pathlib import Path
+
+import pyarrow.parquet as pq
+
+from louder.etl.clean import POSITION, REQUEST
+from louder.etl.engines import EtlEngine
+from louder.etl.numbering import attributes_by_id
+from louder.etl.read import CleanLog, Report
+from louder.etl.sequences import BUCKET, PartCounts, order_of, total, write_part
+from louder.etl.transform import NumberedLog
+from louder.schema import Manifest
+from louder.version import __version__
+
+
+def write_table(engine: EtlEngine, log: CleanLog, numbered: NumberedLog, folder: Path, report: Report) -> PartCounts:
+    """Everything but the manifest: vocabularies, sequences, attributes."""
+    ids = {"user": numbered.users, "item": numbered.items} | {entry.name: entry.ids for entry in numbered.series}
+    for name, vocabulary in ids.items():
+        vocabulary.write(folder / "vocabulary" / f"{name}.parquet")
+    counts = write_sequences(engine, log, numbered, folder / "sequences", report)
+    attributes = (
+        (numbered.item_attributes, numbered.items, "items.parquet"),
+        (numbered.user_attributes, numbered.users, "users.parquet"),
+    )
+    for table, raw, name in attributes:
+        if table is not None:
+            pq.write_table(attributes_by_id(table, raw), folder / name, compression="zstd")
+    return counts
+
+
+def write_sequences(
+    engine: EtlEngine, log: CleanLog, numbered: NumberedLog, folder: Path, report: Report
+) -> PartCounts:
+    folder.mkdir()
+    spec, events = log.source.spec, numbered.events
+    write = partial(write_part, folder=folder, has_times=spec.has_times, values=list(spec.values))
+    order = order_of(events, spec.has_times)
+    columns = [name for name in events.columns if name not in (BUCKET, POSITION)]
+    counts = []
+    for part, found in enumerate(engine.each_part(events, BUCKET, numbered.parts, order, columns, write), 1):
+        counts.append(found)
+        report(f"writing part {part} of {numbered.parts}")
+    counted = total(counts)
+    assert (counted.events, counted.users) == (numbered.kept, len(numbered.users)), (counted, numbered.kept)
+    return counted
+
+
+def describe_table(log: CleanLog, numbered: NumberedLog, counts: PartCounts) -> Manifest:
+    """A manifest that has no name, command and sources yet."""
+    spec = log.source.spec
+    first, last = counts.times or (0, 0)
+    notes = {key: count for entry in numbered.series for key, count in entry.notes.items()}
+    return Manifest(
+        louder=__version__,
+        command="",
+        name="",
+        sources=[],
+        users=len(numbered.users),
+        items=len(numbered.items),
+        events=counts.events,
+        tokens=counts.tokens,
+        has_times=spec.has_times,
+        first_time=first,
+        last_time=last,
+        dropped=numbered.dropped,
+        filters=vars(numbered.filters),
+        actions=list(spec.actions),
+        values=list(spec.values),
+        series={entry.name: len(entry.ids) for entry in numbered.series},
+        has_requests=REQUEST in log.table.columns,
+        left_out=log.left_out,
+        left_out_numbers=[column for column in log.left_out if column in log.source.log.numbers],
+        counts={"rows read": log.rows, **counts.notes, **notes},
+    )
