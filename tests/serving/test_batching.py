@@ -211,3 +211,57 @@ def test_who_has_gone_does_no_harm(batcher_of, work):
     work.open.set()
     assert asyncio.run(ask()) == 8
     assert batcher.thread.is_alive()
+
+
+def test_a_job_that_waits_just_as_long_as_is_allowed_is_accepted(batcher_of, work):
+    batcher = batcher_of(max_queue_delay_s=0.25)
+    batcher.each_s = 0.125
+
+    async def ask():
+        work.open.clear()
+        accepted = [batcher.submit(0)]
+        await asyncio.to_thread(begun, work)
+        accepted += [batcher.submit(1), batcher.submit(2)]  # the one that is computed counts as well
+        assert batcher.wait_s() == 0.375
+        with pytest.raises(Overloaded):
+            batcher.admit()
+        work.open.set()
+        await asyncio.gather(*accepted)
+
+    asyncio.run(ask())
+
+
+def test_who_fails_on_the_way_is_not_waited_for(batcher_of):
+    batcher = batcher_of(window_s=60.0)
+
+    async def ask():
+        with pytest.raises(ZeroDivisionError), batcher.arriving():
+            raise ZeroDivisionError
+        assert batcher.expected == 0
+        return await asyncio.wait_for(batcher.submit(1), SOON)
+
+    assert asyncio.run(ask()) == 2
+
+
+def test_who_fails_on_the_way_lets_those_go_who_wait_for_them(batcher_of):
+    batcher = batcher_of(window_s=60.0)
+
+    async def fail(submitted):
+        with batcher.arriving():
+            submitted.append(batcher.submit(1))
+            raise ZeroDivisionError
+
+    async def ask():
+        submitted = []
+        with pytest.raises(ZeroDivisionError):
+            await fail(submitted)
+        return await asyncio.wait_for(submitted[0], SOON)
+
+    assert asyncio.run(ask()) == 2
+
+
+def test_the_window_is_of_five_milliseconds_and_a_batch_of_32():
+    """What docs/serving.md says."""
+    batcher = Batcher(list)
+    assert (batcher.window_s, batcher.max_batch, batcher.max_queue_delay_s) == (0.005, 32, 0.2)
+    batcher.close()

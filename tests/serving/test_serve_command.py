@@ -1,5 +1,8 @@
 """What `louder serve` says before it serves."""
 
+import json
+import os
+
 import pytest
 
 from louder.cli.serve import publish, rollback, warn_of
@@ -46,3 +49,18 @@ def test_a_link_is_published_and_rolled_back(tmp_path, monkeypatch, capsys) -> N
     assert link.resolve() == tuesday
     with pytest.raises(InputError, match="is no link"):
         publish(monday, tuesday)
+
+
+def test_the_old_name_of_the_queue_delay_is_taken_with_a_line(place, tmp_path, louder, monkeypatch) -> None:
+    told = []
+
+    def stop():
+        told.append(json.loads(os.environ["LOUDER_SERVE"])["max_queue_delay_s"])
+        raise InputError("Far enough.")
+
+    monkeypatch.setattr("louder.serving.service.service_from_environment", stop)
+    monkeypatch.setenv("LOUDER_SERVE", "")
+    for option in "--max-queue-delay", "--patience":
+        code, _, error = louder("serve", place / "joint", "--store", tmp_path / "s", "--port", 0, option, 50)
+        assert code == 2 and ("--patience is now called --max-queue-delay." in error) == (option == "--patience")
+    assert told == [0.05, 0.05]

@@ -1,0 +1,217 @@
+"""What the thread that computes is asked, and the store behind its pools, with an engine that is made up."""
+
+import asyncio
+import threading
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from louder.errors import InputError
+from louder.histories import StoreGone
+from louder.histories.history import empty_history
+from louder.inference.request import Reason, Request, Result
+from louder.serving import messages as m
+from louder.serving.service import CANARIES, EXPLAINED, RETRY_S, Job, Service, Settings, answers, canaries
+from louder.serving.wire import Refused
+from tests.histories.events import NAMES, event, events_of
+
+
+class Engine:
+    """Answers with the items 0 .. k-1; k = 13 is a mistake."""
+
+    actions, values, ranking, retriever, ranker = ("like",), ("watch",), None, None, None
+
+    def __init__(self, version):
+        self.version, self.batches, self.explained = version, [], []
+        self.item_ids = SimpleNamespace(ids=lambda raws: np.array([-1 for _ in raws]))
+
+    def answer(self, requests):
+        self.batches.append([request.k for request in requests])
+        return [InputError("13") if request.k == 13 else self.of(request.k, 2.0) for request in requests]
+
+    def similar(self, request, item):
+        if item == "nothing":
+            raise InputError("There is no item nothing")
+        return self.of(request.k, 3.0)
+
+    def of(self, k, score):
+        return Result(np.arange(k), np.full(k, score), 4, 1)
+
+    def reasons(self, request, items):
+        if request.k == 14:
+            raise InputError("14")
+        self.explained.append(len(items))
+        return [[Reason(0, 0.5, 0.25)] for _ in items]
+
+    def describe(self, number):
+        return number, f"title {number}"
+
+    def attributes_of(self, number):
+        return {"genre": [str(number)]}
+
+
+def job(k, **more):
+    return Job(Request(history=events_of([5], [6]), at=9, k=k), **more)
+
+
+def outcome(answer):
+    return answer if isinstance(answer, Exception) else (answer["model"], len(answer["items"]))
+
+
+def test_each_job_has_its_own_answer_or_mistake():
+    engine = Engine("a")
+    jobs = [
+        job(1),
+        job(2, similar_to=7),
+        job(13),
+        job(3, explain=True),
+        job(14, explain=True),
+        job(4, similar_to="nothing"),
+    ]
+    found = answers(engine, jobs)
+    assert engine.batches == [[1, 13, 3, 14]]  # all that are no similar ones, in one batch
+    assert [outcome(x) for x in found[:2]] == [("a", 1), ("a", 2)] and outcome(found[3]) == ("a", 3)
+    assert [str(found[n]) for n in (2, 4, 5)] == ["13", "14", "There is no item nothing"]
+    assert [x["score"] for x in found[1]["items"]] == [3.0, 3.0] and found[0]["items"][0]["score"] == 2.0
+
+
+def test_the_first_ten_are_explained_and_attributes_shown_where_they_are_wanted():
+    engine = Engine("a")
+    plain, explained, rich = answers(engine, [job(12), job(12, explain=True), job(2, attributes=True)])
+    assert engine.explained == [EXPLAINED] and EXPLAINED == 10
+    assert ["reasons" in x for x in explained["items"]] == [True] * 10 + [False] * 2
+    assert not any("reasons" in x or "attributes" in x for x in plain["items"])
+    assert [x["attributes"] for x in rich["items"]] == [{"genre": ["0"]}, {"genre": ["1"]}]
+
+
+class Store:
+    """Knows every user; is gone while `gone`."""
+
+    names = NAMES
+
+    def __init__(self):
+        self.gone, self.asked, self.threads = False, [], []
+
+    def history(self, user):
+        self.asked.append(user)
+        self.threads.append(threading.current_thread().name)
+        if self.gone:
+            raise StoreGone("away")
+        if isinstance(user, int) and self.gone is None:
+            raise InputError("texts")
+        return events_of([user], [1])
+
+    def users(self, prefix, limit):
+        if self.gone:
+            raise StoreGone("away")
+        return list(range(limit))
+
+    def append(self, events):
+        self.threads.append(threading.current_thread().name)
+        return SimpleNamespace(stored=len(events), duplicates=0)
+
+    def close(self):
+        self.closed = True
+
+
+@pytest.fixture
+def service():
+    models = SimpleNamespace(live=Engine("live"), swaps=3, refusals=4, close=lambda: None)
+    models.both = models.live, None
+    service = Service(Settings(run="run", store="store", max_queue_delay_s=60.0), Store(), models)
+    yield service
+    service.close()
+    assert service.store.closed
+
+
+def test_live_and_previous_are_batches_of_their_own(service):
+    jobs = [job(1), job(2, previous=True), job(3), job(4, previous=True)]
+    found = service.compute(jobs)
+    assert [outcome(found[n]) for n in (0, 2)] == [("live", 1), ("live", 3)]
+    assert all("no previous model" in str(found[n]) for n in (1, 3))
+    service.models.both = service.models.live, before = service.models.live, Engine("before")
+    assert [outcome(x) for x in service.compute(jobs)] == [("live", 1), ("before", 2), ("live", 3), ("before", 4)]
+    assert before.batches == [[2, 4]] and service.models.live.batches == [[1, 3]] * 2
+    assert (service.metrics.reloads._value.get(), service.metrics.refused._value.get()) == (3, 4)
+    assert service.metrics.batch._sum.get() == 8 and [x.get() for x in service.metrics.batch._buckets][2] == 2
+
+
+def test_a_request_needs_a_user_or_a_history(service):
+    async def history(**who):
+        return await service.history_for(m.RecommendRequest(**who))
+
+    assert asyncio.run(history(user=7)).items.tolist() == [7] and service.store.threads[0].startswith("readers")
+    assert asyncio.run(history(user=0)).items.tolist() == [0]
+    came = asyncio.run(history(history=[{"item": 3, "time": 1, "actions": ["like"]}]))
+    assert came.items.tolist() == [3] and came.actions.tolist() == [1] and came.names.values == ("watch",)
+    assert len(asyncio.run(history(history=[]))) == 0
+    for who in {}, {"user": 7, "history": []}:
+        with pytest.raises(Refused, match="one of the two"):
+            asyncio.run(history(**who))
+
+
+def test_what_each_kind_of_request_is_shown(service):
+    async def ask(message):
+        return await (service.similar if isinstance(message, m.SimilarRequest) else service.answer)(message)
+
+    shown = {}
+    for message in (
+        m.RecommendRequest(user=7, k=2, explain=True),
+        m.RecommendRequest(user=7, k=2),
+        m.RetrieveRequest(user=7, k=2),
+        m.RankRequest(user=7, items=[5, 6]),
+        m.SimilarRequest(item=5, k=2),
+    ):
+        answer = asyncio.run(ask(message))
+        assert answer["milliseconds"] >= 0 and len(answer["items"]) == 2
+        shown.setdefault(type(message).__name__, []).append(set(answer["items"][0]) - {"item", "title", "score"})
+    assert shown == {
+        "RecommendRequest": [{"reasons", "attributes"}, {"attributes"}],
+        "RetrieveRequest": [set()],
+        "RankRequest": [set()],
+        "SimilarRequest": [{"attributes"}],
+    }
+
+
+def test_a_store_that_is_gone_is_asked_once_a_second(service, monkeypatch):
+    now = [50.0]
+    monkeypatch.setattr("louder.serving.service.time.monotonic", lambda: now[0])
+    service.store.gone = True
+    for seconds, asked in (0, 1), (0.5, 1), (RETRY_S - 0.01, 1), (RETRY_S, 2), (RETRY_S + 0.5, 2):
+        now[0] = 50.0 + seconds
+        with pytest.raises(StoreGone, match="away"):
+            service.reached(service.store.history, 7)
+        assert len(service.store.asked) == asked
+    service.store.gone, now[0] = False, 50.0 + 2 * RETRY_S
+    assert service.reached(service.store.history, 7).items.tolist() == [7]
+    now[0] += 0.001
+    assert service.reached(service.store.history, 8).items.tolist() == [8]
+
+
+def test_events_are_written_by_threads_of_their_own_and_counted(service):
+    done = asyncio.run(service.append([event(1, "a"), event(1, "b")]))
+    assert done.stored == 2 and service.metrics.events._value.get() == 2
+    assert service.store.threads[0].startswith("writers")
+
+
+@pytest.mark.parametrize(
+    ("text", "user"),
+    [("7", 7), ("0", 0), ("-7", -7), ("-0", "-0"), ("007", "007"), ("7a", "7a"), ("1" * 20, "1" * 20), ("", "")],
+)
+def test_a_user_in_a_path_is_an_integer_where_it_is_written_like_one(service, text, user):
+    assert service.stored_history(text)[0] == user and service.store.asked == [user]
+    service.store.gone = None  # the ids of this store are texts
+    assert service.stored_history(text)[0] == text
+
+
+def test_canaries_are_of_the_first_users():
+    store = Store()
+    assert [history.items.tolist() for history in canaries(store)] == [[n] for n in range(CANARIES)]
+    store.gone = True
+    assert canaries(store) == []
+
+
+def test_nothing_is_shown_of_an_empty_answer():
+    (found,) = answers(Engine("a"), [Job(Request(history=empty_history(), at=9, k=0), explain=True, attributes=True)])
+    assert found["items"] == [] and (found["history"], found["skipped"]) == (4, 1)
