@@ -32,7 +32,7 @@ def trial_request(model: Engine) -> Request:
 
 
 @dataclass(frozen=True)
-class Source:
+class ModelSource:
     """Where models come from. A run's best checkpoint is a pointer that training replaces in one step; `run` may be a
     link that `louder publish` replaces, too."""
 
@@ -61,7 +61,7 @@ class Models:
     """
 
     def __init__(
-        self, source: Source, live: Engine, canaries: Callable[[], Sequence[History]], every_s: float = 1.0
+        self, source: ModelSource, live: Engine, canaries: Callable[[], Sequence[History]], every_s: float = 1.0
     ) -> None:
         self.source, self.canaries, self.every_s = source, canaries, every_s
         self.both: tuple[Engine, Engine | None] = live, None

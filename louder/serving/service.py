@@ -29,7 +29,7 @@ from louder.schema import Manifest
 from louder.serving import messages as m
 from louder.serving.batching import Batcher
 from louder.serving.metrics import Metrics
-from louder.serving.reload import Models, Source, trial_request
+from louder.serving.reload import Models, ModelSource, trial_request
 from louder.serving.views import history_of, model_view, request_of, result_view
 from louder.serving.wire import Json, Refused
 
@@ -206,7 +206,7 @@ def answers(model: Engine | None, jobs: Sequence[Job]) -> Sequence[dict[str, Jso
 
 def open_service(settings: Settings) -> Service:
     """Load the model, open the store, and fill it from the table if it is new."""
-    source = Source(settings.run, settings.ranker, settings.table, settings.cache_bytes)
+    source = ModelSource(settings.run, settings.ranker, settings.table, settings.cache_bytes)
     model = source.load()
     (answer,) = model.answer([trial_request(model)])  # also so that the first request waits no longer than the others
     if isinstance(answer, InputError):
