@@ -1,8 +1,10 @@
 """Configs are nested frozen dataclasses. Here they become dictionaries and files, and come back checked."""
 
 import difflib
-from collections.abc import Mapping
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, fields, is_dataclass
+from functools import cache
 from pathlib import Path
 from types import UnionType
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -10,6 +12,10 @@ from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 from louder.errors import InputError
 
 T = TypeVar("T")
+
+RENAMED = {
+    "model.unit": "unit_hidden"
+}  # settings by their old names, which runs and files may hold, and their new ones
 
 
 def to_dict(config: Any) -> dict[str, Any]:
@@ -21,8 +27,10 @@ def from_dict(cls: type[T], values: Mapping[str, Any], path: str = "") -> T:
     from pydantic import TypeAdapter, ValidationError  # not needed by a recipe, nor where models only compute
 
     checked: dict[str, Any] = {}
-    for name, value in values.items():
-        require_name(cls, name, path)
+    for given, value in values.items():
+        name = current_name(cls, given, path)
+        if name != given and name in values:
+            raise InputError(f"{join(path, given)} is {join(path, name)} now, and both are given. Leave out the first.")
         inner = nested(cls, name, value) if isinstance(value, Mapping) else None
         checked[name] = from_dict(inner, value, join(path, name)) if inner else value
     try:
@@ -50,14 +58,14 @@ def override(config: T, settings: list[str]) -> T:
         at: Any = values
         cls: Any = type(config)
         for depth, parent in enumerate(parents):
-            require_name(cls, parent, ".".join(parents[:depth]))
+            current_name(cls, parent, ".".join(parents[:depth]))
             cls = nested(cls, parent, at[parent])
             if at[parent] is None:
                 at[parent] = {}
             if cls is None or not isinstance(at[parent], dict):
                 raise InputError(f"{'.'.join(parents[: depth + 1])} is one value; it has no setting {leaf!r} inside.")
             at = at[parent]
-        require_name(cls, leaf, ".".join(parents))
+        leaf = current_name(cls, leaf, ".".join(parents))
         try:
             at[leaf] = plain(yaml.safe_load(text), text)
         except yaml.YAMLError as error:
@@ -90,12 +98,22 @@ def load_yaml(cls: type[T], path: Path | str) -> T:
     return from_dict(cls, values)
 
 
-def require_name(cls: Any, name: str, path: str) -> None:
-    names = [field.name for field in fields(cls)]
+def current_name(cls: Any, name: str, path: str) -> str:
+    """The name of a setting, of which an old one is told once. Raises InputError if there is none."""
+    names, new = [field.name for field in fields(cls)], RENAMED.get(join(path, str(name)))
+    if new in names:
+        tell_renamed(join(path, name), join(path, new))
+        return new
     if name not in names:
         near = difflib.get_close_matches(str(name), names, n=1, cutoff=0.4)
         hint = f"Did you mean {join(path, near[0])!r}?" if near else f"There are: {', '.join(names)}."
         raise InputError(f"There is no setting {join(path, str(name))!r}. {hint}")
+    return name
+
+
+@cache
+def tell_renamed(old: str, new: str) -> None:
+    print(f"louder: the setting {old} is called {new} now.", file=sys.stderr)
 
 
 def nested(cls: Any, name: str, value: Any) -> Any:
@@ -113,3 +131,32 @@ def nested(cls: Any, name: str, value: Any) -> Any:
 
 def join(path: str, name: str) -> str:
     return f"{path}.{name}" if path and name else path or name
+
+
+# --- what a config requires of its settings, said once; one that is None was left out ---------------------------------
+
+
+def require_at_least(least: float, section: str, config: object, *names: str) -> None:
+    require(lambda value: value >= least, f"at least {least}", section, config, names)
+
+
+def require_above_zero(section: str, config: object, *names: str) -> None:
+    require(lambda value: value > 0, "above 0", section, config, names)
+
+
+def require_fraction(section: str, config: object, *names: str) -> None:
+    """Such as a dropout: not all."""
+    require(lambda value: 0 <= value < 1, "in [0, 1)", section, config, names)
+
+
+def require_one_of(section: str, config: object, **allowed: Sequence[str]) -> None:
+    for name, choices in allowed.items():
+        require(choices.__contains__, f"{', '.join(choices[:-1])} or {choices[-1]}", section, config, [name])
+
+
+def require(holds: Callable[[Any], bool], needed: str, section: str, config: object, names: Sequence[str]) -> None:
+    """Raises InputError for the first of these settings that does not fit."""
+    for name in names:
+        value = getattr(config, name)
+        if value is not None and not holds(value):
+            raise InputError(f"{join(section, name)} must be {needed}, but it is {value!r}.")

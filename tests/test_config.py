@@ -2,17 +2,29 @@
 
 import json
 from dataclasses import dataclass, replace
+from functools import partial
 
 import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from louder.config import from_dict, load_yaml, override, to_dict
+from louder.config import (
+    RENAMED,
+    from_dict,
+    load_yaml,
+    override,
+    require_above_zero,
+    require_at_least,
+    require_fraction,
+    require_one_of,
+    tell_renamed,
+    to_dict,
+)
 from louder.data.loader import DataConfig
 from louder.data.stochastic_length import StochasticLength
 from louder.errors import InputError
-from louder.models import HSTUConfig, SASRecConfig, TransformerConfig
+from louder.models import DLRMConfig, HSTUConfig, SASRecConfig, TransformerConfig, config_from_dict
 from louder.training.config import Config, TrainingConfig
 
 BASE = Config(name="base")
@@ -106,20 +118,20 @@ def test_settings_reach_every_kind_of_model(model):
         ("training.epochs=0", "training.epochs must be at least 1, but it is 0"),
         ("training.learning_rate=0", "training.learning_rate must be above 0"),
         ("training.betas=[0.9, 1.5]", r"training.betas must be in \[0, 1\)"),
-        ("training.weight_decay=-1", "training.weight_decay must be 0 or more"),
+        ("training.weight_decay=-1", "training.weight_decay must be at least 0, but it is -1"),
         (
             "training.embedding_optimizer=sgd",
-            "training.embedding_optimizer must be one of adamw, rowwise_adamw, rowwise_adagrad, but it is 'sgd'",
+            "training.embedding_optimizer must be adamw, rowwise_adamw or rowwise_adagrad, but it is 'sgd'",
         ),
         ("training.embedding_learning_rate=0", "training.embedding_learning_rate must be above 0, but it is 0"),
         (
             "training.embedding_learning_rate=0.1",
             "embedding_learning_rate is the rate of a row-wise optimizer, but training.embedding_optimizer is 'adamw'",
         ),
-        ("training.warmup_steps=-1", "training.warmup_steps must be 0 or more"),
+        ("training.warmup_steps=-1", "training.warmup_steps must be at least 0"),
         ("training.clip_norm=0", "training.clip_norm must be above 0"),
-        ("training.seed=-1", "training.seed must be 0 or more"),
-        ("training.schedule=step", "training.schedule must be one of constant, linear, cosine"),
+        ("training.seed=-1", "training.seed must be at least 0"),
+        ("training.schedule=step", "training.schedule must be constant, linear or cosine"),
         ("protocol=both", "protocol must be validated or official"),
         ("data.max_len=500", "data.max_len is 500, but the model takes histories up to model.max_len, 211"),
         ("data.query_time=now", "data.query_time must be request or withheld"),
@@ -128,9 +140,9 @@ def test_settings_reach_every_kind_of_model(model):
         ("data.split.test_users=0.5", "data.split.test_users must be between 0 and 0.5"),
         ("data.stochastic_length.alpha=1", r"data.stochastic_length.alpha must be in \(1, 2\]"),
         ("data.stochastic_length.selection=best", "must be recent, random or weighted"),
-        ("evaluation.select=auc", "evaluation.select is 'auc', but it must be one of hr@1"),
+        ("evaluation.select=auc", "evaluation.select must be hr@1, .* or mrr, but it is 'auc'"),
         ("evaluation.seen=all", "evaluation.seen must be window, history or none"),
-        ("loss.kind=hinge", "loss.kind must be one of sampled_softmax"),
+        ("loss.kind=hinge", "loss.kind must be sampled_softmax, full_softmax, bce or gbce"),
         ("loss.temperature=0", "loss.temperature must be above 0"),
         ("model.dropout=1", r"model.dropout must be in \[0, 1\)"),
         ("model.heads=0", "model.heads must be at least 1"),
@@ -219,3 +231,104 @@ def test_a_dataclass_without_unions_is_read_too():
         share: float = 0.5
 
     assert from_dict(Small, {"size": 3}) == Small(size=3)
+
+
+# --- settings by their old names ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def untold():
+    """Each test is the first to use an old name."""
+    tell_renamed.cache_clear()
+
+
+DLRM = replace(BASE, model=DLRMConfig(unit_hidden=5))
+TOLD = "louder: the setting model.unit is called model.unit_hidden now.\n"
+
+
+def under_its_old_name(config):
+    values = json.loads(json.dumps(to_dict(config)))
+    values["model"]["unit"] = values["model"].pop("unit_hidden")
+    return values
+
+
+def test_an_old_name_is_read_everywhere_and_told_once(untold, tmp_path, capsys):
+    values = under_its_old_name(DLRM)
+    file = tmp_path / "run.yaml"
+    file.write_text(yaml.safe_dump(values))
+    assert load_yaml(Config, file) == DLRM
+    assert capsys.readouterr().err == TOLD
+    assert from_dict(Config, values) == DLRM
+    assert config_from_dict(values["model"]) == DLRM.model  # as of a checkpoint
+    assert override(DLRM, ["model.unit=7"]).model.unit_hidden == 7
+    assert capsys.readouterr().err == ""  # once is enough
+
+
+@pytest.mark.parametrize("reader", ["--set", "checkpoint"])
+def test_an_old_name_is_told_whoever_reads_it(reader, untold, capsys):
+    if reader == "--set":
+        override(DLRM, ["model.unit=7"])
+    else:
+        config_from_dict(under_its_old_name(DLRM)["model"])
+    out, err = capsys.readouterr()
+    assert (out, err) == ("", TOLD)
+
+
+def test_a_new_name_is_not_told(untold, capsys):
+    override(DLRM, ["model.unit_hidden=7"])
+    from_dict(Config, to_dict(DLRM))
+    assert capsys.readouterr().err == ""
+
+
+def test_an_old_name_is_no_setting_of_what_never_had_it(untold):
+    with pytest.raises(InputError, match=r"There is no setting 'model\.unit'"):
+        override(BASE, ["model.unit=7"])
+
+
+def test_both_names_of_a_setting_are_refused(untold):
+    values = to_dict(DLRM)
+    values["model"]["unit"] = 3
+    with pytest.raises(InputError, match=r"model\.unit is model\.unit_hidden now, and both are given"):
+        from_dict(Config, values)
+
+
+@pytest.mark.parametrize("old", RENAMED)
+def test_no_setting_has_an_old_name(old):
+    section, _, name = old.rpartition(".")
+    for config in (BASE, DLRM, *(replace(BASE, model=model) for model in MODELS)):
+        at = to_dict(config)
+        for part in section.split("."):
+            at = at[part] or {}
+        assert name not in at
+
+
+# --- what settings must be ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Given:
+    value: object
+
+
+@pytest.mark.parametrize(
+    ("check", "fits", "fails", "needed"),
+    [
+        (partial(require_at_least, 1, "model"), [1, 7, None], [0, -3], "at least 1"),
+        (partial(require_at_least, 0, "model"), [0, 0.5, None], [-1, -1e-9], "at least 0"),
+        (partial(require_above_zero, "model"), [1e-9, 3, None], [0, -1.0], "above 0"),
+        (partial(require_fraction, "model"), [0, 0.999, None], [1, 1.0, -0.1], r"in \[0, 1\)"),
+    ],
+    ids=["at least 1", "at least 0", "above 0", "fraction"],
+)
+def test_a_setting_beyond_its_bound_is_told_with_its_name_and_value(check, fits, fails, needed):
+    for value in fits:
+        check(Given(value), "value")
+    for value in fails:
+        with pytest.raises(InputError, match=rf"^model\.value must be {needed}, but it is {value}\.$"):
+            check(Given(value), "value")
+
+
+def test_one_of_several_is_told_with_what_there_is():
+    require_one_of("", Given("b"), value=("a", "b"))
+    with pytest.raises(InputError, match=r"^value must be a, b or c, but it is 'd'\.$"):
+        require_one_of("", Given("d"), value=("a", "b", "c"))

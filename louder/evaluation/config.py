@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from louder.errors import InputError
+from louder.config import require_at_least, require_one_of
 from louder.evaluation.retrieval_metrics import retrieval_metrics
 
 RETRIEVAL_SELECTORS = tuple(retrieval_metrics(np.ones(1)))
@@ -21,10 +21,10 @@ class EvaluationConfig:
     select: str = "ndcg@10"  # the metric that chooses the best epoch
 
     def __post_init__(self) -> None:
-        if self.seen not in ("window", "history", "none"):
-            raise InputError(f"evaluation.seen must be window, history or none, but it is {self.seen!r}.")
-        if self.every_epochs < 1:
-            raise InputError(f"evaluation.every_epochs must be at least 1, but it is {self.every_epochs}.")
-        names = *RETRIEVAL_SELECTORS, *RANKING_SELECTORS
-        if self.select not in names:
-            raise InputError(f"evaluation.select is {self.select!r}, but it must be one of {', '.join(names)}.")
+        require_at_least(1, "evaluation", self, "every_epochs")
+        require_one_of(
+            "evaluation",
+            self,
+            seen=("window", "history", "none"),
+            select=(*RETRIEVAL_SELECTORS, *RANKING_SELECTORS),
+        )

@@ -8,12 +8,12 @@ import torch
 from torch import Tensor, nn
 
 from louder.batch import SequenceBatch
+from louder.config import require_at_least
 from louder.data.attributes import Column
 from louder.data.ranking import RankingBatch
 from louder.errors import InputError
 from louder.models.embeddings import EmbeddingTable, StaticTable, Vocabulary, draw, draw_tables
 from louder.models.item_features import AttributeEmbedding
-from louder.models.sequential import require_positive
 from louder.schema import ENGAGEMENT
 
 DAY_S, HOUR_S = 86400, 3600
@@ -25,12 +25,12 @@ class FeaturesConfig:
 
     width: int = 32  # of every feature's vector
     history: int = 50  # latest events before the request that are read
-    unit: int = 36  # hidden width of the activation unit (DIN)
+    unit_hidden: int = 36  # hidden width of the activation unit (DIN)
     counter_vectors: int = 4  # vectors that all counters together become
     counter_hidden: int = 128  # hidden width of the MLP that makes them
 
     def __post_init__(self) -> None:
-        require_positive(self, "width", "history", "unit", "counter_vectors", "counter_hidden")
+        require_at_least(1, "model", self, "width", "history", "unit_hidden", "counter_vectors", "counter_hidden")
 
 
 class ImpressionModel(nn.Module):
@@ -104,7 +104,7 @@ class Features(nn.Module):
         # of the training part: values are read and learned on one scale
         self.register_buffer("value_mean", torch.zeros(vocabulary.values))
         self.register_buffer("value_scale", torch.ones(vocabulary.values))
-        self.attention = TargetAttention(width, config.unit)
+        self.attention = TargetAttention(width, config.unit_hidden)
         self.norm = RunningNorm(vocabulary.counters)
         self.counters = nn.Sequential(
             nn.Linear(vocabulary.counters, config.counter_hidden),

@@ -8,10 +8,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from louder.batch import SequenceBatch
+from louder.config import require_at_least, require_fraction, require_one_of
 from louder.errors import InputError
 from louder.models.embeddings import Vocabulary
 from louder.models.kv_cache import KeysAndValues, NewTokens
-from louder.models.sequential import SequentialModel, require_positive, require_share
+from louder.models.sequential import SequentialModel
 from louder.ops.dropout import dropout
 from louder.ops.hstu_attention import attend, hstu_attention
 from louder.ops.hstu_layer import hstu_layer, split
@@ -41,10 +42,9 @@ class HSTUConfig:
     normalised: bool = True  # L2-normalise states and item vectors
 
     def __post_init__(self) -> None:
-        require_positive(self, "layers", "heads", "width", "qk_width", "v_width", "max_len", "time_buckets")
-        require_share(self, "dropout", "linear_dropout")
-        if self.attention not in ("silu", "softmax"):
-            raise InputError(f"model.attention must be silu or softmax, but it is {self.attention!r}.")
+        require_at_least(1, "model", self, "layers", "heads", "width", "qk_width", "v_width", "max_len", "time_buckets")
+        require_fraction("model", self, "dropout", "linear_dropout")
+        require_one_of("model", self, attention=("silu", "softmax"))
 
 
 class HSTU(SequentialModel):

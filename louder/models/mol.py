@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from louder.config import require_above_zero, require_at_least, require_fraction
 from louder.errors import InputError
 from louder.ops.dropout import dropout
 from louder.ops.mixture_softmax import mixture, pair_logits
@@ -40,17 +41,10 @@ class MoLConfig:
     user_weight: float = 0.1  # of the squared length of the users' rows
 
     def __post_init__(self) -> None:
-        for name in "query_components", "item_components", "width", "query_hidden", "gate_hidden":
-            if getattr(self, name) < 1:
-                raise InputError(f"mol.{name} must be at least 1, but it is {getattr(self, name)}.")
-        for name in "user_rows", "balance_weight", "user_weight":
-            if getattr(self, name) < 0:
-                raise InputError(f"mol.{name} must be 0 or more, but it is {getattr(self, name)}.")
-        for name in "user_dropout", "item_dropout", "gate_dropout":
-            if not 0 <= getattr(self, name) < 1:
-                raise InputError(f"mol.{name} must be in [0, 1), but it is {getattr(self, name)}.")
-        if self.temperature <= 0:
-            raise InputError(f"mol.temperature must be above 0, but it is {self.temperature}.")
+        require_at_least(1, "mol", self, "query_components", "item_components", "width", "query_hidden", "gate_hidden")
+        require_at_least(0, "mol", self, "user_rows", "balance_weight", "user_weight")
+        require_fraction("mol", self, "user_dropout", "item_dropout", "gate_dropout")
+        require_above_zero("mol", self, "temperature")
         if self.user_rows and self.query_components < 2:
             raise InputError(
                 "mol.query_components is 1, which mol.user_rows takes for the user, so that none is left for the "

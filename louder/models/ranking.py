@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from louder.batch import SequenceBatch
+from louder.config import require_at_least, require_fraction, require_one_of
 from louder.data.attributes import Column
 from louder.data.ranking import RankingBatch
 from louder.errors import InputError
@@ -54,18 +55,15 @@ class RankingConfig:
     hidden: int = 2
 
     def __post_init__(self) -> None:
-        if self.tokens not in ("paired", "interleaved", "added"):
-            raise InputError(f"ranking.tokens must be paired, interleaved or added, but it is {self.tokens!r}.")
-        if self.next_item < 0 or self.value_weight < 0:
-            raise InputError("ranking.next_item and ranking.value_weight are weights, so they must be 0 or more.")
+        require_one_of("ranking", self, tokens=("paired", "interleaved", "added"))
+        require_at_least(0, "ranking", self, "next_item", "value_weight")
+        require_at_least(1, "ranking", self, "hidden")
+        require_fraction("ranking", self, "attribute_dropout", "id_dropout")
         if self.next_item and not (self.acts_apart and self.one_pass):
             raise InputError(
                 "ranking.next_item trains the state after an action, which only paired or interleaved tokens in one pass "
                 "have: --set ranking.tokens=paired --set ranking.one_pass=true."
             )
-        for name in "attribute_dropout", "id_dropout":
-            if not 0 <= getattr(self, name) < 1:
-                raise InputError(f"ranking.{name} must be in [0, 1), but it is {getattr(self, name)}.")
         if self.id_dropout and not self.item_attributes and not self.item_vectors:
             raise InputError(
                 f"ranking.id_dropout is {self.id_dropout}, but without its id nothing is left of an item. Say what else "
@@ -76,8 +74,6 @@ class RankingConfig:
                 f"ranking.item_attributes and ranking.item_vectors both name {min(both)!r}, but it is either a category "
                 "or a vector. Name it in one of them."
             )
-        if self.hidden < 1:
-            raise InputError(f"ranking.hidden must be at least 1, but it is {self.hidden}.")
 
     @property
     def acts_apart(self) -> bool:

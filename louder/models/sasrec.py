@@ -7,9 +7,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from louder.batch import SequenceBatch
+from louder.config import require_at_least, require_fraction
 from louder.errors import InputError
 from louder.models.embeddings import Vocabulary
-from louder.models.sequential import SequentialModel, require_positive, require_share
+from louder.models.sequential import SequentialModel
 from louder.ops.dropout import dropout
 from louder.ops.softmax_attention import softmax_attention
 
@@ -30,8 +31,8 @@ class SASRecConfig:
     normalised: bool = True
 
     def __post_init__(self) -> None:
-        require_positive(self, "layers", "heads", "width", "hidden", "max_len")
-        require_share(self, "dropout")
+        require_at_least(1, "model", self, "layers", "heads", "width", "hidden", "max_len")
+        require_fraction("model", self, "dropout")
         if self.width % self.heads:
             raise InputError(f"model.width is {self.width}, but it must be a multiple of model.heads, {self.heads}.")
 

@@ -103,19 +103,3 @@ class SequentialModel(nn.Module):
 
     def normalise(self, x: Tensor) -> Tensor:
         return F.normalize(x, dim=-1, eps=NORM_EPS) if self.config.normalised else x
-
-
-def require_positive(config: object, *names: str) -> None:
-    """Raise InputError for a size below 1."""
-    for name in names:
-        value = getattr(config, name)
-        if value < 1:
-            raise InputError(f"model.{name} must be at least 1, but it is {value}.")
-
-
-def require_share(config: object, *names: str) -> None:
-    """Raise InputError for a dropout outside [0, 1)."""
-    for name in names:
-        value = getattr(config, name)
-        if not 0 <= value < 1:
-            raise InputError(f"model.{name} must be in [0, 1), but it is {value}.")

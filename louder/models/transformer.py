@@ -9,10 +9,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from louder.batch import SequenceBatch
+from louder.config import require_at_least, require_fraction
 from louder.errors import InputError
 from louder.models.embeddings import Vocabulary
 from louder.models.kv_cache import KeysAndValues, NewTokens
-from louder.models.sequential import SequentialModel, require_positive, require_share
+from louder.models.sequential import SequentialModel
 from louder.ops.dropout import dropout
 from louder.ops.softmax_attention import softmax_attention
 
@@ -32,8 +33,8 @@ class TransformerConfig:
     normalised: bool = True
 
     def __post_init__(self) -> None:
-        require_positive(self, "layers", "heads", "width", "hidden", "max_len")
-        require_share(self, "dropout")
+        require_at_least(1, "model", self, "layers", "heads", "width", "hidden", "max_len")
+        require_fraction("model", self, "dropout")
         if self.width % (2 * self.heads):
             raise InputError(
                 f"model.width is {self.width}, but rotary positions need a multiple of twice model.heads, {2 * self.heads}."

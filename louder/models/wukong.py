@@ -8,10 +8,10 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from louder.config import require_at_least, require_fraction
 from louder.data.attributes import Column
 from louder.models.embeddings import Vocabulary
 from louder.models.features import FeaturesConfig, ImpressionModel, mlp, require_sizes
-from louder.models.sequential import require_positive, require_share
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,9 +29,9 @@ class WukongConfig(FeaturesConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_positive(self, "layers", "fmb", "lcb", "rank")
+        require_at_least(1, "model", self, "layers", "fmb", "lcb", "rank")
         require_sizes(self, "fmb_hidden", "hidden")
-        require_share(self, "dropout")
+        require_fraction("model", self, "dropout")
 
 
 class Wukong(ImpressionModel):

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from louder.config import require_above_zero, require_at_least, require_one_of
 from louder.data.loader import DataConfig
 from louder.errors import InputError
 from louder.evaluation.config import RANKING_SELECTORS, RETRIEVAL_SELECTORS, EvaluationConfig
@@ -30,24 +31,16 @@ class TrainingConfig:
     device: str = "auto"  # cuda where there is one
 
     def __post_init__(self) -> None:
-        for name in "epochs", "checkpoint_steps", "log_steps", "patience":
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise InputError(f"training.{name} must be at least 1, but it is {value}.")
-        choices = {
-            "schedule": ("constant", "linear", "cosine"),
-            "precision": ("float32", "bfloat16"),
-            "embedding_optimizer": ("adamw", "rowwise_adamw", "rowwise_adagrad"),
-        }
-        for name, allowed in choices.items():
-            if getattr(self, name) not in allowed:
-                raise InputError(
-                    f"training.{name} must be one of {', '.join(allowed)}, but it is {getattr(self, name)!r}."
-                )
-        for name in "learning_rate", "embedding_learning_rate", "clip_norm":
-            value = getattr(self, name)
-            if value is not None and value <= 0:
-                raise InputError(f"training.{name} must be above 0, but it is {value}.")
+        require_at_least(1, "training", self, "epochs", "checkpoint_steps", "log_steps", "patience")
+        require_at_least(0, "training", self, "seed", "weight_decay", "warmup_steps")
+        require_above_zero("training", self, "learning_rate", "embedding_learning_rate", "clip_norm")
+        require_one_of(
+            "training",
+            self,
+            schedule=("constant", "linear", "cosine"),
+            precision=("float32", "bfloat16"),
+            embedding_optimizer=("adamw", "rowwise_adamw", "rowwise_adagrad"),
+        )
         if self.embedding_learning_rate is not None and self.embedding_optimizer == "adamw":
             raise InputError(
                 "training.embedding_learning_rate is the rate of a row-wise optimizer, but training.embedding_optimizer "
@@ -55,9 +48,6 @@ class TrainingConfig:
             )
         if not all(0 <= beta < 1 for beta in self.betas):
             raise InputError(f"training.betas must be in [0, 1), but they are {list(self.betas)}.")
-        for name in "seed", "weight_decay", "warmup_steps":
-            if getattr(self, name) < 0:
-                raise InputError(f"training.{name} must be 0 or more, but it is {getattr(self, name)}.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,21 +70,8 @@ class Config:
     mol: MoLConfig | None = None  # the similarity of a state and an item; None is their dot product
 
     def __post_init__(self) -> None:
-        if self.protocol not in ("validated", "official"):
-            raise InputError(f"protocol must be validated or official, but it is {self.protocol!r}.")
-        needed, events = self.data.max_len, "histories"
-        if self.ranking is not None:
-            each = 2 if self.ranking.acts_apart else 1
-            needed = each * self.data.max_len + len(self.ranking.context) + 1
-            events = f"{needed} tokens (an event has {each}, with context and a candidate)"
-        most = getattr(self.model, "max_len", None)  # a DLRM takes what it is given
-        if most is not None and needed > most:
-            raise InputError(
-                f"data.max_len is {self.data.max_len}, which makes {events}, but the model takes up to model.max_len, "
-                f"{most}: --set model.max_len={needed}."
-                if self.ranking is not None
-                else f"data.max_len is {self.data.max_len}, but the model takes histories up to model.max_len, {most}."
-            )
+        require_one_of("", self, protocol=("validated", "official"))
+        self.require_room()
         if self.ranking is not None and self.ranking.next_item and self.evaluation.seen == "history":
             raise InputError(
                 "evaluation.seen is 'history', but of a ranker's next items only those in its window can be left out: "
@@ -103,9 +80,25 @@ class Config:
         if self.mol is not None:
             self.require_what_mol_needs()
         names = RANKING_SELECTORS if self.ranking is not None else RETRIEVAL_SELECTORS
-        if self.evaluation.select not in names:
+        require_one_of("evaluation", self.evaluation, select=names)
+
+    def require_room(self) -> None:
+        """Raises InputError if the data's longest history does not fit into the model."""
+        most, needed = getattr(self.model, "max_len", None), self.data.max_len
+        if most is None:  # a DLRM takes what it is given
+            return
+        if self.ranking is None:
+            if needed > most:
+                raise InputError(
+                    f"data.max_len is {needed}, but the model takes histories up to model.max_len, {most}."
+                )
+            return
+        each = 2 if self.ranking.acts_apart else 1
+        tokens = each * needed + len(self.ranking.context) + 1
+        if tokens > most:
             raise InputError(
-                f"evaluation.select is {self.evaluation.select!r}, but it must be one of {', '.join(names)}."
+                f"data.max_len is {needed}, which makes {tokens} tokens (an event has {each}, with context and a "
+                f"candidate), but the model takes up to model.max_len, {most}: --set model.max_len={tokens}."
             )
 
     def require_what_mol_needs(self) -> None:

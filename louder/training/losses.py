@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from louder.config import require_above_zero, require_at_least, require_one_of
 from louder.data import negatives
 from louder.errors import InputError
 from louder.ops.candidate_scores import candidate_scores
@@ -34,17 +35,14 @@ class LossConfig:
     gbce_calibration: float = 0.75  # t: 0 is plain BCE, 1 fully calibrated
 
     def __post_init__(self) -> None:
-        choices = {
-            "kind": ("sampled_softmax", "full_softmax", "bce", "gbce"),
-            "negatives": ("uniform", "in_batch", "popularity"),
-        }
-        for name, allowed in choices.items():
-            if getattr(self, name) not in allowed:
-                raise InputError(f"loss.{name} must be one of {', '.join(allowed)}, but it is {getattr(self, name)!r}.")
-        if self.num_negatives < 1:
-            raise InputError(f"loss.num_negatives must be at least 1, but it is {self.num_negatives}.")
-        if self.temperature <= 0:
-            raise InputError(f"loss.temperature must be above 0, but it is {self.temperature}.")
+        require_one_of(
+            "loss",
+            self,
+            kind=("sampled_softmax", "full_softmax", "bce", "gbce"),
+            negatives=("uniform", "in_batch", "popularity"),
+        )
+        require_at_least(1, "loss", self, "num_negatives")
+        require_above_zero("loss", self, "temperature")
         if self.logq and self.kind != "sampled_softmax":
             raise InputError(f"loss.logq corrects sampled_softmax only, but loss.kind is {self.kind!r}.")
         if self.shared_negatives and self.kind != "sampled_softmax":

@@ -25,7 +25,7 @@ def place(tmp_path_factory):
     pq.write_table(pa.table({"title": TITLES}), table / "items.parquet")
     pq.write_table(pa.table({"age": [[18, 25][user % 2] for user in range(30)]}), table / "users.parquet")
     plain = {"log_values": (), "item_attributes": ()}
-    dlrm = DLRMConfig(width=4, unit=4, counter_hidden=4, expert_hidden=(8,), tower_hidden=4)
+    dlrm = DLRMConfig(width=4, unit_hidden=4, counter_hidden=4, expert_hidden=(8,), tower_hidden=4)
     configs = {
         "run": tiny_ranking_config(table, **plain),
         "dlrm": tiny_ranking_config(table, dlrm, next_item=0.0, **plain),

@@ -344,7 +344,7 @@ def test_a_table_of_another_kind_is_refused(change, plain, tmp_path):
 
 
 def test_a_model_of_single_impressions_is_told_where_it_is_measured(plain, tmp_path):
-    model = DLRMConfig(width=4, unit=4, counter_hidden=4, expert_hidden=(8,), tower_hidden=4)
+    model = DLRMConfig(width=4, unit_hidden=4, counter_hidden=4, expert_hidden=(8,), tower_hidden=4)
     config = tiny_ranking_config(plain.parent / "table", model, log_values=(), next_item=0.0)
     with pytest.raises(InputError, match=r"is a model of single impressions.*Measure it: louder evaluate .*dlrm"):
         Ranker(trained(config, tmp_path / "dlrm"))

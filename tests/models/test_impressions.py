@@ -19,7 +19,7 @@ from louder.models.features import RunningNorm, TargetAttention, mean_of
 from louder.models.item_features import VectorMap
 from louder.models.wukong import Wukong, WukongConfig
 
-SHAPE = dict(width=4, history=5, unit=6, counter_vectors=2, counter_hidden=8, dropout=0.0)
+SHAPE = dict(width=4, history=5, unit_hidden=6, counter_vectors=2, counter_hidden=8, dropout=0.0)
 MODELS = {
     "dlrm": (DLRM, DLRMConfig(**SHAPE, cross_layers=2, experts=2, expert_hidden=(8, 6), tower_hidden=5)),
     "wukong": (Wukong, WukongConfig(**SHAPE, layers=2, fmb=3, lcb=2, rank=3, fmb_hidden=(8,), hidden=(8,))),

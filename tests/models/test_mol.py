@@ -131,8 +131,8 @@ def test_dropped_shares_are_scaled_to_the_sum_one():
         ({"width": -1}, r"mol\.width must be at least 1, but it is -1"),
         ({"gate_dropout": 1.0}, r"mol\.gate_dropout must be in \[0, 1\), but it is 1"),
         ({"temperature": 0.0}, r"mol\.temperature must be above 0, but it is 0"),
-        ({"user_rows": -1}, r"mol\.user_rows must be 0 or more, but it is -1"),
-        ({"balance_weight": -0.1}, r"mol\.balance_weight must be 0 or more, but it is -0\.1"),
+        ({"user_rows": -1}, r"mol\.user_rows must be at least 0, but it is -1"),
+        ({"balance_weight": -0.1}, r"mol\.balance_weight must be at least 0, but it is -0\.1"),
         ({"user_rows": 5, "query_components": 1}, r"--set mol\.query_components=2"),
     ],
 )

@@ -392,8 +392,8 @@ def test_gradients_reach_every_parameter(backbone, tokens):
     ("settings_", "message"),
     [
         ({"tokens": "mixed"}, r"ranking\.tokens must be paired, interleaved or added, but it is 'mixed'"),
-        ({"next_item": -1.0}, r"are weights, so they must be 0 or more"),
-        ({"value_weight": -1.0}, r"are weights, so they must be 0 or more"),
+        ({"next_item": -1.0}, r"must be at least 0, but it is -1"),
+        ({"value_weight": -1.0}, r"must be at least 0, but it is -1"),
         ({"next_item": 1.0, "tokens": "added"}, r"only paired or interleaved tokens in one pass have"),
         ({"next_item": 1.0, "one_pass": False}, r"only paired or interleaved tokens in one pass have"),
         ({"attribute_dropout": 1.0}, r"ranking\.attribute_dropout must be in \[0, 1\), but it is 1\.0"),

@@ -30,7 +30,7 @@ from louder.training.ranking import RankingTask, open_ranking_table
 from louder.training.tasks import evaluate_run
 
 ITEMS, MISSED = 20, 201  # the rank of an item that is left out is beyond every cutoff
-DLRM = DLRMConfig(width=4, unit=4, counter_hidden=4, expert_hidden=(8,), tower_hidden=4)
+DLRM = DLRMConfig(width=4, unit_hidden=4, counter_hidden=4, expert_hidden=(8,), tower_hidden=4)
 
 
 @pytest.fixture(scope="module")

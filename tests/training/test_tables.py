@@ -52,7 +52,7 @@ def logs(tmp_path_factory):
     return folder
 
 
-IMPRESSION = dict(width=4, unit=4, counter_hidden=4)
+IMPRESSION = dict(width=4, unit_hidden=4, counter_hidden=4)
 MOL = MoLConfig(query_components=3, item_components=2, width=4, query_hidden=8, gate_hidden=6)
 KINDS = ["retrieval", "mol", "ranking", "dlrm", "wukong"]
 
