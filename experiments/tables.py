@@ -18,10 +18,7 @@ from louder.results import read_rows
 
 Row = dict[str, Any]
 ROOT = Path(__file__).parents[1]
-PAGES = (
-    ROOT / "README.md",
-    *(ROOT / "docs" / name for name in ("index.md", "results.md", "benchmarks.md", "mfalcon.md", "serving.md")),
-)
+PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
 RESULTS = ROOT / "experiments" / "results"
 BENCHMARKS = ROOT / "benchmarks" / "results"
 SPEED = "attention", "layer", "loss", "step", "encoder"

@@ -1,5 +1,6 @@
 """What the pages say can be typed, and their figures come from rows."""
 
+import dataclasses
 import re
 import shlex
 import subprocess
@@ -9,6 +10,10 @@ from pathlib import Path
 import click
 import pytest
 import typer
+
+from docs.hooks import commands as commands_hook
+from docs.hooks import docstrings, first_screen, settings
+from louder.training.config import Config
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -54,3 +59,106 @@ def test_tables_on_the_pages_equal_the_rows() -> None:
         [sys.executable, "-m", "experiments.tables", "--check"], cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_first_screen_is_the_readmes_and_fits_a_page_of_the_site() -> None:
+    screen = first_screen.first_screen((ROOT / "README.md").read_text(encoding="utf-8"))
+    assert screen.startswith("# Louder\n") and "make demo" in screen and "\n## " not in screen
+    assert max(len(line) for line in screen.splitlines() if line.startswith("    ")) <= 4 + 80
+    assert first_screen.first_screen("# A\n\n[b](docs/b.md#c) [d](e.md)\n\n## F\n") == "# A\n\n[b](b.md#c) [d](e.md)"
+    assert first_screen.on_page_markdown("x\n<!-- first screen -->\ny") == f"x\n{screen}\ny"
+
+
+def test_every_setting_of_every_config_is_in_the_reference() -> None:
+    made = settings.on_page_markdown("<!-- settings -->")
+    rows = {row[0]: row[1:] for row in map(cells, made.splitlines()) if len(row) == 4}
+    plain = {
+        path
+        for cls, prefix in settings.configs(Config)
+        for path in (f"{prefix}{field.name}" for field in dataclasses.fields(cls))
+    }
+    nested = {
+        "data",
+        "data.split",
+        "data.stochastic_length",
+        "model",
+        "loss",
+        "mol",
+        "ranking",
+        "training",
+        "evaluation",
+    }
+    assert {f"`{path}`" for path in plain - nested} == rows.keys() - {"setting", "---"}
+    assert rows["`training.epochs`"] == ["`int`", "`101`", ""]
+    assert rows["`training.seed`"][1] == "`42`"
+    assert (
+        rows["`data.max_len`"][2] == "longest history given to a model, in tokens; the latest are kept"
+    )  # behind the field
+    assert rows["`ranking.hidden`"][2] == "width of the head, as a multiple of the model's"  # in the docstring
+    assert rows["`ranking.tokens`"][2].endswith("half as long, for logs without requests")  # over several lines
+    assert rows["`data.events_per_batch`"][0] == "`int \\| None`"  # or the table would have one column more
+    assert rows["`model.unit`"][2] == "hidden width of the activation unit (DIN)"  # of a parent
+    for name in "HSTUConfig", "SASRecConfig", "TransformerConfig", "DLRMConfig", "WukongConfig", "MoLConfig":
+        assert f"## {name}: `" in made
+    assert "Shape of one DLRM." in made and "main             the action" not in made
+
+
+def cells(line: str) -> list[str]:
+    return [cell.strip() for cell in re.split(r"(?<!\\)\|", line.strip("|"))]
+
+
+def test_every_recipe_is_in_the_reference() -> None:
+    from louder.recipes import names
+
+    made = settings.on_page_markdown("<!-- recipes -->")
+    assert re.findall("^\\| `(.*?)`", made, re.MULTILINE) == names()
+    assert "| `ml1m:hstu_large` | HSTU-large: 4 times the layers, 2 times the heads. |" in made
+
+
+DOCSTRING = """Mix events.
+
+    y = x @ w
+
+q, k     [L, H, K]  float32, all users
+         end to end
+a_long_name, b two names and one blank
+returns  [L] what
+         it is
+raises   ValueError for nothing
+
+It stays. Raises InputError if there is none, or
+if there are two.
+
+other    is no argument
+"""
+
+
+def test_docstrings_become_tables() -> None:
+    made = docstrings.google(DOCSTRING, ["q", "k", "a_long_name", "b"])
+    text, _, sections = made.partition("Args:\n")
+    assert text == "Mix events.\n\n    y = x @ w\n\nIt stays.\n\nother    is no argument\n\n"
+    assert sections.split("\n\n") == [
+        "    q: `[L, H, K]` float32, all users end to end\n    k: `[L, H, K]` float32, all users end to end\n"
+        "    a_long_name: two names and one blank\n    b: two names and one blank",
+        "Returns:\n    `[L]` what it is",
+        "Raises:\n    ValueError: for nothing.\n    InputError: if there is none, or if there are two.",
+    ]
+    assert docstrings.google("One line.", ["x"]) == "One line."
+    assert docstrings.google("Raises InputError if it is so.", []) == "Raises:\n    InputError: if it is so."
+    fields = docstrings.google("A.\n\nx  one", ["x"], "Attributes")
+    assert fields == "A.\n\nAttributes:\n    x: one"
+
+
+def test_commands_are_in_the_reference() -> None:
+    made = commands_hook.on_page_markdown("<!-- commands -->")
+    assert made.startswith("## `louder`") and "`louder data inspect`" in made and "--html" in made
+    assert commands_hook.on_page_markdown("nothing") == "nothing"
+
+
+def test_pages_are_in_the_navigation_and_their_links_lead_somewhere() -> None:
+    navigation = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
+    for page in PAGES[1:]:
+        assert f": {page.relative_to(ROOT / 'docs')}\n" in navigation
+    for page in PAGES:
+        for link in re.findall(r"\]\((?!http)([^)#]+)", page.read_text(encoding="utf-8")):
+            assert (page.parent / link).exists(), f"{page}: {link}"
