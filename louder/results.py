@@ -14,8 +14,10 @@ from louder.errors import InputError
 from louder.folders import told_when_full
 from louder.version import __version__
 
+Row = dict[str, Any]  # as JSON has it
 
-def provenance() -> dict[str, Any]:
+
+def provenance() -> Row:
     """Command, commit and machine of this process; part of every row."""
     return {
         "command": shlex.join([*program(), *sys.argv[1:]]),
@@ -66,7 +68,7 @@ def machine() -> str:
     return f"{name}{widest}, {cores} cores"
 
 
-def append_row(path: Path | str, row: dict[str, Any]) -> None:
+def append_row(path: Path | str, row: Row) -> None:
     """Add one row to a JSON-lines file, making the file and its folder if needed."""
     path = Path(path)
     with told_when_full(path.parent):
@@ -75,7 +77,7 @@ def append_row(path: Path | str, row: dict[str, Any]) -> None:
             file.write(json.dumps(row) + "\n")
 
 
-def read_rows(path: Path | str) -> list[dict[str, Any]]:
+def read_rows(path: Path | str) -> list[Row]:
     """The rows of a JSON-lines file. A last one that a crash cut short is left out."""
     lines = [line for line in Path(path).read_text(encoding="utf-8").split("\n") if line.strip()]
     rows = []

@@ -1,0 +1,1 @@
+"""The tables of README.md and docs/, made from the rows in results/, so that no figure is typed by hand."""

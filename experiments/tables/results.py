@@ -1,0 +1,87 @@
+"""docs/results.md: next items on MovieLens-1M, the ETL and the demo."""
+
+from experiments.tables.lines import Tables, mean_and_deviation, mib, number, rows_of, table
+from louder.reports.published import DATASETS, PAPER
+from louder.results import Row
+
+METRICS = "hr@10", "ndcg@10", "hr@50", "hr@200"
+HEAD = "model", "HR@10", "NDCG@10", "HR@50", "HR@200"
+NAMES = {
+    "ml1m-sasrec": "SASRec",
+    "ml1m-hstu": "HSTU",
+    "ml1m-hstu-large": "HSTU-large",
+    "ml1m-hstu-large-mol": "HSTU-large, MoL",
+    "ml1m-transformer": "Transformer",
+}
+
+
+def ml1m(protocol: str) -> list[str]:
+    """A line for each run, beside popularity and what was published."""
+    rows = sorted(rows_of("ml1m"), key=lambda row: row["seed"])
+    lines = []
+    for name, own in models(rows, protocol).items():
+        lines += [[name, *values(row["metrics"]), str(row["epoch"] + 1), str(row["seed"])] for row in own]
+        lines += published(name, protocol, empty=2)
+    return table([*HEAD, "epoch", "seed"], popularity(rows, protocol, empty=2) + lines)
+
+
+def ml1m_means(protocol: str) -> list[str]:
+    """Mean and standard deviation over the seeds, likewise."""
+    rows = rows_of("ml1m")
+    lines = []
+    for name, own in models(rows, protocol).items():
+        means = [mean_and_deviation([row["metrics"][metric] for row in own]) for metric in METRICS]
+        lines += [[name, *means, str(len(own))], *published(name, protocol, empty=1)]
+    return table([*HEAD, "seeds"], popularity(rows, protocol, empty=1) + lines)
+
+
+def models(rows: list[Row], protocol: str) -> dict[str, list[Row]]:
+    """The rows of each model that was measured, by its name."""
+    found = {
+        name: [row for row in rows if (row["protocol"], row["experiment"]) == (protocol, experiment)]
+        for experiment, name in NAMES.items()
+    }
+    return {name: own for name, own in found.items() if own}
+
+
+def popularity(rows: list[Row], protocol: str, empty: int) -> list[list[str]]:
+    found = [row["popularity"] for row in rows if row["protocol"] == protocol]
+    return [["popularity", *values(found[0]), *[""] * empty]] if found else []
+
+
+def published(model: str, protocol: str, empty: int) -> list[list[str]]:
+    """The line of its authors' README for a model on ML-1M, with so many empty cells at its end."""
+    rows = DATASETS["ml1m"].rows if protocol == "official" else ()
+    found = [row for row in rows if row.model == model and row.source != PAPER]
+    return [[f"{model}, as published", *values(row.metrics), *[""] * empty] for row in found]
+
+
+def values(metrics: dict[str, float]) -> list[str]:
+    return [number(metrics[name]) for name in METRICS]
+
+
+def etl() -> list[str]:
+    lines = [
+        [row["case"], row["implementation"], f"{row['median_s']:.2f}", mib(row), row["commit"]]
+        for row in rows_of("etl")
+    ]
+    return table(["log", "implementation", "median s", "peak MiB", "commit"], lines)
+
+
+def demo() -> list[str]:
+    names = "hr@10", "ndcg@10", "popularity_hr@10", "popularity_ndcg@10"
+    head = ["seconds in all", "HR@10", "NDCG@10", "popularity HR@10", "popularity NDCG@10", "machine"]
+    lines = [
+        [f"{row['seconds']:.0f}", *(number(row[name]) for name in names), row["machine"]] for row in rows_of("demo")
+    ]
+    return table(head, lines)
+
+
+TABLES: Tables = {
+    "ml1m validated": lambda: ml1m("validated"),
+    "ml1m official": lambda: ml1m("official"),
+    "ml1m validated means": lambda: ml1m_means("validated"),
+    "ml1m official means": lambda: ml1m_means("official"),
+    "etl": etl,
+    "demo": demo,
+}

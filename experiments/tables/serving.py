@@ -1,0 +1,98 @@
+"""docs/benchmarks/serving.md: what was asked of the service, and what was measured."""
+
+from collections.abc import Callable
+from functools import partial
+
+from experiments.tables.lines import Tables, rows_of, table
+from louder.results import Row
+
+RETRIEVE, RECOMMEND = "retrieve top-100", "recommend, 500 ranked"
+HALF, OVER = "recommend at half of saturation", "recommend at three times saturation"
+
+
+def serving() -> list[str]:
+    rows = rows_of("serving")
+    by_case = {(row["case"], row["implementation"]): row for row in rows if row["bench"] == "serving"}
+    half, over, swaps, gone = (by_case[case, "louder"] for case in (HALF, OVER, "hot reloads", "redis gone"))
+    alone = {name: by_case[f"{name}, cached, one client", "louder"] for name in (RETRIEVE, RECOMMEND)}
+    kills = {row["implementation"]: row for row in reversed(rows) if row["bench"] == "store_kill"}
+    contract = next(row for row in rows if row["bench"] == "serving_contract")
+    memory = f"{half['mib'][0]:,} MiB before, {half['mib'][1]:,} after a minute, {half['mib'][-1]:,} after all"
+    counts = ", ".join(f"{count} {name}" for name, count in gone["gone"].items())
+    lines = [
+        ("retrieve 100, kept history, one client", "p50 5 ms, p99 15 ms", latency(alone[RETRIEVE])),
+        ("recommend (500 ranked), kept history, one client", "", latency(alone[RECOMMEND])),
+        (
+            f"{HALF} ({half['per_second']:.0f} a second), {half['seconds']:.0f} s",
+            "p99 100 ms, no errors, memory flat",
+            f"{latency(half)}; {statuses(half)}; {memory}",
+        ),
+        *(
+            (f"{name}, 16 clients, against --no-cache", "5 times", against(by_case, f"{name}, 16 clients"))
+            for name in (RETRIEVE, RECOMMEND)
+        ),
+        (
+            f"{OVER}, {over['seconds']:.0f} s",
+            "accepted p99 300 ms, the rest 429, well again in 5 s",
+            f"{latency(over)}; {statuses(over)}; {over['recovered_s']:.1f} s",
+        ),
+        (
+            f"{swaps['reloads']} hot reloads at half of saturation",
+            "none failed, none mixed",
+            f"{swaps['mixed_or_failed']} failed or mixed of {swaps['requests']:,}, by {len(swaps['versions'])} models",
+        ),
+        *(
+            (
+                f"kill -9, {kills[store]['kills']} times, {name}",
+                "no acknowledged event lost",
+                f"{kills[store]['lost']} of {kills[store]['acknowledged']:,}",
+            )
+            for store, name in {"files": "files", "redis": "Redis"}.items()
+        ),
+        (
+            "Schemathesis",
+            "10,000 cases, no 5xx, no violation",
+            f"{sum(contract['failures'].values())} of {contract['cases']:,} cases",
+        ),
+        (
+            f"Redis gone for {gone['seconds']:.0f} s",
+            "with a history answered, others 503, back by itself",
+            f"{counts}; back after {gone['back_after_s']:.1f} s",
+        ),
+    ]
+    return table(["what", "asked", "measured"], lines)
+
+
+def latency(row: Row) -> str:
+    return f"p50 {row['p50_ms']:.1f} ms, p99 {row['p99_ms']:.1f} ms"
+
+
+def statuses(row: Row) -> str:
+    return ", ".join(f"{count:,} with {status}" for status, count in row["statuses"].items())
+
+
+def against(by_case: dict[tuple[str, str], Row], case: str) -> str:
+    kept, never = (by_case[case, name]["per_second"] for name in ("louder", "no-cache"))
+    return f"{kept:,.0f} against {never:,.0f} a second: {kept / never:.1f} times"
+
+
+def sizing() -> list[str]:
+    """What a process and a user of the service take, by store."""
+    rows = {row["case"]: row for row in rows_of("serving") if row["bench"] == "serving"}
+    found = [rows[case] for case in ("sizing, files", "sizing, redis") if case in rows]
+    facts: dict[str, Callable[[Row], str]] = {
+        "memory of a process before its first request": lambda row: f"{row['mib']:,} MiB",
+        "kept keys and values, each user": lambda row: f"{row['cached_bytes'] / row['active_users'] / 1000:,.0f} kB",
+        "store, each user": lambda row: f"{row['store_bytes'] / row['users'] / 1000:,.1f} kB",
+        "events stored a second, 1 in a request, 8 clients": partial(stored, 1),
+        "events stored a second, 100 in a request, 8 clients": partial(stored, 100),
+    }
+    lines = [[name, *(told(row) for row in found)] for name, told in facts.items()] if len(found) == 2 else []
+    return table(["what", "files", "Redis"], lines)
+
+
+def stored(events: int, row: Row) -> str:
+    return f"{row[f'events_per_second_by_{events}']:,} (p99 {row[f'p99_ms_by_{events}']:,.0f} ms)"
+
+
+TABLES: Tables = {"serving": serving, "sizing": sizing}
