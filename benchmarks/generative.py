@@ -14,8 +14,8 @@ from benchmarks import histories
 from benchmarks.measure import Case
 from benchmarks.request import ACTIONS, ITEMS
 from louder import recipes
-from louder.data.loader import DataConfig
-from louder.data.ranking import RankingBatch
+from louder.batch import RankingBatch
+from louder.data.config import DataConfig
 from louder.data.table import Table
 from louder.data.targets import SplitConfig
 from louder.models import HSTUConfig

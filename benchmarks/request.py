@@ -6,8 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks import histories
-from louder.batch import SequenceBatch
-from louder.data.ranking import RankingBatch
+from louder.batch import RankingBatch, SequenceBatch
 from louder.models import DLRM, HSTU, DLRMConfig, HSTUConfig, RankingConfig, RankingModel, Vocabulary
 from louder.models.hstu import HSTULayer
 from louder.ops.hstu_layer import hstu_layer

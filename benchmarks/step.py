@@ -16,8 +16,8 @@ from benchmarks.measure import Case
 from benchmarks.padded import hstu_attention, sampled_softmax
 from benchmarks.plain import PlainHSTU, PlainSASRec, naive_attention
 from louder import recipes
+from louder.batch import RetrievalBatch
 from louder.data import negatives
-from louder.data.loader import RetrievalBatch
 from louder.models import HSTUConfig, ImpressionConfig, SASRecConfig, SequentialModel, Vocabulary, build
 from louder.ops.sampled_softmax import naive
 from louder.training import retrieval

@@ -1,12 +1,13 @@
-"""The contract between data and models: histories end to end, never padded."""
+"""The contract between data and models: histories end to end, never padded, and what is to be predicted from them."""
 
-from dataclasses import dataclass, fields
-from typing import Any
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from louder.errors import InputError
+
+IGNORE_INDEX = -1  # the target of a row that predicts nothing
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,8 +22,8 @@ class SequenceBatch:
     actions           [L]      int64 bitmask of what the user did, or None if the log has no actions
     kinds             [L]      uint8; 0 = engagement, k = the k-th auxiliary series; None = engagements only
     values            [L, V]   float32 numbers of each event, such as watch time, NaN where absent; None = none
-    prefix_lengths            [L]      int64; where a token stands: it sees the first so many tokens of its user, and itself.
-                               Items of one request all stand where the request begins. None = each at its index
+    prefix_lengths    [L]      int64; a token sees the first so many tokens of its user, and itself: those before its
+                               request. None = all before it
     context           [B, C]   int64 codes of the users' attributes, 0 = unknown; None = none
 
     Raises InputError if the fields do not fit together. It is checked here, once, so that no kernel has to.
@@ -70,11 +71,11 @@ class SequenceBatch:
         return self.offsets.diff()
 
     def positions(self) -> Tensor:
-        """[L] where each token stands in its history, 0 = the oldest one kept"""
+        """[L] of each token in its history, 0 = the oldest one kept; items of one request share that of its first"""
         return self.index() if self.prefix_lengths is None else self.prefix_lengths
 
     def index(self) -> Tensor:
-        """[L] index of each token in its history, whatever its place"""
+        """[L] index of each token in its history, whatever its request"""
         index = torch.arange(len(self.ids), device=self.ids.device)
         return index - self.offsets[:-1].repeat_interleave(self.lengths, output_size=len(self.ids))
 
@@ -83,8 +84,50 @@ class SequenceBatch:
         return torch.where(self.lengths > 0, self.offsets[1:] - 1, -1)
 
     def to(self, device: torch.device | str) -> "SequenceBatch":
-        moved: dict[str, Any] = {}
-        for field in fields(self):
-            value = getattr(self, field.name)
-            moved[field.name] = None if value is None else value.to(device, non_blocking=True)
-        return SequenceBatch(**moved)
+        moved = {name: x.to(device, non_blocking=True) for name, x in vars(self).items() if x is not None}
+        return replace(self, **moved)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RetrievalBatch:
+    """Histories, and the item that each of their L tokens is to predict.
+
+    sequences  the B histories
+    targets    [L] int64 item id, or IGNORE_INDEX where nothing is to be predicted
+    users      [B] int64
+    rows       [B] int64, row of each user's latest target in the table: where the user's whole history ends
+    """
+
+    sequences: SequenceBatch
+    targets: Tensor
+    users: Tensor
+    rows: Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class RankingBatch:
+    """Histories, and M of their L events to predict: "what did the user do with this one?"
+
+    sequences         the B histories, with actions and values; a model must not read those of the row it predicts, nor
+                      those of the same request
+    target_positions  [M] int64 rows of the sequences that are predicted, ascending
+    labels            [M, A] float32, 1 where the action happened
+    value_targets     [M, V] float32 values to predict, NaN where absent
+    counters          [M, F] float32 counts of what happened before the request; None where no model reads them
+    next_items        [L] int64 first item of the request that begins after the row, or IGNORE_INDEX
+    users             [B] int64
+    rows              [M] int64 rows of the table that are predicted
+    """
+
+    sequences: SequenceBatch
+    target_positions: Tensor
+    labels: Tensor
+    value_targets: Tensor
+    counters: Tensor | None
+    next_items: Tensor
+    users: Tensor
+    rows: Tensor
+
+    def to(self, device: torch.device | str) -> "RankingBatch":
+        moved = {name: x.to(device) for name, x in vars(self).items() if x is not None}
+        return replace(self, **moved)

@@ -3,9 +3,8 @@
 import numpy as np
 import torch
 
-from louder.batch import SequenceBatch
+from louder.batch import RankingBatch, SequenceBatch
 from louder.data.attributes import Attribute, Vectors
-from louder.data.ranking import RankingBatch
 from louder.models import Vocabulary
 
 VOCABULARY = Vocabulary(items=9, actions=3, series=(4, 2), users=6, values=2, context=(3, 5), counters=7)

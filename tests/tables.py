@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from louder.data.loader import DataConfig
+from louder.data.config import DataConfig
 from louder.data.table import Table
 from louder.evaluation.config import EvaluationConfig
 from louder.ids import IdMap

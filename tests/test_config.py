@@ -21,7 +21,7 @@ from louder.config import (
     tell_renamed,
     to_dict,
 )
-from louder.data.loader import DataConfig
+from louder.data.config import DataConfig
 from louder.data.stochastic_length import StochasticLength
 from louder.errors import InputError
 from louder.models import DLRMConfig, HSTUConfig, SASRecConfig, TransformerConfig, config_from_dict

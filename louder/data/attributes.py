@@ -73,6 +73,16 @@ def code_of(attribute: Attribute, value: Any) -> int:
     return UNKNOWN if value is None else attribute.code_of_label.get(label(value), UNKNOWN)
 
 
+def first_codes(attributes: Sequence[Attribute]) -> Tensor:
+    """[R, C] int64, the code of each attribute in each row; of a list the first, UNKNOWN of an empty one."""
+    columns = []
+    for attribute in attributes:
+        starts, lengths = attribute.offsets[:-1], attribute.offsets.diff()
+        padded = torch.cat([attribute.codes, attribute.codes.new_zeros(1)])
+        columns.append(torch.where(lengths > 0, padded[starts.clamp(max=len(attribute.codes))], 0))
+    return torch.stack(columns, dim=1) if columns else torch.zeros(0, 0, dtype=torch.int64)
+
+
 def vectors(table: "pa.Table", names: Sequence[str]) -> list[Vectors]:
     """Columns of lists of fractional numbers, all of one length -> matrices.
 

@@ -8,8 +8,6 @@ from louder.data.table import Table
 from louder.errors import InputError
 from louder.schema import ENGAGEMENT
 
-NOTHING = -1  # the target of a row that predicts nothing (the papers' empty set)
-
 
 @dataclass(frozen=True, kw_only=True)
 class SplitConfig:
@@ -57,6 +55,10 @@ class Spans:
     def __len__(self) -> int:
         return len(self.users)
 
+    def taken(self, kept: np.ndarray) -> "Spans":
+        """Those of some users: `kept` [S] bool."""
+        return Spans(self.users[kept], self.starts[kept], self.lasts[kept])
+
 
 def target_rows(table: Table, positive: int = 0) -> np.ndarray:
     """[T] bool: rows that may be predicted. `positive` is a mask of actions, any of which makes an engagement
@@ -73,7 +75,7 @@ def split(table: Table, part: str, config: SplitConfig, *, held_out: int, positi
 
     `held_out` is 2 where validation is kept from training (protocol `validated`), 1 where only the test is
     (protocol `official`: "train" then reaches up to the test target, and there is no validation part).
-    Train spans end at the latest trainable target; every row in them predicts the next (see loader).
+    Train spans end at the latest trainable target; every row in them predicts the next (see RetrievalLoader).
     Users without history before a target have no span: nothing can be predicted from nothing.
     """
     assert part in ("train", "validation", "test")
@@ -129,3 +131,37 @@ def time_lasts(table: Table, part: str, config: SplitConfig, rows: np.ndarray, h
     inside = (times >= low) & (times < high) if high is not None else times >= low
     lasts[user[inside][::-1]] = rows[inside][::-1]  # reversed: the first after the cut wins
     return lasts
+
+
+def part_rows(table: Table, part: str, config: SplitConfig, *, held_out: int) -> np.ndarray:
+    """[T] bool: the engagements of "train", "validation" or "test". A request is in one part as a whole.
+
+    time            by the time of the request
+    leave_last_out  the last request of each user is for testing, the one before for validation
+    users           whole users, as in split
+    """
+    engaged, heads = table.kinds == ENGAGEMENT, table.request_rows()
+    if config.kind == "time":
+        assert config.validation_from is not None
+        assert config.test_from is not None
+        times = table.times[heads]
+        after, upto = times >= config.validation_from, times < config.test_from
+        if held_out == 1:
+            after = ~upto
+        return engaged & {"train": ~after, "validation": after & upto, "test": ~upto}[part]
+    owner = np.repeat(np.arange(table.users), np.diff(table.offsets))
+    if config.kind == "users":
+        share = max(1, round(table.users * config.test_users))
+        test = table.users - share
+        validation = test - share if held_out == 2 else test
+        low, high = {"train": (0, validation), "validation": (validation, test), "test": (test, table.users)}[part]
+        return engaged & (owner >= low) & (owner < high)
+    rows = np.flatnonzero(engaged)
+    number = np.unique(heads[rows], return_inverse=True)[1]  # of the request, over all users
+    latest = np.zeros(table.users, dtype=np.int64)
+    np.maximum.at(latest, owner[rows], number)
+    back = latest[owner[rows]] - number  # 0 = the user's last request
+    wanted = {"test": back == 0, "validation": (back == 1) & (held_out == 2), "train": back >= held_out}[part]
+    result = np.zeros(len(table.ids), dtype=bool)
+    result[rows[wanted]] = True
+    return result

@@ -148,7 +148,7 @@ class Reader:
 
 
 def table_columns(
-    table: Table, *, actions: bool = True, kinds: bool = True, heads: np.ndarray | None = None
+    table: Table, *, actions: bool = True, kinds: bool = True, values: bool = False, heads: np.ndarray | None = None
 ) -> Columns:
     """The tokens of all users of a table, without a copy; `heads` are its request_rows where requests count."""
     return Columns(
@@ -156,7 +156,7 @@ def table_columns(
         times=table.times,
         kinds=table.kinds if kinds and table.manifest.series else None,
         actions=table.actions if actions else None,
-        values=tuple(table.values[name] for name in table.manifest.values if name in table.values),
+        values=tuple(table.values[name] for name in table.manifest.values) if values else (),
         heads=heads,
     )
 

@@ -7,7 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from louder.data.ranking import RankingBatch, RankingLoader
+from louder.batch import RankingBatch
+from louder.data.ranking import RankingLoader
 from louder.data.table import ranges
 from louder.evaluation.ranking_metrics import RankingMetrics
 from louder.evaluation.retrieval import rank_of

@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from louder.data.loader import Loader, RetrievalBatch
+from louder.batch import RetrievalBatch
+from louder.data.retrieval import RetrievalLoader
 from louder.data.table import Table, ranges
 from louder.errors import InputError
 from louder.evaluation.retrieval_metrics import CUTOFFS, by_length, retrieval_metrics
@@ -38,7 +39,7 @@ class Evaluation:
 
 @torch.no_grad()
 def evaluate(
-    scorer: Scorer, loader: Loader, *, seen: str = "window", on_batch: Callable[[int], None] | None = None
+    scorer: Scorer, loader: RetrievalLoader, *, seen: str = "window", on_batch: Callable[[int], None] | None = None
 ) -> Evaluation:
     """Rank the target of every span of `loader` in the catalogue. Exact: every item is scored and counted.
 

@@ -20,9 +20,9 @@ from torch import Tensor
 from louder import checkpoint
 from louder.batch import SequenceBatch
 from louder.data.attributes import encode
-from louder.data.loader import DataConfig
-from louder.data.ranking import window_start
+from louder.data.config import DataConfig
 from louder.data.table import open_table, user_attributes
+from louder.data.window import window_start
 from louder.errors import InputError
 from louder.histories.history import History
 from louder.ids import IdMap, RawId

@@ -21,7 +21,7 @@ from louder.models import RankingModel
 class Asked:
     """One request.
 
-    history     one user's events, oldest first: the window that the model is to see (data.ranking.window_start).
+    history     one user's events, oldest first: the window that the model is to see (data.window.window_start).
                 The query time of an event is the time of the next one; of the last, that of the request
     candidates  [m, D] vectors of items (`model.items`, `model.new_items`)
     at          seconds; the time of the request

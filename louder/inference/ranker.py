@@ -11,10 +11,10 @@ from torch import Tensor
 
 from louder.batch import SequenceBatch
 from louder.config import from_dict
-from louder.data.attributes import code_of, encode
-from louder.data.loader import DataConfig
-from louder.data.ranking import context_codes, selected, window_start
+from louder.data.attributes import code_of, encode, first_codes
+from louder.data.config import DataConfig
 from louder.data.table import Table, item_attributes, open_table, user_attributes
+from louder.data.window import window_start
 from louder.errors import InputError
 from louder.ids import IdMap, RawId
 from louder.inference.loading import load_ranker
@@ -22,7 +22,7 @@ from louder.inference.mfalcon import MFalcon
 from louder.inference.new_items import NewItems, encode_new_items
 from louder.inference.recommender import Event
 from louder.models import RankingConfig, RankingModel
-from louder.schema import ENGAGEMENT, Manifest
+from louder.schema import Manifest
 
 MAX_CANDIDATES = 16_384
 
@@ -71,7 +71,7 @@ class Ranker:
                 f"{folder} has no users.parquet, which its model needs. Copy it from the table, or train again."
             )
         self.context = encode(people, self.ranking.context) if people is not None else []
-        self.context_codes = context_codes(self.context)
+        self.context_codes = first_codes(self.context)
 
     @cached_property
     def table(self) -> Table:
@@ -93,7 +93,7 @@ class Ranker:
                 f"{table.path} has other items, actions, values or series than the table the model was trained on. "
                 "Use that one, or train on this one: louder train RECIPE."
             )
-        return table if self.data.auxiliary else selected(table, np.flatnonzero(table.kinds == ENGAGEMENT))
+        return table if self.data.auxiliary else table.engagements()[0]
 
     def rank(
         self,

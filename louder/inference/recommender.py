@@ -11,7 +11,7 @@ import torch
 
 from louder.batch import SequenceBatch
 from louder.config import from_dict
-from louder.data.loader import DataConfig
+from louder.data.config import DataConfig
 from louder.data.table import Table, item_attributes, open_table
 from louder.errors import InputError
 from louder.folders import read_json

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from louder import checkpoint, models
 from louder.config import from_dict
 from louder.data.attributes import Attribute, Column, encode, vectors
-from louder.data.loader import DataConfig
+from louder.data.config import DataConfig
 from louder.data.table import Table, item_attributes, open_table, user_attributes
 from louder.errors import InputError
 from louder.ids import IdMap

@@ -7,10 +7,9 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from louder.batch import SequenceBatch
+from louder.batch import RankingBatch, SequenceBatch
 from louder.config import require_at_least
 from louder.data.attributes import Column
-from louder.data.ranking import RankingBatch
 from louder.errors import InputError
 from louder.models.embeddings import EmbeddingTable, StaticTable, Vocabulary, draw, draw_tables
 from louder.models.item_features import AttributeEmbedding

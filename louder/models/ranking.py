@@ -8,10 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from louder.batch import SequenceBatch
+from louder.batch import RankingBatch, SequenceBatch
 from louder.config import require_at_least, require_fraction, require_one_of
 from louder.data.attributes import Column
-from louder.data.ranking import RankingBatch
 from louder.errors import InputError
 from louder.models.embeddings import EmbeddingTable, Vocabulary, draw
 from louder.models.item_features import AttributeEmbedding

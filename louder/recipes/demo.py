@@ -1,6 +1,6 @@
 """The embedded synthetic log: small enough for a laptop's minute, and with a clear order to learn."""
 
-from louder.data.loader import DataConfig
+from louder.data.config import DataConfig
 from louder.models import HSTUConfig
 from louder.training.config import Config, TrainingConfig
 

@@ -10,7 +10,7 @@ A `value_weight` of 0 means that the watch time is not learned.
 
 from dataclasses import replace
 
-from louder.data.loader import DataConfig
+from louder.data.config import DataConfig
 from louder.data.targets import SplitConfig
 from louder.evaluation.config import EvaluationConfig
 from louder.models import (

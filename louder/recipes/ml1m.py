@@ -6,7 +6,7 @@ The rankers' settings are the best of as many random ones for each of HSTU, DLRM
 
 from dataclasses import replace
 
-from louder.data.loader import DataConfig
+from louder.data.config import DataConfig
 from louder.data.targets import SplitConfig
 from louder.evaluation.config import EvaluationConfig
 from louder.models import (

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from louder.data.loader import DataConfig
+from louder.data.config import DataConfig
 from louder.models import HSTUConfig, SASRecConfig, TransformerConfig
 from louder.training.config import Config
 

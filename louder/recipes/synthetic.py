@@ -9,7 +9,7 @@ model can reach the paper's figures on it (docs/design.md), so compare models wi
 
 from dataclasses import replace
 
-from louder.data.loader import DataConfig
+from louder.data.config import DataConfig
 from louder.data.targets import SplitConfig
 from louder.evaluation.config import EvaluationConfig
 from louder.models import DLRMConfig, HSTUConfig, RankingConfig, TransformerConfig

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from louder.data.loader import Loader
+from louder.data.retrieval import RetrievalLoader
 from louder.data.table import Table
 from louder.errors import InputError
 from louder.evaluation.retrieval import rank_of, seen_items
@@ -95,7 +95,7 @@ def draw(run: Path, config: Config, table: Table, *, users: int = 5, k: int = 10
     return samples
 
 
-def engagements(loader: Loader, span: int) -> Sequence[int]:
+def engagements(loader: RetrievalLoader, span: int) -> Sequence[int]:
     """Rows of the history of a span, without entries of auxiliary series."""
     rows = np.arange(loader.spans.starts[span], loader.spans.lasts[span])
     return rows[loader.table.kinds[rows] == ENGAGEMENT].tolist()

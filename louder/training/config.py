@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from louder.config import require_above_zero, require_at_least, require_one_of
-from louder.data.loader import DataConfig
+from louder.data.config import DataConfig
 from louder.errors import InputError
 from louder.evaluation.config import RANKING_SELECTORS, RETRIEVAL_SELECTORS, EvaluationConfig
 from louder.models import HSTUConfig, ModelConfig, MoLConfig, RankingConfig

@@ -8,9 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from louder.batch import RankingBatch
 from louder.data.attributes import Attribute, Column, Vectors, encode, vectors
 from louder.data.counters import count
-from louder.data.ranking import RankingBatch, RankingLoader
+from louder.data.ranking import RankingLoader
 from louder.data.table import Table, item_attributes, open_table, user_attributes
 from louder.errors import InputError
 from louder.evaluation.ranking import evaluate, next_item_ranks
@@ -85,19 +86,17 @@ class RankingTask:
         self.parts = {part: self.part(part) for part in {config.selection_part, "test"}}
         self.retrieval = None
         if self.ranking.next_item:
-            counts = np.bincount(self.loader.table.ids[self.loader.asked], minlength=table.items)
+            counts = np.bincount(table.ids[self.loader.is_target], minlength=table.items)
             self.retrieval = RetrievalLoss(config.loss, torch.from_numpy(counts).double())
 
     def part(self, part: str) -> RankingLoader:
         """Raises InputError if nobody is in that part."""
-        train = part == "train"
         loader = RankingLoader(
             self.table,
             part,
             self.config.data,
             held_out=self.config.held_out,
             one_pass=self.ranking.one_pass and self.counters is None,
-            shuffle=train and self.config.data.shuffle,
             seed=self.config.training.seed,
             context=self.context,
             counters=self.counters,
@@ -112,8 +111,7 @@ class RankingTask:
     def build(self) -> AnyRanker:
         model = build_ranker(self.config.model, self.ranking, self.vocabulary, self.items)
         if self.vocabulary.values:
-            rows = np.flatnonzero(self.loader.asked)
-            columns = [self.loader.table.values[name][rows] for name in self.table.manifest.values]
+            columns = [self.table.values[name][self.loader.is_target] for name in self.table.manifest.values]
             model.set_value_scale(
                 torch.tensor([np.nanmean(x) for x in columns]).float(),
                 torch.tensor([max(float(np.nanstd(x)), 1e-6) for x in columns]).float(),

@@ -7,9 +7,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from louder.data.loader import Loader, RetrievalBatch
+from louder.batch import RetrievalBatch
+from louder.data.retrieval import RetrievalLoader
 from louder.data.table import Table, open_table
-from louder.data.targets import split
 from louder.errors import InputError
 from louder.evaluation.retrieval import Evaluation, Scorer, evaluate, model_scorer, popularity_scorer
 from louder.inference.run import Run
@@ -37,13 +37,10 @@ def vocabulary(table: Table, config: Config) -> Vocabulary:
     )
 
 
-def part_loader(table: Table, config: Config, part: str) -> Loader:
+def part_loader(table: Table, config: Config, part: str) -> RetrievalLoader:
     """Batches of "train", "validation" or "test". Raises InputError if nobody is in that part."""
-    positive = table.action_mask(config.data.positive)
-    spans = split(table, part, config.data.split, held_out=config.held_out, positive=positive)
-    every_row = part == "train"
-    loader = Loader(table, spans, config.data, every_row=every_row, seed=config.training.seed)
-    if not len(loader.spans):
+    loader = RetrievalLoader(table, part, config.data, held_out=config.held_out, seed=config.training.seed)
+    if not len(loader):
         raise InputError(
             f"Nobody in {table.path} has enough events for the {part} part under protocol {config.protocol!r}: "
             f"a user needs at least {config.held_out + 2 if part == 'train' else 2}. "
@@ -52,12 +49,12 @@ def part_loader(table: Table, config: Config, part: str) -> Loader:
     return loader
 
 
-def popularity(table: Table, loader: Loader) -> np.ndarray:
+def popularity(table: Table, loader: RetrievalLoader) -> np.ndarray:
     """[I] int64: how often each item occurs in the training spans. Nothing held out is counted."""
     inside = np.zeros(len(table.ids) + 1, dtype=np.int64)
     np.add.at(inside, loader.spans.starts, 1)
     np.add.at(inside, loader.spans.lasts + 1, -1)
-    rows = (np.cumsum(inside)[:-1] > 0) & loader.targets
+    rows = (np.cumsum(inside)[:-1] > 0) & loader.positive
     return np.bincount(table.ids[rows], minlength=table.items)
 
 

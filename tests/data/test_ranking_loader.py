@@ -13,20 +13,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tables import ranking_table
 
-from louder.data.attributes import Attribute
-from louder.data.loader import DataConfig
-from louder.data.ranking import RankingLoader, context_codes, window_start
+from louder.data.attributes import Attribute, first_codes
+from louder.data.config import DataConfig
+from louder.data.ranking import RankingLoader
 from louder.data.targets import SplitConfig
+from louder.data.window import window_start
 
 CUT = SplitConfig(kind="time", validation_from=40, test_from=60)
 SPLITS = {"time": CUT, "leave_last_out": SplitConfig(), "users": SplitConfig(kind="users", test_users=0.3)}
 PARTS = "train", "validation", "test"
 
 
-def loader_of(table, part="train", *, held_out=2, one_pass=True, shuffle=False, **settings):
+def loader_of(table, part="train", *, held_out=2, one_pass=True, **settings):
     extra = {name: settings.pop(name) for name in ("seed", "context", "counters") if name in settings}
-    config = DataConfig(**{"max_len": 5, "users_per_batch": 3, "split": CUT} | settings)
-    return RankingLoader(table, part, config, held_out=held_out, one_pass=one_pass, shuffle=shuffle, **extra)
+    config = DataConfig(**{"max_len": 5, "users_per_batch": 3, "shuffle": False, "split": CUT} | settings)
+    return RankingLoader(table, part, config, held_out=held_out, one_pass=one_pass, **extra)
 
 
 def first_rows(table):
@@ -263,7 +264,7 @@ def test_counters_and_requests_are_those_of_the_tables_rows(auxiliary):
     loader = loader_of(table, auxiliary=auxiliary, counters=counters)
     for batch in loader.batches():
         assert batch.counters[:, 0].tolist() == (batch.rows * 10).tolist()
-        assert loader.requests(batch).tolist() == table.requests[batch.rows].tolist()
+        assert loader.requests(batch).tolist() == table.requests[batch.rows.numpy()].tolist()
     loader = loader_of(ranking_table(2), auxiliary=auxiliary)
     assert all((loader.requests(batch) == -1).all() for batch in loader.batches())
 
@@ -366,11 +367,9 @@ HOBBIES = Attribute(
 
 
 def test_context_is_the_code_of_each_attribute_and_of_a_list_the_first():
-    assert context_codes([AGE, HOBBIES]).tolist() == [[2, 2], [0, 0], [3, 1], [1, 0], [1, 0], [2, 2]]
+    assert first_codes([AGE, HOBBIES]).tolist() == [[2, 2], [0, 0], [3, 1], [1, 0], [1, 0], [2, 2]]
     assert (
-        context_codes(
-            [replace(HOBBIES, codes=torch.zeros(0, dtype=torch.int64), offsets=torch.zeros(7).long())]
-        ).tolist()
+        first_codes([replace(HOBBIES, codes=torch.zeros(0, dtype=torch.int64), offsets=torch.zeros(7).long())]).tolist()
         == [[0]] * 6
     )
 
@@ -378,7 +377,7 @@ def test_context_is_the_code_of_each_attribute_and_of_a_list_the_first():
 @pytest.mark.parametrize("one_pass", [True, False])
 def test_every_sequence_has_the_context_of_its_user(one_pass):
     loader = loader_of(ranking_table(3), context=[AGE, HOBBIES], one_pass=one_pass)
-    codes = context_codes([AGE, HOBBIES])
+    codes = first_codes([AGE, HOBBIES])
     for batch in loader.batches():
         assert torch.equal(batch.sequences.context, codes[batch.users])
     assert all(batch.sequences.context is None for batch in loader_of(ranking_table(3)).batches())

@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tables import Token, write_table
 
-from louder.data.loader import DataConfig, Loader
+from louder.data.config import DataConfig
+from louder.data.retrieval import RetrievalLoader
 from louder.data.stochastic_length import StochasticLength, keep_probability, subsequence, threshold
 from louder.data.table import open_table
-from louder.data.targets import split
 
 
 @pytest.mark.parametrize(
@@ -101,8 +101,7 @@ def loader(table, selection="weighted", part="train"):
         users_per_batch=16,
         stochastic_length=StochasticLength(alpha=ALPHA, selection=selection),
     )
-    spans = split(table, part, config.split, held_out=2)
-    return Loader(table, spans, config, every_row=part == "train", seed=1)
+    return RetrievalLoader(table, part, config, held_out=2, seed=1)
 
 
 @pytest.mark.parametrize("selection", ["recent", "random", "weighted"])

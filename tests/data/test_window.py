@@ -240,7 +240,8 @@ def test_a_batch_of_many_histories_is_their_batches_end_to_end():
 
 def test_columns_of_a_table_are_views():
     table = ranking_table()
-    columns = table_columns(table)
+    columns = table_columns(table, values=True)
+    assert table_columns(table).values == ()
     assert columns.ids is table.ids and columns.values == (table.values["watch"],)
     assert np.shares_memory(table.of_user(2).ids, table.ids)
     assert table_columns(table, actions=False, kinds=False).actions is None

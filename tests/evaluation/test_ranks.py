@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tables import Token, events, random_users, tiny_config, write_table
 
-from louder.data.loader import DataConfig, Loader
+from louder.data.config import DataConfig
+from louder.data.retrieval import RetrievalLoader
 from louder.data.table import open_table
-from louder.data.targets import split
 from louder.errors import InputError
 from louder.evaluation import retrieval
 from louder.evaluation.retrieval import evaluate, model_scorer, popularity_scorer, rank_of
@@ -23,7 +23,7 @@ MISS = 201  # beyond every cutoff
 def loader_of(folder, part="test", **options):
     table = open_table(folder)
     config = DataConfig(**{"users_per_batch": 4, "max_len": 5, **options})
-    return Loader(table, split(table, part, config.split, held_out=2), config, every_row=part == "train")
+    return RetrievalLoader(table, part, config, held_out=2)
 
 
 def against(items):
@@ -157,7 +157,7 @@ def test_popularity_counts_nothing_that_is_held_out(tmp_path):
     folder = write_table(tmp_path / "t", [events(0, 0, 1, 2, 3), events(4, 5), events(6, 1, 4)], items=8)
     table, config = open_table(folder), tiny_config(folder)
     # the first user trains on 0, 0, 1; the others have nothing to train on but what is held out
-    train = Loader(table, split(table, "train", config.data.split, held_out=2), config.data, every_row=True)
+    train = RetrievalLoader(table, "train", config.data, held_out=2)
     assert popularity(table, train).tolist() == [2, 1, 0, 0, 0, 0, 0, 0]
 
 

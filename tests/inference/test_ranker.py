@@ -14,9 +14,10 @@ from tables import random_users, ranking_table, tiny_ranking_config, write_ranki
 from louder.batch import SequenceBatch
 from louder.config import from_dict
 from louder.data.attributes import encode
-from louder.data.loader import DataConfig
-from louder.data.ranking import RankingLoader, selected, window_start
+from louder.data.config import DataConfig
+from louder.data.ranking import RankingLoader
 from louder.data.table import open_table, user_attributes
+from louder.data.window import window_start
 from louder.errors import InputError
 from louder.inference import ranker as module
 from louder.inference.loading import load_ranker
@@ -73,10 +74,9 @@ def asked(run, part):
     loader = RankingLoader(
         table,
         part,
-        replace(data, users_per_batch=1),
+        replace(data, users_per_batch=1, shuffle=False),
         held_out=2,
         one_pass=True,
-        shuffle=False,
         context=encode(user_attributes(table.path), ["age"]),
     )
     for batch in loader.batches():
@@ -93,7 +93,7 @@ def cut_before(rows, folder):
         own = [row for row in rows if first <= row < end]
         if own:
             kept[min(own) : end] = False
-    return write_ranking_table(folder, selected(LOG, np.flatnonzero(kept)))
+    return write_ranking_table(folder, LOG.taken(kept, np.searchsorted(np.flatnonzero(kept), LOG.offsets)))
 
 
 @pytest.mark.parametrize("part", ["test", "validation"])

@@ -9,7 +9,7 @@ import torch
 from tables import Token, checkerboard, random_users, tiny_config, write_table
 
 from louder.batch import SequenceBatch
-from louder.data.loader import DataConfig
+from louder.data.config import DataConfig
 from louder.data.table import open_table
 from louder.errors import InputError
 from louder.evaluation.retrieval import evaluate, model_scorer

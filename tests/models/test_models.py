@@ -296,7 +296,7 @@ def test_sizes_that_do_not_fit_are_refused(config, changes, message):
 @pytest.mark.parametrize("kind", ["sampled_softmax", "full_softmax", "bce", "gbce"])
 @pytest.mark.parametrize("name", ["hstu", "hstu with softmax", "sasrec", "transformer"])
 def test_a_bfloat16_step_is_near_the_float32_one(name, kind):
-    from louder.data.loader import RetrievalBatch
+    from louder.batch import RetrievalBatch
     from louder.training.retrieval import batch_loss
 
     config = MODELS[name]

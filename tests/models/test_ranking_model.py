@@ -12,7 +12,7 @@ from tables import ranking_table
 
 from louder.batch import SequenceBatch
 from louder.data.attributes import Vectors
-from louder.data.loader import DataConfig
+from louder.data.config import DataConfig
 from louder.data.ranking import RankingLoader
 from louder.data.targets import SplitConfig
 from louder.errors import InputError
@@ -60,9 +60,9 @@ def people(users):
 
 
 def loader_of(table, one_pass=True, max_len=9, **settings):
-    config = DataConfig(max_len=max_len, users_per_batch=4, split=EVERYTHING, **settings)
+    config = DataConfig(max_len=max_len, users_per_batch=4, shuffle=False, split=EVERYTHING, **settings)
     context = people(table.users)
-    return RankingLoader(table, "train", config, held_out=2, one_pass=one_pass, shuffle=False, context=context)
+    return RankingLoader(table, "train", config, held_out=2, one_pass=one_pass, context=context or ())
 
 
 def fitting(table, max_len=9, **settings):

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from louder.data.loader import DataConfig
+from louder.data.config import DataConfig
 from louder.errors import InputError
 from louder.models import HSTUConfig
 from louder.reports import published, samples

@@ -9,7 +9,7 @@ import torch
 from tables import checkerboard, events, random_users, tiny_config, write_table
 
 from louder import checkpoint
-from louder.data.loader import DataConfig
+from louder.data.config import DataConfig
 from louder.data.stochastic_length import StochasticLength
 from louder.data.targets import SplitConfig
 from louder.errors import InputError

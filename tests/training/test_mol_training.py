@@ -9,9 +9,8 @@ import torch
 import yaml
 from tables import checkerboard, random_users, tiny_config, write_table
 
-from louder.batch import SequenceBatch
+from louder.batch import RetrievalBatch, SequenceBatch
 from louder.config import from_dict, override, to_dict
-from louder.data.loader import RetrievalBatch
 from louder.errors import InputError
 from louder.evaluation.retrieval import evaluate, model_scorer
 from louder.inference.recommender import Event, Recommender

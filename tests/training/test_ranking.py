@@ -13,8 +13,8 @@ from tables import events, ranking_table, tiny_config, tiny_ranking_config, writ
 
 from louder.cli.show import print_results
 from louder.data.attributes import encode
+from louder.data.config import DataConfig
 from louder.data.counters import count
-from louder.data.loader import DataConfig
 from louder.data.ranking import RankingLoader
 from louder.data.table import item_attributes, open_table, user_attributes
 from louder.data.targets import SplitConfig
@@ -63,10 +63,9 @@ def one_at_a_time(log, part="test"):
     return RankingLoader(
         table,
         part,
-        DataConfig(max_len=8, users_per_batch=1),
+        DataConfig(max_len=8, users_per_batch=1, shuffle=False),
         held_out=2,
         one_pass=False,
-        shuffle=False,
         context=encode(user_attributes(log), ["age"]),
         counters=counters,
     )

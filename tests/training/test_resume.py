@@ -22,7 +22,7 @@ from tables import (
 
 from louder import checkpoint
 from louder.config import to_dict
-from louder.data.loader import DataConfig
+from louder.data.config import DataConfig
 from louder.data.stochastic_length import StochasticLength
 from louder.errors import InputError
 from louder.models import DLRMConfig

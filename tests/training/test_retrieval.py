@@ -3,8 +3,7 @@
 import pytest
 import torch
 
-from louder.batch import SequenceBatch
-from louder.data.loader import RetrievalBatch
+from louder.batch import RetrievalBatch, SequenceBatch
 from louder.models import HSTUConfig, SASRecConfig, TransformerConfig, Vocabulary, build
 from louder.training.losses import LossConfig, RetrievalLoss
 from louder.training.retrieval import batch_loss

@@ -10,17 +10,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tables import Token, events, random_users, write_table
 
-from louder.data.loader import DataConfig, Loader, pack
+from louder.data.config import DataConfig
+from louder.data.loader import pack
+from louder.data.retrieval import RetrievalLoader
 from louder.data.table import open_table
-from louder.data.targets import SplitConfig, split
+from louder.data.targets import SplitConfig
 
 CONFIG = DataConfig(max_len=200, users_per_batch=4)
 
 
 def loader(folder, config=CONFIG, part="train", **options):
-    table = open_table(folder)
-    spans = split(table, part, config.split, held_out=2, positive=table.action_mask(config.positive))
-    return Loader(table, spans, config, every_row=part == "train", **options)
+    return RetrievalLoader(open_table(folder), part, config, held_out=2, **options)
 
 
 def per_user(batches):

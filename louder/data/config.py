@@ -1,0 +1,34 @@
+"""What is read of a table, how it is split, and how it is packed into batches."""
+
+from dataclasses import dataclass, field
+
+from louder.data.stochastic_length import StochasticLength
+from louder.data.targets import SplitConfig
+from louder.errors import InputError
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """What is read, how it is split, and how it is packed."""
+
+    table: str = ""  # folder of the sequence table
+    split: SplitConfig = field(default_factory=SplitConfig)
+    max_len: int = 200  # longest history given to a model, in tokens; the latest are kept
+    users_per_batch: int = 128
+    events_per_batch: int | None = None  # if set, batches are packed up to this many tokens instead of by users
+    shuffle: bool = True  # users in a new order every epoch; False keeps the table's order, for a stream
+    actions: bool = True  # what the user did is part of a token, where the log has actions
+    auxiliary: bool = True  # entries of auxiliary series are part of the history, where the log has them
+    positive: tuple[str, ...] = ()  # actions, any of which makes an engagement a target; () takes every engagement
+    query_time: str = "request"  # rows know when the next event happens ("request", as the paper) or not ("withheld")
+    stochastic_length: StochasticLength | None = None
+
+    def __post_init__(self) -> None:
+        for name in "max_len", "users_per_batch", "events_per_batch":
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise InputError(f"data.{name} must be at least 1, but it is {value}.")
+        if self.query_time not in ("request", "withheld"):
+            raise InputError(f"data.query_time must be request or withheld, but it is {self.query_time!r}.")
+        if self.query_time not in ("request", "withheld"):
+            raise InputError(f"data.query_time must be request or withheld, but it is {self.query_time!r}.")
