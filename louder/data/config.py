@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass, field
 
+from louder.config import require_at_least, require_one_of
 from louder.data.stochastic_length import StochasticLength
 from louder.data.targets import SplitConfig
-from louder.errors import InputError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,11 +24,7 @@ class DataConfig:
     stochastic_length: StochasticLength | None = None
 
     def __post_init__(self) -> None:
-        for name in "max_len", "users_per_batch", "events_per_batch":
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise InputError(f"data.{name} must be at least 1, but it is {value}.")
-        if self.query_time not in ("request", "withheld"):
-            raise InputError(f"data.query_time must be request or withheld, but it is {self.query_time!r}.")
+        require_at_least(1, "data", self, "max_len", "users_per_batch", "events_per_batch")
+        require_one_of("data", self, query_time=("request", "withheld"))
         if self.query_time not in ("request", "withheld"):
             raise InputError(f"data.query_time must be request or withheld, but it is {self.query_time!r}.")

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from louder.config import require_one_of
 from louder.errors import InputError
 
 
@@ -24,10 +25,7 @@ class StochasticLength:
     def __post_init__(self) -> None:
         if not 1 < self.alpha <= 2:
             raise InputError(f"data.stochastic_length.alpha must be in (1, 2], but it is {self.alpha}.")
-        if self.selection not in ("recent", "random", "weighted"):
-            raise InputError(
-                f"data.stochastic_length.selection must be recent, random or weighted, but it is {self.selection!r}."
-            )
+        require_one_of("data.stochastic_length", self, selection=("recent", "random", "weighted"))
 
 
 def threshold(max_len: int, alpha: float) -> int:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from louder.config import require_one_of
 from louder.data.table import Table
 from louder.errors import InputError
 from louder.schema import ENGAGEMENT
@@ -26,8 +27,7 @@ class SplitConfig:
     test_users: float = 0.1
 
     def __post_init__(self) -> None:
-        if self.kind not in ("leave_last_out", "time", "users"):
-            raise InputError(f"data.split.kind must be leave_last_out, time or users, but it is {self.kind!r}.")
+        require_one_of("data.split", self, kind=("leave_last_out", "time", "users"))
         if self.kind == "time":
             if self.validation_from is None or self.test_from is None:
                 raise InputError(
