@@ -26,5 +26,3 @@ class DataConfig:
     def __post_init__(self) -> None:
         require_at_least(1, "data", self, "max_len", "users_per_batch", "events_per_batch")
         require_one_of("data", self, query_time=("request", "withheld"))
-        if self.query_time not in ("request", "withheld"):
-            raise InputError(f"data.query_time must be request or withheld, but it is {self.query_time!r}.")
