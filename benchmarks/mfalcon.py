@@ -159,7 +159,7 @@ class Request:
         mfalcon = MFalcon(model, microbatch=case.shape["microbatch"], cache_bytes=1 << 40)
         run = partial(mfalcon.score, self.history, some, self.at, key=0)
         run()
-        facts |= {"flops_per_candidate": self.candidate_flops, "remembered_bytes": mfalcon.bytes}
+        facts |= {"flops_per_candidate": self.candidate_flops, "remembered_bytes": mfalcon.cache.bytes}
         if len(some) < m:
             facts["measured_candidates"] = len(some)
         case.add(name, run, share=len(some) / m, **facts)

@@ -11,8 +11,8 @@ from torch import Tensor
 from benchmarks.measure import Case
 from louder.config import from_dict
 from louder.errors import InputError
-from louder.inference.loading import load_model
 from louder.inference.mol_topk import MoLTopK, Top
+from louder.inference.run import Run
 from louder.models import MoL, MoLConfig
 from louder.training.config import Config
 from louder.training.retrieval import open_config_table, part_loader
@@ -48,12 +48,13 @@ def cases(
 @torch.no_grad()
 def trained(run: Path, users: int) -> tuple[MoLTopK, Tensor]:
     """The catalogue of a run, and queries of users of its test part."""
-    model, state, _ = load_model(run)
+    opened = Run.open(run)
+    model = opened.sequential()
     if not isinstance(model.similarity, MoL):
         raise InputError(
             f"{run} scores by dot product, not by a mixture of logits. Train one: louder train ml1m:hstu_mol."
         )
-    config = from_dict(Config, state["config"])
+    config = from_dict(Config, opened.config)
     loader = part_loader(open_config_table(config), config, "test")
     batch = next(loader.batches())
     queries = model.queries(batch.sequences, batch.users)

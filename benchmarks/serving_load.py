@@ -333,7 +333,7 @@ class Load:
         from louder.cli.serve import publish
         from louder.histories import open_store
         from louder.inference.engine import Engine
-        from louder.inference.request import Request, Result
+        from louder.inference.request import Request
 
         link, other = self.folder / "live", self.folder / "other-run"
         shutil.copytree(self.a.run, other)
@@ -346,9 +346,8 @@ class Load:
         models = [Engine(run, self.a.ranker) for run in (self.a.run, other)]
         for model in models:
             for user in users:
-                q = Request(history=store.history(user), at=AT, k=20, context=model.context_of(user))
-                (found,) = model.answer([q])
-                assert isinstance(found, Result)
+                q = Request(history=store.history(user), at=AT, k=20, user=user)
+                found = model.recommend(q)
                 truth[model.version, user] = found.scores.tolist()
         store.close()
         versions: Counter = Counter()

@@ -44,13 +44,13 @@ def rank(
         louder rank runs/ml1m-rank-hstu --user 42 --items 1,2,new-film --new-items new.json
     """
     from louder.cli.etl import pairs
+    from louder.cli.show import warn_of_skipped
     from louder.errors import InputError
     from louder.inference.new_items import read_new_items
-    from louder.inference.ranker import Ranker
-    from louder.inference.recommender import read_history
+    from louder.inference.recommender import Recommender, read_history
 
-    ranker = Ranker(run, table, microbatch=microbatch)
-    actions = ranker.state["actions"]
+    ranker = Recommender(run, table, microbatch=microbatch)
+    actions = ranker.engine.actions
     if sort is not None and sort not in actions:
         raise InputError(f"--sort is {sort!r}, but the actions are {', '.join(actions)}.")
     answers = ranker.rank(
@@ -61,6 +61,7 @@ def rank(
         context=pairs(context, "--context", "gender=F") if context else None,
         new_items=read_new_items(new_items) if new_items else None,
     )
+    warn_of_skipped(answers.skipped)
     if sort is not None:
         answers.sort(key=lambda answer: -answer.actions[sort])
     if json_output:
@@ -77,7 +78,7 @@ def rank(
     for name in [*actions, *(answers[0].values if answers else ())]:
         shown.add_column(name, justify="right")
     for answer in answers:
-        numbers = [f"{share:.4f}" for share in answer.actions.values()]
+        numbers = [f"{probability:.4f}" for probability in answer.actions.values()]
         numbers += [f"{value:.3f}" for value in answer.values.values()]
         shown.add_row(escape(str(answer.item)), *([escape(answer.title)] if titled else []), *numbers)
     Console().print(shown)

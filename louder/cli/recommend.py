@@ -29,11 +29,13 @@ def recommend(
 
         louder recommend runs/ml1m-hstu --history me.json --json
     """
+    from louder.cli.show import warn_of_skipped
     from louder.inference.recommender import Recommender, read_history
 
     recommender = Recommender(run, table)
     events = read_history(history) if history else None
     items = recommender.recommend(user=user, history=events, k=k, at=at, seen=seen)
+    warn_of_skipped(items.skipped)
     if json_output:
         print(json.dumps([asdict(item) for item in items]))
         return
@@ -41,15 +43,14 @@ def recommend(
     from rich.markup import escape
     from rich.table import Table
 
-    console = Console()
-    past = recommender.history_of(user, events)
-    rows = [number for number, kind in zip(past.ids.tolist(), past.kinds.tolist()) if kind == 0]
-    shown = Table(title=f"Latest of {len(rows):,} events", title_justify="left")
+    console, catalogue = Console(), recommender.engine.catalogue
+    known = recommender.known_items(user, events)
+    shown = Table(title=f"Latest of {len(known):,} events", title_justify="left")
     for name in "item", "title", "genres":
         shown.add_column(name)
-    for number in rows[-8:]:
-        texts = str(recommender.describe(number).item), recommender.title(number), recommender.genres(number)
-        shown.add_row(*map(escape, texts))
+    for number in known[-8:]:
+        raw, title = catalogue.describe(number)
+        shown.add_row(*map(escape, (str(raw), title, catalogue.text(number, "genres"))))
     console.print(shown)
     answer = Table(title="Recommended", title_justify="left")
     for name in "rank", "item", "title", "score":

@@ -140,10 +140,10 @@ def address(host: str) -> str:
 
 def warn_of(ranks: Path, host: str, token: str) -> None:
     """What works, and is rarely meant."""
-    from louder import checkpoint
+    from louder.inference.run import Run
 
-    state = checkpoint.load_state(checkpoint.best(ranks))
-    if state["vocabulary"]["series"] and state["config"]["data"]["auxiliary"]:
+    opened = Run.open(ranks)
+    if opened.vocabulary.series and opened.data.auxiliary:
         print(
             f"{ranks} was trained with auxiliary series, and a store keeps none, so it is asked without them. "
             "Train it without: --set data.auxiliary=false.",

@@ -116,6 +116,12 @@ def print_metrics(result: dict[str, Any]) -> None:
     console.print(groups)
 
 
+def warn_of_skipped(skipped: int) -> None:
+    """A line on standard error about events of a history that an answer was made without."""
+    if skipped:
+        print(f"Skipped {skipped:,} events of the history, whose items the model does not know.", file=sys.stderr)
+
+
 @contextmanager
 def counting(doing: str, what: str) -> Iterator[Callable[[int], None]]:
     """A bar on standard error for work whose end is not known; yields the function that counts. Silent in a pipe."""

@@ -3,20 +3,75 @@
 import copy
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from louder.batch import SequenceBatch
 from louder.errors import InputError
+from louder.inference.request import Reason, Request
+from louder.inference.reranking import action_weights
+from louder.inference.retriever import Retriever
 from louder.models import RankingModel, SequentialModel, sasrec
 from louder.models.hstu import HSTULayer
 from louder.models.transformer import TransformerLayer, rotation
 from louder.ops.hstu_attention.naive import distances, time_buckets
 from louder.ops.hstu_layer import split
 from louder.ops.hstu_layer.naive import layer_norm
+
+if TYPE_CHECKING:
+    from louder.inference.engine import Engine
+
+LEFT_OUT = 10  # events that retrieval is tried without
+
+
+def reasons(engine: "Engine", request: Request, items: np.ndarray, count: int) -> list[list[Reason]]:
+    """For each of these items [n], the events that it leans on most. In ranking these are what its own token attends to
+    most. In retrieval attention is the same for all items, so of the events with most of it those are taken without
+    which the item's score would fall most."""
+    runner = engine.ranker or engine.retriever
+    assert runner is not None
+    window = engine.window(request, runner)
+    sequence, chosen = window.sequence, torch.from_numpy(np.array(items))
+    if not len(sequence.ids) or not len(items):
+        return [[] for _ in items]
+    if engine.ranker is not None:
+        shares = attention_shares(engine.ranker.model, sequence, chosen, window.at).tolist()
+        left_out = [most(own, count) for own in shares]
+    else:
+        shares = [shares_of_the_last(runner.backbone, sequence).tolist()] * len(items)
+        left_out = [most(shares[0], max(count, LEFT_OUT))]
+    rows = sorted({row for own in left_out for row in own})
+    # the window is the latest part of what the model knows of the history; nothing older takes an event's place
+    lacking_one = [request.of(np.delete(window.rows, row), window.at) for row in rows]
+    windows = [window.sequence, *(engine.window(other, runner).sequence for other in lacking_one)]
+    whole, *lacking = scores_after(engine, request, windows, chosen, window.at)
+    change = {row: (own - whole).tolist() for row, own in zip(rows, lacking)}
+    if engine.ranker is None:
+        left_out = [sorted(rows, key=lambda row: change[row][n])[:count] for n in range(len(items))]
+    return [
+        [Reason(int(window.rows[row]), shares[n][row], change[row][n]) for row in own] for n, own in enumerate(left_out)
+    ]
+
+
+def scores_after(
+    engine: "Engine", request: Request, histories: Sequence[SequenceBatch], items: Tensor, at: int
+) -> list[Tensor]:
+    """[n] the scores of these items after each history; NaN where retrieval has no history to go by"""
+    if engine.ranker is not None:
+        prefilled = engine.ranker.prefill([(history, None) for history in histories])
+        vectors = [engine.ranker.model.items(items)] * len(histories)
+        scored = engine.ranker.score_candidates(prefilled, vectors, [at] * len(histories))
+        weights = action_weights(request, engine.actions, engine.main)
+        return [torch.sigmoid(logits) @ weights for logits, _ in scored]
+    assert isinstance(engine.retriever, Retriever)
+    some = [(history, None) for history in histories if len(history.ids)]
+    states = engine.retriever.next_item_states(engine.retriever.prefill(some)).float()
+    rows = iter(engine.search.scores(states, [request.user] * len(some), items))
+    return [next(rows) if len(history.ids) else torch.full((len(items),), torch.nan) for history in histories]
 
 
 @torch.no_grad()

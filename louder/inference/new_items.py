@@ -9,13 +9,48 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from louder.data.attributes import UNKNOWN, Attribute, Column, Vectors, code_of
 from louder.errors import InputError
 from louder.folders import read_json
-from louder.ids import RawId
+from louder.ids import IdMap, RawId
+from louder.models import RankingModel
 
 NewItems = Mapping[RawId, Mapping[str, Any]]
+
+
+@torch.no_grad()
+def candidate_vectors(
+    model: RankingModel, item_ids: IdMap, candidates: Sequence[RawId], new_items: NewItems | None
+) -> tuple[np.ndarray, Tensor]:
+    """ids [m] of candidates, -1 where the model does not know an item, and their vectors [m, D]: of those by what is
+    known of them. Raises InputError for one of which nothing is, and for new items that are not new."""
+    ids = item_ids.ids(list(candidates))
+    offered, new_items = new_items is not None, new_items or {}
+    place = {str(item): number for number, item in enumerate(new_items)}  # typed, every id is a text
+    unknown = [str(item) for item, number in zip(candidates, ids) if number < 0]
+    columns = model.item_attributes.columns
+    if missing := [item for item in unknown if item not in place or not columns]:
+        instead = ", or train on a log that has them: this model has no attributes of items to score them by."
+        if columns:
+            names = ", ".join(column.name for column in columns)
+            instead = f", or say what is known of them ({names}): --new-items FILE.json."
+        raise InputError(
+            f"{len(missing)} of the candidates are items that the model does not know: {', '.join(missing[:5])}. "
+            f"Leave them out{instead if offered else '.'}"
+        )
+    known = [str(item) for item, number in zip(new_items, item_ids.ids(list(new_items))) if number >= 0]
+    if known:
+        raise InputError(
+            f"{len(known)} of the new items are known to the model: {', '.join(known[:5])}. Their attributes are "
+            "those of the training, so leave them out of the new items."
+        )
+    vectors = model.items(torch.from_numpy(ids.copy()))
+    if unknown:
+        new = model.new_items(encode_new_items(columns, new_items))
+        vectors[torch.from_numpy(ids < 0)] = new[[place[item] for item in unknown]]
+    return ids, vectors
 
 
 def encode_new_items(columns: Sequence[Column], items: NewItems) -> list[Column]:

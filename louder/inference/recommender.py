@@ -1,23 +1,20 @@
-"""Load a run, recommend items."""
+"""Load a run, recommend items, or say what a user will do with items: the engine, asked about one user at a time."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
-import numpy as np
-import torch
-
-from louder.batch import SequenceBatch
-from louder.config import from_dict
-from louder.data.config import DataConfig
-from louder.data.table import Table, item_attributes, open_table
 from louder.errors import InputError
 from louder.folders import read_json
-from louder.ids import IdMap, RawId
-from louder.inference.loading import load_model
-from louder.schema import ENGAGEMENT
+from louder.histories.history import History, Names
+from louder.ids import RawId
+from louder.inference.engine import Engine
+from louder.inference.new_items import NewItems
+from louder.inference.request import Event, Request, Result, TableUser, history_of
+
+MAX_CANDIDATES = 16_384
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -30,24 +27,22 @@ class Recommendation:
 
 
 @dataclass(frozen=True)
-class Event:
-    """One event of a history: a raw item id, seconds since 1970, and the names of the actions that happened."""
+class Ranked:
+    """A candidate: the probability of each action, and the expected values (those learned as log(1 + x) as "log NAME")."""
 
     item: RawId
-    time: int
-    actions: tuple[str, ...] = ()
+    actions: dict[str, float]
+    values: dict[str, float] = field(default_factory=dict)
+    title: str = ""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Tokens:
-    """Tokens of one user, oldest first: arrays of equal length T, as in a sequence table. `user` is the user's number
-    in training, -1 for somebody who was not there."""
+class Answers(list[T]):
+    """A list, and how many events of the history were read, and how many skipped: those of items that the model does not
+    know."""
 
-    ids: np.ndarray
-    times: np.ndarray
-    kinds: np.ndarray
-    actions: np.ndarray
-    user: int = -1
+    def __init__(self, entries: Sequence[T], result: Result) -> None:
+        super().__init__(entries)
+        self.read, self.skipped = result.read, result.skipped
 
 
 class Recommender:
@@ -56,39 +51,16 @@ class Recommender:
         recommender = Recommender("runs/ml1m-hstu")
         recommender.recommend(user=42, k=10)
         recommender.recommend(history=[Event(item=1193, time=978300760)], k=10)
+        Recommender("runs/ml1m-rank-hstu").rank(user=42, items=[1, 2, 3])
 
-    `table` is where the histories of known users are; the table the run was trained on unless another is given.
+    `table` is where the histories of known users are; the table the run was trained on unless another is given. The other
+    settings are those of Engine.
     """
 
-    def __init__(self, run: Path | str, table: Path | str | None = None) -> None:
-        self.model, self.state, folder = load_model(Path(run))
-        self.data = from_dict(DataConfig, self.state["config"]["data"])
-        self.table_path = Path(table or self.data.table)
-        self.item_ids = IdMap.read(folder / "vocabulary" / "item.parquet")
-        self.folder = folder
-        self.attributes = item_attributes(folder)
-        with torch.no_grad():
-            self.catalogue = self.model.catalogue()
-
-    @cached_property
-    def user_ids(self) -> IdMap:
-        """Of the training."""
-        return IdMap.read(self.folder / "vocabulary" / "user.parquet")
-
-    @cached_property
-    def table(self) -> Table:
-        if not self.table_path.is_dir():
-            raise InputError(
-                f"The histories of known users are in {self.table_path}, which is not there. "
-                "Say where the table is (--table FOLDER), or give a history (--history FILE.json)."
-            )
-        table = open_table(self.table_path)
-        if table.items != len(self.item_ids):
-            raise InputError(
-                f"{table.path} has {table.items} items, but the model was trained on {len(self.item_ids)}. "
-                "Use the table it was trained on, or train on this one: louder train RECIPE."
-            )
-        return table
+    def __init__(
+        self, run: Path | str, table: Path | str | None = None, *, microbatch: int = 512, cache_bytes: int = 1 << 30
+    ) -> None:
+        self.engine = Engine(run, table=table, microbatch=microbatch, cache_bytes=cache_bytes, exact=True)
 
     def recommend(
         self,
@@ -98,116 +70,87 @@ class Recommender:
         k: int = 10,
         at: int | None = None,
         seen: bool = False,
-    ) -> list[Recommendation]:
+    ) -> Answers[Recommendation]:
         """The k items with the highest scores, best first; items of the user's history only if `seen`.
 
         `at` is the time of the request in seconds since 1970; without it, the time of the latest event. The history
-        ends there: later events are not looked at.
-        Raises InputError for an unknown user, an empty history, or k below 1.
+        ends there: later events are not looked at. Events of items that the model does not know are skipped.
+        Raises InputError for an unknown user or action, an empty history, k below 1, and for a ranking run.
         """
         if k < 1:
             raise InputError(f"k must be at least 1, but it is {k}.")
-        past = until(self.history_of(user, history), at)
-        scores = self.scores(past, at)
-        if not seen:
-            scores[torch.from_numpy(past.ids[past.kinds == ENGAGEMENT])] = -torch.inf
-        top = scores.topk(min(k, int(scores.isfinite().sum())))
-        return [self.describe(item, score) for item, score in zip(top.indices.tolist(), top.values.tolist())]
+        self.engine.run.require_next_item()
+        past = self.past("A recommendation", user, history)
+        request = Request(history=past, at=at, user=user, k=k, retrieve=0, seen=seen, popular=False)
+        result = self.engine.recommend(request)
+        found = zip(map(self.engine.catalogue.describe, result.items.tolist()), result.scores.tolist())
+        return Answers([Recommendation(raw, score, title) for (raw, title), score in found], result)
 
-    @torch.no_grad()
-    def scores(self, past: Tokens, at: int | None = None) -> torch.Tensor:
-        """[I] the score of every item after this history"""
-        queries = self.model.queries(self.sequence(past, at), torch.tensor([past.user]))
-        return self.model.scores(queries, self.catalogue)[0]
+    def rank(
+        self,
+        *,
+        items: Sequence[RawId],
+        user: RawId | None = None,
+        history: Sequence[Event] | None = None,
+        at: int | None = None,
+        context: Mapping[str, object] | None = None,
+        new_items: NewItems | None = None,
+    ) -> Answers[Ranked]:
+        """What will be done with each of the items, in their order.
 
-    def history_of(self, user: RawId | None, history: Sequence[Event] | None) -> Tokens:
+        at         seconds since 1970: the time of the request; later events are not looked at. Without it, the time of
+                   the latest event
+        context    attributes of the user, such as {"gender": "F"}: for a history that is given, or in place of the
+                   table's
+        new_items  what is known of candidates that the model has not met, which are scored by it alone:
+                   {"new-film": {"genres": ["Drama"], "text": [0.1, …]}}
+
+        A candidate that stands twice is answered twice, with the same numbers; one that is in the history is scored
+        as if it were shown again. The history may be empty: then the item and the context decide. Of a history longer
+        than the model's window the latest part counts; events of items that the model does not know are skipped.
+        Raises InputError for an unknown user or action, for new items that are known or of which nothing is, for no
+        candidates and for more than MAX_CANDIDATES, and for a run that does not rank.
+        """
+        if not items:
+            raise InputError("There are no candidates. Give at least one item: --items 1,2,3.")
+        if len(items) > MAX_CANDIDATES:
+            raise InputError(
+                f"There are {len(items):,} candidates, but one request may have {MAX_CANDIDATES:,}. Send them in parts."
+            )
+        self.engine.run.require_ranking()
+        result = self.engine.recommend(
+            Request(
+                history=self.past("Ranking", user, history),
+                at=at,
+                user=user,
+                context=context,
+                candidates=items,
+                new_items=new_items or {},
+            )
+        )
+        assert result.probabilities is not None and result.values is not None
+        ranked = []
+        for item, number, probabilities, values in zip(
+            items, result.items.tolist(), result.probabilities.tolist(), result.values.tolist()
+        ):
+            raw, title = self.engine.catalogue.describe(number) if number >= 0 else (item, "")
+            named = dict(zip(self.engine.actions, probabilities)), dict(zip(self.engine.value_names, values))
+            ranked.append(Ranked(raw, *named, title))
+        return Answers(ranked, result)
+
+    def known_items(self, user: RawId | None, history: Sequence[Event] | None) -> list[int]:
+        """Ids of the items of the whole history that the model knows, oldest first."""
+        request = Request(history=self.past("A recommendation", user, history))
+        return self.engine.window(request, self.engine.finder).items.tolist()
+
+    def past(self, what: str, user: RawId | None, history: Sequence[Event] | None) -> History | TableUser:
+        """What a user of the table did, or the given events; `what` needs it."""
         if (user is None) == (history is None):
-            raise InputError(
-                "A recommendation needs a user or a history, one of the two: --user ID or --history FILE.json."
-            )
-        return self.known_history(user) if user is not None else self.given_history(history or [])
-
-    def known_history(self, user: RawId) -> Tokens:
-        """Everything the table holds of a user."""
-        return self.stored_history(self.table.user_ids.id(user, "user"))
-
-    def stored_history(self, number: int) -> Tokens:
-        table = self.table
-        rows = slice(table.offsets[number], table.offsets[number + 1])
-        actions = table.actions[rows] if table.actions is not None else np.zeros_like(table.ids[rows])
-        (known,) = self.user_ids.ids(
-            table.user_ids.raws([number])
-        )  # the table may be another than that of the training
-        return Tokens(
-            ids=table.ids[rows], times=table.times[rows], kinds=table.kinds[rows], actions=actions, user=int(known)
-        )
-
-    def given_history(self, events: Sequence[Event]) -> Tokens:
-        """Events of anybody, in any order. Raises InputError if an item or an action is unknown."""
-        events = sorted(events, key=lambda event: event.time)
-        ids = self.item_ids.ids([event.item for event in events]) if events else np.empty(0, dtype=np.int64)
-        unknown = [str(event.item) for event, number in zip(events, ids) if number < 0]
-        if unknown:
-            raise InputError(
-                f"The history has {len(unknown)} items that the model does not know: {', '.join(unknown[:5])}. "
-                "Leave them out, or train on a log that has them."
-            )
-        return Tokens(
-            ids=ids,
-            times=np.array([event.time for event in events], dtype=np.int64),
-            kinds=np.zeros(len(events), dtype=np.uint8),
-            actions=np.array([self.action_bits(event.actions) for event in events], dtype=np.int64),
-        )
-
-    def action_bits(self, names: Sequence[str]) -> int:
-        known = self.state["actions"]
-        for name in names:
-            if name not in known:
-                raise InputError(f"There is no action {name!r}; the model knows {', '.join(known) or 'none'}.")
-        return sum(1 << known.index(name) for name in set(names))
-
-    def sequence(self, past: Tokens, at: int | None) -> SequenceBatch:
-        """The model's window of a history, as a batch of one."""
-        keep = np.ones(len(past.ids), dtype=bool) if self.model.vocabulary.series else past.kinds == ENGAGEMENT
-        ids, times, kinds, actions = (
-            x[keep][-self.data.max_len :] for x in (past.ids, past.times, past.kinds, past.actions)
-        )
-        if not len(ids):
-            raise InputError("The history is empty, so there is nothing to recommend from. Give at least one event.")
-        query = np.append(times[1:], times[-1] if at is None else at)
-        if self.data.query_time == "withheld":
-            query = times
-        return SequenceBatch(
-            ids=torch.from_numpy(ids.copy()),
-            timestamps=torch.from_numpy(times.copy()),
-            query_timestamps=torch.from_numpy(query.copy()),
-            offsets=torch.tensor([0, len(ids)]),
-            actions=torch.from_numpy(actions.copy()) if self.model.vocabulary.actions else None,
-            kinds=torch.from_numpy(kinds.copy()) if self.model.vocabulary.series else None,
-        )
-
-    def describe(self, item: int, score: float = 0.0) -> Recommendation:
-        return Recommendation(self.item_ids.raws([item])[0], score, self.title(item))
-
-    def title(self, item: int) -> str:
-        if self.attributes is None or "title" not in self.attributes.column_names:
-            return ""
-        return self.attributes.column("title")[item].as_py() or ""
-
-    def genres(self, item: int) -> str:
-        if self.attributes is None or "genres" not in self.attributes.column_names:
-            return ""
-        value: Any = self.attributes.column("genres")[item].as_py()
-        return ", ".join(value) if isinstance(value, list) else str(value or "")
-
-
-def until(past: Tokens, at: int | None) -> Tokens:
-    """The part of a history that has happened by `at`."""
-    if at is None:
-        return past
-    keep = past.times <= at
-    kept = {name: getattr(past, name)[keep] for name in ("ids", "times", "kinds", "actions")}
-    return replace(past, **kept)
+            raise InputError(f"{what} needs a user or a history, one of the two: --user ID or --history FILE.json.")
+        if user is None:
+            return history_of(history or [], Names(self.engine.actions, self.engine.values))
+        table = self.engine.table
+        return TableUser(table, table.user_ids.id(user, "user"))
 
 
 def read_history(path: Path) -> list[Event]:

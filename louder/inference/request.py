@@ -1,48 +1,70 @@
-"""What is asked of a model, and what it answers: raw ids in, item numbers out."""
+"""What is asked of a model, and what it answers: raw ids in, ids of the model out."""
 
-from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from louder.histories.history import History
+from louder.data.table import Table
+from louder.data.window import action_bits
+from louder.errors import InputError
+from louder.histories.history import History, Names
 from louder.ids import RawId
+from louder.inference.new_items import NewItems
+
+
+class TableUser(NamedTuple):
+    """The history of a user of a sequence table, by number: what a model was trained on, entries of series included."""
+
+    table: Table
+    user: int
 
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
     """What is asked of one history.
 
-    key         what the KV cache of the history is kept under; None: it is not kept
+    at          seconds since 1970, the time of the request: later events are not looked at. None: that of the latest
+    user        raw id: attributes (where no context is given) and vectors are those of the training, and the KV cache is
+                kept for the next request of the same user. None: somebody unknown
     candidates  raw items to be ranked; None: those that retrieval finds
+    new_items   what is known of candidates that the model has not met; None: there are none
     k           items of the answer; of a ranking as many as there are candidates
     retrieve    candidates that retrieval gives to ranking; 0: the order of retrieval is the answer
+    seen        whether items of the history may be found
+    popular     whether an empty history is answered with what is popular, or refused
+    allow, deny, where  items that alone may be found, that may not, and values of attributes that they must have
     context     attributes of the user
-    user        whose attributes are those of the training, where no context is given
     weights     of each action's probability in the score; empty: the main action alone
-    diversity   0: by score alone, 1: by difference from what is above alone (Carbonell & Goldstein, 1998)
+    diversity   0: by score alone, 1: by difference from what is above alone
     """
 
-    history: History
-    at: int
-    key: Hashable | None = None
+    history: History | TableUser
+    at: int | None = None
+    user: RawId | None = None
     candidates: Sequence[RawId] | None = None
+    new_items: NewItems | None = None
     k: int = 10
     retrieve: int = 500
     seen: bool = False
+    popular: bool = True
     allow: Sequence[RawId] | None = None
     deny: Sequence[RawId] = ()
     where: Mapping[str, Sequence[RawId]] = field(default_factory=dict)
-    context: Mapping[str, object] = field(default_factory=dict)
-    user: RawId | None = None
+    context: Mapping[str, object] | None = None
     weights: Mapping[str, float] = field(default_factory=dict)
     diversity: float = 0.0
+
+    def of(self, rows: np.ndarray, at: int) -> "Request":
+        """The same, asked of these events of the history alone."""
+        assert isinstance(self.history, History)
+        return replace(self, history=self.history.select(rows), at=at)
 
 
 @dataclass
 class Result:
-    """An answer: item numbers [n], best first, their scores [n], and of a ranking probabilities [n, A] and values [n, V].
+    """An answer: ids of items [n], best first, their scores [n], and of a ranking probabilities [n, A] and values [n, V].
 
     read, skipped  events of the history that the model read, and those of items it does not know
     """
@@ -56,9 +78,60 @@ class Result:
 
 
 class Reason(NamedTuple):
-    """The place of an event in the history, its share of the attention, and by how much the score would change without
+    """The row of an event in the history, its share of the attention, and by how much the score would change without
     it."""
 
     row: int
     attention: float
     change: float
+
+
+@dataclass(frozen=True)
+class Event:
+    """One event of a history: a raw item id, seconds since 1970, the names of the actions that happened, values by name,
+    and what the items of one request have in common."""
+
+    item: RawId
+    time: int
+    actions: Sequence[str] = ()
+    values: Mapping[str, float] = field(default_factory=dict)
+    request: str | None = None
+
+
+class AnyEvent(Protocol):
+    """What has the fields of an Event."""
+
+    @property
+    def item(self) -> RawId: ...
+    @property
+    def time(self) -> int: ...
+    @property
+    def actions(self) -> Sequence[str]: ...
+    @property
+    def values(self) -> Mapping[str, float]: ...
+    @property
+    def request(self) -> str | None: ...
+
+
+def history_of(events: Iterable[AnyEvent], names: Names) -> History:
+    """Events in any order, as columns. Raises InputError for an action or a value that has no name there."""
+    ordered = sorted(events, key=lambda event: event.time)
+    values = np.full((len(ordered), len(names.values)), np.nan, np.float32)
+    for row, event in enumerate(ordered):
+        for name, value in event.values.items():
+            if name not in names.values:
+                known = ", ".join(names.values) or "none"
+                raise InputError(f"There is no value {name!r}; the model knows {known}.")
+            values[row, names.values.index(name)] = value
+    items = np.empty(len(ordered), dtype=object)
+    items[:] = [event.item for event in ordered]
+    numbers = {request: n for n, request in enumerate(dict.fromkeys(event.request for event in ordered))}
+    numbers[None] = -1
+    return History(
+        items=items,
+        times=np.array([event.time for event in ordered], dtype=np.int64),
+        actions=np.array([action_bits(event.actions, names.actions) for event in ordered], dtype=np.int64),
+        values=values,
+        requests=np.array([numbers[event.request] for event in ordered], dtype=np.int64),
+        names=names,
+    )

@@ -1,18 +1,23 @@
 """A run, opened: what its best checkpoint was trained with, and what it knows."""
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
+from torch import Tensor
+
 from louder import checkpoint, models
 from louder.config import from_dict
-from louder.data.attributes import Attribute, Column, encode, vectors
+from louder.data.attributes import Attribute, Column, code_of, encode, first_codes, vectors
 from louder.data.config import DataConfig
 from louder.data.table import Table, item_attributes, open_table, user_attributes
+from louder.data.window import Reader
 from louder.errors import InputError
-from louder.ids import IdMap
+from louder.ids import IdMap, RawId
 from louder.models import AnyRanker, ModelConfig, MoLConfig, RankingConfig, RankingModel, SequentialModel, Vocabulary
 from louder.schema import Manifest
 
@@ -102,6 +107,42 @@ class Run:
             )
         return encode(self.users, names) if self.users is not None else []
 
+    @cached_property
+    def user_codes(self) -> Tensor:
+        """[U, C] the codes of that context of the users of the training."""
+        return first_codes(self.context)
+
+    def context_of(self, user: RawId | None, context: Mapping[str, object] | None) -> Tensor | None:
+        """[1, C] codes of attributes that come with a request, unknown where they do not; where none come, those of the
+        training. None where the model reads none. Raises InputError for an attribute that it does not know."""
+        if self.ranking is None:
+            return None
+        names = self.ranking.context
+        if stray := [name for name in context or {} if name not in names]:
+            have = ", ".join(names) or "none"
+            raise InputError(f"The context has {stray[0]!r}, but the model knows these attributes of users: {have}.")
+        if not names:
+            return None
+        if context is None and user is not None:
+            (number,) = self.user_ids.ids([user])
+            if number >= 0:
+                return self.user_codes[number][None]
+        return torch.tensor([[code_of(attribute, (context or {}).get(attribute.name)) for attribute in self.context]])
+
+    @cached_property
+    def reader(self) -> Reader:
+        ranking = self.ranking is not None
+        return Reader(
+            item_ids=self.item_ids,
+            max_len=self.data.max_len,
+            query_time=self.data.query_time,
+            actions=self.actions if self.vocabulary.actions else (),
+            values=self.values if ranking else (),
+            log_values=self.ranking.log_values if self.ranking else (),
+            series=bool(self.vocabulary.series),
+            ranking=ranking,
+        )
+
     def item_columns(self) -> list[Column]:
         """The attributes and vectors of items that join the token of an item."""
         if self.ranking is None or not (self.ranking.item_attributes or self.ranking.item_vectors):
@@ -114,24 +155,33 @@ class Run:
 
     # --- its model ----------------------------------------------------------------------------------------------------
 
-    def sequential(self) -> SequentialModel:
-        """The model of a run that predicts the next item, dropout off. Raises InputError for a ranking run."""
+    def require_next_item(self) -> None:
+        """Raise InputError for a ranking run."""
         if self.ranking is not None:
             raise InputError(
                 f"{self.path} is a ranking run, which recommends nothing by itself. Ask what a user will do with items: "
                 f"louder rank {self.path} --user ID --items A,B,C."
             )
+
+    def require_ranking(self) -> None:
+        """Raise InputError for a run that predicts the next item."""
+        if self.ranking is None:
+            raise InputError(
+                f"{self.path} predicts the next item, not what is done with it. Recommend with it (louder recommend "
+                f"{self.path} --user ID), or train a ranker: louder train ml1m:rank_hstu."
+            )
+
+    def sequential(self) -> SequentialModel:
+        """The model of a run that predicts the next item, dropout off. Raises InputError for a ranking run."""
+        self.require_next_item()
         model = models.build(self.model, self.vocabulary, self.mol)
         checkpoint.load_into(model, checkpoint.load_tensors(self.folder, "model"), self.folder)
         return model.eval()
 
     def ranker(self) -> AnyRanker:
         """The model of a ranking run, dropout off. Raises InputError for a run that predicts the next item."""
-        if self.ranking is None:
-            raise InputError(
-                f"{self.path} predicts the next item, not what is done with it. Recommend with it (louder recommend "
-                f"{self.path} --user ID), or train a ranker: louder train ml1m:rank_hstu."
-            )
+        self.require_ranking()
+        assert self.ranking is not None
         model = models.build_ranker(self.model, self.ranking, self.vocabulary, self.item_columns())
         checkpoint.load_into(model, checkpoint.load_tensors(self.folder, "model"), self.folder)
         return model.eval()

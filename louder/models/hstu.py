@@ -51,6 +51,7 @@ class HSTU(SequentialModel):
     def __init__(self, config: HSTUConfig, vocabulary: Vocabulary) -> None:
         super().__init__(config, vocabulary)
         self.dropout = config.dropout
+        self.keeps_kv = config.attention == "silu"  # with softmax it is an ablation
         self.positions = nn.Embedding(config.max_len, config.width)
         nn.init.xavier_normal_(self.positions.weight)
         self.layers = nn.ModuleList(HSTULayer(config) for _ in range(config.layers))

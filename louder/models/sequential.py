@@ -58,6 +58,7 @@ class SequentialModel(nn.Module):
     """
 
     similarity: "DotProduct | MoL"
+    keeps_kv = False  # whether it can `extend` cached tokens
 
     def __init__(self, config: SequentialConfig, vocabulary: Vocabulary) -> None:
         super().__init__()

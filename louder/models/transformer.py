@@ -42,6 +42,8 @@ class TransformerConfig:
 
 
 class Transformer(SequentialModel):
+    keeps_kv = True
+
     def __init__(self, config: TransformerConfig, vocabulary: Vocabulary) -> None:
         super().__init__(config, vocabulary)
         self.dropout, self.rope_base = config.dropout, config.rope_base

@@ -12,7 +12,8 @@ from louder.data.table import Table
 from louder.errors import InputError
 from louder.evaluation.retrieval import rank_of, seen_items
 from louder.ids import RawId
-from louder.inference.recommender import Recommender
+from louder.inference.catalogue import Catalogue
+from louder.inference.run import Run
 from louder.schema import ENGAGEMENT
 from louder.training import retrieval
 from louder.training.config import Config
@@ -55,17 +56,18 @@ def draw(run: Path, config: Config, table: Table, *, users: int = 5, k: int = 10
 
     The items are scored and left out as in the evaluation. Raises InputError if the table is not the run's.
     """
-    recommender = Recommender(run, table.path)
-    if len(recommender.item_ids) != table.items:
+    opened = Run.open(run)
+    if len(opened.item_ids) != table.items:
         raise InputError(
-            f"{table.path} has {table.items} items, but {run} was trained on {len(recommender.item_ids)}. "
+            f"{table.path} has {table.items} items, but {run} was trained on {len(opened.item_ids)}. "
             "Pass the table of the run: --table FOLDER."
         )
     loader = retrieval.part_loader(table, config, "test")
     drawn = np.random.default_rng(config.training.seed).permutation(len(loader.spans))[:users]
     batch = loader.batch(drawn, 0, 0)
-    queries = recommender.model.queries(batch.sequences, batch.users)
-    scores = recommender.model.scores(queries, recommender.catalogue).float()
+    model, catalogue = opened.sequential(), Catalogue(opened, table.path)
+    queries = model.queries(batch.sequences, batch.users)
+    scores = model.scores(queries, model.catalogue()).float()
     targets = torch.from_numpy(table.ids[batch.rows.numpy()])
     of_target = scores.gather(1, targets[:, None])
     seen, lengths = seen_items(table, batch, config.evaluation.seen)
@@ -77,7 +79,7 @@ def draw(run: Path, config: Config, table: Table, *, users: int = 5, k: int = 10
         target = int(batch.rows[number])
         best = scores[number].topk(min(k, int((scores[number] > -torch.inf).sum())))
         recommended = [
-            item_line(recommender, item, score=score, held_out=item == int(targets[number]))
+            item_line(catalogue, item, score=score, held_out=item == int(targets[number]))
             for item, score in zip(best.indices.tolist(), best.values.tolist())
         ]
         left_out = scores[number, targets[number]] == -torch.inf
@@ -85,8 +87,8 @@ def draw(run: Path, config: Config, table: Table, *, users: int = 5, k: int = 10
             Sample(
                 user=table.user_ids.raws([int(batch.users[number])])[0],
                 events=len(rows),
-                history=[event_line(recommender, table, row) for row in rows[-latest:]],
-                held_out=event_line(recommender, table, target),
+                history=[event_line(catalogue, table, row) for row in rows[-latest:]],
+                held_out=event_line(catalogue, table, target),
                 rank=None if left_out else float(ranks[number]),
                 items=table.items,
                 recommended=recommended,
@@ -101,10 +103,10 @@ def engagements(loader: RetrievalLoader, span: int) -> Sequence[int]:
     return rows[loader.table.kinds[rows] == ENGAGEMENT].tolist()
 
 
-def event_line(recommender: Recommender, table: Table, row: int) -> Line:
+def event_line(catalogue: Catalogue, table: Table, row: int) -> Line:
     bits = int(table.actions[row]) if table.actions is not None else 0
     return item_line(
-        recommender,
+        catalogue,
         int(table.ids[row]),
         time=int(table.times[row]) if table.manifest.has_times else None,
         actions=tuple(name for bit, name in enumerate(table.manifest.actions) if bits >> bit & 1),
@@ -112,7 +114,7 @@ def event_line(recommender: Recommender, table: Table, row: int) -> Line:
 
 
 def item_line(
-    recommender: Recommender,
+    catalogue: Catalogue,
     item: int,
     *,
     time: int | None = None,
@@ -120,10 +122,11 @@ def item_line(
     score: float | None = None,
     held_out: bool = False,
 ) -> Line:
+    raw, title = catalogue.describe(item)
     return Line(
-        item=recommender.describe(item).item,
-        title=recommender.title(item),
-        genres=recommender.genres(item),
+        item=raw,
+        title=title,
+        genres=catalogue.text(item, "genres"),
         time=time,
         actions=actions,
         score=score,

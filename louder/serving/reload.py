@@ -11,15 +11,17 @@ import numpy as np
 
 from louder.errors import InputError
 from louder.histories.history import History
-from louder.inference.engine import Engine, version_of
+from louder.inference.engine import Engine
 from louder.inference.request import Request, Result
+from louder.inference.run import version_of
 
 SLOWER = 10  # a model that needs so many times as long as the live one is refused
 
 
 def trial_request(model: Engine) -> Request:
     """A question that a model which can be served has an answer to, whatever is in the store."""
-    items = np.array(model.item_ids.raws(range(min(10, len(model.item_ids)))), dtype=object)
+    ids = model.catalogue.item_ids
+    items = np.array(ids.raws(range(min(10, len(ids)))), dtype=object)
     nothing = np.zeros(len(items), np.int64)
     past = History(
         items=items,
@@ -117,7 +119,7 @@ class Models:
         if (new.ranker is None) != (self.live.ranker is None):
             raise InputError("it ranks and the live model does not, or the other way round")
         pasts = [past for past in self.canaries() if len(past.times)]
-        known = [past for past in pasts if (new.item_ids.ids(list(past.items)) >= 0).any()]
+        known = [past for past in pasts if (new.catalogue.item_ids.ids(list(past.items)) >= 0).any()]
         if pasts and not known:
             raise InputError("it knows none of the items of the known users")
         questions = [Request(history=past, at=int(past.times[-1]) + 1, seen=True) for past in known]
@@ -125,7 +127,7 @@ class Models:
         took = {}
         for model in self.live.twin(), new:  # the live model itself is another thread's
             began = time.perf_counter()
-            answers = model.answer(questions)
+            answers = model.recommend_batch(questions)
             took[model is new] = time.perf_counter() - began
             if model is not new:
                 continue

@@ -24,13 +24,13 @@ from louder.histories import Arrival, HistoryStore, Stored, StoreGone, open_stor
 from louder.histories.history import History, Names, empty_history
 from louder.ids import RawId
 from louder.inference.engine import Engine
-from louder.inference.request import Request
+from louder.inference.request import Request, history_of
 from louder.schema import Manifest
 from louder.serving import messages as m
 from louder.serving.batching import Batcher
 from louder.serving.metrics import Metrics
 from louder.serving.reload import Models, ModelSource, trial_request
-from louder.serving.views import history_of, model_view, request_of, result_view
+from louder.serving.views import model_view, request_of, result_view
 from louder.serving.wire import Json, Refused
 
 T = TypeVar("T")
@@ -119,7 +119,7 @@ class Service:
         if message.user is not None:
             return await self.read(self.store.history, message.user)
         model = self.models.live
-        return history_of(message.history or [], Names(tuple(model.actions), tuple(model.values)))
+        return history_of(message.history or [], Names(model.actions, model.values))
 
     async def read(self, function: Callable[..., T], *arguments: RawId) -> T:
         """Ask the store, in a thread."""
@@ -165,12 +165,11 @@ class Service:
         return [found[n] for n in range(len(jobs))]
 
     def measure(self) -> None:
-        model = self.models.live
-        held = {id(x): x for x in (model.retriever, model.ranker.mfalcon if model.ranker else None) if x is not None}
-        self.metrics.cached.set(sum(len(x.cache) for x in held.values()))
-        self.metrics.cached_bytes.set(sum(x.bytes for x in held.values()))
-        self.metrics.hits.set(sum(x.hits for x in held.values()))
-        self.metrics.misses.set(sum(x.misses for x in held.values()))
+        caches = self.models.live.caches
+        self.metrics.cached.set(sum(map(len, caches)))
+        self.metrics.cached_bytes.set(sum(x.bytes for x in caches))
+        self.metrics.hits.set(sum(x.hits for x in caches))
+        self.metrics.misses.set(sum(x.misses for x in caches))
         self.metrics.reloads.set(self.models.swaps)
         self.metrics.refused.set(self.models.refusals)
 
@@ -190,7 +189,7 @@ def answers(model: Engine | None, jobs: Sequence[Job]) -> Sequence[dict[str, Jso
     """The answers as they go over the wire, or what was wrong with the request."""
     if model is None:
         return [InputError("There is no previous model: nothing was published since the service began.")] * len(jobs)
-    results = iter(model.answer([job.request for job in jobs if job.similar_to is None]))
+    results = iter(model.recommend_batch([job.request for job in jobs if job.similar_to is None]))
     found: list[dict[str, Json] | Exception] = []
     for job in jobs:
         try:
@@ -208,9 +207,7 @@ def open_service(settings: Settings) -> Service:
     """Load the model, open the store, and fill it from the table if it is new."""
     source = ModelSource(settings.run, settings.ranker, settings.table, settings.cache_bytes)
     model = source.load()
-    (answer,) = model.answer([trial_request(model)])  # also so that the first request waits no longer than the others
-    if isinstance(answer, InputError):
-        raise answer
+    model.recommend(trial_request(model))  # also so that the first request waits no longer than the others
     try:
         store = open_store(settings.store, names=names_for(model), keep=settings.keep)
     except StoreGone as error:
@@ -239,7 +236,7 @@ def names_for(model: Engine) -> Names:
     if model.table_path.is_dir():
         manifest = Manifest.read(model.table_path)
         return Names(tuple(manifest.actions), tuple(manifest.values))
-    return Names(tuple(model.actions), tuple(model.values))
+    return Names(model.actions, model.values)
 
 
 def fill(store: HistoryStore, model: Engine, keep: int) -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from louder.batch import SequenceBatch
 from louder.data.attributes import Attribute
 from louder.errors import InputError
-from louder.inference.mfalcon import Asked, MFalcon
+from louder.inference.mfalcon import MFalcon
 from louder.models import HSTUConfig, RankingConfig, TransformerConfig, Vocabulary, build_ranker
 
 ITEMS, ACTIONS = 20, 3
@@ -132,8 +132,8 @@ def test_a_remembered_history_that_grows_gives_the_scores_of_a_new_one(kind, tok
         expected = MFalcon(model).score(now, candidates, at)
         torch.testing.assert_close(got, expected, atol=1e-5, rtol=1e-5)
     grows = [length >= before for before, length in pairwise(lengths)]
-    assert remembering.hits == sum(grows)
-    assert remembering.misses == len(lengths) - sum(grows)
+    assert remembering.cache.hits == sum(grows)
+    assert remembering.cache.misses == len(lengths) - sum(grows)
 
 
 @torch.no_grad()
@@ -156,17 +156,22 @@ def test_the_cache_keeps_to_its_bytes_and_forgets_the_oldest():
     requests = {user: history(12, user, requests=False, at=20_000) for user in range(5)}
     one = MFalcon(model)
     one.score(requests[0], torch.arange(3), 20_000, key=0)
-    small = MFalcon(model, cache_bytes=2 * one.bytes + one.bytes // 2)
+    size = one.cache.bytes
+    small = MFalcon(model, cache_bytes=2 * size + size // 2)
+    cache = small.cache
     for user, events in requests.items():
         small.score(events, torch.arange(3), 20_000, key=user)
-        assert small.bytes <= small.cache_bytes
-        assert small.bytes == sum(held.bytes for held in small.cache.values())
-    assert list(small.cache) == [3, 4]
+        assert cache.bytes <= cache.capacity
+        assert cache.bytes == sum(held.bytes for held in cache.held.values())
+    assert list(cache.held) == [3, 4]
+    small.score(requests[3], torch.arange(3), 20_000, key=3)
+    small.score(requests[0], torch.arange(3), 20_000, key=0)
+    assert list(cache.held) == [3, 0]  # 4 was used longest ago
     none = MFalcon(model, cache_bytes=10)
     none.score(requests[0], torch.arange(3), 20_000, key=0)
-    assert not none.cache and none.bytes == 0
-    small.forget()
-    assert not small.cache and small.bytes == 0
+    assert not none.cache and none.cache.bytes == 0
+    cache.clear()
+    assert not cache and cache.bytes == 0
 
 
 @torch.no_grad()
@@ -178,7 +183,7 @@ def test_candidates_take_a_quarter_of_the_cache_at_most():
         mfalcon = MFalcon(model)
         for count in candidates:
             mfalcon.score(events, torch.arange(count) % ITEMS, 20_000, key=0)
-        return mfalcon.bytes
+        return mfalcon.cache.bytes
 
     assert bytes_after(1_000, 1_000) == bytes_after(20) < bytes_after(1, 2, 1_000) <= 1.3 * bytes_after(20)
 
@@ -195,12 +200,22 @@ def test_a_history_that_changed_is_not_taken_for_the_remembered_one():
         other = SequenceBatch(**{**vars(events), name: changed})
         got = mfalcon.score(other, torch.arange(4), 20_000, key=0)
         torch.testing.assert_close(got, MFalcon(model).score(other, torch.arange(4), 20_000))
-        assert mfalcon.misses == 2
+        assert mfalcon.cache.misses == 2
 
 
 def test_a_microbatch_needs_a_candidate():
     with pytest.raises(InputError, match="microbatch must be at least 1"):
         MFalcon(model_of("hstu", "added"), microbatch=0)
+
+
+@torch.no_grad()
+def scores(mfalcon, events, candidates, keys=None):
+    """Of several requests in one pass."""
+    prefilled = mfalcon.prefill(list(zip(events, keys or range(len(events)))))
+    vectors = [mfalcon.model.items(own) for own in candidates]
+    found = mfalcon.score_candidates(prefilled, vectors, [12_345] * len(events))
+    mfalcon.release(prefilled)
+    return found
 
 
 @settings(max_examples=30, deadline=None)
@@ -222,21 +237,21 @@ def test_requests_that_share_their_passes_are_answered_as_each_alone(kind, token
     wanted = [torch.randint(ITEMS, (1 + n * 3 % 7,), generator=draw) for n in range(len(lengths))]
     shared = MFalcon(model, microbatch=microbatch)
     for _ in range(2):  # cold, then remembered
-        asked = [Asked(h, model.items(c), 12_345, n) for n, (h, c) in enumerate(zip(events, wanted))]
-        for (logits, numbers), own, candidates in zip(shared.score_all(asked), events, wanted):
+        found = scores(shared, events, wanted)
+        for (logits, numbers), own, candidates in zip(found, events, wanted):
             expected, values = MFalcon(model, microbatch=microbatch).score(own, candidates, 12_345)
             torch.testing.assert_close(logits, expected, atol=1e-5, rtol=1e-5)
             torch.testing.assert_close(numbers, values, atol=1e-5, rtol=1e-5)
-    assert shared.hits == len(lengths)
+    assert shared.cache.hits == len(lengths)
 
 
 def test_the_same_history_twice_in_one_pass():
     model, events = model_of("hstu", "paired"), history(9, 3, requests=False, at=12_345)
     mfalcon = MFalcon(model)
-    first, second = mfalcon.score_all([Asked(events, model.items(torch.arange(5)), 12_345, "one")] * 2)
+    first, second = scores(mfalcon, [events] * 2, [torch.arange(5)] * 2, ["one"] * 2)
     torch.testing.assert_close(first, second, atol=1e-5, rtol=1e-5)
-    held = mfalcon.cache["one"].bytes
-    assert mfalcon.bytes == held and list(mfalcon.cache) == ["one"]
+    held = mfalcon.cache.held["one"].bytes
+    assert mfalcon.cache.bytes == held and list(mfalcon.cache.held) == ["one"]
 
 
 @pytest.mark.parametrize("kind", list(BACKBONES))
@@ -245,12 +260,14 @@ def test_what_a_joint_model_would_show_next_is_the_state_at_the_last_action(kind
     mfalcon = MFalcon(model)
     events = [until_engaged(history(length, 5 + length, requests=True, at=12_345)) for length in (4, 9, 12)]
     for _ in range(2):
-        found = mfalcon.next_item_states([(h, n) for n, h in enumerate(events)])
+        prefilled = mfalcon.prefill([(h, n) for n, h in enumerate(events)])
+        found = mfalcon.next_item_states(prefilled)
+        mfalcon.release(prefilled)
         for own, h in zip(found, events):
             tokens = model.tokens(h)
             expected = model.next_item_states(model.states(tokens), tokens.actions[-1:])[0]
             torch.testing.assert_close(own, expected, atol=1e-5, rtol=1e-5)
-    assert mfalcon.hits == 3
+    assert mfalcon.cache.hits == 3
 
 
 def until_engaged(events):

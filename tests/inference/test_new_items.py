@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from louder.cli import app
 from louder.errors import InputError
 from louder.inference.new_items import encode_new_items, read_new_items
-from louder.inference.ranker import Ranker
+from louder.inference.recommender import Recommender
 
 ITEMS, UNTOUCHED = 24, 4  # the last ones are in the items file alone
 GOOD, BAD = [1.0, 0.2, 0.0], [-0.2, 1.0, 0.0]
@@ -64,7 +64,7 @@ def train(folder, name, *ranking, recipe="synthetic:rank_hstu", model=("layers=1
 
 @pytest.fixture(scope="module")
 def ranker(place):
-    return Ranker(place / "run")
+    return Recommender(place / "run")
 
 
 def likes(ranker, items, new_items, **request):
@@ -86,7 +86,7 @@ def test_a_new_item_is_liked_for_what_it_has_in_common_with_good_ones(ranker, gi
 
 def test_with_id_dropout_a_new_item_is_given_the_rate_of_those_that_it_resembles(place):
     """Without it, ids hide that 2 of 10 good items are never shared: the answers are 1 and 0."""
-    ranker = Ranker(place / "kinds")
+    ranker = Recommender(place / "kinds")
     for user in 0, 7, 31:
         new = {"new": {"kind": "good"}, "other": {"kind": "bad"}}
         answers = ranker.rank(user=user, items=["new", "other", 2, 0, 1, 3], new_items=new)
@@ -103,13 +103,13 @@ def test_an_item_of_the_items_file_that_nobody_met_is_scored_by_its_attributes(r
 def drawn(ranker):
     """The same with weights so large that a wrong connection shows, and answers that are far from 0 and 1."""
     torch.manual_seed(0)
-    for parameter in ranker.model.parameters():
+    for parameter in ranker.engine.ranker.model.parameters():
         torch.nn.init.normal_(parameter, std=0.3)
     return ranker
 
 
 def test_the_length_of_a_vector_does_not_matter(place):
-    ranker = drawn(Ranker(place / "run"))
+    ranker = drawn(Recommender(place / "run"))
     new = {"a": {"text": GOOD}, "b": {"text": [100 * x for x in GOOD]}, "c": {"text": np.array(GOOD)}}
     first, *others = likes(ranker, ["a", "b", "c", 1], new)
     assert others[:2] == pytest.approx([first, first], abs=1e-6)
@@ -117,7 +117,7 @@ def test_the_length_of_a_vector_does_not_matter(place):
 
 
 def test_the_others_do_not_depend_on_new_items(place):
-    ranker = drawn(Ranker(place / "run"))
+    ranker = drawn(Recommender(place / "run"))
     new = {"new": {"tags": ["rainy"], "year": 2001}, 999: {"text": GOOD}}
     alone = likes(ranker, [3, 0, 19], None)
     mixed = likes(ranker, [3, "new", 0, 999, 19, "new"], new)
@@ -130,23 +130,23 @@ def test_the_others_do_not_depend_on_new_items(place):
 
 def test_what_is_remembered_knows_no_new_item(place):
     """A name that comes again with other attributes is another item, and what stays is the history alone."""
-    ranker = drawn(Ranker(place / "run"))
+    ranker = drawn(Recommender(place / "run"))
     one, other = {"new": {"tags": ["sunny"], "text": GOOD}}, {"a": {"text": GOOD}, "new": {"tags": ["rainy"]}}
     first, second = likes(ranker, ["new", 0], one), likes(ranker, [0, "new"], other)
-    assert ranker.mfalcon.hits == 1
-    fresh = likes(drawn(Ranker(place / "run")), [0, "new"], other)
+    assert ranker.engine.caches[0].hits == 1
+    fresh = likes(drawn(Recommender(place / "run")), [0, "new"], other)
     assert second == pytest.approx(fresh, abs=1e-5)
     assert first[1] == pytest.approx(second[0], abs=1e-5)
     assert abs(first[0] - second[1]) > 1e-3
 
 
 def test_an_item_given_with_its_own_attributes_is_it_without_its_id(place):
-    ranker = drawn(Ranker(place / "run"))
-    (row,) = (x for x in ranker.attributes.to_pylist() if x["title"] == "Title 4")
+    ranker = drawn(Recommender(place / "run"))
+    (row,) = (x for x in ranker.engine.run.items.to_pylist() if x["title"] == "Title 4")
     new = {"as 4": {name: row[name] for name in ("tags", "year", "text")}}
     found, with_its_id = likes(ranker, ["as 4", 4], new, user=None, history=[])
     assert abs(found - with_its_id) > 1e-3
-    ranker.model.backbone.events.items.weight.data[4] = 0
+    ranker.engine.ranker.model.backbone.events.items.weight.data[4] = 0
     assert found == pytest.approx(likes(ranker, [4], None, user=None, history=[])[0], abs=1e-5)
 
 
@@ -223,7 +223,7 @@ def test_a_mistake_is_a_sentence(ranker, items, new, message):
 def test_a_model_without_attributes_says_so(place):
     for new in None, {"film": {"tags": ["old"]}}:
         with pytest.raises(InputError, match=r"does not know: film.*no attributes of items to score them by"):
-            Ranker(place / "ids").rank(user=7, items=["film"], new_items=new)
+            Recommender(place / "ids").rank(user=7, items=["film"], new_items=new)
 
 
 @pytest.mark.parametrize(
@@ -259,7 +259,7 @@ def test_a_column_that_does_not_fit_its_setting_is_refused(place, ranking, messa
 
 def test_rows_come_in_the_order_of_the_items(ranker):
     tags, year, text = encode_new_items(
-        ranker.model.item_attributes.columns,
+        ranker.engine.ranker.model.item_attributes.columns,
         {"a": {"tags": ["sunny", "dry", "old"], "year": 1800}, "b": {"tags": [], "text": GOOD}, "c": {"year": "2002"}},
     )
     assert (tags.offsets.tolist(), [tags.labels[code] for code in tags.codes]) == ([0, 2, 2, 2], ["sunny", "old"])

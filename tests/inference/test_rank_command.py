@@ -8,8 +8,8 @@ import pyarrow.parquet as pq
 import pytest
 from tables import random_users, tiny_config, tiny_ranking_config, write_table
 
-from louder.inference.ranker import Ranker
-from louder.inference.recommender import Event
+from louder.inference.recommender import Recommender
+from louder.inference.request import Event
 from louder.models import DLRMConfig
 from louder.training.loop import train
 
@@ -42,13 +42,13 @@ def place(tmp_path_factory):
 
 def test_json_is_what_the_ranker_answers(louder, place):
     code, out, _ = louder("rank", place / "run", "--user", "102", "--items", "1003, 1005,1003", "--json")
-    expected = Ranker(place / "run").rank(user=102, items=["1003", "1005", "1003"])
+    expected = Recommender(place / "run").rank(user=102, items=["1003", "1005", "1003"])
     assert (code, json.loads(out)) == (0, [asdict(answer) for answer in expected])
     assert [answer.item for answer in expected] == [1003, 1005, 1003]  # as in the log, not as they were typed
     history = ("--history", place / "me.json", "--context", "age=18", "--at", "70", "--microbatch", "1")
     code, out, _ = louder("rank", place / "run", *history, "--items", "1001,1002", "--json")
     events = [Event(1003, 50, ("like",)), Event(1004, 60)]
-    expected = Ranker(place / "run").rank(history=events, context={"age": 18}, at=70, items=["1001", "1002"])
+    expected = Recommender(place / "run").rank(history=events, context={"age": 18}, at=70, items=["1001", "1002"])
     for answer, right in zip(json.loads(out), expected, strict=True):
         assert answer["item"] == right.item
         assert answer["actions"] == pytest.approx(right.actions, abs=1e-6)
@@ -72,7 +72,7 @@ def test_the_table_has_a_row_for_each_candidate(louder, place):
     assert (code, err) == (0, "")
     lines = out.splitlines()
     assert lines[0].strip() == "Probability of each action"
-    answers = Ranker(place / "run").rank(user=102, items=["1003", "1005"])
+    answers = Recommender(place / "run").rank(user=102, items=["1003", "1005"])
     for answer in answers:
         (line,) = (line for line in lines if str(answer.item) in line)
         cells = [cell.strip() for cell in line.strip("│").split("│")]

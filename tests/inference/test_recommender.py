@@ -13,8 +13,10 @@ from louder.data.config import DataConfig
 from louder.data.table import open_table
 from louder.errors import InputError
 from louder.evaluation.retrieval import evaluate, model_scorer
-from louder.inference.loading import load_model
-from louder.inference.recommender import Event, Recommender, read_history
+from louder.inference.catalogue import Catalogue
+from louder.inference.recommender import Recommender, read_history
+from louder.inference.request import Event, Request
+from louder.inference.run import Run
 from louder.models import HSTUConfig
 from louder.training.loop import train
 from louder.training.retrieval import part_loader
@@ -41,7 +43,7 @@ def recommender(run):
 
 def direct_scores(run, tokens, asked):
     """The model's scores of the 12 latest tokens, computed with nothing in between."""
-    model, *_ = load_model(run)
+    model = Run.open(run).sequential()
     tokens = tokens[-12:]
     times = torch.tensor([token.time for token in tokens])
     batch = SequenceBatch(
@@ -113,8 +115,8 @@ def test_the_item_that_evaluation_ranks_first_is_recommended_first(run, recommen
     from louder.config import from_dict
     from louder.training.config import Config
 
-    model, state, _ = load_model(run)
-    config = from_dict(Config, state["config"])
+    opened = Run.open(run)
+    model, config = opened.sequential(), from_dict(Config, opened.config)
     loader = part_loader(open_table(config.data.table), config, "test")
     ranks = evaluate(model_scorer(model), loader, seen="history").ranks
     assert (ranks == 1).any()
@@ -156,15 +158,22 @@ def test_series_enter_the_history_and_withheld_times_do_not(tmp_path):
     config = tiny_config(table, data=data)
     train(replace(config, training=replace(config.training, learning_rate=0.05)), tmp_path / "run", quiet=True)
     recommender = Recommender(tmp_path / "run")
-    batch = recommender.sequence(recommender.known_history(100), None)
+    request = Request(history=recommender.past("It", 100, None))
+    batch = recommender.engine.window(request, recommender.engine.retriever).sequence
     assert batch.kinds.tolist() == [1, 0, 0, 0, 0, 0, 0]
     assert batch.query_timestamps.equal(batch.timestamps)
-    moved = users[0][1:]
-    answers = [
-        recommender.scores(recommender.given_history([Event(1000 + t.id, t.time) for t in moved]), at)
-        for at in (None, 10**6)
-    ]
-    assert torch.equal(*answers)
+    moved = [Event(1000 + t.id, t.time) for t in users[0][1:]]
+    answers = [recommender.recommend(history=moved, at=at, seen=True) for at in (None, 10**6)]
+    assert answers[0] == answers[1]
+
+
+def test_events_of_unknown_items_are_skipped_and_counted(recommender):
+    events = as_events(USERS[LONG])
+    stray = [Event(5, events[3].time), Event("x", events[5].time + 1)]
+    found, expected = recommender.recommend(history=[*events, *stray]), recommender.recommend(history=events)
+    assert found == expected
+    assert (found.read, found.skipped) == (12, 2) and (expected.read, expected.skipped) == (12, 0)
+    assert recommender.recommend(history=[*events, *stray], at=events[4].time).skipped == 1
 
 
 # --- bad input ---------------------------------------------------------------------------------------------------
@@ -180,11 +189,7 @@ def test_series_enter_the_history_and_withheld_times_do_not(tmp_path):
         ({"user": 10**30}, "There is no user"),
         ({"user": 100, "k": 0}, "k must be at least 1, but it is 0"),
         ({"history": []}, "The history is empty"),
-        (
-            {"history": [Event(1000, 0), Event(5, 1), Event("x", 2)]},
-            "The history has 2 items that the model does not know: 5, x",
-        ),
-        ({"history": [Event(10**30, 0)]}, "The history has 1 items that the model does not know"),
+        ({"history": [Event(5, 1), Event("x", 2), Event(10**30, 3)]}, "The history is empty"),
         (
             {"history": [Event(1000, 0, ("love",))]},
             "There is no action 'love'; the model knows like, share",
@@ -215,10 +220,11 @@ def test_a_table_of_other_items_is_refused(run, tmp_path):
 
 
 def test_titles_and_genres_are_empty_where_the_log_has_none(recommender, tmp_path):
-    assert (recommender.title(3), recommender.genres(3)) == ("Title 3", "Drama, War")
-    recommender = Recommender(recommender.table_path.parent / "run")
-    recommender.attributes = None
-    assert (recommender.title(3), recommender.genres(3)) == ("", "")
+    catalogue = recommender.engine.catalogue
+    assert (catalogue.text(3, "title"), catalogue.text(3, "genres")) == ("Title 3", "Drama, War")
+    catalogue = Catalogue(Run.open(recommender.engine.run.path), tmp_path)
+    catalogue.columns = None
+    assert (catalogue.text(3, "title"), catalogue.text(3, "genres")) == ("", "")
 
 
 @pytest.mark.parametrize(

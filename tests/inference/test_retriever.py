@@ -41,6 +41,13 @@ def first(events, length, at):
     return SequenceBatch(**parts, query_timestamps=asked, offsets=torch.tensor([0, length]))
 
 
+def states(retriever, histories):
+    prefilled = retriever.prefill(histories)
+    found = retriever.next_item_states(prefilled)
+    retriever.release(prefilled)
+    return found
+
+
 @settings(max_examples=30, deadline=None)
 @given(
     kind=st.sampled_from(list(MODELS)),
@@ -57,10 +64,10 @@ def test_states_are_the_models_own(kind, lengths, seed):
         events,
     ]
     for now in rounds:
-        found = retriever.next_item_states([(h, n) for n, h in enumerate(now)])
+        found = states(retriever, [(h, n) for n, h in enumerate(now)])
         for own, h in zip(found, now):
             torch.testing.assert_close(own, model(h)[-1], atol=1e-5, rtol=1e-5)
-    assert retriever.hits == 2 * len(lengths)
+    assert retriever.cache.hits == 2 * len(lengths)
 
 
 def test_a_history_that_changed_is_computed_anew():
@@ -68,14 +75,14 @@ def test_a_history_that_changed_is_computed_anew():
     retriever = Retriever(model)
     for seed in 1, 2:
         events = history(6, seed, 9_999)
-        (found,) = retriever.next_item_states([(events, "me")])
+        (found,) = states(retriever, [(events, "me")])
         torch.testing.assert_close(found, model(events)[-1], atol=1e-5, rtol=1e-5)
-    assert (retriever.hits, retriever.misses) == (0, 2)
+    assert (retriever.cache.hits, retriever.cache.misses) == (0, 2)
 
 
 @pytest.mark.parametrize("room", [0, 20_000])
 def test_memory_is_bounded(room):
     retriever = Retriever(model_of("hstu"), cache_bytes=room)
     for user in range(30):
-        retriever.next_item_states([(history(9, user, 9_999), user)])
-    assert retriever.bytes <= room and (len(retriever.cache) > 2) == (room > 0)
+        states(retriever, [(history(9, user, 9_999), user)])
+    assert retriever.cache.bytes <= room and (len(retriever.cache) > 2) == (room > 0)

@@ -70,11 +70,13 @@ def test_what_is_written_answers_as_exact(name, options, trained, tmp_path):
 def test_queries_are_the_states_that_recommend(trained):
     recommender = Recommender(trained / "run")
     queries = open_retrieval(trained / "run").queries
-    active = [number for number in range(len(USERS) + 1) if np.diff(recommender.table.offsets)[number]]
+    engine = recommender.engine
+    active = [number for number in range(len(USERS) + 1) if np.diff(engine.table.offsets)[number]]
     assert len(queries) == len(active) == sum(bool(user) for user in USERS)
     for number, query in zip(active, queries):
-        scores = recommender.scores(recommender.known_history(100 + number))
-        torch.testing.assert_close(recommender.catalogue @ query, scores)
+        answer = recommender.recommend(user=100 + number, k=ITEMS, seen=True)
+        scores = engine.vectors[[item.item - 1000 for item in answer]] @ query
+        torch.testing.assert_close(scores, torch.tensor([item.score for item in answer]))
 
 
 def test_without_its_table_items_are_the_queries(run):

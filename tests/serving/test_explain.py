@@ -215,12 +215,12 @@ def test_leaving_out_is_the_answer_to_the_history_without_the_event(joint):
         return Request(history=past_of(rows), at=AT, candidates=[5, 17], context={"country": "no"})
 
     q = question(np.arange(9))
-    (whole,) = joint.answer([q])
+    (whole,) = joint.recommend_batch([q])
     for place, reasons in enumerate(joint.reasons(q, whole.items, count=9)):
         assert sorted(row for row, _, _ in reasons) == list(range(9))
         assert sum(share for _, share, _ in reasons) == pytest.approx(1, abs=1e-5)
         for row, _, change in reasons:
-            (lacking,) = joint.answer([question(np.delete(np.arange(9), row))])
+            (lacking,) = joint.recommend_batch([question(np.delete(np.arange(9), row))])
             assert change == pytest.approx(lacking.scores[place] - whole.scores[place], abs=1e-5)
 
 
@@ -229,7 +229,7 @@ def test_retrieval_leans_on_the_events_without_which_its_scores_fall_most(place,
     model = Engine(place / run)
 
     def found(rows):
-        (answer,) = model.answer([Request(history=past_of(rows), at=AT, k=200, retrieve=0, seen=True)])
+        (answer,) = model.recommend_batch([Request(history=past_of(rows), at=AT, k=200, retrieve=0, seen=True)])
         return dict(zip(answer.items.tolist(), answer.scores.tolist()))
 
     whole, items = found(np.arange(9)), np.array([5, 17, 150])

@@ -20,13 +20,17 @@ from tests.histories.events import NAMES, event, events_of
 class Engine:
     """Answers with the items 0 .. k-1; k = 13 is a mistake."""
 
-    actions, values, ranking, retriever, ranker = ("like",), ("watch",), None, None, None
+    actions, values, value_names, caches = ("like",), ("watch",), ["watch"], ()
 
     def __init__(self, version):
         self.version, self.batches, self.explained = version, [], []
-        self.item_ids = SimpleNamespace(ids=lambda raws: np.array([-1 for _ in raws]))
+        self.catalogue = SimpleNamespace(
+            title=lambda raw: "",
+            describe=lambda number: (number, f"title {number}"),
+            attributes_of=lambda number: {"genre": [str(number)]},
+        )
 
-    def answer(self, requests):
+    def recommend_batch(self, requests):
         self.batches.append([request.k for request in requests])
         return [InputError("13") if request.k == 13 else self.of(request.k, 2.0) for request in requests]
 
@@ -43,12 +47,6 @@ class Engine:
             raise InputError("14")
         self.explained.append(len(items))
         return [[Reason(0, 0.5, 0.25)] for _ in items]
-
-    def describe(self, number):
-        return number, f"title {number}"
-
-    def attributes_of(self, number):
-        return {"genre": [str(number)]}
 
 
 def job(k, **more):

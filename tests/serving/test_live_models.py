@@ -35,12 +35,12 @@ class Engine:
 
     def __init__(self, version, clock, *, seconds=0.0, scores=(0.5, 0.25), ranker=None, items=range(1, 13)):
         self.version, self.clock, self.seconds, self.scores, self.ranker = version, clock, seconds, scores, ranker
-        self.item_ids, self.asked = IdMap(pa.array(list(items))), []
+        self.catalogue, self.asked = SimpleNamespace(item_ids=IdMap(pa.array(list(items)))), []
 
     def twin(self):
         return self
 
-    def answer(self, requests):
+    def recommend_batch(self, requests):
         self.asked.append(list(requests))
         self.clock.now += self.seconds
         if isinstance(self.scores, Exception):
@@ -110,7 +110,7 @@ def test_without_known_users_a_trial_is_asked(models, source, clock):
     (request,) = new.asked[0]
     assert request.history.items.tolist() == list(range(1, 11)) and request.history.times.tolist() == list(range(10))
     assert request.at == 10 and request.seen and request.history.requests.tolist() == [-1] * 10
-    few = trial_request(SimpleNamespace(item_ids=IdMap(pa.array(["x", "y"]))))
+    few = trial_request(SimpleNamespace(catalogue=SimpleNamespace(item_ids=IdMap(pa.array(["x", "y"])))))
     assert few.history.items.tolist() == ["x", "y"] and few.at == 2 and few.history.values.shape == (2, 0)
 
 

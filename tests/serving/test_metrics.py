@@ -121,7 +121,7 @@ def test_what_the_caches_hold_is_measured_after_each_batch(service_of, call):
     call(service, ask[1])
     call(service, ask[1])
     metrics = service.metrics
-    cache = service.models.live.ranker.mfalcon  # of the joint run, for both stages
+    (cache,) = service.models.live.caches  # of the joint run, for both stages
     assert metrics.cached._value.get() == 2 and metrics.cached_bytes._value.get() == cache.bytes > 0
     assert metrics.hits._value.get() == cache.hits >= 1 and metrics.misses._value.get() == cache.misses >= 2
     text = call(service, ("GET", "/metrics", None))[0].text

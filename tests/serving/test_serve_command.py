@@ -2,11 +2,16 @@
 
 import json
 import os
+from dataclasses import replace
 
 import pytest
 
 from louder.cli.serve import publish, rollback, warn_of
+from louder.data.config import DataConfig
 from louder.errors import InputError
+from louder.inference.engine import Engine
+from louder.inference.run import Run
+from louder.models import Vocabulary
 
 
 def test_an_open_service_without_a_token_is_warned_of(place, capsys) -> None:
@@ -18,18 +23,19 @@ def test_an_open_service_without_a_token_is_warned_of(place, capsys) -> None:
 
 
 def test_a_run_with_series_is_warned_of(place, capsys, monkeypatch) -> None:
-    state = {"vocabulary": {"series": [4]}, "config": {"data": {"auxiliary": True}}}
-    monkeypatch.setattr("louder.checkpoint.load_state", lambda folder: state)
+    run = replace(Run.open(place / "joint"), vocabulary=Vocabulary(items=200, series=(4,)), data=DataConfig())
+    monkeypatch.setattr(Run, "open", lambda path: run)
     warn_of(place / "joint", "127.0.0.1", "")
     assert "data.auxiliary=false" in capsys.readouterr().err
 
 
-def test_the_first_question_is_not_the_users(service_of) -> None:
-    service = service_of()
-    model = service.models.live
-    assert model.ranker is not None
-    assert not model.ranker.mfalcon.cache  # nothing of it is remembered
-    assert model.ranker.mfalcon.misses > 0  # and yet it was asked
+def test_the_first_question_is_not_the_users(service_of, monkeypatch) -> None:
+    asked = []
+    recommend = Engine.recommend
+    monkeypatch.setattr(Engine, "recommend", lambda self, request: asked.append(request) or recommend(self, request))
+    model = service_of().models.live
+    assert len(asked) == 1
+    assert not any(model.caches)  # nothing of it is kept
 
 
 def test_a_link_is_published_and_rolled_back(tmp_path, monkeypatch, capsys) -> None:

@@ -10,8 +10,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from services import client_of
 
-from louder.inference.ranker import Ranker
-from louder.inference.recommender import Event, Recommender
+from louder.inference.recommender import Recommender
+from louder.inference.request import Event
+from louder.inference.run import Run
 from louder.serving import messages as m
 
 AT = 1_900_000_000
@@ -22,8 +23,14 @@ def good(response, message=m.Answer):
     return message.model_validate_json(response.content)
 
 
+def context_of(place, user):
+    run = Run.open(place / "joint")
+    (country,) = run.users.column("country").take(run.user_ids.ids([user])).to_pylist()
+    return {"country": country}
+
+
 def test_ranking_is_what_the_ranker_says(place, service_of, call):
-    service, ranker = service_of(), Ranker(place / "joint")
+    service, ranker = service_of(), Recommender(place / "joint")
     items = [3, 17, 3, 200, 8]
     for user in 1, 2, 30:
         (response,) = call(service, ("POST", "/v1/rank", {"user": user, "items": items, "at": AT}))
@@ -53,13 +60,13 @@ def test_two_runs_are_two_stages(place, service_of, call):
     )
     items = [x.item for x in good(recommended).items]
     assert sorted(items) == sorted(x.item for x in good(retrieved).items)
-    direct = Ranker(place / "joint").rank(user=5, items=items, at=AT)
+    direct = Recommender(place / "joint").rank(user=5, items=items, at=AT)
     scores = [x.actions["like"] for x in direct]
     assert scores == sorted(scores, reverse=True)
     np.testing.assert_allclose([x.score for x in good(recommended).items], scores, atol=1e-5)
 
 
-def test_a_history_that_comes_with_a_request_is_answered_as_the_same_in_the_store(service_of, call):
+def test_a_history_that_comes_with_a_request_is_answered_as_the_same_in_the_store(place, service_of, call):
     service = service_of()
     (past,) = call(service, ("GET", "/v1/users/7/history?limit=1000", None))
     events = good(past, m.HistoryAnswer).events
@@ -67,7 +74,7 @@ def test_a_history_that_comes_with_a_request_is_answered_as_the_same_in_the_stor
         {"item": e.item, "time": e.time, "actions": e.actions, "values": e.values, "request": str(e.time)}
         for e in events
     ]
-    context = service.models.live.context_of(7)
+    context = context_of(place, 7)
     one, other = call(
         service,
         ("POST", "/v1/recommend", {"user": 7, "at": AT, "k": 9}),
@@ -161,13 +168,13 @@ def test_reasons_are_shares_of_attention_and_what_leaving_out_changes(place, ser
     (past,) = call(service, ("GET", "/v1/users/3/history?limit=1000", None))
     events = good(past, m.HistoryAnswer).events
     times = {(e.item, e.time) for e in events}
-    ranker = Ranker(place / "joint")
+    ranker = Recommender(place / "joint")
     for item in answer.items:
         assert 1 <= len(item.reasons) <= 3
         assert all((r.item, r.time) in times and 0 <= r.attention <= 1 for r in item.reasons)
     # leaving out is what it says: the same request without the event
     reason, item = answer.items[0].reasons[0], answer.items[0]
-    context = service.models.live.context_of(3)
+    context = context_of(place, 3)
     if len({e.time for e in events}) == len(events):
         rest = [e for e in events if (e.item, e.time) != (reason.item, reason.time)]
         direct = ranker.rank(

@@ -4,16 +4,13 @@ import math
 from types import SimpleNamespace
 
 import numpy as np
-import pyarrow as pa
 import pytest
 
-from louder.histories.history import Names, empty_history
-from louder.ids import IdMap
+from louder.histories.history import empty_history
 from louder.inference.request import Reason, Request, Result
 from louder.serving import messages as m
-from louder.serving.views import history_of, history_view, request_of, result_view
-from louder.serving.wire import Refused
-from tests.histories.events import NAMES, events_of
+from louder.serving.views import history_view, request_of, result_view
+from tests.histories.events import events_of
 
 TITLES = {10: "ten", 11: "eleven", 12: "twelve"}
 
@@ -22,56 +19,13 @@ TITLES = {10: "ten", 11: "eleven", 12: "twelve"}
 def model():
     """What the views ask of an engine: three items, 10 to 12."""
     ids = list(TITLES)
-    return SimpleNamespace(
-        version="run@1",
-        actions=["click", "like"],
-        values=["seconds", "rating"],
-        ranking=SimpleNamespace(log_values=("seconds",)),
-        item_ids=IdMap(pa.array(ids)),
+    catalogue = SimpleNamespace(
+        title=lambda raw: TITLES.get(raw, ""),
         describe=lambda number: (ids[number], TITLES[ids[number]]),
         attributes_of=lambda number: {"genre": [f"g{number}"]},
     )
-
-
-def event(item=1, time=0, **more):
-    return m.EventIn(item=item, time=time, **more)
-
-
-def test_a_history_is_put_in_order_and_ties_stay_as_they_came():
-    history = history_of([event(1, 20), event(2, 10), event(3, 20), event(4, 10)], NAMES)
-    assert history.items.tolist() == [2, 4, 1, 3] and history.times.tolist() == [10, 10, 20, 20]
-
-
-def test_actions_are_bits_and_values_columns():
-    events = [event(actions=["like", "like"]), event(actions=["like", "click"], values={"rating": 2.5}), event()]
-    history = history_of(events, NAMES)
-    assert history.actions.tolist() == [2, 3, 0] and history.names == NAMES
-    shown = [[None if math.isnan(x) else x for x in row] for row in history.values.tolist()]
-    assert shown == [[None, None], [None, 2.5], [None, None]]
-
-
-def test_items_of_one_request_have_one_number_and_those_of_none_have_none():
-    history = history_of([event(request=text) for text in ("a", "b", None, "a", None)], NAMES)
-    one, other, none, again, also_none = history.requests.tolist()
-    assert one == again >= 0 and other >= 0 and one != other and none == also_none == -1
-
-
-@pytest.mark.parametrize(
-    ("wrong", "text"),
-    [
-        ({"actions": ["buy"]}, "There is no action 'buy'; the model knows click, like."),
-        ({"values": {"buy": 1.0}}, "seconds, rating"),
-    ],
-)
-def test_names_that_the_model_does_not_know_are_refused(wrong, text):
-    with pytest.raises(Refused, match=text):
-        history_of([event(**wrong)], NAMES)
-    with pytest.raises(Refused, match="the model knows none"):
-        history_of([event(**wrong)], Names())
-
-
-def test_an_empty_history_has_its_columns():
-    assert history_of([], NAMES).values.shape == (0, 2) and len(history_of([], NAMES)) == 0
+    actions, values = ["click", "like"], ["log seconds", "rating"]
+    return SimpleNamespace(version="run@1", actions=actions, value_names=values, catalogue=catalogue)
 
 
 FILTERS = {"seen": True, "allow": [1, 2], "deny": [3], "where": {"genre": ["Drama"]}}
@@ -80,7 +34,7 @@ FILTERS = {"seen": True, "allow": [1, 2], "deny": [3], "where": {"genre": ["Dram
 def test_each_message_asks_for_what_it_says():
     history = events_of([1], [2])
     asker = {"user": 42, "at": 7, "context": {"country": "fr"}}
-    asked = {"history": history, "at": 7, "key": ("user", 42), "user": 42, "context": {"country": "fr"}}
+    asked = {"history": history, "at": 7, "user": 42, "context": {"country": "fr"}}
 
     recommend = m.RecommendRequest(**asker, **FILTERS, k=5, retrieve=50, weights={"like": 2.0}, diversity=0.5)
     expected = {"k": 5, "retrieve": 50, "weights": {"like": 2.0}, "diversity": 0.5}
@@ -93,7 +47,7 @@ def test_each_message_asks_for_what_it_says():
     assert vars(request_of(rank, history)) == vars(Request(**asked, candidates=[4, 5, 4], k=3))
 
     similar = request_of(m.SimilarRequest(item=9, k=4, **FILTERS), empty_history())
-    assert similar.k == 4 and similar.key is None and (similar.seen, similar.deny) == (True, [3])
+    assert similar.k == 4 and similar.user is None and (similar.seen, similar.deny) == (True, [3])
     assert similar.allow == [1, 2] and similar.where == {"genre": ["Drama"]} and similar.candidates is None
 
 
@@ -103,10 +57,9 @@ def test_now_is_the_time_of_a_request_that_says_none(monkeypatch):
     assert request_of(m.RecommendRequest(user=1, at=0), empty_history()).at == 0
 
 
-def test_a_history_that_came_along_is_kept_under_no_key():
-    request = request_of(m.RecommendRequest(history=[]), empty_history())
-    assert request.key is None and request.user is None
-    assert request_of(m.RecommendRequest(user=0), empty_history()).key == ("user", 0)
+def test_no_context_is_that_of_the_training():
+    assert request_of(m.RecommendRequest(user=0), empty_history()).context is None
+    assert request_of(m.RecommendRequest(history=[]), empty_history()).user is None
 
 
 def result():

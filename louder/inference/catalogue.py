@@ -1,0 +1,123 @@
+"""The items of a run: raw ids, titles and attributes, which of them a filter leaves, and how popular each is."""
+
+from collections.abc import Sequence
+from functools import cached_property, lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from louder.data.attributes import Attribute, encode
+from louder.data.table import open_table
+from louder.errors import InputError
+from louder.ids import RawId
+from louder.inference.request import Request
+from louder.inference.run import Run
+from louder.schema import ENGAGEMENT
+
+MOST_VALUES = 500  # distinct values of an attribute that items can be filtered by
+
+
+class Catalogue:
+    """`table_path` is where popularity is counted; items are known without it."""
+
+    def __init__(self, run: Run, table_path: Path) -> None:
+        self.item_ids, self.table_path = run.item_ids, table_path
+        self.columns = run.items
+        self.describe = lru_cache(maxsize=100_000)(self.described)
+        self.matching = lru_cache(maxsize=200)(self.matched)
+
+    def __len__(self) -> int:
+        return len(self.item_ids)
+
+    # --- what items are -----------------------------------------------------------------------------------------------
+
+    def described(self, item: int) -> tuple[RawId, str]:
+        """Raw id and title, "" where the log came without titles."""
+        (raw,) = self.item_ids.raws([item])
+        return raw, self.text(item, "title")
+
+    def title(self, raw: RawId) -> str:
+        """Likewise of an item that the model may not know."""
+        (item,) = self.item_ids.ids([raw])
+        return self.describe(int(item))[1] if item >= 0 else ""
+
+    def text(self, item: int, column: str) -> str:
+        """An attribute for people to read; "" where there is none."""
+        return ", ".join(self.values_of(item, column) or [])
+
+    def values_of(self, item: int, column: str) -> list[str] | None:
+        if self.columns is None or column not in self.columns.column_names:
+            return None
+        value = self.columns.column(column)[item].as_py()
+        if value is None:
+            return None
+        return [str(one) for one in value] if isinstance(value, list) else [str(value)]
+
+    def attributes_of(self, item: int) -> dict[str, list[str]]:
+        """Of those that items can be filtered by, what this one has."""
+        found = ((name, self.values_of(item, name)) for name in self.attributes)
+        return {name: values for name, values in found if values is not None}
+
+    @cached_property
+    def attributes(self) -> dict[str, Attribute]:
+        """Those with few enough values to filter by."""
+        found = {}
+        for name in self.columns.column_names if self.columns is not None else ():
+            if name == "title" or name.startswith("_"):
+                continue
+            try:
+                (attribute,) = encode(self.columns, (name,))
+            except InputError:
+                continue  # a vector, or numbers
+            if attribute.size <= MOST_VALUES:
+                found[name] = attribute
+        return found
+
+    @property
+    def labels(self) -> dict[str, list[str]]:
+        """The values of each attribute that items can be filtered by."""
+        return {name: [text for text in attribute.labels if text] for name, attribute in self.attributes.items()}
+
+    @cached_property
+    def popularity(self) -> np.ndarray | None:
+        """[I] float32 events of each item in the table; None where that is not there."""
+        if not self.table_path.is_dir():
+            return None
+        table = open_table(self.table_path)
+        if not table.item_ids.raw.equals(self.item_ids.raw):
+            return None
+        return np.bincount(table.ids[table.kinds == ENGAGEMENT], minlength=len(self)).astype(np.float32)
+
+    # --- which of them ------------------------------------------------------------------------------------------------
+
+    def allowed(self, request: Request) -> np.ndarray | None:
+        """[I] bool: what the filters of a request leave; None where there are none"""
+        if request.allow is None and not request.deny and not request.where:
+            return None
+        mask = np.ones(len(self), dtype=bool)
+        if request.allow is not None:
+            mask[:] = False
+            mask[self.known(request.allow)] = True
+        mask[self.known(request.deny)] = False
+        for name, values in request.where.items():
+            fits = np.zeros(len(self), dtype=bool)
+            for value in values:
+                fits |= self.matching(name, str(value))
+            mask &= fits
+        return mask
+
+    def known(self, items: Sequence[RawId]) -> np.ndarray:
+        """Ids of those that the model knows."""
+        ids = self.item_ids.ids(list(items)) if items else np.empty(0, np.int64)
+        return ids[ids >= 0]
+
+    def matched(self, name: str, value: str) -> np.ndarray:
+        """[I] bool: the items of which attribute `name` is, or holds, `value`"""
+        if name not in self.attributes:
+            have = ", ".join(self.attributes) or "none"
+            raise InputError(f"The filter names the attribute {name!r}, but items have these: {have}.")
+        attribute = self.attributes[name]
+        owner = np.repeat(np.arange(len(self)), np.diff(attribute.offsets.numpy()))
+        mask = np.zeros(len(self), dtype=bool)
+        mask[owner[attribute.codes.numpy() == attribute.code_of_label.get(value, -1)]] = True
+        return mask

@@ -1,0 +1,144 @@
+"""Histories -> states of a model, with KV caches, so that only new events are computed ("Actions Speak Louder than Words",
+section 3.4). The new tokens of several requests go through the model together."""
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from louder.batch import SequenceBatch
+from louder.inference.kv_cache import CachedHistory, HistoryCache
+from louder.models import SequentialModel
+from louder.models.kv_cache import KVCache, KVCaches
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Tokens x [R, D], and what attention wants of them: times [R] and prefix lengths [R]; see SequenceBatch."""
+
+    x: Tensor
+    times: Tensor
+    query_times: Tensor
+    prefix_lengths: Tensor | None
+
+    def part(self, first: int, end: int) -> "Rows":
+        prefix_lengths = None if self.prefix_lengths is None else self.prefix_lengths[first:end]
+        return Rows(self.x[first:end], self.times[first:end], self.query_times[first:end], prefix_lengths)
+
+    def then(self, x: Tensor, at: int) -> "Rows":
+        """With candidates x [M, D] after them, which need no prefix lengths: see KVCache.announce."""
+        times = self.times.new_full((len(x),), at)
+        all_times, all_query_times = torch.cat([self.times, times]), torch.cat([self.query_times, times])
+        return Rows(torch.cat([self.x, x]), all_times, all_query_times, self.prefix_lengths)
+
+
+@dataclass
+class Prefilled:
+    """The history of one request, in use: its settled tokens are in the KV cache, the pending ones go in with what is
+    asked, since the time of the request changes them. `key` is what it is cached under; None: it is not."""
+
+    history: SequenceBatch
+    kv: KVCache
+    pending: Rows
+    key: Hashable | None
+
+
+class Runner:
+    """Base of what runs a model over histories; the one part of inference that calls its layers. A child says what
+    tokens a history has.
+
+        rows(history, known)  -> the last tokens, and how many there are before them: at least those that are not
+                                 settled when the first `known` events are cached, and all where none are
+        pending(history)      -> how many tokens at the end are not settled
+
+    What is cached under a key is compared with the history that comes, so a key can be used again after new events:
+    only these are computed. A history that changed is computed anew. `appended` counts tokens that were added to a
+    history that was cached.
+    """
+
+    def __init__(self, backbone: SequentialModel, cache_bytes: int) -> None:
+        self.backbone = backbone
+        self.cache = HistoryCache(cache_bytes)
+        self.appended = 0
+
+    def rows(self, history: SequenceBatch, known: int) -> tuple[Rows, int]:
+        raise NotImplementedError
+
+    def pending(self, history: SequenceBatch) -> int:
+        raise NotImplementedError
+
+    @torch.no_grad()
+    def prefill(self, histories: Sequence[tuple[SequenceBatch, Hashable | None]]) -> list[Prefilled]:
+        """Histories [B] and their keys, ready to be asked; what is new of them is computed in one pass. Give them back
+        with `release`."""
+        prefilled, parts = [], []
+        for history, key in histories:
+            held = self.cache.take(key, history)
+            kv, known = (KVCache(self.backbone.config.layers), 0) if held is None else (held.kv, len(held.events.ids))
+            rows, before = self.rows(history, known)
+            first, end = kv.length - before, len(rows.x) - self.pending(history)
+            if kv.length:
+                self.appended += end - first
+            if first < end:
+                parts.append((kv, rows.part(first, end)))
+            prefilled.append(Prefilled(history, kv, rows.part(end, len(rows.x)), key))
+        self.extend(parts)
+        return prefilled
+
+    def release(self, prefilled: Sequence[Prefilled]) -> None:
+        for x in prefilled:
+            self.cache.put(x.key, CachedHistory(x.kv, x.history))
+
+    def extend(self, parts: Sequence[tuple[KVCache, Rows]], candidates: Sequence[int] | None = None) -> list[Tensor]:
+        """Add each part's rows to its cache, but for the last ones, its candidates; their states [candidates, D]."""
+        counts = candidates or [0] * len(parts)
+        out = []
+        for (kv, rows), count, own in zip(parts, counts, self.forward(parts, counts)):
+            kv.keep(len(rows.x) - count)
+            out.append(own[len(own) - count :])
+        return out
+
+    def pending_states(self, prefilled: Sequence[Prefilled]) -> list[Tensor]:
+        """[pending, D] of each history, which has some; nothing of them stays in the cache."""
+        settled = [x.kv.length for x in prefilled]
+        states = self.forward([(x.kv, x.pending) for x in prefilled], [0] * len(prefilled))
+        for x, length in zip(prefilled, settled):
+            x.kv.forget(length)
+        return states
+
+    def forward(self, parts: Sequence[tuple[KVCache, Rows]], candidates: Sequence[int]) -> list[Tensor]:
+        """The states of each part's rows; their keys and values are appended to its cache, and not yet committed."""
+        if not parts:
+            return []
+        new = [
+            kv.announce(rows.times, rows.query_times, rows.prefix_lengths, candidates=count)
+            for (kv, rows), count in zip(parts, candidates)
+        ]
+        if len(parts) == 1:
+            return [self.backbone.extend(parts[0][1].x, new[0], parts[0][0])]
+        together = KVCaches([kv for kv, _ in parts], new)
+        states = self.backbone.extend(torch.cat([rows.x for _, rows in parts]), together.new, together)
+        return list(states.split(together.sizes))
+
+
+def since(history: SequenceBatch, first: int) -> SequenceBatch:
+    """The events of one user from the first one on."""
+    if not first:
+        return history
+
+    def later(x: Tensor | None) -> Tensor | None:
+        return None if x is None else x[first:]
+
+    prefix_lengths = later(history.prefix_lengths)
+    return replace(
+        history,
+        ids=history.ids[first:],
+        timestamps=history.timestamps[first:],
+        query_timestamps=history.query_timestamps[first:],
+        offsets=history.offsets - history.offsets.new_tensor([0, first]),
+        actions=later(history.actions),
+        kinds=later(history.kinds),
+        values=later(history.values),
+        prefix_lengths=None if prefix_lengths is None else (prefix_lengths - first).clamp(min=0),
+    )
