@@ -148,8 +148,10 @@ def test_u_gates_the_output_only_if_the_config_says_so(gating):
     assert bool((model(batch_of(user)) - before).abs().max() > 1e-3) == gating
 
 
-def test_a_layer_of_hstu_is_the_papers_three_equations():
-    config = replace(HSTU_TINY, layers=1, normalised=False)
+@pytest.mark.parametrize("gating", [True, False], ids=["", "without gating"])
+@pytest.mark.parametrize("attention", ["silu", "softmax"])
+def test_a_layer_of_hstu_is_the_papers_three_equations(attention, gating):
+    config = replace(HSTU_TINY, layers=1, normalised=False, attention=attention, gating=gating)
     model, user = model_of(config, Vocabulary(items=20)), history(7)
     batch = batch_of(user)
     layer, x = model.layers[0], model.events(batch) * 8**0.5 + model.positions.weight[:7]
@@ -161,13 +163,106 @@ def test_a_layer_of_hstu_is_the_papers_three_equations():
     mixed = torch.zeros(7, 8)
     for head in slice(0, 4), slice(4, 8):
         for i in range(7):
+            products, biases = torch.zeros(i + 1), torch.zeros(i + 1)
             for j in range(i + 1):
                 gap = abs(int(user["query_timestamps"][i] - user["timestamps"][j]))
                 bucket = int(math.log(max(gap, 1)) / 0.301)
-                score = q[i, head] @ k[j, head] + layer.position_bias[i - j] + layer.time_bias[bucket]
-                mixed[i, head] += F.silu(score) / 16 * v[j, head]  # (2)
-    expected = x + (norm(mixed) * u) @ layer.out.weight.T + layer.out.bias  # (3)
+                products[j] = q[i, head] @ k[j, head]
+                biases[j] = layer.position_bias[i - j] + layer.time_bias[bucket]
+            silu, softmax = F.silu(products + biases) / 16, (products / 4**0.5 + biases).softmax(0)
+            mixed[i, head] = (silu if attention == "silu" else softmax) @ v[: i + 1, head]  # (2)
+    y = norm(mixed) * u if gating else norm(mixed)
+    expected = x + y @ layer.out.weight.T + layer.out.bias  # (3)
     torch.testing.assert_close(model(batch), expected, atol=1e-5, rtol=1e-4)
+
+
+def sum_of_parts(out, without, part):
+    """Where dropout of a half left a part out of a sum: all the rest has twice the part."""
+    dropped = torch.isclose(out, without, atol=1e-6)
+    torch.testing.assert_close(out, torch.where(dropped, without, without + 2 * part), atol=1e-4, rtol=1e-4)
+    assert 0.4 < dropped.float().mean() < 0.6
+    return dropped
+
+
+@pytest.mark.parametrize("name", ["hstu", "hstu with softmax", "sasrec", "transformer"])
+def test_training_drops_out_the_input(name):
+    model, batch = model_of(replace(MODELS[name], dropout=0.5, normalised=False)).train(), batch_of(history(400))
+    batch = replace(batch, offsets=torch.arange(0, 401, 16))  # as many users of 16 events
+    model.layers, model.norm = torch.nn.ModuleList(), torch.nn.Identity()
+    exact = model.eval()(batch)
+    model.train()
+    dropped = sum_of_parts(model(batch), torch.zeros_like(exact), exact)
+    assert not torch.equal(dropped, sum_of_parts(model(batch), torch.zeros_like(exact), exact))
+    torch.manual_seed(3)
+    first = model(batch)
+    torch.manual_seed(3)
+    assert torch.equal(model(batch), first)
+
+
+@pytest.mark.parametrize("changes", [{}, {"attention": "softmax"}, {"gating": False}], ids=str)
+def test_training_drops_out_the_gated_result_of_each_hstu_layer(changes):
+    model = model_of(replace(HSTU_TINY, layers=1, linear_dropout=0.5, normalised=False, **changes))
+    batch, x = replace(batch_of(history(400)), offsets=torch.arange(0, 401, 16)), torch.randn(400, 8)
+    with torch.no_grad():
+        model.layers[0].out.weight.copy_(torch.eye(8)), model.layers[0].out.bias.zero_()
+    start = x * 8**0.5 + model.at(batch.positions())
+    exact = model.eval().transduce(x, batch) - start
+    dropped = sum_of_parts(model.train().transduce(x, batch), start, exact)
+    assert not torch.equal(dropped, sum_of_parts(model.transduce(x, batch), start, exact))
+
+
+def test_two_layers_of_hstu_draw_their_own_dropout():
+    config = replace(HSTU_TINY, layers=2, linear_dropout=0.5, normalised=False)
+    model, batch = model_of(config).train(), replace(batch_of(history(400)), offsets=torch.arange(0, 401, 16))
+    outs = []
+    for layer in model.layers:
+        with torch.no_grad():
+            layer.out.weight.copy_(torch.eye(8)), layer.out.bias.zero_()
+        layer.register_forward_hook(lambda _, inputs, out: outs.append(out - inputs[0]))
+    model(batch)
+    first, second = (out.abs() < 1e-6 for out in outs)
+    assert 0.4 < (first == second).float().mean() < 0.6
+
+
+@pytest.mark.parametrize("branch", ["attention", "swiglu"])
+def test_training_drops_out_both_branches_of_a_transformer_layer(branch):
+    model = model_of(replace(MODELS["transformer"], layers=1, dropout=0.5, normalised=False))
+    batch = replace(batch_of(history(400)), offsets=torch.arange(0, 401, 16))
+    layer, model.dropout, model.norm = model.layers[0], 0, torch.nn.Identity()
+    with torch.no_grad():
+        (layer.down if branch == "attention" else layer.out).weight.zero_()
+        for linear in layer.out, layer.down, layer.gate_and_up:
+            linear.weight.mul_(30)
+    x = torch.randn(400, 8)
+    exact = model.eval().transduce(x, batch) - x * 8**0.5
+    sum_of_parts(model.train().transduce(x, batch), x * 8**0.5, exact)
+
+
+def test_training_drops_out_attention_and_both_places_of_sasrecs_feed_forward():
+    model = model_of(replace(MODELS["sasrec"], layers=1, dropout=0.5, normalised=False))
+    batch = replace(batch_of(history(400)), offsets=torch.arange(0, 401, 16))
+    layer, model.dropout, x = model.layers[0], 0, torch.randn(400, 8)
+
+    def both():
+        return model.eval().transduce(x, batch), model.train().transduce(x, batch)
+
+    with torch.no_grad():
+        layer.outer.weight.zero_(), layer.outer.bias.zero_()
+        exact, dropped = both()  # attention alone
+        assert torch.isclose(exact, dropped).all(dim=1).float().mean() < 0.7
+        layer.out.weight.zero_(), layer.inner.bias.fill_(50)  # then no unit is below 0
+        z = model.eval().transduce(x, batch)
+        layer.outer.weight.copy_(torch.eye(8))
+        exact, dropped = both()  # either place leaves a number out
+    zeros = torch.isclose(dropped, z, atol=1e-4)
+    torch.testing.assert_close(dropped, torch.where(zeros, z, z + 4 * (exact - z)), atol=1e-3, rtol=1e-4)
+    assert 0.7 < zeros.float().mean() < 0.8
+
+
+def test_positions_beyond_the_table_share_its_last_row():
+    model = model_of(HSTU_TINY)
+    table = model.positions.weight
+    assert torch.equal(model.at(torch.tensor([0, 15, 16, 900])), table[[0, 15, 15, 15]])
 
 
 def causal_softmax(q, k, v):
