@@ -1,4 +1,4 @@
-"""Random numbers that are a function of a seed and a place, so that nobody has to store them: a backward pass, another
+"""Random numbers that are a function of a seed and a counter, so that nobody has to store them: a backward pass, another
 kernel or another device draws the same ones again. simd.h has the same function in C++."""
 
 import torch
@@ -13,10 +13,10 @@ def new_seed() -> Tensor:
 
 
 def random_bits(seed: Tensor, first: int, count: int) -> Tensor:
-    """[count] int64, each 32 random bits, for the places first, first + 1, ... (mod 2^32), on seed's device."""
-    place = torch.arange(first, first + count, device=seed.device) & MASK
+    """[count] int64, each 32 random bits, for the counters first, first + 1, ... (mod 2^32), on seed's device."""
+    counter = torch.arange(first, first + count, device=seed.device) & MASK
     low, high = seed & MASK, (seed >> 32) & MASK
-    return mix(mix(place ^ high) ^ low)
+    return mix(mix(counter ^ high) ^ low)
 
 
 def mix(x: Tensor) -> Tensor:

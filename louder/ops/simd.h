@@ -210,14 +210,14 @@ inline void prefetch(const void* from, int64_t bytes) {
   for (int64_t n = 0; n < bytes; n += 64) __builtin_prefetch(static_cast<const char*>(from) + n);
 }
 
-// 32 random bits of a seed and a place: see random_bits.py.
+// 32 random bits of a seed and a counter: see random_bits.py.
 inline uint32_t mix(uint32_t x) {
   x ^= x >> 16, x *= 0x7FEB352Du;
   x ^= x >> 15, x *= 0x846CA68Bu;
   return x ^ (x >> 16);
 }
-inline uint32_t random_bits(uint64_t seed, uint64_t place) {
-  return mix(mix(static_cast<uint32_t>(place) ^ static_cast<uint32_t>(seed >> 32)) ^ static_cast<uint32_t>(seed));
+inline uint32_t random_bits(uint64_t seed, uint64_t counter) {
+  return mix(mix(static_cast<uint32_t>(counter) ^ static_cast<uint32_t>(seed >> 32)) ^ static_cast<uint32_t>(seed));
 }
 
 // Runs work(next) on every thread; next() gives the tasks 0, 1, ... to whichever thread is free, then -1.

@@ -1,4 +1,4 @@
-"""The kernel against its naive twin, and that one against a softmax of all the scores."""
+"""The kernel against its reference implementation, and that one against a softmax of all the scores."""
 
 import pytest
 import torch
@@ -85,7 +85,7 @@ def test_agrees_with_naive_at_any_size(rows, items, negatives, seed):
     assert_same(run(mixture_softmax, given), run(naive.mixture_softmax, given))
 
 
-def test_the_naive_twin_is_the_softmax_of_all_scores():
+def test_the_reference_implementation_is_the_softmax_of_all_scores():
     given = example(rows=6, items=7, components=(3, 2), width=4, hidden=5)  # of sizes that the kernel does not take
     (positive, queries, items, *cross), targets, ids, components, _ = given
     gates = queries[:, None, -6:] * items[None, :, -6:]

@@ -4,7 +4,7 @@ import torch
 from louder.ops.random_bits import keep_factors, kept_scale, mix, new_seed, random_bits, random_items
 
 
-def test_bits_are_a_function_of_seed_and_place():
+def test_bits_are_a_function_of_seed_and_counter():
     seed = torch.tensor([77])
     bits = random_bits(seed, 0, 1000)
     assert torch.equal(bits[300:400], random_bits(seed, 300, 100))

@@ -10,7 +10,7 @@ from louder.ops.random_bits import random_items
 from louder.ops.sampled_softmax import (
     full_loss_and_logsumexp,
     full_softmax,
-    loss_and_slopes,
+    loss_and_grad_logits,
     naive,
     sampled_softmax,
     table_gradient,
@@ -180,10 +180,10 @@ def test_naive_backward_of_the_op_agrees_with_plain_autograd(dtype, monkeypatch)
 def test_the_op_keeps_the_rules_of_torch_compile(dtype):
     states, table, targets, negatives, temperature, log_weights = example(rows=4, width=3, corrected=True, dtype=dtype)
     for drawn in (negatives, 9, None), (None, 9, torch.tensor([5])):
-        torch.library.opcheck(loss_and_slopes, (states, table, targets, *drawn, temperature, log_weights))
-        _, slopes, _ = loss_and_slopes(states, table, targets, *drawn, temperature, log_weights)
+        torch.library.opcheck(loss_and_grad_logits, (states, table, targets, *drawn, temperature, log_weights))
+        _, grad_logits, _ = loss_and_grad_logits(states, table, targets, *drawn, temperature, log_weights)
         ones = torch.ones(4, dtype=dtype)
-        torch.library.opcheck(table_gradient, (ones, slopes.detach(), states.detach(), targets, *drawn, len(table)))
+        torch.library.opcheck(table_gradient, (ones, grad_logits.detach(), states.detach(), targets, *drawn, len(table)))
 
 
 # --- negatives drawn inside ----------------------------------------------------------------------------------------

@@ -81,7 +81,7 @@ class Row {
   Row(const Sizes& sizes, const Cross& cross, const louder::Dropout& dropout, float temperature)
       : s(sizes), cross(cross), dropout(dropout), scale(1.0f / temperature), lanes(louder::round_up(s.of_query)) {
     const int64_t R = s.negatives, L = s.logits;
-    for (auto* x : {&logits, &inputs, &weights, &shares}) x->resize(R * L);
+    for (auto* x : {&logits, &inputs, &weights, &probabilities}) x->resize(R * L);
     for (auto* x : {&before, &after, &d_before}) x->resize(R * s.hidden);
     gathered.resize(R * s.of_item * s.width), products.resize(R * s.of_item * lanes);
     f_t.resize(s.width * lanes), phi.resize(R), left.resize(R), kept.resize(L);
@@ -115,7 +115,7 @@ class Row {
     const float* query_gate = query + s.of_query * K;
     for (int64_t n = 0; n < R; ++n) {
       const float* item_gate = items + ids[n] * s.item() + of_items;
-      float *x = &inputs[n * L], *weight = &weights[n * L], *share = &shares[n * L];
+      float *x = &inputs[n * L], *weight = &weights[n * L], *pi = &probabilities[n * L];
       const float* logit = &logits[n * L];
       for (int64_t l = 0; l < L; l += LANES) {
         const Vec gates = louder::load(query_gate + l) * louder::load(item_gate + l);
@@ -134,13 +134,13 @@ class Row {
       dropout.row(row * R + n, L, kept.data());
       Vec left_over = {}, sum = {};
       for (int64_t l = 0; l < L; l += LANES) {
-        const Vec w = louder::load(weight + l) * inverse, share_l = w * louder::load(kept.data() + l);
-        louder::store(weight + l, w), louder::store(share + l, share_l);
-        left_over += share_l, sum += share_l * louder::load(logit + l);
+        const Vec w = louder::load(weight + l) * inverse, probability = w * louder::load(kept.data() + l);
+        louder::store(weight + l, w), louder::store(pi + l, probability);
+        left_over += probability, sum += probability * louder::load(logit + l);
       }
       left[n] = louder::sum(left_over);
       const float rescale = dropout.dropped ? 1.0f / std::max(left[n], EPS) : 1.0f;
-      if (dropout.dropped) louder::map(L, share, [rescale](Vec x) { return x * rescale; }, share);
+      if (dropout.dropped) louder::map(L, pi, [rescale](Vec x) { return x * rescale; }, pi);
       phi[n] = louder::sum(sum) * rescale;
     }
   }
@@ -153,15 +153,15 @@ class Row {
     std::fill(d_query_gate, d_query_gate + L, 0.0f);
     for (int64_t n = 0; n < R; ++n) {
       const float* item_gate = items + ids[n] * s.item() + s.of_item * K;
-      const bool clamped = dropout.dropped && left[n] < EPS;  // then the shares do not sum to 1
-      const float centre = clamped ? 0.0f : phi[n], shift = clamped ? phi[n] : 0.0f, slope = d[n];
+      const bool clamped = dropout.dropped && left[n] < EPS;  // then the probabilities do not sum to 1
+      const float centre = clamped ? 0.0f : phi[n], shift = clamped ? phi[n] : 0.0f, d_phi = d[n];
       for (int64_t l = 0; l < L; l += LANES) {
         const int64_t at = n * L + l;
-        const Vec share = louder::load(&shares[at]);
-        const Vec of_weight = share * (louder::load(&logits[at]) - centre) - louder::load(&weights[at]) * shift;
-        const Vec of_input = slope * of_weight * louder::load(&inputs[at]);
+        const Vec pi = louder::load(&probabilities[at]);
+        const Vec of_weight = pi * (louder::load(&logits[at]) - centre) - louder::load(&weights[at]) * shift;
+        const Vec of_input = d_phi * of_weight * louder::load(&inputs[at]);
         louder::store(d_gates + at, of_input);
-        louder::store(d_logits + at, slope * share);
+        louder::store(d_logits + at, d_phi * pi);
         louder::store(d_query_gate + l, louder::load(d_query_gate + l) + of_input * louder::load(item_gate + l));
       }
     }
@@ -184,7 +184,7 @@ class Row {
   const louder::Dropout& dropout;
   const float scale;
   const int64_t lanes;
-  std::vector<float> gathered, products, f_t, logits, inputs, weights, shares, before, after, d_before, left, kept;
+  std::vector<float> gathered, products, f_t, logits, inputs, weights, probabilities, before, after, d_before, left, kept;
 };
 
 using Gradients = std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor,

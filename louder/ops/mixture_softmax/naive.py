@@ -35,11 +35,11 @@ def mixture(logits: Tensor, gates: Tensor, cross: Sequence[Tensor], keep: Tensor
     """
     w1, b1, w2, b2 = cross
     inputs = gates + F.linear(F.silu(F.linear(logits, w1, b1)), w2, b2)
-    shares = F.silu(inputs).softmax(dim=-1)
+    probabilities = F.silu(inputs).softmax(dim=-1)
     if keep is not None:
-        shares = shares * keep
-        shares = shares / shares.sum(-1, keepdim=True).clamp(min=EPS)
-    return (shares * logits).sum(-1), shares
+        probabilities = probabilities * keep
+        probabilities = probabilities / probabilities.sum(-1, keepdim=True).clamp(min=EPS)
+    return (probabilities * logits).sum(-1), probabilities
 
 
 def mixture_softmax(

@@ -39,8 +39,8 @@ def sampled_softmax(
     if isinstance(negatives, int):
         if seed is None:
             raise ValueError(f"{negatives} negatives need a seed to be drawn from, but seed is None")
-        return loss_and_slopes(states, table, targets, None, negatives, seed, temperature, log_weights)[0]
-    return loss_and_slopes(states, table, targets, negatives, negatives.shape[1], None, temperature, log_weights)[0]
+        return loss_and_grad_logits(states, table, targets, None, negatives, seed, temperature, log_weights)[0]
+    return loss_and_grad_logits(states, table, targets, negatives, negatives.shape[1], None, temperature, log_weights)[0]
 
 
 def full_softmax(states: Tensor, table: Tensor, targets: Tensor, *, temperature: float) -> Tensor:
@@ -68,7 +68,7 @@ def drawn(negatives: Tensor | None, rows: int, count: int, seed: Tensor | None, 
 
 
 @torch.library.custom_op("louder::sampled_softmax", mutates_args=())
-def loss_and_slopes(
+def loss_and_grad_logits(
     states: Tensor,
     table: Tensor,
     targets: Tensor,
@@ -78,17 +78,17 @@ def loss_and_slopes(
     temperature: float,
     log_weights: Tensor | None,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The losses [L], their gradients by the products of state and item [L, 1 + R], and by the states [L, D]."""
+    """See naive.loss_and_grad_logits."""
     if build.kernel_for("sampled_softmax", states, table, log_weights):
         number = 0 if seed is None else int(seed)
         return torch.ops.louder_cpu.sampled_softmax(
             states, table, targets, negatives, num_negatives, number, temperature, log_weights
         )
     negatives = drawn(negatives, len(states), num_negatives, seed, len(table), states.device)
-    return naive.loss_and_slopes(states, table, targets, negatives, temperature, log_weights)
+    return naive.loss_and_grad_logits(states, table, targets, negatives, temperature, log_weights)
 
 
-@loss_and_slopes.register_fake
+@loss_and_grad_logits.register_fake
 def _(states, table, targets, negatives, num_negatives, *_):
     rows = states.shape[0]
     return states.new_empty(rows), states.new_empty(rows, 1 + num_negatives), states.new_empty(states.shape)
@@ -97,7 +97,7 @@ def _(states, table, targets, negatives, num_negatives, *_):
 @torch.library.custom_op("louder::sampled_softmax_table_gradient", mutates_args=())
 def table_gradient(
     grad: Tensor,
-    slopes: Tensor,
+    grad_logits: Tensor,
     states: Tensor,
     targets: Tensor,
     negatives: Tensor | None,
@@ -106,17 +106,17 @@ def table_gradient(
     items: int,
 ) -> Tensor:
     """[I, D]"""
-    if build.kernel_for("sampled_softmax", grad, slopes, states):
+    if build.kernel_for("sampled_softmax", grad, grad_logits, states):
         number = 0 if seed is None else int(seed)
         return torch.ops.louder_cpu.sampled_softmax_table_gradient(
-            grad, slopes, states, targets, negatives, num_negatives, number, items
+            grad, grad_logits, states, targets, negatives, num_negatives, number, items
         )
     negatives = drawn(negatives, len(states), num_negatives, seed, items, states.device)
-    return naive.table_gradient(grad, slopes, states, targets, negatives, items)
+    return naive.table_gradient(grad, grad_logits, states, targets, negatives, items)
 
 
 @table_gradient.register_fake
-def _(grad, slopes, states, targets, negatives, num_negatives, seed, items):
+def _(grad, grad_logits, states, targets, negatives, num_negatives, seed, items):
     return states.new_empty(items, states.shape[1])
 
 
@@ -127,14 +127,14 @@ def save_for_backward(ctx, inputs, output) -> None:
 
 
 def backward(ctx, grad: Tensor, *_):
-    slopes, d_states, states, targets, negatives, seed = ctx.saved_tensors
+    grad_logits, d_states, states, targets, negatives, seed = ctx.saved_tensors
     d_table = None
     if ctx.needs_input_grad[1]:
-        d_table = table_gradient(grad, slopes, states, targets, negatives, ctx.num_negatives, seed, ctx.items)
+        d_table = table_gradient(grad, grad_logits, states, targets, negatives, ctx.num_negatives, seed, ctx.items)
     return d_states * grad[:, None], d_table, *[None] * 6
 
 
-loss_and_slopes.register_autograd(backward, setup_context=save_for_backward)
+loss_and_grad_logits.register_autograd(backward, setup_context=save_for_backward)
 
 
 # --- full --------------------------------------------------------------------------------------------------------

@@ -53,10 +53,10 @@ struct Candidates {
       }
       return;
     }
-    const uint32_t place = row * rest, last = rest;
+    const uint32_t first = row * rest, last = rest;
     const uint64_t own_seed = seed, own_items = items;
 #pragma omp simd
-    for (uint32_t n = 0; n < last; ++n) ids[n + 1] = louder::random_bits(own_seed, place + n) * own_items >> 32;
+    for (uint32_t n = 0; n < last; ++n) ids[n + 1] = louder::random_bits(own_seed, first + n) * own_items >> 32;
   }
 
   void check(int64_t id, const char* what, int64_t row) const {
@@ -90,15 +90,15 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> forward(const at::Tensor& states_
   const float* log_weights = log_weights_ ? log_weights_I.const_data_ptr<float>() : nullptr;
   const float inverse_temperature = 1.0 / temperature;
 
-  const auto loss_L = at::empty({rows}, states_.options()), slopes_LC = at::empty({rows, count}, states_.options());
+  const auto loss_L = at::empty({rows}, states_.options()), grad_logits_LC = at::empty({rows, count}, states_.options());
   const auto d_states_LD = at::empty({rows, width}, states_.options());
-  float *loss = loss_L.mutable_data_ptr<float>(), *slopes = slopes_LC.mutable_data_ptr<float>();
+  float *loss = loss_L.mutable_data_ptr<float>(), *grad_logits = grad_logits_LC.mutable_data_ptr<float>();
   float* d_states = d_states_LD.mutable_data_ptr<float>();
   at::parallel_for(0, rows, ROWS, [&](int64_t first, int64_t last) {
     std::vector<int32_t> ids(count);
     for (int64_t row = first; row < last; ++row) {
       const float* state = states + row * state_row;
-      float *score = slopes + row * count, *d_state = d_states + row * width;
+      float *score = grad_logits + row * count, *d_state = d_states + row * width;
       if (candidates.targets[row] == -1) {
         loss[row] = 0;
         std::fill(score, score + count, 0.0f), std::fill(d_state, d_state + width, 0.0f);
@@ -133,18 +133,18 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> forward(const at::Tensor& states_
           d_state);
     }
   });
-  return {loss_L, slopes_LC, d_states_LD.narrow(1, 0, states_.size(1)).contiguous()};
+  return {loss_L, grad_logits_LC, d_states_LD.narrow(1, 0, states_.size(1)).contiguous()};
 }
 
-// slopes [L, C] of forward: the gradient of a row's loss by its products
-at::Tensor table_gradient(const at::Tensor& grad_, const at::Tensor& slopes_LC, const at::Tensor& states_,
+// grad_logits [L, C] of forward: the gradient of a row's loss by its products of state and item
+at::Tensor table_gradient(const at::Tensor& grad_, const at::Tensor& grad_logits_LC, const at::Tensor& states_,
                           const at::Tensor& targets, const std::optional<at::Tensor>& negatives,
                           int64_t num_negatives, int64_t seed, int64_t items) {
   const auto states_LD = louder::padded(states_), grad_L = grad_.contiguous();
   const Candidates candidates(targets, negatives, num_negatives, seed, items);
   const int64_t rows = states_LD.size(0), width = states_LD.size(1), count = candidates.count;
   const int64_t state_row = states_LD.stride(0);
-  const float *states = states_LD.const_data_ptr<float>(), *slopes = slopes_LC.const_data_ptr<float>();
+  const float *states = states_LD.const_data_ptr<float>(), *grad_logits = grad_logits_LC.const_data_ptr<float>();
   const float* grad = grad_L.const_data_ptr<float>();
   const auto d_table_ID = at::zeros({items, width}, states_.options());
   float* d_table = d_table_ID.mutable_data_ptr<float>();
@@ -162,10 +162,10 @@ at::Tensor table_gradient(const at::Tensor& grad_, const at::Tensor& slopes_LC, 
         own[found] = n;
         found += static_cast<uint32_t>(ids[n] - first_item) < own_items;  // without a branch: it would be a coin toss
       }
-      const float *state = states + row * state_row, *slope = slopes + row * count;
+      const float *state = states + row * state_row, *grad_logit = grad_logits + row * count;
       for (int64_t k = 0; k < found; ++k) {
         float* to = d_table + ids[own[k]] * width;
-        const float weight = grad[row] * slope[own[k]];
+        const float weight = grad[row] * grad_logit[own[k]];
         for (int64_t d = 0; d < width; d += LANES)
           louder::store(to + d, louder::load(to + d) + weight * louder::load(state + d));
       }

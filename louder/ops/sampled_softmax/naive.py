@@ -41,20 +41,20 @@ def sampled_softmax(
 
 
 def table_gradient(
-    grad: Tensor, slopes: Tensor, states: Tensor, targets: Tensor, negatives: Tensor, items: int
+    grad: Tensor, grad_logits: Tensor, states: Tensor, targets: Tensor, negatives: Tensor, items: int
 ) -> Tensor:
-    """[I, D] for the gradient `grad` [L] of the losses and `slopes` [L, 1 + R] of each by its products."""
+    """[I, D] for the gradient `grad` [L] of the losses and the `grad_logits` [L, 1 + R] of loss_and_grad_logits."""
     d_table = states.new_zeros(items, states.shape[1])
-    for block_grad, block_slopes, block, block_targets, block_negatives in zip(
-        *(x.split(ROWS) for x in (grad, slopes, states, targets, negatives))
+    for block_grad, block_grads, block, block_targets, block_negatives in zip(
+        *(x.split(ROWS) for x in (grad, grad_logits, states, targets, negatives))
     ):
         ids = torch.cat([block_targets.clamp(min=0)[:, None], block_negatives], dim=1)
-        d_rows = torch.einsum("nc,nd->ncd", block_slopes * block_grad[:, None], block)
+        d_rows = torch.einsum("nc,nd->ncd", block_grads * block_grad[:, None], block)
         d_table.index_add_(0, ids.flatten(), d_rows.flatten(0, 1))
     return d_table
 
 
-def loss_and_slopes(
+def loss_and_grad_logits(
     states: Tensor,
     table: Tensor,
     targets: Tensor,
@@ -62,17 +62,18 @@ def loss_and_slopes(
     temperature: float,
     log_weights: Tensor | None,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The losses [L], their gradients by the products of state and item [L, 1 + R], and by the states [L, D].
+    """The losses [L], grad_logits [L, 1 + R] (their gradients by the products of state and item, which are the logits
+    times the temperature), and their gradients by the states [L, D].
 
     Written out, since autograd does not record inside a registered op.
     """
-    losses, slopes, d_states = [], [], []
+    losses, grad_logits, d_states = [], [], []
     for block, block_targets, block_negatives in zip(*(x.split(ROWS) for x in (states, targets, negatives))):
         ids, scores = logits(block, table, block_targets, block_negatives, temperature, log_weights)
         nothing = block_targets < 0
         losses.append((scores.logsumexp(dim=1) - scores[:, 0]).masked_fill(nothing, 0.0))
-        slope = scores.softmax(dim=1)
-        slope[:, 0] -= 1
-        slopes.append((slope / temperature).masked_fill(nothing[:, None], 0.0))
-        d_states.append(torch.einsum("nc,ncd->nd", slopes[-1], table[ids]))
-    return torch.cat(losses), torch.cat(slopes), torch.cat(d_states)
+        grad = scores.softmax(dim=1)
+        grad[:, 0] -= 1
+        grad_logits.append((grad / temperature).masked_fill(nothing[:, None], 0.0))
+        d_states.append(torch.einsum("nc,ncd->nd", grad_logits[-1], table[ids]))
+    return torch.cat(losses), torch.cat(grad_logits), torch.cat(d_states)
