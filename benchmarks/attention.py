@@ -1,4 +1,4 @@
-"""hstu_attention beside its naive twin, the official padded op and scaled_dot_product_attention."""
+"""hstu_attention beside its reference implementation, the official padded op and scaled_dot_product_attention."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -15,6 +15,7 @@ from benchmarks.plain import Attention, naive_attention
 from louder.batch import SequenceBatch
 from louder.ops.hstu_attention import hstu_attention
 from louder.ops.jagged import to_padded
+from louder.ops.layout import Layout, candidate_prefix_lengths
 
 TARGETS = 20  # candidates of each user in kind "targets"
 WINDOW = 256  # events before itself that a row sees in kind "window"
@@ -69,7 +70,7 @@ def make_case(
     louder, bfloat16   the op on the same tensors rounded, where they are float32
     louder, no bias    what it takes without the biases, where there are some
     louder, padding    what it takes if every history is as long as the longest, where they are not
-    naive              its twin: one user at a time, differentiated by autograd
+    naive              the reference implementation: one user at a time, differentiated by autograd
     padded             the official op: padded to the longest, scores and biases in memory, and back to jagged
     sdpa               causal softmax attention of tensors that are padded already; no bias, and no other mask
     """
@@ -87,8 +88,8 @@ def make_case(
         for name, rows in {"position_bias": length, "time_bias": TIME_BUCKETS}.items()
         if what.bias
     }
-    own: dict[str, Any] = {"num_targets": batch.lengths.clamp(max=what.num_targets)} if what.num_targets else {}
-    own |= {"scale": 1 / length, "window": what.window}
+    candidates = batch.lengths.clamp(max=what.num_targets)
+    layout = layout_of(batch, what, candidates)
 
     passes = "forward and backward" if backward else "forward"
     shape = {
@@ -103,39 +104,46 @@ def make_case(
         "dtype": str(dtype).removeprefix("torch."),
     }
     case = Case(f"{kind}, N = {length}, {passes}", shape, memory)
-    case.add("louder", compute(hstu_attention, qkv, batch, bias, backward, own))
+    case.add("louder", compute(hstu_attention, qkv, layout, length, bias, backward))
     if dtype == torch.float32:
         rounded = [x.detach().bfloat16().requires_grad_() for x in qkv]
-        case.add("louder, bfloat16", compute(hstu_attention, rounded, batch, bias, backward, own))
+        case.add("louder, bfloat16", compute(hstu_attention, rounded, layout, length, bias, backward))
     if bias:
-        case.add("louder, no bias", compute(hstu_attention, qkv, batch, {}, backward, own))
+        case.add("louder, no bias", compute(hstu_attention, qkv, layout, length, {}, backward))
     if what.lengths == "zipf":
         full = histories.histories([length] * users).to(device)
         padding = [to_padded(x.detach(), batch.offsets, length).flatten(0, 1).requires_grad_() for x in qkv]
-        case.add("louder, padding", compute(hstu_attention, padding, full, bias, backward, own))
+        of_full = layout_of(full, what, candidates)
+        case.add("louder, padding", compute(hstu_attention, padding, of_full, length, bias, backward))
 
     # what a run takes, as measured at small sizes: so many tensors of scores, and some of integers for biases and masks
     pairs, other = [n * n for n in events], 8 * (len(bias) + bool(what.num_targets))
     needs: float = sum(pairs) * (18 * heads + other) if backward else max(pairs) * (18 * heads + other)
-    case.add("naive", compute(naive_attention, qkv, batch, bias, backward, own), needs=needs)
+    case.add("naive", compute(naive_attention, qkv, layout, length, bias, backward), needs=needs)
     needs = users * length**2 * ((4 if backward else 3.5) * heads * qkv[0].element_size() + other)
     official = partial(padded.hstu_attention, length=length)
-    case.add("padded", compute(official, qkv, batch, bias, backward, own), needs=needs)
+    case.add("padded", compute(official, qkv, layout, length, bias, backward), needs=needs)
     q, k, v = (to_padded(x.detach(), batch.offsets, length).transpose(1, 2).contiguous().requires_grad_() for x in qkv)
     sdpa = partial(F.scaled_dot_product_attention, q, k, v, is_causal=True)
     case.add("sdpa", run(sdpa, [q, k, v], v if backward else None))
     return case
 
 
+def layout_of(batch: SequenceBatch, what: Kind, candidates: Tensor) -> Layout:
+    layout = Layout(batch.offsets, query_times=batch.query_timestamps, key_times=batch.timestamps, window=what.window)
+    if not what.num_targets:
+        return layout
+    return layout._replace(prefix_lengths=candidate_prefix_lengths(batch.offsets, len(batch.ids), candidates))
+
+
 def compute(
     attention: Attention,
     qkv: Sequence[Tensor],
-    batch: SequenceBatch,
+    layout: Layout,
+    length: int,
     bias: dict[str, Tensor],
     backward: bool,
-    own: dict[str, Any],
 ) -> Callable[[], tuple[Tensor, ...]]:
-    """A run of the attention; `own` is what the kind of case gives it besides biases."""
-    times = {"query_times": batch.query_timestamps, "key_times": batch.timestamps} if bias else {}
-    forward = partial(attention, *qkv, batch.offsets, **own, **bias, **times)
+    """A run of the attention of histories of at most `length` events."""
+    forward = partial(attention, *qkv, layout, scale=1 / length, **bias)
     return run(forward, [*qkv, *bias.values()], qkv[2] if backward else None)

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from louder.ops.hstu_attention import hstu_attention
+from louder.ops.layout import Layout
 
 OPS = ("hstu_attention",)  # the folders of louder/ops that have a triton.py
 # float32 products are exact here ("ieee"): a sum of n of them is wrong by about sqrt(n) / 2^24. In half precision q, k and v
@@ -28,7 +29,7 @@ TINY = [18, 0, 1]  # the interpreter's blocks are of 16 rows
 
 
 class Example(NamedTuple):
-    """What to attend to, and how; the arguments of `masks` are those of hstu_attention."""
+    """What to attend to, and how; `masks` are fields of a Layout."""
 
     lengths: Sequence[int]
     queries: Sequence[int] | None = None  # the last so many events of each user; None for all
@@ -55,25 +56,27 @@ def examples(lengths: Sequence[int]) -> dict[str, Example]:
     """By name, those that all kernels run in first."""
     usual = Example(lengths)
     some = [n // 3 for n in lengths]
+    candidates = [min(i, n - count) for n, count in zip(lengths, some) for i in range(n)]
     drawn = random.Random(0)
     anywhere = [drawn.randint(0, i) for n in lengths for i in range(n)]
     requests = [i - i % 6 * (1 - i % 2) for n in lengths for i in range(n)]  # three items at once, actions between them
     masks: dict[str, dict[str, Any]] = {
-        "targets": {"num_targets": some},
+        "candidates": {"prefix_lengths": candidates},
         "prefix lengths of requests": {"prefix_lengths": requests},
         "any prefix lengths": {"prefix_lengths": anywhere},
         "window": {"window": 10},
         "window of one": {"window": 1},
-        "global prefix": {"context": 4},
-        "global prefix of most": {"context": 40},
-        "window, global prefix and targets": {"window": 10, "context": 4, "num_targets": some},
+        "global prefix": {"window": 10, "global_prefix": 4},
+        "global prefix of most": {"window": 10, "global_prefix": 40},
+        "window, global prefix and candidates": {"window": 10, "global_prefix": 4, "prefix_lengths": candidates},
+        "window, global prefix and requests": {"window": 10, "global_prefix": 4, "prefix_lengths": requests},
     }
     masked = {name: usual._replace(masks=given) for name, given in masks.items()}
-    # queries of the last events alone, over cached keys: of some, as many as there are targets; of others, one or none
+    # queries of the last events alone, over cached keys: of some, as many as there are candidates; of others, one or none
     last = [n // 3 if number % 2 else min(n, 1) for number, n in enumerate(lengths)]
     cached = {
         "cached keys": usual._replace(queries=last),
-        "cached keys, targets": masked["targets"]._replace(queries=some),
+        "cached keys, candidates": masked["candidates"]._replace(queries=some),
         **{f"cached keys, {name}": masked[name]._replace(queries=last) for name in list(masks)[1:]},
     }
     floats = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -92,7 +95,7 @@ def examples(lengths: Sequence[int]) -> dict[str, Example]:
         "width 64 and 5": usual._replace(width=64, v_width=5),
         "width 128": usual._replace(heads=1, width=128, v_width=128),
     }
-    in_half = "targets", "any prefix lengths", "window, global prefix and targets"
+    in_half = "candidates", "any prefix lengths", "window, global prefix and candidates"
     half = {
         f"{name}, {kind}": masked[name]._replace(dtype=floats[kind], width=50, v_width=50)
         for name, kind in itertools.product(in_half, ("bfloat16", "float16"))
@@ -169,7 +172,7 @@ def outputs(inputs: dict[str, Tensor], masks: dict[str, Any], device: torch.devi
     """The output and the gradient of every input, for a random gradient of the output."""
     given: dict[str, Any] = {name: x.to(device).requires_grad_() for name, x in inputs.items()}
     masks = {name: x.to(device) if isinstance(x, Tensor) else x for name, x in masks.items()}
-    out = hstu_attention(**given, **masks, scale=1 / 50)
+    out = hstu_attention(**given, layout=Layout(**masks), scale=1 / 50)
     grad = torch.randn(out.shape, generator=torch.Generator().manual_seed(1)).to(inputs["v"].dtype)
     return [out.detach(), *torch.autograd.grad(out, list(given.values()), grad.to(out))]
 

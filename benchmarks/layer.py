@@ -35,7 +35,7 @@ def cases(
     the backward pass, the layer's input included, the weights not; `kept_bytes_per_token` counts real tokens only.
 
     louder       HSTULayer
-    naive        the same with torch ops, attention by the naive twin
+    naive        the same with torch ops, attention by the reference implementation
     padded       the same with torch ops, attention by the official padded op
     torch        nn.TransformerEncoderLayer, pre-norm, GELU, 4 widths inside, on padded input
     transformer  the same, but qkv in one product, and no dropout of the weights of scaled_dot_product_attention

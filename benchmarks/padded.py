@@ -8,6 +8,7 @@ from torch import Tensor
 from louder.models.sequential import NORM_EPS
 from louder.ops.hstu_attention.naive import time_buckets
 from louder.ops.jagged import to_jagged, to_padded
+from louder.ops.layout import Layout, visible
 
 COLLISION = -5e4  # logit of a negative that is the row's target
 
@@ -16,29 +17,26 @@ def hstu_attention(
     q: Tensor,
     k: Tensor,
     v: Tensor,
-    offsets: Tensor,
+    layout: Layout,
     *,
     scale: float,
     length: int,
     position_bias: Tensor | None = None,
     time_bias: Tensor | None = None,
-    query_times: Tensor | None = None,
-    key_times: Tensor | None = None,
-    num_targets: Tensor | None = None,
-    window: int | None = None,
 ) -> Tensor:
-    """See louder.ops.hstu_attention; every history is padded to `length`."""
+    """See louder.ops.hstu_attention; every history is padded to `length`. The bias by position is that of a causal mask."""
+    offsets = layout.offsets
     q_BNHK, k_BNHK, v_BNHV = (to_padded(x, offsets, length) for x in (q, k, v))
     scores = torch.einsum("bnhk,bmhk->bhnm", q_BNHK, k_BNHK)
     if position_bias is not None:
         scores = scores + toeplitz(position_bias, length).to(q.dtype)
     if time_bias is not None:
-        assert query_times is not None
-        assert key_times is not None
-        times = (to_padded(x, offsets, length) for x in (query_times, key_times))
+        assert layout.query_times is not None
+        assert layout.key_times is not None
+        times = (to_padded(x, offsets, length) for x in (layout.query_times, layout.key_times))
         scores = scores + time_differences(time_bias, *times).unsqueeze(1).to(q.dtype)
     weights = F.silu(scores) * scale
-    weights = weights * visible(offsets, length, num_targets, window).to(q.dtype)
+    weights = weights * seen(layout, length).to(q.dtype)
     return to_jagged(torch.einsum("bhnm,bmhv->bnhv", weights, v_BNHV), offsets, len(q))
 
 
@@ -56,16 +54,13 @@ def time_differences(time_bias: Tensor, query_times: Tensor, key_times: Tensor) 
     return time_bias.index_select(0, buckets.view(-1)).view(buckets.shape)
 
 
-def visible(offsets: Tensor, length: int, num_targets: Tensor | None, window: int | None) -> Tensor:
+def seen(layout: Layout, length: int) -> Tensor:
     """Which keys (columns) a query sees: [N, N] if all users are alike, else [B, 1, N, N]."""
-    row = torch.arange(length, device=offsets.device)
-    if num_targets is not None:
-        row = torch.minimum(row, (offsets.diff() - num_targets)[:, None])[:, None]  # targets stand in one place
-    ahead = row.unsqueeze(-1) - row.unsqueeze(-2)
-    sees = ahead > 0
-    if window is not None:
-        sees &= ahead <= window
-    return sees | torch.eye(length, dtype=torch.bool, device=offsets.device)
+    row = torch.arange(length, device=layout.offsets.device)
+    prefix = row
+    if layout.prefix_lengths is not None:
+        prefix = to_padded(layout.prefix_lengths, layout.offsets, length)[:, None]
+    return visible(row, prefix, length, layout.window, layout.global_prefix)
 
 
 def softmax_attention(q: Tensor, k: Tensor, v: Tensor, offsets: Tensor, *, scale: float, dropout: float) -> Tensor:

@@ -12,9 +12,10 @@ from louder.batch import SequenceBatch
 from louder.models import HSTU, HSTUConfig, SASRec, SASRecConfig, Vocabulary
 from louder.models.hstu import HSTULayer
 from louder.models.sasrec import SASRecLayer
-from louder.models.sequential import NORM_EPS
+from louder.models.sequential import NORM_EPS, layout_of
 from louder.ops.hstu_attention import naive
 from louder.ops.jagged import to_jagged, to_padded
+from louder.ops.layout import Layout
 
 Attention = Callable[..., Tensor]  # called as louder.ops.hstu_attention
 
@@ -23,23 +24,14 @@ def naive_attention(
     q: Tensor,
     k: Tensor,
     v: Tensor,
-    offsets: Tensor,
+    layout: Layout,
     *,
     scale: float,
     position_bias: Tensor | None = None,
     time_bias: Tensor | None = None,
-    query_times: Tensor | None = None,
-    key_times: Tensor | None = None,
-    num_targets: Tensor | None = None,
-    window: int | None = None,
 ) -> Tensor:
-    """The naive twin with the call of the op, differentiated by autograd."""
-    rows = offsets.new_zeros(len(q))
-    times = (rows if query_times is None else query_times, rows if key_times is None else key_times)
-    targets = torch.zeros_like(offsets[1:]) if num_targets is None else num_targets
-    return naive.hstu_attention(
-        q, k, v, offsets, scale, position_bias, time_bias, *times, offsets, targets, None, window or 0, 0, 0
-    )
+    """The reference implementation with the call of the op, differentiated by autograd."""
+    return naive.hstu_attention(q, k, v, layout, scale, position_bias, time_bias)
 
 
 def one_user_at_a_time(q: Tensor, k: Tensor, v: Tensor, offsets: Tensor, *, scale: float, dropout: float) -> Tensor:
@@ -64,12 +56,10 @@ def hstu_layer(layer: HSTULayer, x_LD: Tensor, batch: SequenceBatch, attention: 
     u, v, q, k = projected.split(sizes, dim=-1)
     a = attention(
         *(x.unflatten(-1, (config.heads, -1)) for x in (q, k, v)),
-        batch.offsets,
+        layout_of(batch, config),
         scale=1 / config.max_len,
         position_bias=layer.position_bias,
         time_bias=layer.time_bias,
-        query_times=batch.query_timestamps,
-        key_times=batch.timestamps,
     )
     y = u * layer_norm(a.flatten(1), NORM_EPS)
     return x_LD + layer.out(F.dropout(y, config.linear_dropout, layer.training))

@@ -10,6 +10,7 @@ from louder.batch import RankingBatch, SequenceBatch
 from louder.models import DLRM, HSTU, DLRMConfig, HSTUConfig, RankingConfig, RankingModel, Vocabulary
 from louder.models.hstu import HSTULayer
 from louder.ops.hstu_layer import hstu_layer
+from louder.ops.layout import Layout
 
 CPU = torch.device("cpu")
 ITEMS, ACTIONS, COUNTERS = 50_000, 3, 32
@@ -52,6 +53,12 @@ class OnePass(nn.Module):
         n = len(tokens.x)
         x = torch.cat([tokens.x, model.items(ids)])
         position = torch.arange(len(x), device=x.device).clamp(max=n)
+        layout = Layout(
+            torch.tensor([0, len(x)], device=x.device),
+            prefix_lengths=position,
+            query_times=torch.cat([tokens.layout.query_timestamps, now]),
+            key_times=torch.cat([tokens.layout.timestamps, now]),
+        )
         x = x * backbone.config.width**0.5 + backbone.positions(position)  # type: ignore[operator]
         for layer in backbone.layers:  # type: ignore[union-attr]
             assert isinstance(layer, HSTULayer)
@@ -60,15 +67,12 @@ class OnePass(nn.Module):
                 layer.uvqk.weight,
                 layer.out.weight,
                 layer.out.bias,
-                torch.tensor([0, len(x)], device=x.device),
+                layout,
                 heads=layer.config.heads,
                 qk_width=layer.config.qk_width,
                 scale=1 / layer.config.max_len,
                 position_bias=layer.position_bias,
                 time_bias=layer.time_bias,
-                query_times=torch.cat([tokens.layout.query_timestamps, now]),
-                key_times=torch.cat([tokens.layout.timestamps, now]),
-                num_targets=torch.tensor([len(ids)], device=x.device),
             )
         return model.predict(x[n:])
 

@@ -4,10 +4,14 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from louder.ops import hstu_attention, hstu_layer  # noqa: F401  registers the ops
+from louder.ops.jagged import indices
+from louder.ops.layout import Layout
+
+Given = dict[str, Any]  # an op's arguments by their names
 
 
 def flops(model: nn.Module, batch: Any) -> int:
@@ -38,7 +42,7 @@ def formulas() -> dict[Any, Callable[..., int]]:
     }
 
 
-def by_name(op: Any, formula: Callable[[dict[str, Any]], int]) -> Callable[..., int]:
+def by_name(op: Any, formula: Callable[[Given], int]) -> Callable[..., int]:
     """The formula, called with an op's arguments by their names."""
     names = [argument.name for argument in op.default._schema.arguments]
 
@@ -49,33 +53,32 @@ def by_name(op: Any, formula: Callable[[dict[str, Any]], int]) -> Callable[..., 
     return count
 
 
-def of_layer(given: dict[str, Any]) -> int:
+def of_layer(given: Given) -> int:
     projections = given["uvqk_weight"].numel() + given["out_weight"].numel()
     v_widths = given["out_weight"].shape[1]
     qk_widths = given["heads"] * given["qk_width"]
     return 2 * len(given["x"]) * projections + 2 * pairs(given) * (qk_widths + v_widths)
 
 
-def of_attention(given: dict[str, Any]) -> int:
+def of_attention(given: Given) -> int:
     heads, qk_width = given["q"].shape[1:]
     return 2 * pairs(given) * heads * (qk_width + given["v"].shape[2])
 
 
-def of_padded_attention(given: dict[str, Any]) -> int:
+def of_padded_attention(given: Given) -> int:
     users, heads, queries, qk_width = given["query"].shape
     keys, v_width = given["value"].shape[2:]
     seen = queries * (queries + 1) // 2 if given.get("is_causal") else queries * keys
     return 2 * users * heads * seen * (qk_width + v_width)
 
 
-def pairs(given: dict[str, Any]) -> int:
-    """How many keys all queries of all users see together, were there no window."""
-    offsets: Tensor = given["offsets"]
-    lengths, queries = offsets.diff(), given["query_offsets"].diff()
-    index = torch.arange(int(offsets[-1]), device=offsets.device) - offsets[:-1].repeat_interleave(lengths)
-    prefix_lengths = given.get("prefix_lengths")
-    if prefix_lengths is None:
-        history = lengths - given["num_targets"]
-        prefix_lengths = index.minimum(history.repeat_interleave(lengths))
-    asked = index >= (lengths - queries).repeat_interleave(lengths)
-    return int((prefix_lengths + 1)[asked].sum())
+def pairs(given: Given) -> int:
+    """How many keys all queries of all users see together: see Layout."""
+    layout = Layout(**{name: given[name] for name in Layout._fields})
+    lengths = layout.offsets.diff()
+    queries = lengths if layout.query_offsets is None else layout.query_offsets.diff()
+    index = indices(layout.offsets, int(layout.offsets[-1]))
+    prefix = index if layout.prefix_lengths is None else layout.prefix_lengths
+    prefix = prefix[index >= (lengths - queries).repeat_interleave(lengths)]
+    hidden = 0 if layout.window is None else (prefix - layout.window - layout.global_prefix).clamp(min=0)
+    return int((prefix - hidden + 1).sum())

@@ -1,7 +1,7 @@
 """HSTU ("Actions Speak Louder than Words", section 2.2), with the details of the official research code."""
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -12,11 +12,12 @@ from louder.config import require_at_least, require_fraction, require_one_of
 from louder.errors import InputError
 from louder.models.embeddings import Vocabulary
 from louder.models.kv_cache import KeysAndValues, NewTokens
-from louder.models.sequential import SequentialModel
+from louder.models.sequential import SequentialModel, layout_of, require_window
 from louder.ops.dropout import dropout
-from louder.ops.hstu_attention import attend, hstu_attention
+from louder.ops.hstu_attention import compute, hstu_attention
 from louder.ops.hstu_layer import hstu_layer, split
 from louder.ops.hstu_layer.naive import layer_norm
+from louder.ops.layout import Layout
 from louder.ops.random_bits import new_seed
 from louder.ops.softmax_attention import softmax_attention
 
@@ -35,6 +36,8 @@ class HSTUConfig:
     position_bias: bool = True  # rab by distance
     time_bias: bool = True  # rab by time
     time_buckets: int = 129
+    window: int | None = None  # a token sees so many before it; None for all
+    global_prefix: int = 0  # and so many of the user's first ones besides
     attention: str = "silu"  # or "softmax", the paper's ablation
     gating: bool = True  # Norm(AV) * U; False leaves U out, an ablation
     dropout: float = 0.2  # of the input
@@ -45,6 +48,7 @@ class HSTUConfig:
         require_at_least(1, "model", self, "layers", "heads", "width", "qk_width", "v_width", "max_len", "time_buckets")
         require_fraction("model", self, "dropout", "linear_dropout")
         require_one_of("model", self, attention=("silu", "softmax"))
+        require_window(self)
 
 
 class HSTU(SequentialModel):
@@ -92,16 +96,9 @@ class HSTULayer(nn.Module):
         self.time_bias = bias_table(config.time_buckets) if config.time_bias else None
 
     def forward(self, x_LD: Tensor, batch: SequenceBatch) -> Tensor:
-        config = self.config
-        bias: dict[str, Any] = dict(
-            position_bias=self.position_bias,
-            time_bias=self.time_bias,
-            query_times=batch.query_timestamps,
-            key_times=batch.timestamps,
-            prefix_lengths=batch.prefix_lengths,
-        )
+        config, layout = self.config, layout_of(batch, self.config)
         if config.attention == "softmax" or not config.gating:
-            return self.ablated(x_LD, batch, bias)
+            return self.ablated(x_LD, layout)
         uvqk, out = self.uvqk.weight, self.out.weight
         if torch.is_autocast_enabled(x_LD.device.type):
             dtype = torch.get_autocast_dtype(x_LD.device.type)
@@ -111,13 +108,14 @@ class HSTULayer(nn.Module):
             uvqk,
             out,
             self.out.bias,
-            batch.offsets,
+            layout,
             heads=config.heads,
             qk_width=config.qk_width,
             scale=1 / config.max_len,
             dropout=config.linear_dropout,
             seed=new_seed() if self.training and config.linear_dropout > 0 else None,
-            **bias,
+            position_bias=self.position_bias,
+            time_bias=self.time_bias,
         )
 
     def extend(self, x_MD: Tensor, number: int, new: NewTokens, memory: KeysAndValues) -> Tensor:
@@ -127,33 +125,21 @@ class HSTULayer(nn.Module):
             raise InputError("model.attention=softmax is an ablation of HSTU, for which no keys and values are kept.")
         u, v, q, k = split(F.silu(self.uvqk(layer_norm(x_MD)), inplace=True), config.heads, config.qk_width)
         keys, values = memory.put(number, k, v)
-        a = attend(
-            q,
-            keys,
-            values,
-            new.offsets,
-            scale=1 / config.max_len,
-            position_bias=self.position_bias,
-            time_bias=self.time_bias,
-            query_times=new.query_times,
-            key_times=new.key_times,
-            query_offsets=new.query_offsets,
-            num_targets=new.num_targets,
-            prefix_lengths=new.prefix_lengths,
-        ).flatten(1)
+        layout = new.layout._replace(window=config.window, global_prefix=config.global_prefix)
+        a = compute(q, keys, values, layout, 1 / config.max_len, self.position_bias, self.time_bias).flatten(1)
         y = layer_norm(a)
         return x_MD + self.out(y * u if config.gating else y)
 
-    def ablated(self, x_LD: Tensor, batch: SequenceBatch, bias: dict[str, Any]) -> Tensor:
+    def ablated(self, x_LD: Tensor, layout: Layout) -> Tensor:
         """With softmax, or without the gate."""
         config = self.config
         projected = F.silu(self.uvqk(layer_norm(x_LD)))  # (1)
         u, v, q, k = projected.split(self.sizes, dim=-1)
         q, k, v = (x.unflatten(-1, (config.heads, -1)) for x in (q, k, v))  # [L, H, ...]
-        if config.attention == "silu":
-            a = hstu_attention(q, k, v, batch.offsets, scale=1 / config.max_len, **bias)  # (2)
-        else:
-            a = softmax_attention(q, k, v, batch.offsets, scale=config.qk_width**-0.5, **bias)
+        silu = config.attention == "silu"
+        attention = hstu_attention if silu else softmax_attention
+        scale = 1 / config.max_len if silu else config.qk_width**-0.5
+        a = attention(q, k, v, layout, scale=scale, position_bias=self.position_bias, time_bias=self.time_bias)  # (2)
         y = layer_norm(a.flatten(1))
         y = y * u if config.gating else y
         return x_LD + self.out(dropout(y, config.linear_dropout, self.training))  # (3)

@@ -2,33 +2,23 @@
 Words", section 3.4)."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
+from louder.ops.layout import Layout
 
-@dataclass(frozen=True)
-class NewTokens:
-    """What attention needs for M new tokens of B users (mostly one) that follow n remembered ones. All int64 tensors.
 
-    offsets        [B + 1] of the n + M tokens
-    query_offsets  [B + 1] of the M
-    num_targets    [B] how many of a user's new tokens, the last ones, are candidates; None where `prefix_lengths` says it
-    positions      [M] where each new token stands
-    query_times    [M]
-    key_times      [n + M]
-    prefix_lengths         [n + M], or None where each token stands at its index, as candidates do after the history
+class NewTokens(NamedTuple):
+    """What a model needs for M new tokens of B users (mostly one) that follow n cached ones.
+
+    layout     of the n + M tokens, the M being the queries; with prefix lengths, times and no window
+    positions  [M] the new tokens' own prefix lengths
     """
 
-    offsets: Tensor
-    query_offsets: Tensor
-    num_targets: Tensor | None
+    layout: Layout
     positions: Tensor
-    query_times: Tensor
-    key_times: Tensor
-    prefix_lengths: Tensor | None
 
 
 class KeysAndValues(Protocol):
@@ -48,7 +38,6 @@ class KVCache:
         self.values: list[Tensor | None] = [None] * layers
         self.times = torch.zeros(0, dtype=torch.int64)
         self.prefix_lengths = torch.zeros(0, dtype=torch.int64)
-        self.in_order = True  # every token stands at its index
         self.length = 0
 
     @property
@@ -80,20 +69,18 @@ class KVCache:
         stand = own.clamp(max=history)
         if prefix_lengths is not None:
             stand[: history - start] = prefix_lengths
-            self.in_order = self.in_order and torch.equal(prefix_lengths, own[: history - start])
         self.times = with_room(self.times, times, end)
         self.prefix_lengths = with_room(self.prefix_lengths, stand, end)
         self.times[start:end] = times
         self.prefix_lengths[start:end] = stand
-        return NewTokens(
+        layout = Layout(
             offsets=torch.tensor([0, end]),
+            prefix_lengths=self.prefix_lengths[:end],
             query_offsets=torch.tensor([0, len(times)]),
-            num_targets=torch.tensor([candidates]) if self.in_order else None,
-            positions=stand,
             query_times=query_times,
             key_times=self.times[:end],
-            prefix_lengths=None if self.in_order else self.prefix_lengths[:end],
         )
+        return NewTokens(layout, stand)
 
     def keep(self, tokens: int) -> None:
         """Remember so many of the tokens that were put last, the first of them, and forget the others."""
@@ -102,7 +89,6 @@ class KVCache:
     def forget(self, length: int) -> None:
         """Back to the first `length` tokens."""
         self.length = length
-        self.in_order = bool((self.prefix_lengths[:length] == torch.arange(length)).all())
 
     def lent(self, room: int) -> "KVCache":
         """To put so many tokens into that are forgotten right after. Where they are many beside what is remembered it is a
@@ -111,7 +97,6 @@ class KVCache:
             return self
         copy = KVCache(len(self.keys))
         n = copy.length = self.length
-        copy.in_order = self.in_order
         for number, (keys, values) in enumerate(zip(self.keys, self.values)):
             if keys is not None and values is not None:
                 copy.keys[number], copy.values[number] = roomy(keys, n, n + room), roomy(values, n, n + room)
@@ -124,18 +109,17 @@ class KVCaches:
 
     def __init__(self, memories: Sequence[KVCache], new: Sequence[NewTokens]) -> None:
         """`new` is what each memory announced."""
-        self.memories, self.sizes = memories, [len(x.query_times) for x in new]
-        in_order = all(x.prefix_lengths is None for x in new)
-        ends = [len(x.key_times) for x in new]
-        self.new = NewTokens(
-            offsets=torch.tensor([0, *ends]).cumsum(0),
+        layouts, self.memories = [x.layout for x in new], memories
+        self.sizes = [len(x.positions) for x in new]
+        prefix_lengths = [x.prefix_lengths for x in layouts if x.prefix_lengths is not None]
+        layout = Layout(
+            offsets=torch.tensor([0, *map(len, prefix_lengths)]).cumsum(0),
+            prefix_lengths=torch.cat(prefix_lengths),
             query_offsets=torch.tensor([0, *self.sizes]).cumsum(0),
-            num_targets=torch.cat([x.num_targets for x in new if x.num_targets is not None]) if in_order else None,
-            positions=torch.cat([x.positions for x in new]),
-            query_times=torch.cat([x.query_times for x in new]),
-            key_times=torch.cat([x.key_times for x in new]),
-            prefix_lengths=None if in_order else torch.cat([m.prefix_lengths[:end] for m, end in zip(memories, ends)]),
+            query_times=torch.cat([x.query_times for x in layouts if x.query_times is not None]),
+            key_times=torch.cat([x.key_times for x in layouts if x.key_times is not None]),
         )
+        self.new = NewTokens(layout, torch.cat([x.positions for x in new]))
 
     def put(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         parts = zip(self.memories, keys.split(self.sizes), values.split(self.sizes))

@@ -12,6 +12,7 @@ from louder.errors import InputError
 from louder.models.embeddings import Vocabulary
 from louder.models.sequential import SequentialModel
 from louder.ops.dropout import dropout
+from louder.ops.layout import Layout
 from louder.ops.softmax_attention import softmax_attention
 
 NORM_EPS = 1e-8
@@ -74,7 +75,7 @@ class SASRecLayer(nn.Module):
             for linear, x in ((self.q, query), (self.k, x_LD), (self.v, x_LD))
         )
         rate = config.dropout if self.training else 0.0
-        a = softmax_attention(q, k, v, batch.offsets, scale=q.shape[-1] ** -0.5, dropout=rate)
+        a = softmax_attention(q, k, v, Layout(batch.offsets), scale=q.shape[-1] ** -0.5, dropout=rate)
         z_LD = layer_norm(query + self.out(a.flatten(1)))
         hidden = dropout(F.relu(self.inner(z_LD)), config.dropout, self.training)
         return z_LD + dropout(self.outer(hidden), config.dropout, self.training)

@@ -6,10 +6,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from louder.batch import SequenceBatch
+from louder.config import require_at_least
 from louder.errors import InputError
 from louder.models.embeddings import EmbeddingTable, EventEmbedding, Vocabulary
 from louder.models.kv_cache import KeysAndValues, NewTokens
 from louder.models.mol import MoL
+from louder.ops.layout import Layout
 
 NORM_EPS = 1e-6
 
@@ -27,6 +29,15 @@ class SequentialConfig(Protocol):
     def dropout(self) -> float: ...
     @property
     def normalised(self) -> bool: ...
+
+
+class WindowedConfig(Protocol):
+    """The settings of a model whose events need not see all before them: see louder.ops.layout."""
+
+    @property
+    def window(self) -> int | None: ...
+    @property
+    def global_prefix(self) -> int: ...
 
 
 class DotProduct(nn.Module):
@@ -104,3 +115,27 @@ class SequentialModel(nn.Module):
 
     def normalise(self, x: Tensor) -> Tensor:
         return F.normalize(x, dim=-1, eps=NORM_EPS) if self.config.normalised else x
+
+
+def layout_of(batch: SequenceBatch, config: WindowedConfig) -> Layout:
+    """Who sees whom among the tokens of a batch, for a model with a window."""
+    return Layout(
+        batch.offsets,
+        prefix_lengths=batch.prefix_lengths,
+        query_times=batch.query_timestamps,
+        key_times=batch.timestamps,
+        window=config.window,
+        global_prefix=config.global_prefix,
+    )
+
+
+def require_window(config: WindowedConfig) -> None:
+    """Raise InputError for a window or a global prefix that says nothing."""
+    if config.window is not None:
+        require_at_least(1, "model", config, "window")
+    require_at_least(0, "model", config, "global_prefix")
+    if config.global_prefix and config.window is None:
+        raise InputError(
+            f"model.global_prefix is {config.global_prefix}, but without a window every event sees all before it. "
+            "Pass --set model.window=256, or leave model.global_prefix out."
+        )

@@ -13,7 +13,7 @@ from louder.config import require_at_least, require_fraction
 from louder.errors import InputError
 from louder.models.embeddings import Vocabulary
 from louder.models.kv_cache import KeysAndValues, NewTokens
-from louder.models.sequential import SequentialModel
+from louder.models.sequential import SequentialModel, layout_of, require_window
 from louder.ops.dropout import dropout
 from louder.ops.softmax_attention import softmax_attention
 
@@ -28,6 +28,8 @@ class TransformerConfig:
     width: int = 50
     hidden: int = 136  # of SwiGLU; 8/3 of the width has as many parameters as 4 times the width without a gate
     max_len: int = 211  # longest history; rotary positions need no table, so this is a limit only
+    window: int | None = None  # a token sees so many before it; None for all
+    global_prefix: int = 0  # and so many of the user's first ones besides
     rope_base: float = 10000.0
     dropout: float = 0.2  # of the input and of both residual branches
     normalised: bool = True
@@ -35,6 +37,7 @@ class TransformerConfig:
     def __post_init__(self) -> None:
         require_at_least(1, "model", self, "layers", "heads", "width", "hidden", "max_len")
         require_fraction("model", self, "dropout")
+        require_window(self)
         if self.width % (2 * self.heads):
             raise InputError(
                 f"model.width is {self.width}, but rotary positions need a multiple of twice model.heads, {2 * self.heads}."
@@ -83,7 +86,7 @@ class TransformerLayer(nn.Module):
 
     def forward(self, x_LD: Tensor, batch: SequenceBatch, turn: tuple[Tensor, Tensor]) -> Tensor:
         q, k, v = self.projected(x_LD, turn)
-        a = softmax_attention(q, k, v, batch.offsets, scale=q.shape[-1] ** -0.5, prefix_lengths=batch.prefix_lengths)
+        a = softmax_attention(q, k, v, layout_of(batch, self.config), scale=q.shape[-1] ** -0.5)
         return self.finish(x_LD, a)
 
     def extend(
@@ -92,20 +95,12 @@ class TransformerLayer(nn.Module):
         """The layer for new tokens; `number` is its own, in memory."""
         q, k, v = self.projected(x_MD, turn)
         keys, values = memory.put(number, k, v)
-        a = softmax_attention(
-            q,
-            keys,
-            values,
-            new.offsets,
-            scale=q.shape[-1] ** -0.5,
-            query_offsets=new.query_offsets,
-            num_targets=new.num_targets,
-            prefix_lengths=new.prefix_lengths,
-        )
+        layout = new.layout._replace(window=self.config.window, global_prefix=self.config.global_prefix)
+        a = softmax_attention(q, keys, values, layout, scale=q.shape[-1] ** -0.5)
         return self.finish(x_MD, a)
 
     def projected(self, x_LD: Tensor, turn: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
-        """q, k and v [L, H, K] of the attention, turned by their prefix_lengths"""
+        """q, k and v [L, H, K] of the attention, turned by their positions"""
         q, k, v = self.qkv(self.attention_norm(x_LD)).unflatten(-1, (3, self.config.heads, -1)).unbind(1)
         return rotate(q, turn), rotate(k, turn), v
 

@@ -171,7 +171,7 @@ def test_examples_are_of_all_kinds_and_all_lengths():
         found = examples(lengths)
         assert {x.dtype for x in found.values()} == set(kernel_check.TOLERANCES)
         masks = {name for x in found.values() for name in x.masks}
-        assert masks == {"num_targets", "prefix_lengths", "window", "context"}
+        assert masks == {"prefix_lengths", "window", "global_prefix"}
         assert 0 in lengths and any(n % 2 for n in lengths)
         for name, x in found.items():
             if x.queries is not None:

@@ -10,6 +10,7 @@ from louder.models import HSTUConfig, RankingConfig, TransformerConfig, Vocabula
 from louder.models.flops import flops
 from louder.models.wukong import Wukong, WukongConfig
 from louder.ops.hstu_attention import hstu_attention
+from louder.ops.layout import Layout
 
 
 def histories(*lengths):
@@ -38,13 +39,16 @@ def test_attention_counts_the_pairs_that_see_each_other():
     class Attention(nn.Module):
         def forward(self, given):
             q, k = torch.zeros(given.pop("queries"), 2, 3), torch.zeros(6, 2, 3)
-            return hstu_attention(q, k, torch.zeros(6, 2, 5), torch.tensor([0, 4, 6]), scale=1.0, **given)
+            layout = Layout(torch.tensor([0, 4, 6]), **given)
+            return hstu_attention(q, k, torch.zeros(6, 2, 5), layout, scale=1.0)
 
     def pairs(**given):
         return flops(Attention(), {"queries": 6} | given) / (2 * 2 * (3 + 5))
 
     assert pairs() == 1 + 2 + 3 + 4 + 1 + 2
-    assert pairs(num_targets=torch.tensor([2, 1])) == (1 + 2 + 3 + 3) + (1 + 2)
+    assert pairs(prefix_lengths=torch.tensor([0, 1, 2, 2, 0, 1])) == (1 + 2 + 3 + 3) + (1 + 2)
+    assert pairs(window=1) == (1 + 2 + 2 + 2) + (1 + 2)
+    assert pairs(window=1, global_prefix=1) == (1 + 2 + 3 + 3) + (1 + 2)
     assert pairs(query_offsets=torch.tensor([0, 1, 2]), queries=2) == 4 + 2
 
 

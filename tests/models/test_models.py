@@ -32,10 +32,12 @@ MODELS = {
     "hstu with softmax": replace(HSTU_TINY, attention="softmax"),
     "hstu with softmax, without bias": replace(HSTU_TINY, attention="softmax", position_bias=False, time_bias=False),
     "hstu without gating": replace(HSTU_TINY, gating=False),
+    "hstu with a window": replace(HSTU_TINY, window=3, global_prefix=2),
     "hstu not normalised": replace(HSTU_TINY, normalised=False),
     "sasrec": SASRecConfig(layers=2, heads=2, width=8, hidden=8, max_len=16, dropout=0),
     "transformer": TransformerConfig(layers=2, heads=2, width=8, hidden=12, max_len=16, dropout=0),
 }
+WINDOWED = {name: replace(MODELS[name], layers=1) for name in ("hstu", "hstu with softmax", "transformer")}
 VOCABULARY = Vocabulary(items=20, actions=3, series=(5,))
 every_model = pytest.mark.parametrize("config", MODELS.values(), ids=MODELS.keys())
 
@@ -257,6 +259,30 @@ def test_training_drops_out_attention_and_both_places_of_sasrecs_feed_forward():
     zeros = torch.isclose(dropped, z, atol=1e-4)
     torch.testing.assert_close(dropped, torch.where(zeros, z, z + 4 * (exact - z)), atol=1e-3, rtol=1e-4)
     assert 0.7 < zeros.float().mean() < 0.8
+
+
+@pytest.mark.parametrize("config", WINDOWED.values(), ids=WINDOWED.keys())
+def test_a_window_and_a_global_prefix_are_all_that_a_layer_sees(config):
+    """Of an event that is changed: itself, three after it, and, if it is one of the first two, all."""
+    model, user = model_of(replace(config, window=3, global_prefix=2)), history(16)
+    before = model(batch_of(user))
+    for changed in 0, 1, 2, 9:
+        other = user | {"ids": user["ids"].clone()}
+        other["ids"][changed] = (user["ids"][changed] + 1) % 5
+        moved = (model(batch_of(other)) - before).abs().amax(1) > 1e-6
+        last = 16 if changed < 2 else changed + 4
+        assert moved.tolist() == [changed <= row < last for row in range(16)]
+
+
+def test_a_window_that_says_nothing_is_refused():
+    for config in WINDOWED.values():
+        for changes, message in (
+            ({"window": 0}, "model.window must be at least 1, but it is 0"),
+            ({"window": 5, "global_prefix": -1}, "model.global_prefix must be at least 0, but it is -1"),
+            ({"global_prefix": 4}, r"model.global_prefix is 4, but without a window .*Pass --set model.window="),
+        ):
+            with pytest.raises(InputError, match=message):
+                replace(config, **changes)
 
 
 def test_positions_beyond_the_table_share_its_last_row():

@@ -1,3 +1,4 @@
+import itertools
 import random
 
 import pytest
@@ -8,6 +9,7 @@ from hypothesis import strategies as st
 
 from louder.ops import hstu_attention as ops
 from louder.ops.hstu_attention import attention, hstu_attention, naive
+from louder.ops.layout import Layout
 
 pytestmark = pytest.mark.usefixtures("needs_compiler")
 
@@ -28,11 +30,11 @@ def example(
     targets=None,
     queries=None,
     prefix_lengths=None,
-    window=0,
-    full_rows=0,
-    context=0,
+    window=None,
+    global_prefix=0,
 ):
-    """The positional inputs of the op; `targets` and `queries` are numbers for each user, `prefix_lengths` for each event."""
+    """The positional inputs of the op; `targets` (candidates) and `queries` are numbers for each user, `prefix_lengths`
+    for each event."""
     generator = torch.Generator().manual_seed(seed)
     v_width = v_width or width
 
@@ -48,7 +50,8 @@ def example(
     query_offsets = offsets if queries is None else torch.tensor([0, *queries]).cumsum(0)
     if queries is not None:
         q = normal(int(query_offsets[-1]), heads, width)
-    num_targets = torch.tensor(targets or [0] * len(lengths))
+    if targets is not None:
+        prefix_lengths = [min(i, n - count) for n, count in zip(lengths, targets) for i in range(n)]
     key_times = torch.randint(0, 10**8, (L,), generator=generator).sort().values
     query_times = key_times + torch.randint(0, 10**5, (L,), generator=generator)
     query_times = torch.cat(
@@ -57,8 +60,17 @@ def example(
     position_bias = normal(P) if tables in ("position", "both") else None
     time_bias = normal(T) if tables in ("time", "both") else None
     prefix_lengths = None if prefix_lengths is None else torch.tensor(prefix_lengths, dtype=torch.int64)
-    rows = query_times, key_times, query_offsets, num_targets, prefix_lengths
-    return q, k, v, offsets, 1 / 50, position_bias, time_bias, *rows, window, full_rows, context
+    layout = Layout(offsets, prefix_lengths, query_offsets, query_times, key_times, window, global_prefix)
+    return q, k, v, 1 / 50, position_bias, time_bias, *layout
+
+
+def layout_of(inputs):
+    return Layout._make(inputs[6:])
+
+
+def reference(q, k, v, scale, position_bias, time_bias, *layout):
+    """naive.py with the call of the registered op"""
+    return naive.hstu_attention(q, k, v, Layout._make(layout), scale, position_bias, time_bias)
 
 
 def run(op, inputs):
@@ -97,7 +109,7 @@ def size_of_terms(inputs):
     original = naive.users
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(naive, "users", users)
-        out = naive.hstu_attention(*exact(inputs))
+        out = reference(*exact(inputs))
     terms = torch.autograd.grad(out, biases, weight_of(out), allow_unused=True) if biases else []
     sums = torch.zeros(2, 200, dtype=torch.float64)  # of at most two tables
     for term, tables in zip(terms, entries, strict=True):
@@ -106,11 +118,11 @@ def size_of_terms(inputs):
     return sums.max().item()
 
 
-def assert_same_as_naive(inputs):
+def assert_same_as_reference(inputs):
     # a table's gradient is a sum of positive and negative terms over all pairs: its rounding is that of the terms,
     # however small the sum, so each term may be off by half a unit in its last place
     rounding = torch.finfo(torch.float32).eps / 2 * size_of_terms(inputs)
-    for got, expected in zip(run(attention, inputs), run(naive.hstu_attention, exact(inputs)), strict=True):
+    for got, expected in zip(run(attention, inputs), run(reference, exact(inputs)), strict=True):
         largest = expected.abs().max().item() if expected.numel() else 0.0
         atol = 1e-5 * max(largest, 1.0)
         if expected.dim() == 1:
@@ -120,10 +132,10 @@ def assert_same_as_naive(inputs):
 
 @pytest.mark.parametrize("tables", TABLES)
 @pytest.mark.parametrize("lengths", LENGTHS, ids=str)
-def test_agrees_with_naive_for_all_lengths(lengths, tables):
+def test_agrees_with_the_reference_for_all_lengths(lengths, tables):
     inputs = example(lengths, tables=tables)
     if sum(lengths) > 0:
-        assert_same_as_naive(inputs)
+        assert_same_as_reference(inputs)
     else:  # naive's autograd has nothing to hang on
         out, *grads = run(attention, inputs)
         assert out.shape == inputs[2].shape
@@ -132,8 +144,8 @@ def test_agrees_with_naive_for_all_lengths(lengths, tables):
 
 @pytest.mark.parametrize("heads", [1, 2, 3])
 @pytest.mark.parametrize(("width", "v_width"), [(1, 1), (8, 8), (25, 25), (50, 50), (64, 64), (25, 64), (64, 5)])
-def test_agrees_with_naive_for_all_widths(width, v_width, heads):
-    assert_same_as_naive(example([3, 0, 66], heads=heads, width=width, v_width=v_width))
+def test_agrees_with_the_reference_for_all_widths(width, v_width, heads):
+    assert_same_as_reference(example([3, 0, 66], heads=heads, width=width, v_width=v_width))
 
 
 @settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -147,12 +159,12 @@ def test_agrees_with_naive_for_all_widths(width, v_width, heads):
     T=st.integers(1, 150),
     seed=st.integers(0, 100),
 )
-def test_agrees_with_naive_for_any_shape(lengths, heads, width, v_width, tables, P, T, seed):
-    assert_same_as_naive(example(lengths, heads, width, v_width, tables, P=P, T=T, seed=seed))
+def test_agrees_with_the_reference_for_any_shape(lengths, heads, width, v_width, tables, P, T, seed):
+    assert_same_as_reference(example(lengths, heads, width, v_width, tables, P=P, T=T, seed=seed))
 
 
-def test_agrees_with_naive_where_the_terms_of_a_table_cancel():
-    assert_same_as_naive(example([1, 140, 0, 2], heads=3, width=1, v_width=43, P=2, T=2, seed=62))
+def test_agrees_with_the_reference_where_the_terms_of_a_table_cancel():
+    assert_same_as_reference(example([1, 140, 0, 2], heads=3, width=1, v_width=43, P=2, T=2, seed=62))
 
 
 def test_contiguous_or_not_gives_the_same_bits():
@@ -175,9 +187,8 @@ def bucket_of(seconds, buckets):
     key_times = torch.zeros(2 * users, dtype=torch.int64)
     table = torch.arange(1.0, buckets + 1)
     offsets = torch.arange(users + 1) * 2
-    out = hstu_attention(
-        nothing, nothing, v, offsets, scale=1, time_bias=table, query_times=query_times, key_times=key_times
-    )
+    layout = Layout(offsets, query_times=query_times, key_times=key_times)
+    out = hstu_attention(nothing, nothing, v, layout, scale=1, time_bias=table)
     return (out[1::2].flatten()[:, None] - F.silu(table)).abs().argmin(dim=1)
 
 
@@ -218,13 +229,13 @@ def test_same_bits_twice_and_with_any_number_of_threads(threads):
 
 def test_a_user_does_not_depend_on_the_rest_of_the_batch():
     inputs = example([7, 130, 0, 300, 64], heads=2, width=25)
-    q, k, v, offsets, scale, position_bias, time_bias, query_times, key_times, _, num_targets, *masks = inputs
+    q, k, v, scale, position_bias, time_bias, offsets, _, _, query_times, key_times, *masks = inputs
     together = run(attention, inputs)
     weight = torch.randn(v.shape, generator=torch.Generator().manual_seed(1))
-    for user, (start, end) in enumerate(zip(offsets[:-1].tolist(), offsets[1:].tolist())):
+    for start, end in itertools.pairwise(offsets.tolist()):
         mine = [x[start:end].detach().requires_grad_() for x in (q, k, v)]
         one, rows = torch.tensor([0, end - start]), (query_times[start:end], key_times[start:end])
-        out = attention(*mine, one, scale, position_bias, time_bias, *rows, one, num_targets[user : user + 1], *masks)
+        out = attention(*mine, scale, position_bias, time_bias, one, None, None, *rows, *masks)
         alone = [out, *torch.autograd.grad(out, mine, weight[start:end])]
         for got, want in zip(together, alone):
             assert torch.equal(got[start:end], want)
@@ -232,15 +243,15 @@ def test_a_user_does_not_depend_on_the_rest_of_the_batch():
 
 def test_a_row_does_not_see_later_events():
     inputs = example([100], width=8)
-    q, k, v, offsets, *rest = inputs
+    q, k, v, *rest = inputs
     changed = [torch.cat([x[:60], torch.randn_like(x[60:])]) for x in (q, k, v)]
-    assert torch.equal(attention(*inputs)[:60], attention(*changed, offsets, *rest)[:60])
+    assert torch.equal(attention(*inputs)[:60], attention(*changed, *rest)[:60])
 
 
 def test_large_and_broken_scores():
     q = torch.tensor([1e4, -1e4, 90.0, -90.0, torch.nan]).view(-1, 1, 1)
     one = torch.ones(5, 1, 1)
-    out = hstu_attention(q, one, one, torch.arange(6), scale=1.0)
+    out = hstu_attention(q, one, one, Layout(torch.arange(6)), scale=1.0)
     torch.testing.assert_close(out, F.silu(q), equal_nan=True)
 
 
@@ -248,7 +259,7 @@ def test_large_and_broken_scores():
 def test_naive_backward_of_the_op_agrees_with_plain_autograd(tables, monkeypatch):
     """The op without a compiler."""
     monkeypatch.setattr("louder.ops.build.load", lambda *_: False)
-    assert_same_as_naive(example([3, 0, 66], heads=2, tables=tables))
+    assert_same_as_reference(example([3, 0, 66], heads=2, tables=tables))
 
 
 @pytest.mark.parametrize("tables", ["both", "neither"])
@@ -270,6 +281,6 @@ def detached(x):
 
 
 def test_time_bias_needs_times():
-    q, k, v, offsets, *_ = example([3])
+    q, k, v, *_ = example([3])
     with pytest.raises(ValueError, match="needs query_times"):
-        hstu_attention(q, k, v, offsets, scale=1.0, time_bias=torch.ones(3))
+        hstu_attention(q, k, v, Layout(torch.tensor([0, 3])), scale=1.0, time_bias=torch.ones(3))

@@ -1,8 +1,10 @@
 import pytest
 import torch
+import torch.nn.functional as F
 
 from louder.ops import hstu_layer as ops
 from louder.ops.hstu_layer import hstu_layer, naive, rows
+from louder.ops.layout import Layout
 
 pytestmark = pytest.mark.usefixtures("needs_compiler")
 
@@ -23,7 +25,7 @@ def example(lengths=(3, 0, 66), width=24, heads=2, qk_width=9, v_width=7, dtype=
         normal(2 * heads * (qk_width + v_width), width, scale=width**-0.5),
         normal(width, heads * v_width, scale=0.5),
         normal(width),
-        torch.tensor([0, *lengths]).cumsum(0),
+        Layout(torch.tensor([0, *lengths]).cumsum(0), query_times=key_times + 1000, key_times=key_times),
     )
     settings = dict(
         heads=heads,
@@ -33,10 +35,28 @@ def example(lengths=(3, 0, 66), width=24, heads=2, qk_width=9, v_width=7, dtype=
         seed=torch.tensor([99]) if dropout else None,
         position_bias=normal(40),
         time_bias=normal(60),
-        query_times=key_times + 1000,
-        key_times=key_times,
     )
     return tensors, settings
+
+
+def test_the_reference_is_the_three_equations():
+    """With one event a user, attention is silu of its own score times its value."""
+    (x, uvqk, out_weight, out_bias, _), settings = example(
+        [1] * 5, width=6, heads=2, qk_width=3, v_width=3, dropout=0.0
+    )
+    x = (x * 0.01).detach()  # so that the epsilon of a norm shows
+
+    def norm(y):
+        return (y - y.mean(1, keepdim=True)) / (y.var(1, keepdim=True, correction=0) + 1e-6).sqrt()
+
+    u, v, q, k = F.silu(norm(x) @ uvqk.T).split(6, dim=1)
+    heads = (y.unflatten(1, (2, 3)) for y in (q, k, v))
+    score, value = (lambda q, k, v: ((q * k).sum(-1, keepdim=True), v))(*heads)
+    mixed = (F.silu(score) / 50 * value).flatten(1)
+    expected = x + (norm(mixed) * u) @ out_weight.T + out_bias
+    settings |= dict(position_bias=None, time_bias=None)
+    got = naive.hstu_layer(x, uvqk, out_weight, out_bias, Layout(torch.arange(6)), **settings)
+    torch.testing.assert_close(got, expected)
 
 
 def run(op, tensors, settings):
@@ -53,7 +73,7 @@ def in_float64(tensors, settings):
     return [exact(x) for x in tensors], {name: exact(x) for name, x in settings.items()}
 
 
-def assert_same_as_naive(tensors, settings, tolerance=1e-5):
+def assert_same_as_reference(tensors, settings, tolerance=1e-5):
     expected = run(naive.hstu_layer, *in_float64(tensors, settings))
     for got, want in zip(run(hstu_layer, tensors, settings), expected, strict=True):
         largest = want.abs().max().item() if want.numel() else 0.0
@@ -62,37 +82,37 @@ def assert_same_as_naive(tensors, settings, tolerance=1e-5):
 
 @pytest.mark.parametrize("dropout", [0.0, 0.3])
 @pytest.mark.parametrize("lengths", LENGTHS, ids=str)
-def test_agrees_with_naive_for_all_lengths(lengths, dropout):
-    assert_same_as_naive(*example(lengths, dropout=dropout))
+def test_agrees_with_the_reference_for_all_lengths(lengths, dropout):
+    assert_same_as_reference(*example(lengths, dropout=dropout))
 
 
 @pytest.mark.parametrize(("width", "heads", "qk_width", "v_width"), [(50, 1, 50, 50), (50, 2, 25, 25), (5, 1, 1, 3)])
-def test_agrees_with_naive_for_all_widths(width, heads, qk_width, v_width):
-    assert_same_as_naive(*example(width=width, heads=heads, qk_width=qk_width, v_width=v_width))
+def test_agrees_with_the_reference_for_all_widths(width, heads, qk_width, v_width):
+    assert_same_as_reference(*example(width=width, heads=heads, qk_width=qk_width, v_width=v_width))
 
 
 @pytest.mark.parametrize(
     "mask",
     [
-        dict(num_targets=torch.tensor([1, 0, 20])),
         dict(prefix_lengths=torch.tensor([0, 0, 1, *(i - i % 6 * (1 - i % 2) for i in range(66))])),
-        dict(window=5, full_rows=3),
-        dict(context=2),
+        dict(window=5),
+        dict(window=5, global_prefix=3),
     ],
     ids=lambda mask: next(iter(mask)),
 )
-def test_agrees_with_naive_for_masks(mask):
-    tensors, settings = example()
-    assert_same_as_naive(tensors, settings | mask)
+def test_agrees_with_the_reference_for_masks(mask):
+    (*tensors, layout), settings = example()
+    assert_same_as_reference((*tensors, layout._replace(**mask)), settings)
 
 
 def test_without_tables_and_without_a_compiler(monkeypatch):
     tensors, settings = example()
-    settings |= dict(position_bias=None, time_bias=None, query_times=None, key_times=None)
-    assert_same_as_naive(tensors, settings)
+    settings |= dict(position_bias=None, time_bias=None)
+    tensors = (*tensors[:4], Layout(tensors[4].offsets))
+    assert_same_as_reference(tensors, settings)
     monkeypatch.setattr("louder.ops.build.load", lambda *_: False)
     assert rows.implementation(tensors[0]) is rows.PLAIN
-    assert_same_as_naive(tensors, settings)
+    assert_same_as_reference(tensors, settings)
 
 
 @pytest.mark.parametrize("dropout", [0.0, 0.3])
@@ -132,8 +152,8 @@ def test_same_bits_with_any_number_of_threads(threads):
                 assert torch.equal(got, want)
 
 
-def test_a_wide_layer_agrees_with_naive():
-    assert_same_as_naive(*example(width=320, heads=2, qk_width=32, v_width=40), tolerance=3e-5)
+def test_a_wide_layer_agrees_with_the_reference():
+    assert_same_as_reference(*example(width=320, heads=2, qk_width=32, v_width=40), tolerance=3e-5)
 
 
 def test_gradients_in_float64():
@@ -149,10 +169,8 @@ def test_gradients_in_float64():
 @pytest.mark.parametrize("prefix_lengths", [None, torch.tensor([0, 0, 2, 0, 0])], ids=["", "prefix_lengths"])
 @pytest.mark.parametrize("training", [True, False])
 def test_the_op_keeps_the_rules_of_torch_compile(training, prefix_lengths):
-    tensors, settings = example([3, 0, 2])
-    _, _, scale, dropout, seed, *bias = settings.values()
-    offsets, nobody = tensors[4], torch.zeros(3, dtype=torch.int64)
-    inputs = (*tensors, 2, 9, scale, dropout, seed, *bias, offsets, nobody, prefix_lengths, 0, 0, 0, training)
+    (*tensors, layout), settings = example([3, 0, 2])
+    inputs = (*tensors, *settings.values(), *layout._replace(prefix_lengths=prefix_lengths, window=1), training)
     if not training:
         inputs = tuple(x.detach() if isinstance(x, torch.Tensor) else x for x in inputs)
     torch.library.opcheck(ops.layer, inputs)
@@ -169,7 +187,7 @@ def test_keeps_six_numbers_a_channel():
 
     with torch.autograd.graph.saved_tensors_hooks(count, lambda x: x):
         hstu_layer(*tensors, **settings)
-    constants = [*tensors[1:], *(x for x in settings.values() if isinstance(x, torch.Tensor))]
+    constants = [x for x in (*tensors[1:4], *tensors[4], *settings.values()) if isinstance(x, torch.Tensor)]
     for x in constants:
         sizes.pop(x.untyped_storage().data_ptr(), None)
     assert sum(sizes.values()) <= 500 * 64 * 24 + 100
@@ -194,10 +212,12 @@ def test_products_in_bfloat16_leave_the_residual_stream_in_float32():
 
 
 def test_wrong_shapes_name_the_argument():
-    (x, uvqk, out, bias, offsets), settings = example()
+    (x, uvqk, out, bias, layout), settings = example()
     with pytest.raises(ValueError, match="uvqk_weight must be"):
-        hstu_layer(x, uvqk[1:], out, bias, offsets, **settings)
+        hstu_layer(x, uvqk[1:], out, bias, layout, **settings)
     with pytest.raises(ValueError, match="out_bias must be"):
-        hstu_layer(x, uvqk, out, bias[1:], offsets, **settings)
+        hstu_layer(x, uvqk, out, bias[1:], layout, **settings)
     with pytest.raises(ValueError, match="seed must be one int64"):
-        hstu_layer(x, uvqk, out, bias, offsets, **settings | dict(seed=torch.tensor(1)))
+        hstu_layer(x, uvqk, out, bias, layout, **settings | dict(seed=torch.tensor(1)))
+    with pytest.raises(ValueError, match="query_offsets must be None"):
+        hstu_layer(x, uvqk, out, bias, layout._replace(query_offsets=layout.offsets), **settings)

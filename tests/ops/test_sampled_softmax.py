@@ -183,7 +183,9 @@ def test_the_op_keeps_the_rules_of_torch_compile(dtype):
         torch.library.opcheck(loss_and_grad_logits, (states, table, targets, *drawn, temperature, log_weights))
         _, grad_logits, _ = loss_and_grad_logits(states, table, targets, *drawn, temperature, log_weights)
         ones = torch.ones(4, dtype=dtype)
-        torch.library.opcheck(table_gradient, (ones, grad_logits.detach(), states.detach(), targets, *drawn, len(table)))
+        torch.library.opcheck(
+            table_gradient, (ones, grad_logits.detach(), states.detach(), targets, *drawn, len(table))
+        )
 
 
 # --- negatives drawn inside ----------------------------------------------------------------------------------------

@@ -4,31 +4,32 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from louder.ops.hstu_attention.naive import time_buckets
+from louder.ops.layout import Layout
 from louder.ops.softmax_attention import softmax_attention
 
 LENGTHS = [5], [3, 0, 2], [1, 63, 7, 130, 0, 20], [0, 0]
 
 
-def one_user_at_a_time(
-    q, k, v, offsets, scale, position_bias=None, time_bias=None, query_times=None, key_times=None,
-    num_targets=None, prefix_lengths=None, query_offsets=None,
-):  # fmt: skip
+def one_user_at_a_time(q, k, v, layout, scale, position_bias=None, time_bias=None):
     """Dense, with the mask and the distances written out pair by pair."""
     out = []
+    offsets, query_offsets = layout.offsets, layout.query_offsets
     query_offsets = offsets if query_offsets is None else query_offsets
     for user in range(len(offsets) - 1):
         rows, keys = slice(*query_offsets[user : user + 2].tolist()), slice(*offsets[user : user + 2].tolist())
         m, n = rows.stop - rows.start, keys.stop - keys.start
-        history = n if num_targets is None else n - int(num_targets[user])
-        place = [min(i, history) for i in range(n)] if prefix_lengths is None else prefix_lengths[keys].tolist()
+        prefix = [*range(n)] if layout.prefix_lengths is None else layout.prefix_lengths[keys].tolist()
+        window = n if layout.window is None else layout.window
         pairs = [(i, j) for i in range(n - m, n) for j in range(n)]
-        sees = torch.tensor([j < place[i] or j == i for i, j in pairs], dtype=torch.bool).view(m, n)
+        sees = [j == i or (j < prefix[i] and (j >= prefix[i] - window or j < layout.global_prefix)) for i, j in pairs]
+        sees = torch.tensor(sees, dtype=torch.bool).view(m, n)
         scores = torch.einsum("mhk,nhk->hmn", q[rows], k[keys]) * scale
         if position_bias is not None:
-            distances = torch.tensor([max(place[i] - place[j], 0) for i, j in pairs], dtype=torch.int64).view(m, n)
+            distances = torch.tensor([max(prefix[i] - prefix[j], 0) for i, j in pairs], dtype=torch.int64).view(m, n)
             scores = scores + position_bias[distances.clamp(max=len(position_bias) - 1)]
         if time_bias is not None:
-            scores = scores + time_bias[time_buckets(query_times[rows, None] - key_times[keys], len(time_bias))]
+            seconds = layout.query_times[rows, None] - layout.key_times[keys]
+            scores = scores + time_bias[time_buckets(seconds, len(time_bias))]
         out.append(torch.einsum("hmn,nhv->mhv", scores.masked_fill(~sees, -torch.inf).softmax(-1), v[keys]))
     return torch.cat(out)
 
@@ -38,25 +39,26 @@ def example(lengths, heads=2, queries=None):
     queries = lengths if queries is None else queries
     rows = sum(queries), sum(lengths), sum(lengths)
     q, k, v = (torch.randn(count, heads, 8, dtype=torch.float64, requires_grad=True) for count in rows)
-    return q, k, v, torch.tensor([0, *lengths]).cumsum(0)
+    query_offsets = None if queries is lengths else torch.tensor([0, *queries]).cumsum(0)
+    times = (torch.randint(0, 10**6, (count,)) for count in rows[:2])
+    return q, k, v, Layout(torch.tensor([0, *lengths]).cumsum(0), None, query_offsets, *times)
 
 
-def tables(q, k):
+def tables():
     """Biases by position and by time."""
     position, time = (torch.randn(rows, dtype=torch.float64, requires_grad=True) for rows in (40, 60))
-    times = dict(query_times=torch.randint(0, 10**6, (len(q),)), key_times=torch.randint(0, 10**6, (len(k),)))
-    return dict(position_bias=position, time_bias=time, **times)
+    return dict(position_bias=position, time_bias=time)
 
 
-def assert_same(q, k, v, offsets, **others):
+def assert_same(q, k, v, layout, **tables):
     """The output and the gradient of all that has one."""
-    out = softmax_attention(q, k, v, offsets, scale=0.3, **others)
-    expected = one_user_at_a_time(q, k, v, offsets, 0.3, **others)
+    out = softmax_attention(q, k, v, layout, scale=0.3, **tables)
+    expected = one_user_at_a_time(q, k, v, layout, 0.3, **tables)
     torch.testing.assert_close(out, expected)
     if not len(q):
         return
     weight = torch.randn_like(expected)
-    leaves = [x for x in (q, k, v, *others.values()) if x is not None and x.requires_grad]
+    leaves = [q, k, v, *tables.values()]
     found = torch.autograd.grad(out, leaves, weight)
     torch.testing.assert_close(found, torch.autograd.grad(expected, leaves, weight))
 
@@ -64,16 +66,21 @@ def assert_same(q, k, v, offsets, **others):
 @pytest.mark.parametrize("with_bias", [False, True])
 @pytest.mark.parametrize("lengths", LENGTHS, ids=str)
 def test_equals_one_user_at_a_time(lengths, with_bias):
-    q, k, v, offsets = example(lengths)
-    assert_same(q, k, v, offsets, **(tables(q, k) if with_bias else {}))
+    assert_same(*example(lengths), **(tables() if with_bias else {}))
 
 
+REQUESTS = torch.tensor([i - i % 6 * (1 - i % 2) for n in LENGTHS[2] for i in range(n)])
 MASKS = {
-    "targets": dict(num_targets=torch.tensor([1, 0, 7, 30, 0, 3])),
-    "prefix_lengths": dict(
-        prefix_lengths=torch.tensor([i - i % 6 * (1 - i % 2) for n in LENGTHS[2] for i in range(n)])
+    "candidates": dict(
+        prefix_lengths=torch.tensor(
+            [min(i, n - c) for n, c in zip(LENGTHS[2], [1, 0, 7, 30, 0, 3]) for i in range(n)], dtype=torch.int64
+        )
     ),
+    "requests": dict(prefix_lengths=REQUESTS),
     "nothing before": dict(prefix_lengths=torch.zeros(sum(LENGTHS[2]), dtype=torch.int64)),
+    "window": dict(window=5),
+    "window and global prefix": dict(window=5, global_prefix=3),
+    "requests, window and global prefix": dict(prefix_lengths=REQUESTS, window=5, global_prefix=3),
     "": {},
 }
 
@@ -82,61 +89,61 @@ MASKS = {
 @pytest.mark.parametrize("with_bias", [False, True], ids=["", "bias"])
 @pytest.mark.parametrize("mask", MASKS.values(), ids=MASKS)
 def test_masks_equal_one_user_at_a_time(mask, with_bias, queries):
-    q, k, v, offsets = example(LENGTHS[2], queries=queries)
-    rows = {} if queries is None else dict(query_offsets=torch.tensor([0, *queries]).cumsum(0))
-    assert_same(q, k, v, offsets, **mask, **rows, **(tables(q, k) if with_bias else {}))
+    *qkv, layout = example(LENGTHS[2], queries=queries)
+    assert_same(*qkv, layout._replace(**mask), **(tables() if with_bias else {}))
 
 
 @st.composite
 def batches(draw):
     lengths = draw(st.lists(st.integers(0, 30), min_size=1, max_size=7))
     queries = [draw(st.integers(0, n)) for n in lengths]
-    q, k, v, offsets = example(lengths, queries=queries)
-    given = dict(query_offsets=torch.tensor([0, *queries]).cumsum(0))
-    if draw(st.booleans()):
-        given["prefix_lengths"] = torch.tensor(
-            [draw(st.integers(0, i)) for n in lengths for i in range(n)], dtype=torch.int64
-        )
-    else:
-        given["num_targets"] = torch.tensor([draw(st.integers(0, n)) for n in lengths])
-    return (q, k, v, offsets), given
+    *qkv, layout = example(lengths, queries=queries)
+    prefix_lengths = torch.tensor([draw(st.integers(0, i)) for n in lengths for i in range(n)], dtype=torch.int64)
+    masks = dict(window=draw(st.none() | st.integers(1, 30)), global_prefix=draw(st.integers(0, 10)))
+    return *qkv, layout._replace(prefix_lengths=prefix_lengths if draw(st.booleans()) else None, **masks)
 
 
 @settings(max_examples=50, deadline=None)
 @given(batch=batches())
 def test_masks_equal_one_user_at_a_time_for_any_shape(batch):
-    inputs, masks = batch
-    assert_same(*inputs, **masks)
+    assert_same(*batch)
 
 
-@pytest.mark.parametrize("mask", ["prefix_lengths", "targets"])
+@pytest.mark.parametrize("mask", ["requests", "candidates", "window and global prefix"])
 def test_a_user_does_not_depend_on_the_rest_of_the_batch(mask):
     lengths, queries = LENGTHS[2], [1, 5, 3, 100, 0, 3]
-    q, k, v, offsets = example(lengths, queries=queries)
-    query_offsets = torch.tensor([0, *queries]).cumsum(0)
-    together = softmax_attention(q, k, v, offsets, scale=0.3, query_offsets=query_offsets, **MASKS[mask])
+    q, k, v, layout = example(lengths, queries=queries)
+    layout = layout._replace(**MASKS[mask])
+    together = softmax_attention(q, k, v, layout, scale=0.3)
     for user in range(len(lengths)):
-        rows, keys = slice(*query_offsets[user : user + 2].tolist()), slice(*offsets[user : user + 2].tolist())
-        own = {name: x[keys] if name == "prefix_lengths" else x[user : user + 1] for name, x in MASKS[mask].items()}
-        own |= dict(query_offsets=torch.tensor([0, queries[user]]))
-        one = torch.tensor([0, lengths[user]])
-        torch.testing.assert_close(softmax_attention(q[rows], k[keys], v[keys], one, scale=0.3, **own), together[rows])
+        rows, keys = slice(*layout.query_offsets[user : user + 2]), slice(*layout.offsets[user : user + 2])
+        prefix_lengths = None if layout.prefix_lengths is None else layout.prefix_lengths[keys]
+        own = layout._replace(
+            offsets=torch.tensor([0, lengths[user]]),
+            prefix_lengths=prefix_lengths,
+            query_offsets=torch.tensor([0, queries[user]]),
+            query_times=layout.query_times[rows],
+            key_times=layout.key_times[keys],
+        )
+        torch.testing.assert_close(softmax_attention(q[rows], k[keys], v[keys], own, scale=0.3), together[rows])
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_masks_in_other_dtypes(dtype):
-    q, k, v, offsets = (x.detach() for x in example(LENGTHS[2]))
-    exact = softmax_attention(q, k, v, offsets, scale=0.3, **MASKS["prefix_lengths"])
-    low = softmax_attention(*(x.to(dtype) for x in (q, k, v)), offsets, scale=0.3, **MASKS["prefix_lengths"])
+    *qkv, layout = example(LENGTHS[2])
+    layout = layout._replace(**MASKS["requests"])
+    exact = softmax_attention(*qkv, layout, scale=0.3)
+    low = softmax_attention(*(x.to(dtype) for x in qkv), layout, scale=0.3)
     assert low.dtype == dtype
     torch.testing.assert_close(low.double(), exact, rtol=0.05, atol=1e-6 if dtype == torch.float32 else 0.03)
 
 
 def test_dropout_leaves_masks_alone():
-    q, k, v, offsets = example(LENGTHS[2])
-    exact = softmax_attention(q, k, v, offsets, scale=0.3, **MASKS["prefix_lengths"])
+    *qkv, layout = example(LENGTHS[2])
+    layout = layout._replace(**MASKS["requests, window and global prefix"])
+    exact = softmax_attention(*qkv, layout, scale=0.3)
     torch.testing.assert_close(  # so little is dropped that it happens to nobody
-        softmax_attention(q, k, v, offsets, scale=0.3, dropout=1e-6, **MASKS["prefix_lengths"]),
+        softmax_attention(*qkv, layout, scale=0.3, dropout=1e-6),
         exact,
         rtol=1e-4,
         atol=1e-5,
@@ -148,26 +155,23 @@ def test_dropout_leaves_masks_alone():
     [
         ("prefix_lengths", [0, 1, 3, 0, 0]),
         ("prefix_lengths", [0, 1]),
-        ("num_targets", [0, 0, 3]),
         ("query_offsets", [0, 3, 3, 4]),
         ("offsets", [0, 3, 3, 6]),
     ],
 )
 def test_bad_masks_are_named(name, wrong):
-    q, k, v, offsets = example([3, 0, 2])
+    *qkv, layout = example([3, 0, 2])
     with pytest.raises(ValueError, match=f"^{name} must"):
-        softmax_attention(q, k, v, **{"offsets": offsets, name: torch.tensor(wrong)}, scale=0.3)
+        softmax_attention(*qkv, layout._replace(**{name: torch.tensor(wrong)}), scale=0.3)
 
 
 def test_dropout_keeps_the_mean_and_the_future_hidden():
-    q, k, v, offsets = example([6, 40])
+    q, k, v, layout = example([6, 40])
     ones = torch.ones_like(v)
     mean = (
-        torch.stack([softmax_attention(q, k, ones, offsets, scale=0.3, dropout=0.2) for _ in range(300)])
-        .detach()
-        .mean()
+        torch.stack([softmax_attention(q, k, ones, layout, scale=0.3, dropout=0.2) for _ in range(300)]).detach().mean()
     )
     assert abs(float(mean) - 1) < 0.02
-    first = softmax_attention(q, k, v, offsets, scale=0.3, dropout=0.2)[0].detach()
+    first = softmax_attention(q, k, v, layout, scale=0.3, dropout=0.2)[0].detach()
     kept = torch.isclose(first, v[0] / 0.8, rtol=1e-4) | (first == 0)  # the first event sees itself alone
     assert bool(kept.all())

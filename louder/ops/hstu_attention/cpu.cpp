@@ -156,40 +156,61 @@ void unpack(const float* from, int64_t stride, int64_t count, const Jagged<T>& o
   }
 }
 
-// The masks, for everybody.
-struct Masks {
-  int64_t window, full_rows, context;
+// Who is whose, when it happened and who sees whom: see layout.py.
+struct Layout {
+  at::Tensor offsets, query_offsets;
+  std::optional<at::Tensor> prefix_lengths, query_times, key_times;
+  int64_t window, global_prefix;  // 0 for no window; then there is no global prefix either
+
+  Layout(const at::Tensor& offsets_, const std::optional<at::Tensor>& prefix_lengths_,
+         const std::optional<at::Tensor>& query_offsets_, const std::optional<at::Tensor>& query_times_,
+         const std::optional<at::Tensor>& key_times_, std::optional<int64_t> window_, int64_t global_prefix_)
+      : offsets(offsets_.contiguous()),
+        query_offsets(query_offsets_ ? query_offsets_->contiguous() : offsets),
+        prefix_lengths(contiguous(prefix_lengths_)),
+        query_times(contiguous(query_times_)),
+        key_times(contiguous(key_times_)),
+        window(window_.value_or(0)),
+        global_prefix(window > 0 ? global_prefix_ : 0) {}
+
+  static std::optional<at::Tensor> contiguous(const std::optional<at::Tensor>& x) {
+    return x ? std::make_optional(x->contiguous()) : std::nullopt;
+  }
 };
 
 // One user's M queries, the last of its N keys. Rows and keys are counted from the user's first key.
 struct User {
-  int64_t first_key, keys, first_query, queries, history;
-  const int64_t* prefix_lengths;  // of its keys, with no targets and no masks beside them; or null
-  Masks masks;
+  int64_t first_key, keys, first_query, queries;
+  const int64_t* prefix_lengths;  // of its keys; or null, where each is the key's own index
+  int64_t regular;                // so many first keys have their own index for a prefix length
+  int64_t last_prefix;            // that of its last key, where there are any
+  int64_t window, global_prefix;
 
   int64_t first_row() const { return keys - queries; }
-  int64_t place(int64_t i) const { return prefix_lengths ? prefix_lengths[i] : std::min(i, history); }
+  int64_t prefix(int64_t i) const { return prefix_lengths ? prefix_lengths[i] : i; }
 
-  // Row i sees the keys from .. to, and itself if that is not one of them: then it is `alone`.
+  // Row i sees the keys from .. to, those before the end of the global prefix and to, and itself if it is none of them:
+  // then it is `alone`. Rows of the last prefix always are, the first of them too: if they are candidates, the bits of
+  // one do not depend on its place among them.
   int64_t from(int64_t i) const {
-    const int64_t p = place(i);
-    if (masks.window == 0 || i < masks.context || (masks.full_rows > 0 && p >= history - masks.full_rows)) return 0;
-    return p - masks.context < masks.window ? 0 : p - masks.window;
+    const int64_t first = prefix(i) - window;
+    return window == 0 || first <= global_prefix ? 0 : first;
   }
   int64_t to(int64_t i) const {
-    if (prefix_lengths) return prefix_lengths[i] == i ? i + 1 : prefix_lengths[i];
-    return i < masks.context ? history : std::min(i + 1, history);
+    const int64_t p = prefix(i);
+    return p == i && p != last_prefix ? i + 1 : p;
   }
   bool alone(int64_t i) const { return i >= to(i); }
-  int64_t first_alone() const { return prefix_lengths ? 0 : history; }  // none before it is
+  int64_t first_alone() const { return std::min(regular, last_prefix); }  // none before it is
 
   int64_t cost() const { return queries * (keys + 1); }
 };
 
-// A stretch of rows, and the keys that one of them sees, and that all of them see.
+// A stretch of rows, and the keys that one of them sees, and that all of them see, besides the global prefix.
 struct Rows {
-  int64_t first, count, any_from, any_to, all_from, all_to;
-  Rows(const User& user, int64_t first_, int64_t last) : first(first_), count(last - first_) {
+  int64_t first, count, any_from, any_to, all_from, all_to, global_prefix;
+  Rows(const User& user, int64_t first_, int64_t last)
+      : first(first_), count(last - first_), global_prefix(user.global_prefix) {
     any_from = all_to = std::numeric_limits<int64_t>::max();
     any_to = all_from = 0;
     for (int64_t i = first; i < last; ++i) {
@@ -198,29 +219,42 @@ struct Rows {
       any_to = std::max(any_to, to), all_to = std::min(all_to, to);
     }
   }
+
+  // Of the keys j .. j + COLUMNS: how many, from the first, are worth a look, and whether all rows see all of them.
+  int64_t columns(int64_t j) const {
+    const int64_t end = any_from < j + COLUMNS ? any_to : std::min(any_to, global_prefix);
+    return std::clamp<int64_t>(end - j, 0, COLUMNS);
+  }
+  bool whole(int64_t j) const {
+    return all_to >= j + COLUMNS && (all_from <= j || global_prefix >= j + COLUMNS);
+  }
+  int64_t first_tile() const { return global_prefix > 0 ? 0 : any_from / COLUMNS * COLUMNS; }
+  int64_t next_tile(int64_t j) const {
+    j += COLUMNS;
+    return j < global_prefix ? j : std::max(j, any_from / COLUMNS * COLUMNS);
+  }
 };
 
-std::vector<User> users_of(const at::Tensor& offsets_, const at::Tensor& query_offsets_, const at::Tensor& targets_,
-                           const std::optional<at::Tensor>& prefix_lengths, Masks masks) {
-  const auto offsets = offsets_.contiguous(), query_offsets = query_offsets_.contiguous();
-  const auto targets = targets_.contiguous();
-  const auto *bounds = offsets.const_data_ptr<int64_t>(), *query_bounds = query_offsets.const_data_ptr<int64_t>();
-  std::vector<User> users(targets.numel());
+std::vector<User> users_of(const Layout& layout) {
+  const auto *bounds = layout.offsets.const_data_ptr<int64_t>(), *query_bounds = layout.query_offsets.const_data_ptr<int64_t>();
+  const auto* prefix_lengths = layout.prefix_lengths ? layout.prefix_lengths->const_data_ptr<int64_t>() : nullptr;
+  std::vector<User> users(layout.offsets.numel() - 1);
   for (size_t b = 0; b < users.size(); ++b) {
     const int64_t keys = bounds[b + 1] - bounds[b], queries = query_bounds[b + 1] - query_bounds[b];
-    const int64_t history = keys - targets.const_data_ptr<int64_t>()[b];
-    const int64_t* own_prefix_lengths = prefix_lengths ? prefix_lengths->const_data_ptr<int64_t>() + bounds[b] : nullptr;
-    users[b] = {bounds[b], keys, query_bounds[b], queries, history, own_prefix_lengths, masks};
-    users[b].masks.context = std::min(masks.context, history);
+    const int64_t* own = prefix_lengths ? prefix_lengths + bounds[b] : nullptr;
+    int64_t regular = own ? 0 : keys;
+    while (regular < keys && own[regular] == regular) ++regular;
+    const int64_t last_prefix = own && keys > 0 ? own[keys - 1] : keys;
+    users[b] = {bounds[b], keys,        query_bounds[b], queries, own,
+                regular,   last_prefix, layout.window,   layout.global_prefix};
   }
   std::stable_sort(users.begin(), users.end(), [](const User& a, const User& b) { return a.cost() > b.cost(); });
   return users;  // from the most expensive on: the last tasks are small, and threads end together
 }
 
-// position_bias[place(i) - place(j)] + time_bias[bucket(query_times[i] - key_times[j])].
+// position_bias[prefix(i) - prefix(j)] + time_bias[bucket(query_times[i] - key_times[j])].
 struct Bias {
-  at::Tensor query_times_M, key_times_L;  // keep what the pointers point to
-  const int64_t *query_times, *key_times;
+  const int64_t *query_times = nullptr, *key_times = nullptr;  // of the layout, which must live as long
   int64_t distances = 0, buckets = 0, longest = 0;
   std::vector<float> by_offset;  // entry j - i + longest: position_bias, clamped, so that a row of a tile is one piece
   std::vector<float> time;
@@ -228,13 +262,8 @@ struct Bias {
   std::vector<int32_t> cells;  // a cell is an eighth of an octave of seconds -> the bucket of its first second
 
   // bucket_starts [T]: the shortest time difference of each bucket, as the float32 that naive.py takes the log of
-  Bias(const std::optional<at::Tensor>& position, const std::optional<at::Tensor>& time_,
-       const at::Tensor& query_times_, const at::Tensor& key_times_, const at::Tensor& bucket_starts,
-       const std::vector<User>& users)
-      : query_times_M(query_times_.contiguous()),
-        key_times_L(key_times_.contiguous()),
-        query_times(query_times_M.const_data_ptr<int64_t>()),
-        key_times(key_times_L.const_data_ptr<int64_t>()) {
+  Bias(const std::optional<at::Tensor>& position, const std::optional<at::Tensor>& time_, const Layout& layout,
+       const at::Tensor& bucket_starts, const std::vector<User>& users) {
     if (position) {
       for (const User& user : users) longest = std::max(longest, user.keys);
       distances = position->numel();
@@ -243,6 +272,8 @@ struct Bias {
       for (size_t n = 0; n < by_offset.size(); ++n) by_offset[n] = table.const_data_ptr<float>()[distance(n)];
     }
     if (time_) {
+      query_times = layout.query_times->const_data_ptr<int64_t>();
+      key_times = layout.key_times->const_data_ptr<int64_t>();
       buckets = time_->numel();
       const auto table = time_->to(at::kFloat).contiguous();
       time.assign(table.const_data_ptr<float>(), table.const_data_ptr<float>() + buckets);
@@ -259,7 +290,8 @@ struct Bias {
 
   // entry of position_bias behind an entry of by_offset
   int64_t distance(int64_t entry) const { return std::clamp<int64_t>(longest - entry, 0, distances - 1); }
-  int64_t entry(int64_t place, int64_t j) const { return j - place + longest; }  // for a key at the place j
+  // for a row and a key of these prefix lengths
+  int64_t entry(int64_t row, int64_t key) const { return key - row + longest; }
   bool none() const { return distances + buckets == 0; }
 
   // A bucket spans a factor of 1.35 and a cell 1.125 at most: the answer is the cell's first bucket or the next.
@@ -286,7 +318,7 @@ struct BiasTile {
   void start(const User& user_) {
     user = &user_;
     const int64_t* times = bias.key_times + user->first_key;
-    in_order = bias.buckets > 0 && std::is_sorted(times, times + user->history);
+    in_order = bias.buckets > 0 && std::is_sorted(times, times + user->keys);
   }
 
   int64_t query_time(int64_t i) const { return bias.query_times[user->first_query + i - user->first_row()]; }
@@ -296,10 +328,10 @@ struct BiasTile {
     if (bias.none()) return;
     for (int64_t r = 0; r < rows; ++r) {
       float* value = values + r * COLUMNS;
-      if (bias.distances && user->prefix_lengths)
-        copy_by_place(user->place(i + r), j, columns, value);
+      if (bias.distances && j + columns > user->regular)
+        copy_by_prefix(user->prefix(i + r), j, columns, value);
       else if (bias.distances)
-        std::copy_n(&bias.by_offset[bias.entry(user->place(i + r), j)], COLUMNS, value);
+        std::copy_n(&bias.by_offset[bias.entry(user->prefix(i + r), j)], COLUMNS, value);
       else
         std::fill_n(value, COLUMNS, 0.0f);
       if (bias.buckets) add_time(r, query_time(i + r), j, columns);
@@ -318,8 +350,8 @@ struct BiasTile {
     }
   }
 
-  void copy_by_place(int64_t place, int64_t j, int64_t columns, float* value) {
-    const float* from = &bias.by_offset[bias.entry(place, 0)];
+  void copy_by_prefix(int64_t prefix, int64_t j, int64_t columns, float* value) {
+    const float* from = &bias.by_offset[bias.entry(prefix, 0)];
     for (int64_t c = 0; c < columns; ++c) value[c] = from[user->prefix_lengths[j + c]];
     std::fill(value + columns, value + COLUMNS, 0.0f);
   }
@@ -372,10 +404,10 @@ struct BiasGradient {
   void add(const BiasTile& tile, int64_t i, int64_t rows, int64_t j, int64_t columns, const float* grad) {
     for (int64_t r = 0; r < rows; ++r, grad += COLUMNS) {
       if (bias.distances) {
-        const int64_t* prefix_lengths = tile.user->prefix_lengths;
-        float* to = &by_offset[bias.entry(tile.user->place(i + r), prefix_lengths ? 0 : j)];
-        if (prefix_lengths)
-          for (int64_t c = 0; c < columns; ++c) to[prefix_lengths[j + c]] += grad[c];
+        const bool regular = j + columns <= tile.user->regular;
+        float* to = &by_offset[bias.entry(tile.user->prefix(i + r), regular ? j : 0)];
+        if (!regular)
+          for (int64_t c = 0; c < columns; ++c) to[tile.user->prefix_lengths[j + c]] += grad[c];
         else
           for (int64_t c = 0; c < round_up(columns); ++c) to[c] += grad[c];
       }
@@ -409,21 +441,20 @@ struct BiasGradient {
 
 // Zero what row i does not see of its COLUMNS numbers from key j on.
 void hide(const User& user, int64_t i, int64_t j, float* row) {
-  const int64_t from = std::clamp<int64_t>(user.from(i) - j, 0, COLUMNS);
-  const int64_t to = std::clamp<int64_t>(user.to(i) - j, from, COLUMNS);
-  std::fill(row, row + from, 0.0f);
+  const int64_t to = std::clamp<int64_t>(user.to(i) - j, 0, COLUMNS);
+  const int64_t from = std::clamp<int64_t>(user.from(i) - j, 0, to);
+  const int64_t global = std::clamp<int64_t>(user.global_prefix - j, 0, from);
+  std::fill(row + global, row + from, 0.0f);
   std::fill(row + to, row + COLUMNS, 0.0f);
 }
 
 // Calls tile(i, rows, columns, whole) for the tiles of keys j .. j + COLUMNS and the rows first .. last.
 template <typename Tile>
 void for_tiles(const User& user, int64_t first, int64_t last, int64_t j, const Tile& tile) {
-  const auto seen_by = [&](const Rows& rows) { return rows.any_from < j + COLUMNS && rows.any_to > j; };
-  const auto whole = [&](const Rows& rows) { return rows.all_from <= j && rows.all_to >= j + COLUMNS; };
   for (int64_t i = first; i < last;) {
     Rows rows(user, i, std::min(i + ROWS, last));
-    if (!whole(rows)) rows = Rows(user, i, std::min(i + PARTIAL_ROWS, last));
-    if (seen_by(rows)) tile(i, rows.count, std::min(COLUMNS, rows.any_to - j), whole(rows));
+    if (!rows.whole(j)) rows = Rows(user, i, std::min(i + PARTIAL_ROWS, last));
+    if (const int64_t columns = rows.columns(j); columns > 0) tile(i, rows.count, columns, rows.whole(j));
     i += rows.count;
   }
 }
@@ -482,7 +513,7 @@ void forward(const at::Tensor& q_, const at::Tensor& k_, const at::Tensor& v_, c
       for (int64_t h = 0; h < heads; ++h) pack(q, query, all.count, h, K, &queries[h * TASK_ROWS * K]);
       std::fill(totals.begin(), totals.end(), 0.0f);
 
-      for (int64_t j = all.any_from / COLUMNS * COLUMNS; j < all.any_to; j += COLUMNS) {
+      for (int64_t j = all.first_tile(); j < all.any_to; j = all.next_tile(j)) {
         const int64_t width = std::min(COLUMNS, all.any_to - j);
         for (int64_t h = 0; h < heads; ++h) {
           pack_transposed(k, user.first_key + j, width, h, &keys[h * K * COLUMNS]);
@@ -611,8 +642,7 @@ void backward(const at::Tensor& grad_, const at::Tensor& q_, const at::Tensor& k
           }
           std::fill(d_keys.begin(), d_keys.end(), 0.0f);
           std::fill(d_values.begin(), d_values.end(), 0.0f);
-          // only the context sees later events, and nobody sees the targets
-          int64_t first_seeing = j < user.history ? std::max(first, user.masks.context > 0 ? 0 : j) : user.keys;
+          int64_t first_seeing = std::max(first, j);
           first_seeing -= (first_seeing - first) % NUMBERS<Unit>;  // a tile begins where a unit of rows does
           for_tiles(user, first_seeing, user.keys, j, [&](int64_t i, int64_t rows, int64_t columns, bool whole) {
             const int64_t wide = round_up(columns);
@@ -671,15 +701,15 @@ void backward(const at::Tensor& grad_, const at::Tensor& q_, const at::Tensor& k
   });
 }
 
-at::Tensor hstu_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const at::Tensor& offsets,
-                          double scale, const std::optional<at::Tensor>& position_bias,
-                          const std::optional<at::Tensor>& time_bias, const at::Tensor& query_times,
-                          const at::Tensor& key_times, const at::Tensor& query_offsets, const at::Tensor& num_targets,
-                          const std::optional<at::Tensor>& prefix_lengths, int64_t window, int64_t full_rows, int64_t context,
-                          const at::Tensor& bucket_starts) {
-  const auto prefix_lengths_L = prefix_lengths ? std::make_optional(prefix_lengths->contiguous()) : std::nullopt;  // what users point to
-  const auto users = users_of(offsets, query_offsets, num_targets, prefix_lengths_L, {window, full_rows, context});
-  const Bias bias(position_bias, time_bias, query_times, key_times, bucket_starts, users);
+at::Tensor hstu_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, double scale,
+                          const std::optional<at::Tensor>& position_bias, const std::optional<at::Tensor>& time_bias,
+                          const at::Tensor& offsets, const std::optional<at::Tensor>& prefix_lengths,
+                          const std::optional<at::Tensor>& query_offsets, const std::optional<at::Tensor>& query_times,
+                          const std::optional<at::Tensor>& key_times, std::optional<int64_t> window,
+                          int64_t global_prefix, const at::Tensor& bucket_starts) {
+  const Layout layout(offsets, prefix_lengths, query_offsets, query_times, key_times, window, global_prefix);
+  const auto users = users_of(layout);
+  const Bias bias(position_bias, time_bias, layout, bucket_starts, users);
   const auto out = at::empty({q.size(0), q.size(1), v.size(2)}, v.options());
   const auto run = q.scalar_type() == at::kFloat ? forward<float> : forward<at::BFloat16>;
   run(with_contiguous_rows(q), with_contiguous_rows(k), with_contiguous_rows(v), out, scale, users, bias);
@@ -687,14 +717,15 @@ at::Tensor hstu_attention(const at::Tensor& q, const at::Tensor& k, const at::Te
 }
 
 std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor> hstu_attention_backward(
-    const at::Tensor& grad, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const at::Tensor& offsets,
-    double scale, const std::optional<at::Tensor>& position_bias, const std::optional<at::Tensor>& time_bias,
-    const at::Tensor& query_times, const at::Tensor& key_times, const at::Tensor& query_offsets,
-    const at::Tensor& num_targets, const std::optional<at::Tensor>& prefix_lengths, int64_t window, int64_t full_rows,
-    int64_t context, const at::Tensor& bucket_starts) {
-  const auto prefix_lengths_L = prefix_lengths ? std::make_optional(prefix_lengths->contiguous()) : std::nullopt;  // what users point to
-  const auto users = users_of(offsets, query_offsets, num_targets, prefix_lengths_L, {window, full_rows, context});
-  const Bias bias(position_bias, time_bias, query_times, key_times, bucket_starts, users);
+    const at::Tensor& grad, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, double scale,
+    const std::optional<at::Tensor>& position_bias, const std::optional<at::Tensor>& time_bias,
+    const at::Tensor& offsets, const std::optional<at::Tensor>& prefix_lengths,
+    const std::optional<at::Tensor>& query_offsets, const std::optional<at::Tensor>& query_times,
+    const std::optional<at::Tensor>& key_times, std::optional<int64_t> window, int64_t global_prefix,
+    const at::Tensor& bucket_starts) {
+  const Layout layout(offsets, prefix_lengths, query_offsets, query_times, key_times, window, global_prefix);
+  const auto users = users_of(layout);
+  const Bias bias(position_bias, time_bias, layout, bucket_starts, users);
   const auto dq = at::empty(q.sizes(), q.options());
   const auto dk = at::empty(k.sizes(), k.options()), dv = at::empty(v.sizes(), v.options());
   const int64_t table_size = bias.distances + bias.buckets;

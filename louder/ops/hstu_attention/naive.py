@@ -1,10 +1,13 @@
 """Jagged HSTU attention, the slow way: one user at a time, the equation as it is written."""
 
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
+
+from louder.ops.layout import Layout, visible
 
 BUCKET_WIDTH = 0.301  # natural logarithm; a bucket spans a factor of 1.35 in time
 
@@ -19,37 +22,9 @@ def time_buckets(seconds: Tensor, buckets: int) -> Tensor:
 
 
 def distances(queries: Tensor, keys: Tensor, position_bias: Tensor) -> Tensor:
-    """The entry of position_bias [P] for the prefix_lengths of queries [M] and keys [N]: [M, N], 0 for a key that is not earlier."""
+    """The entry of position_bias [P] for the prefix lengths of queries [M] and keys [N]: [M, N], 0 for a key that is not
+    earlier."""
     return (queries[:, None] - keys).clamp(0, len(position_bias) - 1)
-
-
-def usual_places(keys: int, targets: int, device: torch.device) -> Tensor:
-    """Where a user's events stand, [N]: 0, 1, ... in the history, and all targets right after it."""
-    return torch.arange(keys, device=device).clamp(max=keys - targets)
-
-
-def visible_from(prefix_lengths: Tensor, queries: int) -> Tensor:
-    """Which keys each query of a user sees from its place: [M, N] bool; prefix_lengths [N], the last M are the queries'."""
-    key = torch.arange(len(prefix_lengths), device=prefix_lengths.device)
-    row, place = key[len(key) - queries :, None], prefix_lengths[len(key) - queries :, None]
-    return (key < place) | (row == key)
-
-
-def visible(
-    keys: int, queries: int, targets: int, window: int, full_rows: int, context: int, device: torch.device
-) -> Tensor:
-    """Which keys each query of a user sees without `prefix_lengths`: [M, N] bool. The rules are in louder.ops.hstu_attention."""
-    history = keys - targets
-    key = torch.arange(keys, device=device)
-    row = key[keys - queries :, None]
-    place = row.clamp(max=history)
-    sees = (key < place) & (key < history)
-    if window > 0:
-        everything = place >= history - full_rows if full_rows > 0 else torch.zeros_like(place, dtype=torch.bool)
-        reaches_start = place - min(context, history) < window  # the context stands one place before the first event
-        sees &= (place - key <= window) | everything | reaches_start
-    sees |= (row < context) & (row < history) & (key < history)
-    return sees | (row == key)
 
 
 class User(NamedTuple):
@@ -63,38 +38,27 @@ class User(NamedTuple):
     buckets: Tensor | None  # [M, N] entry of time_bias
 
 
-def users(
-    offsets: Tensor,
-    position_bias: Tensor | None,
-    time_bias: Tensor | None,
-    query_times: Tensor,
-    key_times: Tensor,
-    query_offsets: Tensor,
-    num_targets: Tensor,
-    prefix_lengths: Tensor | None,
-    window: int,
-    full_rows: int,
-    context: int,
-) -> Iterator[User]:
-    bounds, query_bounds, device = offsets.tolist(), query_offsets.tolist(), offsets.device
-    for user, targets in enumerate(num_targets.tolist()):
-        rows, keys = slice(*query_bounds[user : user + 2]), slice(*bounds[user : user + 2])
+def users(layout: Layout, position_bias: Tensor | None, time_bias: Tensor | None) -> Iterator[User]:
+    bounds, query_offsets = layout.offsets.tolist(), layout.query_offsets
+    query_bounds = bounds if query_offsets is None else query_offsets.tolist()
+    for rows, keys in zip(slices(query_bounds), slices(bounds)):
         M, N = rows.stop - rows.start, keys.stop - keys.start
-        if prefix_lengths is None:
-            stands = usual_places(N, targets, device)
-            sees = visible(N, M, targets, window, full_rows, context, device)
-        else:
-            stands = prefix_lengths[keys]
-            sees = visible_from(stands, M)
+        index = torch.arange(N, device=layout.offsets.device)
+        prefix_lengths = index if layout.prefix_lengths is None else layout.prefix_lengths[keys]
         bias: Tensor | float = 0.0
         entries = buckets = None
         if position_bias is not None:
-            entries = distances(stands[N - M :], stands, position_bias)
+            entries = distances(prefix_lengths[N - M :], prefix_lengths, position_bias)
             bias = bias + exact(position_bias)[entries]
-        if time_bias is not None:
-            buckets = time_buckets(query_times[rows, None] - key_times[keys], len(time_bias))
+        if time_bias is not None and layout.query_times is not None and layout.key_times is not None:
+            buckets = time_buckets(layout.query_times[rows, None] - layout.key_times[keys], len(time_bias))
             bias = bias + exact(time_bias)[buckets]
+        sees = visible(index[N - M :], prefix_lengths[N - M :], N, layout.window, layout.global_prefix)
         yield User(rows, keys, sees, bias, entries, buckets)
+
+
+def slices(bounds: list[int]) -> list[slice]:
+    return [slice(start, end) for start, end in pairwise(bounds)]
 
 
 def exact(x: Tensor) -> Tensor:
@@ -106,18 +70,14 @@ def hstu_attention(
     q: Tensor,
     k: Tensor,
     v: Tensor,
-    offsets: Tensor,
+    layout: Layout,
     scale: float,
     position_bias: Tensor | None,
     time_bias: Tensor | None,
-    *masks: Tensor | int | None,
 ) -> Tensor:
-    """See louder.ops.hstu_attention; `masks` are query_times and what follows it there.
-
-    Differentiable by plain autograd; keeps an [H, M, N] tensor per user.
-    """
+    """See louder.ops.hstu_attention. Differentiable by plain autograd; keeps an [H, M, N] tensor per user."""
     out = []
-    for user in users(offsets, position_bias, time_bias, *masks):  # type: ignore[arg-type]
+    for user in users(layout, position_bias, time_bias):
         scores = torch.einsum("mhk,nhk->hmn", exact(q[user.queries]), exact(k[user.keys])) + user.bias
         weights = (scores * scores.sigmoid() * scale).masked_fill(~user.visible, 0.0)
         out.append(torch.einsum("hmn,nhv->mhv", weights, exact(v[user.keys])).to(v.dtype))
@@ -129,11 +89,10 @@ def hstu_attention_backward(
     q: Tensor,
     k: Tensor,
     v: Tensor,
-    offsets: Tensor,
+    layout: Layout,
     scale: float,
     position_bias: Tensor | None,
     time_bias: Tensor | None,
-    *masks: Tensor | int | None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Gradients of q, k, v, position_bias and time_bias; the last two are empty where there is no table.
 
@@ -142,14 +101,14 @@ def hstu_attention_backward(
     dq, dk, dv = (torch.empty_like(x, memory_format=torch.contiguous_format) for x in (q, k, v))
     tables = tuple(q.new_zeros(0) if x is None else x for x in (position_bias, time_bias))
     d_position, d_time = (exact(torch.zeros_like(x)) for x in tables)
-    for user in users(offsets, position_bias, time_bias, *masks):  # type: ignore[arg-type]
+    for user in users(layout, position_bias, time_bias):
         q_MHK, grad_MHV = exact(q[user.queries]), exact(grad[user.queries])
         k_NHK, v_NHV = exact(k[user.keys]), exact(v[user.keys])
         scores = torch.einsum("mhk,nhk->hmn", q_MHK, k_NHK) + user.bias
         sigmoid = scores.sigmoid()
         weights = (scores * sigmoid * scale).masked_fill(~user.visible, 0.0)  # [H, M, N]
-        slope = sigmoid * (1 + scores * (1 - sigmoid)) * scale  # of silu
-        d_scores = (torch.einsum("mhv,nhv->hmn", grad_MHV, v_NHV) * slope).masked_fill(~user.visible, 0.0)
+        d_silu = sigmoid * (1 + scores * (1 - sigmoid)) * scale
+        d_scores = (torch.einsum("mhv,nhv->hmn", grad_MHV, v_NHV) * d_silu).masked_fill(~user.visible, 0.0)
         dq[user.queries] = torch.einsum("hmn,nhk->mhk", d_scores, k_NHK).to(q.dtype)
         dk[user.keys] = torch.einsum("hmn,mhk->nhk", d_scores, q_MHK).to(k.dtype)
         dv[user.keys] = torch.einsum("hmn,mhv->nhv", weights, grad_MHV).to(v.dtype)

@@ -1,10 +1,18 @@
 """One HSTU layer whose backward pass keeps little and computes the rest again."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from louder.ops import hstu_attention as attention
+from louder.ops import layout as layouts
+from louder.ops.autograd import Context
+from louder.ops.hstu_attention import BIAS_SCHEMA
 from louder.ops.hstu_layer.rows import implementation
+from louder.ops.layout import SCHEMA, Flat, Layout
+
+CONSTANTS_SCHEMA = "int heads, int qk_width, float scale, float dropout, Tensor? seed"
 
 
 def hstu_layer(
@@ -12,7 +20,7 @@ def hstu_layer(
     uvqk_weight: Tensor,
     out_weight: Tensor,
     out_bias: Tensor,
-    offsets: Tensor,
+    layout: Layout,
     *,
     heads: int,
     qk_width: int,
@@ -21,13 +29,6 @@ def hstu_layer(
     seed: Tensor | None = None,
     position_bias: Tensor | None = None,
     time_bias: Tensor | None = None,
-    query_times: Tensor | None = None,
-    key_times: Tensor | None = None,
-    num_targets: Tensor | None = None,
-    prefix_lengths: Tensor | None = None,
-    window: int | None = None,
-    full_rows: int = 0,
-    context: int = 0,
 ) -> Tensor:
     """x + f2(dropout(norm(A V) * U)), with U, V, Q, K = silu(f1(norm(x))): equations 1 to 3 of "Actions Speak Louder than
     Words". The norms are layer norms without parameters.
@@ -44,18 +45,12 @@ def hstu_layer(
     The rest as in hstu_attention. Kept for the backward pass, besides x: 2 H (V + K) + H V numbers a token, which is
     5 D where H V = H K = D; with x, 24·D bytes in float32 and 12·D in bfloat16 (the paper, section 3.3, has 14·D).
     """
+    check(x, uvqk_weight, out_weight, out_bias, layout, heads, qk_width, seed)
     one_head = x[:, None]  # stands for q, k and v
-    attention.check(
-        one_head, one_head, one_head, offsets, position_bias, time_bias, query_times, key_times, None, num_targets, prefix_lengths
-    )  # fmt: skip
-    masks = attention.prepare(
-        offsets, x.shape[0], x.shape[0], time_bias, query_times, key_times,
-        num_targets, prefix_lengths, window, full_rows, context,
-    )  # fmt: skip
-    check(x, uvqk_weight, out_weight, out_bias, heads, qk_width, seed)
+    attention.check(one_head, one_head, one_head, layout, position_bias, time_bias)
     return layer(
-        x, uvqk_weight, out_weight, out_bias, offsets, heads, qk_width, scale, dropout, seed,
-        position_bias, time_bias, *masks, torch.is_grad_enabled(),
+        x, uvqk_weight, out_weight, out_bias, heads, qk_width, scale, dropout, seed,
+        position_bias, time_bias, *layout, torch.is_grad_enabled(),
     )[0]  # fmt: skip
 
 
@@ -64,11 +59,14 @@ def check(
     uvqk_weight: Tensor,
     out_weight: Tensor,
     out_bias: Tensor,
+    layout: Layout,
     heads: int,
     qk_width: int,
     seed: Tensor | None,
 ) -> None:
     """Raise ValueError, naming the argument, for a shape that does not fit."""
+    if layout.query_offsets is not None:
+        raise ValueError("a layer computes all rows: query_offsets must be None")
     v_width, rest = divmod(out_weight.shape[1], heads)
     shapes = {
         "uvqk_weight": (uvqk_weight, [2 * heads * (v_width + qk_width), x.shape[-1]]),
@@ -92,13 +90,17 @@ def split(projected: Tensor, heads: int, qk_width: int) -> tuple[Tensor, Tensor,
     return u, v, q, k
 
 
-@torch.library.custom_op("louder::hstu_layer", mutates_args=())
+@torch.library.custom_op(
+    "louder::hstu_layer",
+    mutates_args=(),
+    schema=f"(Tensor x, Tensor uvqk_weight, Tensor out_weight, Tensor out_bias, {CONSTANTS_SCHEMA}, {BIAS_SCHEMA}, {SCHEMA}, "
+    "bool training) -> (Tensor, Tensor, Tensor)",
+)
 def layer(
     x: Tensor,
     uvqk_weight: Tensor,
     out_weight: Tensor,
     out_bias: Tensor,
-    offsets: Tensor,
     heads: int,
     qk_width: int,
     scale: float,
@@ -106,29 +108,22 @@ def layer(
     seed: Tensor | None,
     position_bias: Tensor | None,
     time_bias: Tensor | None,
-    query_times: Tensor,
-    key_times: Tensor,
-    query_offsets: Tensor,
-    num_targets: Tensor,
-    prefix_lengths: Tensor | None,
-    window: int,
-    full_rows: int,
-    context: int,
-    training: bool,
+    *flat: Flat,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The result, and what the backward pass needs: the projection [L, H (2 V + 2 K)] before silu, and A V [L, H V]."""
-    attention.check_offsets(x, x, offsets, query_offsets, num_targets, prefix_lengths)
+    *fields, training = flat
+    layout = Layout._make(fields)
+    layouts.check_values(layout, len(x), len(x))
     rows = implementation(x, uvqk_weight, out_weight)
     projected, activated = rows.project(x, uvqk_weight)
     u, v, q, k = split(activated, heads, qk_width)
-    masks = query_times, key_times, query_offsets, num_targets, prefix_lengths, window, full_rows, context
-    a = attention.compute(q, k, v, offsets, scale, position_bias, time_bias, *masks).flatten(1)
+    a = attention.compute(q, k, v, layout, scale, position_bias, time_bias).flatten(1)
     out = rows.output(x, a, u, out_weight, out_bias, dropout, seed)
     return (out, projected, a) if training else (out, x.new_empty(0), x.new_empty(0))
 
 
 @layer.register_fake
-def _(x, uvqk_weight, out_weight, *rest):
+def _(x: Tensor, uvqk_weight: Tensor, out_weight: Tensor, *rest: float | Flat) -> tuple[Tensor, Tensor, Tensor]:
     out = torch.empty_like(x, memory_format=torch.contiguous_format)
     if not rest[-1]:
         return out, x.new_empty(0), x.new_empty(0)
@@ -139,7 +134,12 @@ def _(x, uvqk_weight, out_weight, *rest):
     )
 
 
-@torch.library.custom_op("louder::hstu_layer_backward", mutates_args=())
+@torch.library.custom_op(
+    "louder::hstu_layer_backward",
+    mutates_args=(),
+    schema="(Tensor grad, Tensor projected, Tensor a, Tensor x, Tensor uvqk_weight, Tensor out_weight, "
+    f"{CONSTANTS_SCHEMA}, {BIAS_SCHEMA}, {SCHEMA}) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)",
+)
 def layer_backward(
     grad: Tensor,
     projected: Tensor,
@@ -147,7 +147,6 @@ def layer_backward(
     x: Tensor,
     uvqk_weight: Tensor,
     out_weight: Tensor,
-    offsets: Tensor,
     heads: int,
     qk_width: int,
     scale: float,
@@ -155,23 +154,15 @@ def layer_backward(
     seed: Tensor | None,
     position_bias: Tensor | None,
     time_bias: Tensor | None,
-    query_times: Tensor,
-    key_times: Tensor,
-    query_offsets: Tensor,
-    num_targets: Tensor,
-    prefix_lengths: Tensor | None,
-    window: int,
-    full_rows: int,
-    context: int,
+    *flat: Flat,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Gradients of x, uvqk_weight, out_weight, out_bias, position_bias and time_bias; the last two are empty where there
     is no table."""
     rows = implementation(x, uvqk_weight, out_weight)
-    masks = query_times, key_times, query_offsets, num_targets, prefix_lengths, window, full_rows, context
     u, v, q, k = split(rows.silu(projected), heads, qk_width)
     da, du, d_out_weight = rows.output_backward(grad, a, u, out_weight, dropout, seed)
     dq, dk, dv, d_position, d_time = attention.compute_backward(
-        da.view(v.shape), q, k, v, offsets, scale, position_bias, time_bias, *masks
+        da.view(v.shape), q, k, v, Layout._make(flat), scale, position_bias, time_bias
     )
     d_activated = du, dv.flatten(1), dq.flatten(1), dk.flatten(1)
     dx, d_uvqk_weight = rows.project_backward(x, projected, *d_activated, uvqk_weight, grad)
@@ -179,34 +170,40 @@ def layer_backward(
 
 
 @layer_backward.register_fake
-def _(grad, projected, a, x, uvqk_weight, out_weight, *rest):
-    position_bias, time_bias = rest[6:8]
+def _(
+    grad: Tensor,
+    projected: Tensor,
+    a: Tensor,
+    x: Tensor,
+    uvqk_weight: Tensor,
+    out_weight: Tensor,
+    heads: int,
+    qk_width: int,
+    scale: float,
+    dropout: float,
+    seed: Tensor | None,
+    position_bias: Tensor | None,
+    time_bias: Tensor | None,
+    *_: Flat,
+) -> tuple[Tensor, ...]:
+    weights = (y.new_empty(y.shape) for y in (x, uvqk_weight, out_weight))
+    tables = (x.new_empty(0) if y is None else y.new_empty(y.shape) for y in (position_bias, time_bias))
+    return *weights, x.new_empty(x.shape[1]), *tables
 
-    def like(table: Tensor | None) -> Tensor:
-        return x.new_empty(0) if table is None else table.new_empty(table.shape)
 
-    weights = uvqk_weight.new_empty(uvqk_weight.shape), out_weight.new_empty(out_weight.shape)
-    return x.new_empty(x.shape), *weights, x.new_empty(x.shape[1]), like(position_bias), like(time_bias)
-
-
-def save_for_backward(ctx, inputs, output) -> None:
-    x, uvqk_weight, out_weight, out_bias, offsets, *constants, seed, position_bias, time_bias = inputs[:12]
-    _, projected, a = output
-    ctx.constants, ctx.masks, ctx.bias_dtype = constants, inputs[17:20], out_bias.dtype
-    ctx.save_for_backward(
-        projected, a, x, uvqk_weight, out_weight, offsets, seed, position_bias, time_bias, *inputs[12:17]
-    )
+def save_for_backward(ctx: Context, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    x, uvqk_weight, out_weight, out_bias, *constants, seed, position_bias, time_bias = inputs[:11]
+    *tensors, window, global_prefix = inputs[11:-1]
+    ctx.constants = constants, out_bias.dtype, window, global_prefix
+    ctx.save_for_backward(*output[1:], x, uvqk_weight, out_weight, seed, position_bias, time_bias, *tensors)
 
 
-def backward(ctx, grad: Tensor, *_):
-    projected, a, x, uvqk_weight, out_weight, offsets, *rest = ctx.saved_tensors
-    weights = projected, a, x, uvqk_weight, out_weight
-    dx, d_uvqk, d_out, d_bias, d_position, d_time = layer_backward(
-        grad.contiguous(), *weights, offsets, *ctx.constants, *rest, *ctx.masks
-    )
-    _, position_bias, time_bias = rest[:3]
-    tables = None if position_bias is None else d_position, None if time_bias is None else d_time
-    return dx, d_uvqk, d_out, d_bias.to(ctx.bias_dtype), *[None] * 6, *tables, *[None] * 9
+def backward(ctx: Context, grad: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
+    constants, bias_dtype, *masks = ctx.constants
+    products, others = ctx.saved_tensors[:5], ctx.saved_tensors[5:]
+    dx, d_uvqk, d_out, d_bias, *d_tables = layer_backward(grad.contiguous(), *products, *constants, *others, *masks)
+    tables = (None if table is None else d for table, d in zip(others[1:3], d_tables))
+    return dx, d_uvqk, d_out, d_bias.to(bias_dtype), *[None] * 5, *tables, *[None] * (len(Layout._fields) + 1)
 
 
 layer.register_autograd(backward, setup_context=save_for_backward)

@@ -6,10 +6,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from louder.ops import hstu_attention as hstu
+from louder.ops import layout as layouts
 from louder.ops.dropout import dropout as drop
 from louder.ops.hstu_attention.naive import distances, time_buckets
 from louder.ops.jagged import indices, per_row, to_jagged, to_padded
+from louder.ops.layout import Layout, visible
 
 GROUPS = 4  # users of like length are padded together, so that little of the work is padding
 
@@ -18,17 +19,12 @@ def softmax_attention(
     q: Tensor,
     k: Tensor,
     v: Tensor,
-    offsets: Tensor,
+    layout: Layout,
     *,
     scale: float,
     dropout: float = 0.0,
     position_bias: Tensor | None = None,
     time_bias: Tensor | None = None,
-    query_times: Tensor | None = None,
-    key_times: Tensor | None = None,
-    num_targets: Tensor | None = None,
-    prefix_lengths: Tensor | None = None,
-    query_offsets: Tensor | None = None,
 ) -> Tensor:
     """Softmax attention of each event over itself and that user's earlier events.
 
@@ -36,29 +32,16 @@ def softmax_attention(
     Returns [M, H, V]. Users are padded to the longest of their group: no event sees the padding, so a user's result does
     not depend on the others. Raises ValueError for integers that do not fit.
     """
-    hstu.check_integers(q, k, offsets, query_times, key_times, query_offsets, num_targets, prefix_lengths)
-    causal = num_targets is None and prefix_lengths is None and query_offsets is None
-    biased = position_bias is not None or time_bias is not None
-    query_times, key_times, query_offsets, num_targets, prefix_lengths, *_ = hstu.prepare(
-        offsets,
-        len(q),
-        len(k),
-        time_bias,
-        query_times,
-        key_times,
-        num_targets,
-        prefix_lengths,
-        None,
-        0,
-        0,
-        query_offsets,
-    )
-    hstu.check_offsets(q, k, offsets, query_offsets, num_targets, prefix_lengths)
+    layouts.check(layout, len(q), len(k), q.device, time_bias)
+    layouts.check_values(layout, len(q), len(k))
     if len(q) == 0:
         return v[:0].clone()
+    offsets = layout.offsets
+    query_offsets = offsets if layout.query_offsets is None else layout.query_offsets
+    biased = position_bias is not None or time_bias is not None
+    causal = layout.prefix_lengths is None and layout.query_offsets is None and layout.window is None
     index = indices(offsets, len(k))
-    if prefix_lengths is None:
-        prefix_lengths = index.minimum(per_row(offsets.diff() - num_targets, offsets, len(k)))
+    prefix_lengths = index if layout.prefix_lengths is None else layout.prefix_lengths
     key_of_query = torch.arange(len(q), device=q.device) + per_row((offsets - query_offsets)[1:], query_offsets, len(q))
 
     out, order = [], []
@@ -72,11 +55,14 @@ def softmax_attention(
         q_BHM, k_BHN, v_BHN = (rows.padded(x).transpose(1, 2) for rows, x in ((queries, q), (keys, k), (keys, v)))
         mask = None
         if biased or not causal:
-            row, place = queries.padded(index[key_of_query]), queries.padded(prefix_lengths[key_of_query])
-            mask = visible(row, place, keys.longest)
+            row, prefix = queries.padded(index[key_of_query]), queries.padded(prefix_lengths[key_of_query])
+            # padding is row 0 and sees the first key: a row that sees none would make NaN
+            mask = visible(row[:, None], prefix[:, None], keys.longest, layout.window, layout.global_prefix)
             if biased:
-                times = queries.padded(query_times), keys.padded(key_times)
-                rab = attention_bias(place, keys.padded(prefix_lengths), position_bias, time_bias, *times)
+                query_times = None if layout.query_times is None else queries.padded(layout.query_times)
+                key_times = None if layout.key_times is None else keys.padded(layout.key_times)
+                key_prefix = keys.padded(prefix_lengths)
+                rab = attention_bias(prefix, key_prefix, position_bias, time_bias, query_times, key_times)
                 mask = rab.to(q.dtype).masked_fill(~mask, -torch.inf)
         mixed = attend(q_BHM, k_BHN, v_BHN, mask, scale, dropout)
         out.append(to_jagged(mixed.transpose(1, 2), queries.offsets, len(queries.rows)))
@@ -114,28 +100,21 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float, d
     return drop(torch.softmax(scores, -1), dropout, True) @ v
 
 
-def visible(rows: Tensor, prefix_lengths: Tensor, keys: int) -> Tensor:
-    """Which keys are seen by rows [B, M] at their prefix_lengths: [B, 1, M, keys]. Padding is row 0 and sees the first key: a row
-    that sees none would make NaN."""
-    key = torch.arange(keys, device=rows.device)
-    return ((key < prefix_lengths[..., None]) | (key == rows[..., None]))[:, None]
-
-
 def attention_bias(
     prefix_lengths: Tensor,
     key_prefix_lengths: Tensor,
     position_bias: Tensor | None,
     time_bias: Tensor | None,
-    query_times: Tensor,
-    key_times: Tensor,
+    query_times: Tensor | None,
+    key_times: Tensor | None,
 ) -> Tensor:
     """rab [B, 1, M, N] of a bias by position or time, for queries [B, M] and keys [B, N]."""
     users = []
-    for place, key_place, query_time, key_time in zip(prefix_lengths, key_prefix_lengths, query_times, key_times):
+    for user, (prefix, key_prefix) in enumerate(zip(prefix_lengths, key_prefix_lengths)):
         bias: Tensor | float = 0.0
         if position_bias is not None:
-            bias = bias + position_bias[distances(place, key_place, position_bias)]
-        if time_bias is not None:
-            bias = bias + time_bias[time_buckets(query_time[:, None] - key_time, len(time_bias))]
+            bias = bias + position_bias[distances(prefix, key_prefix, position_bias)]
+        if time_bias is not None and query_times is not None and key_times is not None:
+            bias = bias + time_bias[time_buckets(query_times[user, :, None] - key_times[user], len(time_bias))]
         users.append(torch.as_tensor(bias))
     return torch.stack(users)[:, None]
