@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from benchmarks import histories, padded
-from benchmarks.measure import Case, run
+from benchmarks.measure import Case, require_known, run
 from benchmarks.plain import Attention, naive_attention
 from louder.batch import SequenceBatch
 from louder.ops.hstu_attention import hstu_attention
@@ -46,6 +46,7 @@ FULL = QUICK | {"lengths": [200, 1024, 4096, 8192], "tokens": 8192}
 
 def cases(kinds: Sequence[str], lengths: Sequence[int], **sizes: Any) -> Iterator[Case]:
     """Forward, and forward and backward, of each kind at each length of the longest history."""
+    require_known("kind", kinds, KINDS)
     for kind in kinds:
         for length in lengths:
             for backward in False, True:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from benchmarks import histories
 from benchmarks.measure import Case, autocast, run
-from benchmarks.transformer import TransformerLayer
+from benchmarks.transformer import SDPALayer
 from louder.batch import SequenceBatch
 from louder.models import HSTUConfig
 from louder.models.hstu import HSTULayer
@@ -54,7 +54,7 @@ def cases(
             linear_dropout=DROPOUT,
         )
         hstu = nn.ModuleList(HSTULayer(config) for _ in range(layers)).to(device)
-        transformer = nn.Sequential(*(TransformerLayer(width, heads, DROPOUT) for _ in range(layers))).to(device)
+        transformer = nn.Sequential(*(SDPALayer(width, heads, DROPOUT) for _ in range(layers))).to(device)
         x_LD = torch.randn(sum(full), width, device=device)
         x_BND = torch.randn(users, length, width, device=device, requires_grad=True)
         for passes in "training", "inference":

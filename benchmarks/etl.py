@@ -10,13 +10,13 @@ import subprocess
 import sys
 import time
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from louder.errors import InputError
+from louder.results import Row
 
 LOUDER = """
 import sys
@@ -92,6 +92,21 @@ def beside_pandas(source: Path, work: Path, repeats: int) -> dict[str, dict[str,
     )
 
 
+def rows(source: Path | None, ratings: int, events: int, work: Path, repeats: int) -> Iterator[list[Row]]:
+    """Of an archive and of a generated ratings.dat beside pandas, and of generated logs alone; 0 events leave one out."""
+    cases = [(source.stem, source)] if source else []
+    if ratings:
+        (work / "ratings").mkdir()
+        write_ratings(work / "ratings" / "ratings.dat", ratings)
+        cases.append((f"generated ratings.dat, {ratings:,} events", work / "ratings"))
+    for case, path in cases:
+        found = beside_pandas(path, work, repeats).items()
+        yield [{"bench": "etl", "case": case, "implementation": name, **row} for name, row in found]
+    for kind in ("parquet", "csv") if events else ():
+        facts = {"bench": "etl", "case": f"generated {kind}, {events:,} events", "implementation": "louder"}
+        yield [facts | generated(events, work, kind, repeats)]
+
+
 def unpacked_ratings(source: Path, work: Path) -> Path:
     if source.is_dir() and (source / "ratings.dat").is_file():
         return source / "ratings.dat"
@@ -123,13 +138,7 @@ def write_log(path: Path, rows: int, seed: int = 0, block: int = 1_000_000) -> N
     import pyarrow.parquet as pq
 
     rng = np.random.default_rng(seed)
-    kinds: dict[str, Any] = {
-        "user_id": pa.int64(),
-        "item_id": pa.int64(),
-        "timestamp": pa.int64(),
-        "rating": pa.float32(),
-    }
-    schema = pa.schema(kinds)
+    schema = pa.schema({**dict.fromkeys(("user_id", "item_id", "timestamp"), pa.int64()), "rating": pa.float32()})
     users, items = max(1, rows // 100), max(1, rows // 200)
     writer = pq.ParquetWriter(path, schema) if path.suffix == ".parquet" else pc.CSVWriter(path, schema)
     with writer:

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from benchmarks.measure import require_known
 from louder.inference.index import Approximate, Exact, Index, recall
 from louder.inference.index_speed import AT_ONCE, BUILDERS, index_bytes, latencies, summary
 
@@ -20,6 +21,7 @@ FULL = QUICK | {"sizes": (10_000, 100_000, 1_000_000)}
 
 def rows(sizes: Sequence[int], width: int, kinds: Sequence[str], repeats: int) -> Iterator[list[dict[str, Any]]]:
     """The rows of each size and number of queries at once: clustered items and queries near them, of length 1."""
+    require_known("kind", kinds, BUILDERS)
     builders: dict[str, Callable[[Tensor], Index]] = {"exact": Exact} | {kind: BUILDERS[kind] for kind in kinds}
     for size in sizes:
         items, queries = clustered(size, width, queries=1024, seed=0)

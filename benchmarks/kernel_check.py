@@ -42,7 +42,7 @@ class Example(NamedTuple):
     masks: Mapping[str, Any] = MappingProxyType({})
 
 
-class Result(NamedTuple):
+class Comparison(NamedTuple):
     name: str
     error: float  # the largest of the output and of every gradient, beside the largest number or 1
     tolerance: float
@@ -103,7 +103,7 @@ def examples(lengths: Sequence[int]) -> dict[str, Example]:
     return {name: usual._replace(dtype=dtype) for name, dtype in floats.items()} | masked | cached | shapes | half
 
 
-def results(lengths: Sequence[int], device: torch.device) -> Iterator[Result]:
+def results(lengths: Sequence[int], device: torch.device) -> Iterator[Comparison]:
     """Of every example with blocks of one size, and of one example with each size of blocks that tuning may choose.
 
     On a CPU in Triton's interpreter, which must have been switched on (TRITON_INTERPRET=1) before the kernels are imported.
@@ -134,12 +134,12 @@ def tuned_kernels() -> list[Any]:
     return [x for module in modules for x in vars(module).values() if hasattr(x, "configs")]
 
 
-def compared(name: str, example: Example, device: torch.device) -> Result:
+def compared(name: str, example: Example, device: torch.device) -> Comparison:
     inputs, masks = tensors(example)
     exact = outputs({key: x.double() for key, x in inputs.items()}, masks, torch.device("cpu"))
     with by_triton(device):
         found = outputs(inputs, masks, device)
-    return Result(name, max(map(error, found, exact)), TOLERANCES[example.dtype])
+    return Comparison(name, max(map(error, found, exact)), TOLERANCES[example.dtype])
 
 
 def tensors(example: Example) -> tuple[dict[str, Tensor], dict[str, Any]]:

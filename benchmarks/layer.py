@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from benchmarks import histories, padded
 from benchmarks.measure import Case, autocast, kept_bytes, run
 from benchmarks.plain import hstu_layer, naive_attention
-from benchmarks.transformer import TransformerLayer
+from benchmarks.transformer import SDPALayer
+from louder.errors import InputError
 from louder.models import HSTUConfig
 from louder.models.hstu import HSTULayer
 from louder.ops.jagged import to_padded
@@ -40,6 +41,8 @@ def cases(
     torch        nn.TransformerEncoderLayer, pre-norm, GELU, 4 widths inside, on padded input
     transformer  the same, but qkv in one product, and no dropout of the weights of scaled_dot_product_attention
     """
+    if width % heads:
+        raise InputError(f"--width is {width}, but it must be a multiple of --heads, {heads}.")
     for kind in KINDS:
         events = (histories.zipf if kind == "zipf" else histories.uniform)(length, tokens)
         batch = histories.histories(events).to(device)
@@ -85,7 +88,7 @@ def cases(
             )
             forward = partial(encoder, x_BND, src_mask=causal, is_causal=True)
             add(case, "torch", encoder, forward, x_BND, dtype, [causal], 6 * scores if dropout else 0)
-            transformer = TransformerLayer(width, heads, dropout).to(device)
+            transformer = SDPALayer(width, heads, dropout).to(device)
             add(case, "transformer", transformer, partial(transformer, x_BND), x_BND, dtype)
         yield case
 

@@ -17,6 +17,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from louder.errors import InputError
+
 GIB = 1 << 30
 COPIES = "ToCopyBackward0", "TBackward0", "PermuteBackward0", "TransposeBackward0"
 
@@ -52,6 +54,13 @@ class Case:
             )
         else:
             self.candidates[name] = Candidate(run, share, facts)
+
+
+def require_known(what: str, names: Iterable[str], known: Iterable[str]) -> None:
+    """Raises InputError for a name that is none of those known."""
+    for name in names:
+        if name not in (among := list(known)):
+            raise InputError(f"There is no {what} {name!r} to measure. There are: {', '.join(among)}.")
 
 
 def measure(case: Case, repeats: int, device: torch.device) -> list[dict[str, Any]]:

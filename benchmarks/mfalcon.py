@@ -68,7 +68,7 @@ def cases(
     """
     dlrm = impression_ranker(device)
     for n, m, b in turns(lengths, counts, microbatches):
-        request = Request(ranker(max(lengths) + 1, layers, width, heads, device), n)
+        request = Scoring(ranker(max(lengths) + 1, layers, width, heads, device), n)
         case = request.case(f"n = {n:,}, m = {m:,}, b = {b:,}", "request", m, b, memory)
         request.add_mfalcon(case)
         if b == microbatches[0]:
@@ -104,8 +104,8 @@ def complex_cases(
 ) -> Iterator[Case]:
     """The paper's comparison."""
 
-    def of(layers: int) -> tuple[Request, int]:
-        request = Request(ranker(n + 1, layers, width, heads, device), n)
+    def of(layers: int) -> tuple[Scoring, int]:
+        request = Scoring(ranker(n + 1, layers, width, heads, device), n)
         return request, request.candidate_flops + (kind == "one pass") * request.history_flops
 
     base = dlrm_flops(dlrm)
@@ -120,7 +120,7 @@ def complex_cases(
         yield case
 
 
-class Request:
+class Scoring:
     """One user's request for scores by a generative ranker; the history has n tokens."""
 
     def __init__(self, model: RankingModel, n: int) -> None:

@@ -34,6 +34,8 @@ def cases(
 
     `recall` is the share of the k best that was found, `scored` of how many items the mixture was computed.
     """
+    if k > min(items):
+        raise InputError(f"-k is {k}, but a catalogue has {min(items)} items: ask for fewer.")
     if run is not None:
         yield case_of(f"{run.name}, k = {k}", *trained(run, users), k=k, memory=memory)
     for count in items:

@@ -12,12 +12,13 @@ import torch
 from torch import Tensor
 
 from benchmarks import histories
-from benchmarks.measure import Case
+from benchmarks.measure import Case, require_known
 from benchmarks.padded import hstu_attention, sampled_softmax
 from benchmarks.plain import PlainHSTU, PlainSASRec, naive_attention
 from louder import recipes
 from louder.batch import RetrievalBatch
 from louder.data import negatives
+from louder.errors import InputError
 from louder.models import HSTUConfig, ImpressionConfig, SASRecConfig, SequentialModel, Vocabulary, build
 from louder.ops.sampled_softmax import naive
 from louder.training import retrieval
@@ -50,6 +51,9 @@ def cases(
 
     `epoch` adds a case of a whole epoch of the table, as `louder train` runs it.
     """
+    require_known("recipe", names, RECIPES)
+    if epoch and not table:
+        raise InputError("--epoch runs through a whole table. Pass one: --table tables/ml-1m.")
     for name in names:
         if epoch and table:
             yield epoch_case(name, table, device, memory)

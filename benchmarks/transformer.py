@@ -4,7 +4,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 
-class TransformerLayer(nn.Module):
+class SDPALayer(nn.Module):
     """Pre-norm, one product for q, k and v, GELU between width and 4 widths; on padded [B, N, D].
 
     No dropout of the attention weights: with it scaled_dot_product_attention keeps an [N, N] tensor on a CPU.

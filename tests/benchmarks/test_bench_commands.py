@@ -88,7 +88,8 @@ def test_every_index_has_a_row_for_one_query_and_for_many(tmp_path):
 
 def test_mistakes_are_told(tmp_path):
     assert "no kind 'zipff'" in str(bench("attention", "--kind", "zipff").exception)
-    assert "no step of 'demo'" in str(bench("step", "--recipe", "demo").exception)
+    assert "no recipe 'demo'" in str(bench("step", "--recipe", "demo").exception)
+    assert "Pass one: --table" in str(bench("step", "--epoch").exception)
     assert "no kind 'tree'" in str(bench("index", "--kind", "tree").exception)
     assert "--dtype" in str(bench("layer", "--dtype", "int8").exception)
     assert "multiple of --heads" in str(bench("layer", "--width", "30").exception)

@@ -12,7 +12,7 @@ import torch
 
 from benchmarks import gpu, kernel_check
 from benchmarks.gpu import PARTS, part_rows, summary
-from benchmarks.kernel_check import Example, Result, compared, error, examples, outputs, tensors
+from benchmarks.kernel_check import Comparison, Example, compared, error, examples, outputs, tensors
 
 ROOT = Path(__file__).parents[2]
 CPU = torch.device("cpu")
@@ -185,8 +185,8 @@ def test_an_error_is_beside_the_largest_number_and_nan_agrees_with_nothing():
     assert error(torch.tensor([0.3]), torch.tensor([0.1], dtype=torch.float64)) == pytest.approx(0.2)
     assert error(torch.zeros(0, 3), torch.zeros(0, 3).double()) == 0
     for wrong in torch.tensor([torch.nan, -16.0]), torch.tensor([8.0]):
-        assert not Result("", error(wrong, exact), 1.0).agrees
-    assert Result("", 1e-5, 1e-5).agrees and not Result("", 1.1e-5, 1e-5).agrees
+        assert not Comparison("", error(wrong, exact), 1.0).agrees
+    assert Comparison("", 1e-5, 1e-5).agrees and not Comparison("", 1.1e-5, 1e-5).agrees
 
 
 def test_the_outputs_and_the_gradients_of_all_inputs_are_compared():
