@@ -1,4 +1,7 @@
-"""A run, opened: what its best checkpoint was trained with, and what it knows."""
+"""A run, opened: what its best checkpoint was trained with, and what it knows.
+
+Id maps are imported where they are read, so that training can be imported where only torch and numpy are installed.
+"""
 
 import hashlib
 from collections.abc import Mapping
@@ -17,12 +20,13 @@ from louder.data.config import DataConfig
 from louder.data.table import Table, item_attributes, open_table, user_attributes
 from louder.data.window import Reader
 from louder.errors import InputError
-from louder.ids import IdMap, RawId
 from louder.models import AnyRanker, ModelConfig, MoLConfig, RankingConfig, RankingModel, SequentialModel, Vocabulary
 from louder.schema import Manifest
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+    from louder.ids import IdMap, RawId
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,13 +83,18 @@ class Run:
         return self.ranking is None or self.ranking.next_item > 0
 
     @cached_property
-    def item_ids(self) -> IdMap:
-        return IdMap.read(self.folder / "vocabulary" / "item.parquet")
+    def item_ids(self) -> "IdMap":
+        return self.vocabulary_of("item")
 
     @cached_property
-    def user_ids(self) -> IdMap:
+    def user_ids(self) -> "IdMap":
         """Of the training: the table may have other users since."""
-        return IdMap.read(self.folder / "vocabulary" / "user.parquet")
+        return self.vocabulary_of("user")
+
+    def vocabulary_of(self, what: str) -> "IdMap":
+        from louder.ids import IdMap
+
+        return IdMap.read(self.folder / "vocabulary" / f"{what}.parquet")
 
     @cached_property
     def items(self) -> "pa.Table | None":
@@ -112,7 +121,7 @@ class Run:
         """[U, C] the codes of that context of the users of the training."""
         return first_codes(self.context)
 
-    def context_of(self, user: RawId | None, context: Mapping[str, object] | None) -> Tensor | None:
+    def context_of(self, user: "RawId | None", context: Mapping[str, object] | None) -> Tensor | None:
         """[1, C] codes of attributes that come with a request, unknown where they do not; where none come, those of the
         training. None where the model reads none. Raises InputError for an attribute that it does not know."""
         if self.ranking is None:
