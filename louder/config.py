@@ -12,6 +12,7 @@ from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 from louder.errors import InputError
 
 T = TypeVar("T")
+Values = Mapping[str, Any]  # of a config, as JSON and YAML hold them
 
 RENAMED = {
     "model.unit": "unit_hidden"
@@ -22,7 +23,7 @@ def to_dict(config: Any) -> dict[str, Any]:
     return asdict(config)
 
 
-def from_dict(cls: type[T], values: Mapping[str, Any], path: str = "") -> T:
+def from_dict(cls: type[T], values: Values, path: str = "") -> T:
     """Build a config from plain values. Raises InputError for a misspelt name or a value of the wrong type."""
     from pydantic import TypeAdapter, ValidationError  # not needed by a recipe, nor where models only compute
 

@@ -1,7 +1,6 @@
 """A ranker's predictions on one part of a table."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 import torch
@@ -13,6 +12,7 @@ from louder.data.table import ranges
 from louder.evaluation.ranking_metrics import RankingMetrics
 from louder.evaluation.retrieval import rank_of
 from louder.models import AnyRanker, RankingModel
+from louder.results import Row
 from louder.schema import ENGAGEMENT
 
 
@@ -24,7 +24,7 @@ def evaluate(
     values: Sequence[str],
     device: torch.device,
     on_batch: Callable[[int], None] | None = None,
-) -> dict[str, Any]:
+) -> Row:
     """The report of RankingMetrics on every exposure of the loader's part. `on_batch(exposures)` after each batch.
 
     An exposure is predicted from all events before its request, those of the same part included: their outcome is
@@ -32,14 +32,14 @@ def evaluate(
     """
     metrics = RankingMetrics(actions, values)
     for batch in loader.batches():
-        logits, numbers = model(batch.to(device))
+        logits, predicted = model(batch.to(device))
         owner = np.searchsorted(batch.sequences.offsets.numpy(), batch.target_positions.numpy(), side="right") - 1
         metrics.update(
             torch.sigmoid(logits).cpu().numpy(),
             batch.labels.numpy(),
             batch.users.numpy()[owner],
             loader.requests(batch),
-            numbers.cpu().numpy(),
+            predicted.cpu().numpy(),
             batch.value_targets.numpy(),
         )
         if on_batch:

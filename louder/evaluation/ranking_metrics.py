@@ -1,12 +1,12 @@
 """Metrics of ranking: how good are the predicted probabilities of actions, and the predicted values?"""
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from louder.errors import InputError
+from louder.results import Row
 
 # A float32 sigmoid is exactly 1 from a logit of 17 on, and one such prediction that is wrong would make the log-loss
 # infinite. 1e-7 is about the distance from 1 to the next float32, and the same on both sides.
@@ -96,7 +96,7 @@ class RankingMetrics:
         for name in "log_loss", "expected", "squared", "absolute", "count":
             setattr(self, name, getattr(self, name) + getattr(other, name))
 
-    def report(self) -> dict[str, Any]:
+    def report(self) -> Row:
         """All metrics, None where one is not defined.
 
         impressions      how many
@@ -116,37 +116,40 @@ class RankingMetrics:
             users, requests = (np.concatenate(column) for column in list(zip(*self.batches))[:2])
         else:
             users = requests = np.zeros(0, dtype=np.int64)
-        user = numbered(users)
-        asked = requests >= 0
+        user, in_request = numbered(users), requests >= 0
         # by the pair, so that requests of two users that share a number stay two
-        request = numbered(user[asked] * (len(user) + 1) + numbered(requests[asked]))
-        report: dict[str, Any] = {"impressions": len(users), "actions": {}, "values": {}}
+        request = numbered(user[in_request] * (len(user) + 1) + numbered(requests[in_request]))
+        report: Row = {"impressions": len(users), "actions": {}, "values": {}}
         for j, name in enumerate(self.actions):
-            probabilities, labels = np.zeros(0, dtype=np.float32), np.zeros(0, dtype=bool)
-            if self.batches:
-                probabilities = np.concatenate([batch[2][:, j] for batch in self.batches])
-                labels = np.concatenate([batch[3][:, j] for batch in self.batches])
-            positives = int(labels.sum())
-            log_loss = ratio(self.log_loss[j], len(labels))
-            gauc_user, users_counted = grouped_auc(probabilities, labels, user)
-            gauc_request, requests_counted = grouped_auc(probabilities[asked], labels[asked], request)
-            report["actions"][name] = {
-                "ne": normalised_entropy(log_loss, positives, len(labels)),
-                "auc": grouped_auc(probabilities, labels, np.zeros(len(labels), dtype=np.int64))[0],
-                "gauc_user": gauc_user,
-                "gauc_request": gauc_request,
-                "gauc_user_groups": users_counted,
-                "gauc_request_groups": requests_counted,
-                "log_loss": log_loss,
-                "calibration": ratio(self.expected[j], positives),
-                "positives": positives,
-                "impressions": len(labels),
-            }
+            report["actions"][name] = self.of_action(j, user, in_request, request)
         for j, name in enumerate(self.values):
             squared, count = ratio(self.squared[j], self.count[j]), int(self.count[j])
             rmse = None if squared is None else squared**0.5
             report["values"][name] = {"rmse": rmse, "mae": ratio(self.absolute[j], count), "count": count}
         return report
+
+    def of_action(self, j: int, user: np.ndarray, in_request: np.ndarray, request: np.ndarray) -> Row:
+        """The metrics of action j. user [M] and request [R] are numbered from 0, and R impressions are in_request [M]."""
+        probabilities, labels = np.zeros(0, dtype=np.float32), np.zeros(0, dtype=bool)
+        if self.batches:
+            probabilities = np.concatenate([batch[2][:, j] for batch in self.batches])
+            labels = np.concatenate([batch[3][:, j] for batch in self.batches])
+        positives, impressions = int(labels.sum()), len(labels)
+        log_loss = ratio(self.log_loss[j], impressions)
+        gauc_user, users_counted = grouped_auc(probabilities, labels, user)
+        gauc_request, requests_counted = grouped_auc(probabilities[in_request], labels[in_request], request)
+        return {
+            "ne": normalised_entropy(log_loss, positives, impressions),
+            "auc": grouped_auc(probabilities, labels, np.zeros(impressions, dtype=np.int64))[0],
+            "gauc_user": gauc_user,
+            "gauc_request": gauc_request,
+            "gauc_user_groups": users_counted,
+            "gauc_request_groups": requests_counted,
+            "log_loss": log_loss,
+            "calibration": ratio(self.expected[j], positives),
+            "positives": positives,
+            "impressions": impressions,
+        }
 
 
 def normalised_entropy(log_loss: float | None, positives: int, impressions: int) -> float | None:

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import torch
@@ -14,6 +13,7 @@ from louder.data.table import Table, ranges
 from louder.errors import InputError
 from louder.evaluation.retrieval_metrics import CUTOFFS, by_length, retrieval_metrics
 from louder.models import SequentialModel
+from louder.results import Row
 
 BLOCK_SCORES = 1 << 25  # scores held at once: 128 MiB in float32
 
@@ -33,7 +33,7 @@ class Evaluation:
     def metrics(self) -> dict[str, float]:
         return retrieval_metrics(self.ranks) | self.coverage
 
-    def report(self) -> dict[str, Any]:
+    def report(self) -> Row:
         return {"users": len(self.ranks), "metrics": self.metrics(), "by_length": by_length(self.ranks, self.lengths)}
 
 

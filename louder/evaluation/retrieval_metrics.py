@@ -1,8 +1,8 @@
 """Ranks in, numbers out. One relevant item a user, so recall@k equals HR@k."""
 
-from typing import Any
-
 import numpy as np
+
+from louder.results import Row
 
 CUTOFFS = (1, 10, 50, 200)
 GROUPS = (10, 20, 50, 100, 200)  # upper ends of the history-length groups; the last is open
@@ -30,9 +30,9 @@ def retrieval_metrics(ranks: np.ndarray) -> dict[str, float]:
     return metrics | {"mrr": mean_reciprocal_rank(ranks)}
 
 
-def by_length(ranks: np.ndarray, lengths: np.ndarray) -> list[dict[str, Any]]:
+def by_length(ranks: np.ndarray, lengths: np.ndarray) -> list[Row]:
     """Metrics for each group of users by history length [U]."""
-    rows: list[dict[str, Any]] = []
+    rows: list[Row] = []
     low = 1
     for high in (*GROUPS, None):
         chosen = (lengths >= low) & (lengths <= high) if high else lengths >= low

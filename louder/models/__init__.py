@@ -1,9 +1,8 @@
 """SequenceBatch in, one state a token out; and rankers on them. One file per paper."""
 
 from collections.abc import Sequence
-from typing import Any
 
-from louder.config import from_dict
+from louder.config import Values, from_dict
 from louder.data.attributes import Column
 from louder.errors import InputError
 from louder.models.dlrm import DLRM, DLRMConfig
@@ -20,6 +19,7 @@ SequentialConfig = HSTUConfig | SASRecConfig | TransformerConfig
 ImpressionConfig = DLRMConfig | WukongConfig  # rankers that see one exposure at a time, with counters
 ModelConfig = SequentialConfig | ImpressionConfig
 AnyRanker = RankingModel | DLRM | Wukong
+AnyModel = SequentialModel | AnyRanker
 KINDS: dict[str, type] = {
     "hstu": HSTUConfig,
     "sasrec": SASRecConfig,
@@ -29,7 +29,7 @@ KINDS: dict[str, type] = {
 }
 
 
-def config_from_dict(values: dict[str, Any]) -> ModelConfig:
+def config_from_dict(values: Values) -> ModelConfig:
     """The config of a model from plain values, such as those of a checkpoint."""
     kind = values.get("kind")
     if kind not in KINDS:
@@ -78,6 +78,7 @@ def build_ranker(
 __all__ = [
     "DLRM",
     "HSTU",
+    "AnyModel",
     "AnyRanker",
     "DLRMConfig",
     "HSTUConfig",

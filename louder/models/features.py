@@ -35,10 +35,10 @@ class FeaturesConfig:
 class ImpressionModel(nn.Module):
     """Base of the models that see one exposure at a time. A child defines `scores`.
 
-        forward(batch)        -> logits [M, A] float32 of each action, numbers [M, V] float32
+        forward(batch)        -> logits [M, A] float32 of each action, values [M, V] float32
         scores(x [M, n, D])   -> [M, A + V], of an exposure's n vectors
 
-    `batch` is in impression form: of each sequence the last event is asked for, and those before it are the history.
+    `batch` is in impression form: the last event of each sequence is the target, and those before it are the history.
     """
 
     def __init__(self, config: FeaturesConfig, vocabulary: Vocabulary, item_attributes: Sequence[Column] = ()) -> None:
@@ -51,8 +51,8 @@ class ImpressionModel(nn.Module):
 
     def forward(self, batch: RankingBatch) -> tuple[Tensor, Tensor]:
         out = self.scores(self.features(batch)).float()
-        logits, numbers = out.split([self.vocabulary.actions, self.vocabulary.values], dim=1)
-        return logits, numbers * self.value_scale + self.value_mean
+        logits, values = out.split([self.vocabulary.actions, self.vocabulary.values], dim=1)
+        return logits, values * self.value_scale + self.value_mean
 
     def set_value_scale(self, mean: Tensor, scale: Tensor) -> None:
         """Mean and standard deviation [V] of each value in the training part."""
@@ -80,7 +80,7 @@ class Features(nn.Module):
         forward(batch) -> [M, n, D], n = self.count
 
     A user's vector is one that all share, plus a row of its own that begins at zero; so a user who was never trained
-    on has the shared one. What was done at the asked rows is not read.
+    on has the shared one. What was done at the targets is not read.
     """
 
     value_mean: Tensor
@@ -127,7 +127,7 @@ class Features(nn.Module):
         sequences = batch.sequences
         if len(batch.target_positions) != sequences.users:
             raise InputError(
-                f"the batch asks for {len(batch.target_positions)} rows of {sequences.users} sequences, but this model predicts the "
+                f"the batch has {len(batch.target_positions)} targets in {sequences.users} sequences, but this model predicts the "
                 "last event of each. Make it with RankingLoader(..., one_pass=False)."
             )
         ids, times = sequences.ids[batch.target_positions], sequences.timestamps[batch.target_positions]
@@ -152,14 +152,14 @@ class Features(nn.Module):
         shared = self.everybody.expand(len(users), -1)
         return shared if self.users is None else shared + self.users(users)
 
-    def history(self, sequences: SequenceBatch, asked: Tensor) -> tuple[Tensor, Tensor]:
-        """The latest events before each asked row: their rows [R], and to which of the M exposures each belongs [R]."""
+    def history(self, sequences: SequenceBatch, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """The latest events before each target: their rows [R], and to which of the M exposures each belongs [R]."""
         is_event = torch.ones_like(sequences.ids) if sequences.kinds is None else (sequences.kinds == ENGAGEMENT).long()
-        is_event[asked] = 0
-        owner = torch.arange(sequences.users, device=asked.device)
+        is_event[targets] = 0
+        owner = torch.arange(sequences.users, device=targets.device)
         owner = owner.repeat_interleave(sequences.lengths, output_size=len(is_event))
         upto = is_event.cumsum(0)
-        later = upto[asked][owner] - upto  # events of the same history after each row
+        later = upto[targets][owner] - upto  # events of the same history after each row
         (rows,) = torch.where((is_event == 1) & (later < self.config.history))
         return rows, owner[rows]
 
@@ -223,11 +223,11 @@ class RunningNorm(nn.Module):
     @torch.no_grad()
     def see(self, x: Tensor) -> None:
         self.rows += len(x)
-        share = len(x) / self.rows  # of the rows seen, how many are new
+        fraction = len(x) / self.rows  # of the rows seen, those that are new
         variance, mean = torch.var_mean(x, dim=0, correction=0)
         shift = mean - self.mean
-        self.mean += share * shift
-        self.variance += share * (variance - self.variance + (1 - share) * shift.square())
+        self.mean += fraction * shift
+        self.variance += fraction * (variance - self.variance + (1 - fraction) * shift.square())
 
 
 def latest(table: nn.Embedding, sequences: SequenceBatch, kind: int) -> Tensor:

@@ -35,7 +35,7 @@ class RankingConfig:
     one_pass         all exposures of a history in one causal pass (generative training); False: a pass for each
     next_item        weight of the next item's loss beside the actions': above 0 it is the joint model of table 11
     value_weight     weight of the squared error of values, beside the actions' log-loss
-    id_dropout       in training, the share of items whose id is left out, so that items which nobody has met can be
+    id_dropout       in training, the fraction of items whose id is left out, so that items which nobody has met can be
                      scored by their attributes and vectors
     hidden           width of the head, as a multiple of the model's
     """
@@ -99,9 +99,9 @@ class Tokens:
 class RankingModel(nn.Module):
     """A sequential model with tokens and heads for ranking.
 
-    forward(batch)          -> logits [M, A] of each action, numbers [M, V], for the rows that are asked for
+    forward(batch)          -> logits [M, A] of each action, values [M, V], at the target positions
     states(tokens)          -> [T, D] what the layers make of tokens
-    predict(states [M, D])  -> logits [M, A], numbers [M, V]
+    predict(states [M, D])  -> logits [M, A], values [M, V]
     """
 
     def __init__(
@@ -156,8 +156,8 @@ class RankingModel(nn.Module):
 
     def predict(self, states: Tensor) -> tuple[Tensor, Tensor]:
         out = self.head(states).float()
-        logits, numbers = out.split([self.vocabulary.actions, self.vocabulary.values], dim=1)
-        return logits, numbers * self.value_scale + self.value_mean
+        logits, values = out.split([self.vocabulary.actions, self.vocabulary.values], dim=1)
+        return logits, values * self.value_scale + self.value_mean
 
     def item_vectors(self, ids: Tensor | None = None) -> Tensor:
         """[I, D], or of these ids: what the state after an action is compared with (the next item)."""
@@ -176,10 +176,10 @@ class RankingModel(nn.Module):
         is so as a whole, and the others are not scaled: as for the items that come with a request (`new_items`).
         """
         table, rate = self.backbone.events.items, self.config.attribute_dropout
-        told = ids >= 0
+        known = ids >= 0
         if self.training and self.config.id_dropout:
-            told = told & (torch.rand(len(ids), device=ids.device) >= self.config.id_dropout)
-        x_LD = dropout(table(ids.clamp(min=0)) * told[:, None], rate, self.training)
+            known = known & (torch.rand(len(ids), device=ids.device) >= self.config.id_dropout)
+        x_LD = dropout(table(ids.clamp(min=0)) * known[:, None], rate, self.training)
         for part in self.item_attributes(ids):
             x_LD = x_LD + dropout(part, rate, self.training)
         return x_LD

@@ -10,7 +10,7 @@ import shutil
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -20,13 +20,19 @@ from louder.config import from_dict, to_dict
 from louder.data.table import Table
 from louder.errors import InputError
 from louder.folders import new_folder, write_text
-from louder.results import append_row, provenance, read_rows
+from louder.models import AnyModel
+from louder.results import Row, append_row, provenance, read_rows
 from louder.training import tasks
 from louder.training.config import Config, TrainingConfig
 from louder.training.memory import keep_freed_memory
 from louder.training.rowwise import RowwiseAdagrad, RowwiseAdamW
 from louder.training.screen import Screen
-from louder.training.task import Task
+from louder.training.task import AnyBatch, Task
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
+
+Optimizers = list[torch.optim.Optimizer]
 
 
 @dataclass
@@ -45,9 +51,7 @@ class Progress:
     finished: bool = False
 
 
-def train(
-    config: Config, run: Path, *, resume: bool = False, overwrite: bool = False, quiet: bool = False
-) -> dict[str, Any]:
+def train(config: Config, run: Path, *, resume: bool = False, overwrite: bool = False, quiet: bool = False) -> Row:
     """Train to the end, or until `patience` runs out; returns the metrics of the best epoch on the test part.
 
         RUN/config.json  log.jsonl  metrics.json  best.json  tensorboard/  checkpoints/step-NNNNNNNN/
@@ -104,6 +108,7 @@ def same_config(config: Config, run: Path) -> Config:
 
 
 def differences(a: Any, b: Any, path: str = "") -> list[tuple[str, Any, Any]]:
+    """Name, value of `a` and value of `b` of each setting that differs."""
     if isinstance(a, dict) and isinstance(b, dict):
         names = sorted({*a, *b})
         return [x for n in names for x in differences(a.get(n), b.get(n), f"{path}.{n}" if path else n)]
@@ -122,7 +127,7 @@ def start_folder(run: Path, config: Config, table: Table, *, overwrite: bool) ->
 class Trainer:
     """A model, its optimizers and how far they are."""
 
-    def __init__(self, config: Config, task: Task, run: Path) -> None:
+    def __init__(self, config: Config, task: Task[Any, Any], run: Path) -> None:
         self.config, self.task, self.run = config, task, run
         keep_freed_memory()
         self.device = choose_device(config.training.device)
@@ -166,12 +171,14 @@ class Trainer:
                 progress.seconds += time.perf_counter() - began
                 self.save()
                 began, tokens = time.perf_counter(), 0
-        mean_loss = progress.loss_sum / max(1, progress.step_in_epoch)
-        row: dict[str, Any] = {
-            "kind": "epoch",
-            "loss": mean_loss,
-            "events_per_s": round(tokens / max(1e-9, time.perf_counter() - began)),
-        }
+        self.end_epoch(began, tokens, screen)
+
+    def end_epoch(self, began: float, tokens: int, screen: Screen) -> None:
+        """Evaluate, log and save; `tokens` were trained on since `began`."""
+        progress, training, epoch = self.progress, self.config.training, self.progress.epoch
+        loss = progress.loss_sum / max(1, progress.step_in_epoch)
+        events_per_s = round(tokens / max(1e-9, time.perf_counter() - began))
+        row: Row = {"kind": "epoch", "loss": loss, "events_per_s": events_per_s}
         last, headline = epoch + 1 == training.epochs, ""
         if (epoch + 1) % self.config.evaluation.every_epochs == 0 or last:
             screen.status("evaluating")
@@ -184,7 +191,7 @@ class Trainer:
         screen.end_epoch(epoch, row, headline, progress.best_epoch)
         self.save()
 
-    def step(self, batch: Any) -> float:
+    def step(self, batch: AnyBatch) -> float:
         """One optimizer step; returns the loss."""
         training, number = self.config.training, self.progress.step
         torch.manual_seed(training.seed * 1_000_003 + number + 1)  # negatives and dropout of this step
@@ -204,8 +211,8 @@ class Trainer:
     def rate(self) -> float:
         return float(self.optimizers[0].param_groups[0]["lr"])
 
-    def evaluate_epoch(self, epoch: int) -> tuple[dict[str, Any], str]:
-        """Measure the part that selects, and remember whether this epoch is the best. A row for the log, and a line."""
+    def evaluate_epoch(self, epoch: int) -> tuple[Row, str]:
+        """Measure the part that selects, and note whether this epoch is the best. A row for the log, and a line."""
         part, progress = self.config.selection_part, self.progress
         score = self.task.evaluate(self.model, part, self.device)
         if progress.best is None or score.selected > progress.best:
@@ -216,14 +223,14 @@ class Trainer:
             progress.evaluations_without_gain += 1
         return {"part": part, **{name: round(value, 6) for name, value in score.metrics.items()}}, score.headline
 
-    def log(self, row: dict[str, Any]) -> None:
+    def log(self, row: Row) -> None:
         row = {"step": self.progress.step, "epoch": self.progress.epoch} | row
         append_row(self.run / "log.jsonl", row)
         for name, value in row.items():
             if isinstance(value, float):
                 self.board().add_scalar(f"{row['kind']}/{name}", value, self.progress.step)
 
-    def board(self) -> Any:
+    def board(self) -> "SummaryWriter":
         if not hasattr(self, "_board"):
             from torch.utils.tensorboard import SummaryWriter
 
@@ -281,12 +288,12 @@ class Trainer:
             write_text(log, "".join(json.dumps(row) + "\n" for row in rows))
 
 
-def make_optimizers(model: Any, training: TrainingConfig) -> list[torch.optim.Optimizer]:
+def make_optimizers(model: AnyModel, training: TrainingConfig) -> Optimizers:
     """AdamW of everything; or of what is not an embedding table, and a row-wise optimizer of the tables, whose gradients
     become sparse. Each group knows its highest rate as "initial_lr"."""
     rate, betas, decay = training.learning_rate, training.betas, training.weight_decay
     row_rate = training.embedding_learning_rate or rate
-    by_row: list[torch.optim.Optimizer] = []
+    by_row: Optimizers = []
     tables: set[Tensor] = set()
     if training.embedding_optimizer != "adamw":
         for table in model.tables():
@@ -304,13 +311,11 @@ def make_optimizers(model: Any, training: TrainingConfig) -> list[torch.optim.Op
     return optimizers
 
 
-def groups(optimizers: list[torch.optim.Optimizer]) -> list[dict[str, Any]]:
+def groups(optimizers: Optimizers) -> list[dict[str, Any]]:
     return [group for optimizer in optimizers for group in optimizer.param_groups]
 
 
-def update(
-    model: torch.nn.Module, optimizers: list[torch.optim.Optimizer], loss: Tensor, clip_norm: float | None
-) -> None:
+def update(model: torch.nn.Module, optimizers: Optimizers, loss: Tensor, clip_norm: float | None) -> None:
     """One step against the gradient of the loss."""
     model.zero_grad(set_to_none=True)
     loss.backward()
@@ -320,9 +325,7 @@ def update(
         optimizer.step()
 
 
-def restore_optimizers(
-    optimizers: list[torch.optim.Optimizer], model: torch.nn.Module, tensors: dict[str, Tensor]
-) -> None:
+def restore_optimizers(optimizers: Optimizers, model: torch.nn.Module, tensors: dict[str, Tensor]) -> None:
     names: dict[Tensor, str] = {parameter: name for name, parameter in model.named_parameters()}
     for optimizer in optimizers:
         for parameter in (parameter for group in optimizer.param_groups for parameter in group["params"]):

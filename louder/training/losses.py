@@ -66,11 +66,11 @@ class RetrievalLoss:
     def __init__(self, config: LossConfig, popularity: Tensor) -> None:
         self.config, self.items = config, len(popularity)
         # an item that never occurs would have log weight -inf; one pseudo-count keeps it finite
-        share = (popularity + 1) / (popularity + 1).sum()
-        self.cumulative = share.cumsum(0)
+        probabilities = (popularity + 1) / (popularity + 1).sum()
+        self.cumulative = probabilities.cumsum(0)
         # of uniform negatives logQ would be one constant for all
         corrected = config.logq and config.negatives != "uniform"
-        self.log_weights = share.log().float() if corrected else None
+        self.log_weights = probabilities.log().float() if corrected else None
 
     def __call__(self, states: Tensor, item_vectors: Tensor, targets: Tensor) -> Tensor:
         """states [L, D], item_vectors [I, D], targets [L] int64 >= 0  ->  scalar. Draws negatives from torch's generator."""
@@ -99,11 +99,11 @@ class RetrievalLoss:
         return self.compare(states, vectors_of(used).float(), targets, drawn, log_weights)
 
     def draw_used(self, targets: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
-        """The items used [U], then the targets, the negatives and the log_weights, all by their numbers among these."""
+        """The items used [U], then the targets, the negatives and the log_weights, all by their index among these."""
         drawn = self.draw(targets)
-        used, numbers = torch.unique(torch.cat([targets, drawn.flatten()]), return_inverse=True)
+        used, index = torch.unique(torch.cat([targets, drawn.flatten()]), return_inverse=True)
         log_weights = None if self.log_weights is None else self.log_weights[used.cpu()]
-        return used, numbers[: len(targets)], numbers[len(targets) :].view_as(drawn), log_weights
+        return used, index[: len(targets)], index[len(targets) :].view_as(drawn), log_weights
 
     def compare(
         self, states: Tensor, vectors: Tensor, targets: Tensor, drawn: Tensor, log_weights: Tensor | None

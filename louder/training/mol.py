@@ -20,7 +20,7 @@ def mol_loss(model: SequentialModel, losses: RetrievalLoss, states: Tensor, user
     else:
         drawn, log_weights = losses.draw(targets), losses.log_weights
     queries, items = mol.queries(states, users), mol.items(model.item_vectors(used))
-    positive, shares = mol.pairs(queries, items[targets][:, None])
+    positive, probabilities = mol.pairs(queries, items[targets][:, None])
     total = mixture_softmax(
         positive[:, 0],
         queries,
@@ -34,18 +34,18 @@ def mol_loss(model: SequentialModel, losses: RetrievalLoss, states: Tensor, user
         seed=new_seed() if mol.training and config.gate_dropout else None,
         log_weights=None if log_weights is None else log_weights.to(states),
     )
-    loss = total / len(targets) + config.balance_weight * balance_loss(shares)
+    loss = total / len(targets) + config.balance_weight * balance_loss(probabilities)
     if mol.users is not None:
         loss = loss + config.user_weight * mol.of_users(states, users).square().sum(1).mean()
     return loss
 
 
-def balance_loss(shares: Tensor) -> Tensor:
-    """-H(mean of pi) + mean of H(pi), for shares pi [..., L]: minus the mutual information of a pair and the logit that
+def balance_loss(probabilities: Tensor) -> Tensor:
+    """-H(mean of pi) + mean of H(pi), for probabilities pi [..., L]: minus the mutual information of a pair and the logit that
     speaks for it (RAILS, section 3). It is lowest where a pair has one logit, and all logits have as many pairs."""
-    shares = shares.flatten(0, -2)
-    return entropy(shares).mean() - entropy(shares.mean(0))
+    probabilities = probabilities.flatten(0, -2)
+    return entropy(probabilities).mean() - entropy(probabilities.mean(0))
 
 
-def entropy(shares: Tensor) -> Tensor:
-    return -(shares * (shares + EPS).log()).sum(-1)
+def entropy(probabilities: Tensor) -> Tensor:
+    return -(probabilities * (probabilities + EPS).log()).sum(-1)

@@ -1,7 +1,7 @@
 """What is done with an item: what the loop needs to train and to measure a ranker on a table."""
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import torch
@@ -25,10 +25,14 @@ from louder.models import (
     build_ranker,
 )
 from louder.models.flops import flops
+from louder.results import Row
 from louder.schema import Manifest
 from louder.training.config import Config
 from louder.training.losses import RetrievalLoss
 from louder.training.task import OnBatch, Score, dropout_off, require_times, table_folder
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 C = TypeVar("C", Attribute, Vectors)
 
@@ -129,15 +133,13 @@ class RankingTask:
 
     def loss(self, model: AnyRanker, batch: RankingBatch, device: torch.device) -> Tensor:
         """Log-loss of the actions, summed over them; squared error of the values, on their scale; and of a joint
-        model the next item's loss. Each is a mean over the rows that are asked for."""
+        model the next item's loss. Each is a mean over its targets."""
         batch = batch.to(device)
         if not isinstance(model, RankingModel):
-            logits, numbers = model(batch)
-            return self.action_loss(model, logits, numbers, batch)
+            return self.action_loss(model, model(batch), batch)
         tokens = model.tokens(batch.sequences)
         states = model.states(tokens)
-        logits, numbers = model.predict(states[tokens.items[batch.target_positions]])
-        loss = self.action_loss(model, logits, numbers, batch)
+        loss = self.action_loss(model, model.predict(states[tokens.items[batch.target_positions]]), batch)
         if self.retrieval is not None:
             (rows,) = torch.where(batch.next_items >= 0)
             if len(rows):
@@ -147,12 +149,13 @@ class RankingTask:
                     loss = loss + self.ranking.next_item * next_item
         return loss
 
-    def action_loss(self, model: AnyRanker, logits: Tensor, numbers: Tensor, batch: RankingBatch) -> Tensor:
+    def action_loss(self, model: AnyRanker, predicted: tuple[Tensor, Tensor], batch: RankingBatch) -> Tensor:
+        logits, values = predicted
         if not len(batch.target_positions):
             return logits.sum() * 0.0
         loss = F.binary_cross_entropy_with_logits(logits, batch.labels, reduction="none").sum(1).mean()
-        if numbers.shape[1] and self.ranking.value_weight:
-            error = ((numbers - batch.value_targets) / model.value_scale).nan_to_num(0.0)
+        if values.shape[1] and self.ranking.value_weight:
+            error = ((values - batch.value_targets) / model.value_scale).nan_to_num(0.0)
             loss = loss + self.ranking.value_weight * error.square().sum(1).mean()
         return loss
 
@@ -171,7 +174,7 @@ class RankingTask:
         return Score(metrics, -selected if down else selected, headline)
 
     def flops(self, model: AnyRanker, part: str) -> float:
-        """Floating-point operations of the forward pass for each exposure that is asked for, of the part's first batch."""
+        """Floating-point operations of the forward pass for each target, of the part's first batch."""
         batch = next(self.parts[part].batches())
         return flops(model, batch) / len(batch.target_positions)
 
@@ -180,9 +183,7 @@ class RankingTask:
         """The action that chooses the epoch."""
         return self.ranking.main or self.table.manifest.actions[0]
 
-    def report(
-        self, model: AnyRanker, part: str, device: torch.device, on_batch: OnBatch | None = None
-    ) -> dict[str, Any]:
+    def report(self, model: AnyRanker, part: str, device: torch.device, on_batch: OnBatch | None = None) -> Row:
         """Every metric of every action and value, and what a prediction costs."""
         return {
             "task": "ranking",
@@ -192,9 +193,7 @@ class RankingTask:
             **self.measure(model, part, device, on_batch),
         }
 
-    def measure(
-        self, model: AnyRanker, part: str, device: torch.device, on_batch: OnBatch | None = None
-    ) -> dict[str, Any]:
+    def measure(self, model: AnyRanker, part: str, device: torch.device, on_batch: OnBatch | None = None) -> Row:
         """Every metric of every action and value; of a joint model those of the next item, too."""
         names = [f"log {name}" if name in self.ranking.log_values else name for name in self.table.manifest.values]
         loader = self.parts[part]
@@ -208,7 +207,11 @@ class RankingTask:
 
 
 def read(
-    function: Callable[[Any, tuple[str, ...]], list[C]], table: Any, names: tuple[str, ...], setting: str, what: str
+    function: "Callable[[pa.Table, tuple[str, ...]], list[C]]",
+    table: "pa.Table | None",
+    names: tuple[str, ...],
+    setting: str,
+    what: str,
 ) -> list[C]:
     """The columns that a setting names, by `encode` or `vectors`."""
     if not names:
@@ -224,7 +227,7 @@ def read(
         raise InputError(f"{setting} is [{', '.join(names)}]. {error}") from error
 
 
-def flat(report: dict[str, Any]) -> dict[str, float]:
+def flat(report: Row) -> dict[str, float]:
     """ACTION.METRIC, VALUE.METRIC and next_item.METRIC as one level, without those that are not defined."""
     groups = {**report["actions"], **report["values"]}
     if "next_item" in report:

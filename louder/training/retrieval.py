@@ -1,7 +1,6 @@
 """Next item: what the loop needs to train and to measure a retrieval model on a table."""
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import torch
@@ -14,6 +13,7 @@ from louder.errors import InputError
 from louder.evaluation.retrieval import Evaluation, Scorer, evaluate, model_scorer, popularity_scorer
 from louder.inference.run import Run
 from louder.models import MoL, SequentialModel, Vocabulary, build
+from louder.results import Row
 from louder.training.config import Config
 from louder.training.losses import RetrievalLoss
 from louder.training.mol import mol_loss
@@ -94,9 +94,7 @@ class RetrievalTask:
         headline = f"HR@10 {metrics['hr@10']:.4f}  NDCG@10 {metrics['ndcg@10']:.4f}"
         return Score(metrics, metrics[self.config.evaluation.select], headline)
 
-    def report(
-        self, model: SequentialModel, part: str, device: torch.device, on_batch: OnBatch | None = None
-    ) -> dict[str, Any]:
+    def report(self, model: SequentialModel, part: str, device: torch.device, on_batch: OnBatch | None = None) -> Row:
         """Every metric, also by length of the history, and those of what is most popular."""
         result = evaluate_part(model, self.table, self.config, part, device, on_batch)
         popular = evaluate_scorer(popularity_scorer(self.counts), self.table, self.config, part)

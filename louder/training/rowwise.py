@@ -14,15 +14,19 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.optim.optimizer import ParamsT
+
+Group = dict[str, Any]  # a group of an optimizer: its tables and settings
+Rows = Tensor | slice
 
 
 class Rowwise(torch.optim.Optimizer):
     """Base of the two. A child says what it keeps of a table and how its rows move."""
 
-    def new_state(self, table: Tensor, group: dict[str, Any]) -> dict[str, Tensor]:
+    def new_state(self, table: Tensor, group: Group) -> dict[str, Tensor]:
         raise NotImplementedError
 
-    def moved(self, weight: Tensor, grad: Tensor, state: dict[str, Tensor], rows: Any, group: dict[str, Any]) -> Tensor:
+    def moved(self, weight: Tensor, grad: Tensor, state: dict[str, Tensor], rows: Rows, group: Group) -> Tensor:
         """[U, D] the used rows after the step, `state` brought up to date at `rows`"""
         raise NotImplementedError
 
@@ -58,7 +62,7 @@ class RowwiseAdamW(Rowwise):
 
     def __init__(
         self,
-        params: Any,
+        params: ParamsT,
         lr: float = 1e-3,
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
@@ -66,7 +70,7 @@ class RowwiseAdamW(Rowwise):
     ) -> None:
         super().__init__(params, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay})
 
-    def new_state(self, table: Tensor, group: dict[str, Any]) -> dict[str, Tensor]:
+    def new_state(self, table: Tensor, group: Group) -> dict[str, Tensor]:
         state = {
             "exp_avg_sq": second_moments(table),
             "step": torch.zeros(len(table), dtype=torch.int32, device=table.device),
@@ -75,7 +79,7 @@ class RowwiseAdamW(Rowwise):
             state["exp_avg"] = torch.zeros_like(table, dtype=state["exp_avg_sq"].dtype)
         return state
 
-    def moved(self, weight: Tensor, grad: Tensor, state: dict[str, Tensor], rows: Any, group: dict[str, Any]) -> Tensor:
+    def moved(self, weight: Tensor, grad: Tensor, state: dict[str, Tensor], rows: Rows, group: Group) -> Tensor:
         beta1, beta2 = group["betas"]
         count = state["step"][rows] + 1
         second = state["exp_avg_sq"][rows].lerp(grad.square().mean(1), 1 - beta2)
@@ -98,19 +102,19 @@ class RowwiseAdagrad(Rowwise):
     Memory beside the table, a row: 4 bytes. AdamW: 8 D.
     """
 
-    def __init__(self, params: Any, lr: float = 1e-2, eps: float = 1e-8, weight_decay: float = 0.0) -> None:
+    def __init__(self, params: ParamsT, lr: float = 1e-2, eps: float = 1e-8, weight_decay: float = 0.0) -> None:
         super().__init__(params, {"lr": lr, "eps": eps, "weight_decay": weight_decay})
 
-    def new_state(self, table: Tensor, group: dict[str, Any]) -> dict[str, Tensor]:
+    def new_state(self, table: Tensor, group: Group) -> dict[str, Tensor]:
         return {"exp_avg_sq": second_moments(table)}
 
-    def moved(self, weight: Tensor, grad: Tensor, state: dict[str, Tensor], rows: Any, group: dict[str, Any]) -> Tensor:
+    def moved(self, weight: Tensor, grad: Tensor, state: dict[str, Tensor], rows: Rows, group: Group) -> Tensor:
         total = state["exp_avg_sq"][rows] + grad.square().mean(1)
         state["exp_avg_sq"][rows] = total
         return weight - (group["lr"] / (total.sqrt() + group["eps"]))[:, None] * grad
 
 
-def used_rows(grad: Tensor) -> tuple[Tensor | slice, Tensor]:
+def used_rows(grad: Tensor) -> tuple[Rows, Tensor]:
     """What to index a table with, and the gradient [U, D] of these rows."""
     if not grad.is_sparse:
         return slice(None), grad

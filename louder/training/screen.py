@@ -1,9 +1,13 @@
 """What a person sees of a run: a progress bar, and a line for every epoch. On standard error."""
 
 import sys
-from typing import Any
+from typing import TYPE_CHECKING
 
+from louder.results import Row
 from louder.training.config import Config
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
 
 
 class Screen:
@@ -11,8 +15,8 @@ class Screen:
 
     def __init__(self, config: Config, *, quiet: bool = False) -> None:
         self.config, self.quiet = config, quiet
-        self.bar: Any = None
-        self.task: Any = None
+        self.bar: Progress | None = None
+        self.task: TaskID
 
     def __enter__(self) -> "Screen":
         if not self.quiet and sys.stderr.isatty():
@@ -48,7 +52,7 @@ class Screen:
         if self.bar is not None:
             self.bar.update(self.task, note=text)
 
-    def end_epoch(self, epoch: int, row: dict[str, Any], headline: str, best_epoch: int) -> None:
+    def end_epoch(self, epoch: int, row: Row, headline: str, best_epoch: int) -> None:
         if self.quiet:
             return
         text = f"epoch {epoch + 1:>3}  loss {row['loss']:.4f}  {row['events_per_s']:>9,} events/s"

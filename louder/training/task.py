@@ -4,25 +4,32 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
 
+from louder.data.loader import RetrievalBatch
+from louder.data.ranking import RankingBatch
 from louder.data.table import Table
 from louder.errors import InputError
 from louder.inference.run import Run
 from louder.models import HSTUConfig, Vocabulary
+from louder.results import Row
 from louder.training.config import Config
 
+Batch = TypeVar("Batch")
+Model = TypeVar("Model", bound=nn.Module)
+Made = TypeVar("Made", covariant=True)
+AnyBatch = RetrievalBatch | RankingBatch
 OnBatch = Callable[[int], None]  # told how many were measured, after each batch
 
 
-class Batches(Protocol):
+class Batches(Protocol[Made]):
     """Batches of one part of a table; what an epoch holds is a function of its number alone."""
 
     def steps(self, epoch: int = 0) -> int: ...
-    def batches(self, epoch: int = 0, first: int = 0) -> Iterator[Any]: ...
+    def batches(self, epoch: int = 0, first: int = 0) -> Iterator[Made]: ...
 
 
 @dataclass(frozen=True)
@@ -34,7 +41,7 @@ class Score:
     headline: str  # what a person reads of it, in a few words
 
 
-class Task(Protocol):
+class Task(Protocol[Model, Batch]):
     """Next item (retrieval.py) or what is done with an item (ranking.py), on one table.
 
     build()                          a model with random weights
@@ -49,16 +56,14 @@ class Task(Protocol):
     @property
     def vocabulary(self) -> Vocabulary: ...
     @property
-    def loader(self) -> Batches:
+    def loader(self) -> Batches[Batch]:
         """Of the training part."""
 
-    def build(self) -> nn.Module: ...
-    def load(self, run: Run) -> nn.Module: ...
-    def loss(self, model: Any, batch: Any, device: torch.device) -> Tensor: ...
-    def evaluate(self, model: Any, part: str, device: torch.device) -> Score: ...
-    def report(
-        self, model: Any, part: str, device: torch.device, on_batch: OnBatch | None = None
-    ) -> dict[str, Any]: ...
+    def build(self) -> Model: ...
+    def load(self, run: Run) -> Model: ...
+    def loss(self, model: Model, batch: Batch, device: torch.device) -> Tensor: ...
+    def evaluate(self, model: Model, part: str, device: torch.device) -> Score: ...
+    def report(self, model: Model, part: str, device: torch.device, on_batch: OnBatch | None = None) -> Row: ...
 
 
 def table_folder(config: Config) -> Path:

@@ -9,12 +9,13 @@ import torch
 from louder.config import from_dict
 from louder.errors import InputError
 from louder.inference.run import Run
+from louder.results import Row
 from louder.training import ranking, retrieval
 from louder.training.config import Config
 from louder.training.task import OnBatch, Task
 
 
-def open_task(config: Config) -> Task:
+def open_task(config: Config) -> Task[Any, Any]:
     """The task with the table that the config names. Raises InputError where they do not fit."""
     if config.ranking is not None:
         return ranking.RankingTask(config, ranking.open_ranking_table(config))
@@ -28,7 +29,7 @@ def evaluate_run(
     table: str | None = None,
     seen: str | None = None,
     on_batch: OnBatch | None = None,
-) -> dict[str, Any]:
+) -> Row:
     """Measure the best checkpoint of a run. The result says which protocol chose the epoch.
 
     part    "test" or "validation"

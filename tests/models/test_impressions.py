@@ -259,7 +259,7 @@ def test_bfloat16_is_near_float32(name):
 @every_model
 def test_a_batch_that_asks_for_several_rows_of_a_sequence_is_refused(name):
     batch = batch_of(exposure(3), exposure(2))
-    with pytest.raises(InputError, match=r"asks for 3 rows of 2 sequences.*one_pass=False"):
+    with pytest.raises(InputError, match=r"has 3 targets in 2 sequences.*one_pass=False"):
         model_of(name)(replace(batch, target_positions=torch.tensor([2, 3, 6])))
 
 
