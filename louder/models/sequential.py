@@ -20,6 +20,8 @@ class SequentialConfig(Protocol):
     """The settings that every sequential model has."""
 
     @property
+    def kind(self) -> str: ...
+    @property
     def layers(self) -> int: ...
     @property
     def width(self) -> int: ...
@@ -84,7 +86,7 @@ class SequentialModel(nn.Module):
         """`transduce` for M tokens that follow those in memory -> [M, D], with their keys and values put
         there. Dropout is off, whatever the mode."""
         raise InputError(
-            f"No keys and values are kept for a {self.config.kind}, so it cannot be served. Serve an HSTU or a Transformer."  # type: ignore[attr-defined]
+            f"No keys and values are kept for a {self.config.kind}, so it cannot be served. Serve an HSTU or a Transformer."
         )
 
     def tables(self) -> list[EmbeddingTable]:

@@ -9,8 +9,8 @@ from typing import Protocol, TypeVar
 import torch
 from torch import Tensor, nn
 
-from louder.data.loader import RetrievalBatch
 from louder.data.ranking import RankingBatch
+from louder.data.retrieval import RetrievalBatch
 from louder.data.table import Table
 from louder.errors import InputError
 from louder.inference.run import Run
