@@ -42,22 +42,22 @@ class IdMap:
     def few(self, values: pa.Array) -> np.ndarray:
         """`ids` of few values: in an order that is made once, where Arrow would hash the whole vocabulary each time."""
         if not pa.types.is_integer(self.raw.type):
-            return np.array([self.places.get(value, -1) for value in values.to_pylist()], dtype=np.int64)
-        ordered, places = self.ordered
+            return np.array([self.numbers.get(value, -1) for value in values.to_pylist()], dtype=np.int64)
+        ordered, numbers = self.ordered
         known = values.fill_null(0).to_numpy(zero_copy_only=False)
         at = np.searchsorted(ordered, known).clip(max=len(ordered) - 1)
         there = (ordered[at] == known) & values.is_valid().to_numpy(zero_copy_only=False)
-        return np.where(there, places[at], -1)
+        return np.where(there, numbers[at], -1)
 
     @cached_property
     def ordered(self) -> tuple[np.ndarray, np.ndarray]:
         """Of integers: the raw ids in order, and the id of each."""
         raw = self.raw.to_numpy(zero_copy_only=False)
-        places = np.argsort(raw, kind="stable")
-        return raw[places], places.astype(np.int64)
+        numbers = np.argsort(raw, kind="stable")
+        return raw[numbers], numbers.astype(np.int64)
 
     @cached_property
-    def places(self) -> dict[RawId, int]:
+    def numbers(self) -> dict[RawId, int]:
         return {raw: number for number, raw in enumerate(self.raw.to_pylist())}
 
     def id(self, raw: RawId, what: str = "id") -> int:

@@ -1,11 +1,17 @@
 """louder data: make, fetch and look at data."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from rich.table import Table
+
+    from louder.data.inspect import Summary, TableCounts
 
 app = typer.Typer(help="Make synthetic logs, fetch public data sets, look at a sequence table.", no_args_is_help=True)
 synth = typer.Typer(help="Write a synthetic event log, whose structure is known.", no_args_is_help=True)
@@ -46,8 +52,9 @@ def dirichlet(
     given = {"records": records, "items": items, "categories": categories, "length": length}
     sizes = (synthetic.PAPER if paper else synthetic.SMALL) | {k: v for k, v in given.items() if v is not None}
     schema = schema_file(output, overwrite)
-    settings: dict[str, Any] = sizes | {"initial": initial, "seed": seed}
-    write(synthetic.dirichlet(**settings), output, "dirichlet", settings, sizes["records"] * sizes["length"], overwrite)
+    settings = sizes | {"initial": initial, "seed": seed}
+    batches = synthetic.dirichlet(*(sizes[name] for name in given), initial=initial, seed=seed)
+    write(batches, output, "dirichlet", settings, sizes["records"] * sizes["length"], overwrite)
     write_schema(schema, {"has_times": False})
     next_step(output, schema)
 
@@ -156,7 +163,14 @@ def ranking(
     next_step(output / "log.parquet", output / "schema.yaml", table=output.name)
 
 
-def write(batches: Iterable[Any], path: Path, kind: str, settings: dict[str, Any], total: int, overwrite: bool) -> None:
+def write(
+    batches: "Iterable[pa.RecordBatch]",
+    path: Path,
+    kind: str,
+    settings: Mapping[str, int | float],
+    total: int,
+    overwrite: bool,
+) -> None:
     """Write a log with a progress bar."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -169,7 +183,7 @@ def write(batches: Iterable[Any], path: Path, kind: str, settings: dict[str, Any
         rows = synthetic.write_log(
             batches,
             path,
-            made_by={"kind": kind} | settings,
+            made_by={"kind": kind, **settings},
             overwrite=overwrite,
             advance=lambda rows: progress.advance(task, rows),
         )
@@ -189,12 +203,12 @@ def free(path: Path, overwrite: bool) -> Path:
     return path
 
 
-def write_schema(path: Path, schema: dict[str, Any]) -> None:
+def write_schema(path: Path, schema: Mapping[str, bool | dict[str, str]]) -> None:
     import yaml
 
     from louder.folders import write_text
 
-    write_text(path, yaml.safe_dump(schema, sort_keys=False))
+    write_text(path, yaml.safe_dump(dict(schema), sort_keys=False))
 
 
 def next_step(log: Path, schema: Path | None = None, table: str | None = None) -> None:
@@ -263,8 +277,16 @@ def inspect(
     if json_output:
         print(json.dumps(found, indent=1))
         return
+    print_statistics(counts, found)
+    if page:
+        print(f"Figures: {page}")
+
+
+def print_statistics(counts: "TableCounts", found: "Summary") -> None:
     from rich.console import Console
     from rich.table import Table
+
+    from louder.data import inspect as statistics
 
     console = Console()
     shown = Table(title=found["table"], title_justify="left", show_header=False)
@@ -285,11 +307,9 @@ def inspect(
         slices = counts.time_counts.reshape(12, -1).sum(1).tolist()
         starts = [statistics.iso(int(second))[:10] for second in counts.time_edges[:-1:8]]
         console.print(bars("from", "events", starts, slices))
-    if page:
-        print(f"Figures: {page}")
 
 
-def bars(title: str, what: str, labels: list[str], numbers: list[int]) -> Any:
+def bars(title: str, what: str, labels: list[str], numbers: list[int]) -> "Table":
     """A histogram of text: a row for each label."""
     from rich.bar import Bar
     from rich.table import Table

@@ -17,109 +17,127 @@ if TYPE_CHECKING:
 
 LOG, FILTERS, MACHINE = "What the log means", "What stays", "How it runs"
 
+Sources = Annotated[
+    list[str],
+    typer.Argument(help="A file, a folder, an archive, `archive.zip::member`, or several files.", show_default=False),
+]
+Output = Annotated[Path, typer.Option("-o", "--output", help="The folder to make.", show_default=False)]
+SchemaFile = Annotated[
+    Path | None, typer.Option(help="A YAML file that says what the columns mean.", rich_help_panel=LOG)
+]
+Column = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="WORD=NAME",
+        help="Which column holds user_id, item_id, timestamp, rating or request_id. Repeatable.",
+        rich_help_panel=LOG,
+    ),
+]
+Format = Annotated[
+    str | None,
+    typer.Option(
+        help="movielens, kuairand, amazon-ratings, leave-one-out, sequences, csv, parquet or jsonl; by default it is "
+        "recognised.",
+        rich_help_panel=LOG,
+    ),
+]
+TimeUnit = Annotated[
+    str | None,
+    typer.Option(
+        help="s, ms, us, ns or iso (texts such as 2024-05-01 10:00:00, UTC unless they say otherwise). "
+        "By default dates are seen and numbers are seconds.",
+        rich_help_panel=LOG,
+    ),
+]
+NoTimes = Annotated[
+    bool, typer.Option("--no-times", help="There is no clock: the order of the log counts.", rich_help_panel=LOG)
+]
+StringIds = Annotated[
+    bool, typer.Option("--string-ids", help="Ids are texts, even if all look like numbers.", rich_help_panel=LOG)
+]
+Action = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NAME=RULE",
+        help="An action: a flag column (click=is_click) or a rule ('like=rating >= 4'). Repeatable.",
+        rich_help_panel=LOG,
+    ),
+]
+Value = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NAME=COLUMN",
+        help="A number of each event, such as watch=play_time_ms. Repeatable.",
+        rich_help_panel=LOG,
+    ),
+]
+Series = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NAME=COLUMN",
+        help="A category that changes now and then (city=city): its changes become tokens. Repeatable.",
+        rich_help_panel=LOG,
+    ),
+]
+Items = Annotated[
+    str | None,
+    typer.Option(metavar="FILE", help="Attributes of items; all of them join the catalogue.", rich_help_panel=LOG),
+]
+Users = Annotated[str | None, typer.Option(metavar="FILE", help="Attributes of users.", rich_help_panel=LOG)]
+MinUserEvents = Annotated[
+    int, typer.Option(help="One pass: drop users with fewer events in the log.", rich_help_panel=FILTERS)
+]
+MinItemEvents = Annotated[
+    int, typer.Option(help="One pass: drop items with fewer events in the log.", rich_help_panel=FILTERS)
+]
+KCore = Annotated[
+    int, typer.Option(help="Drop users and items with fewer events, until all have as many.", rich_help_panel=FILTERS)
+]
+DropDuplicates = Annotated[
+    bool | None,
+    typer.Option(
+        "--drop-duplicates/--keep-duplicates",
+        help="Keep rows that are equal in every used column once; by default in KuaiRand alone.",
+        rich_help_panel=FILTERS,
+    ),
+]
+Name = Annotated[str | None, typer.Option(help="Name of the data set; by default that of the source.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the table if it exists.")]
+Memory = Annotated[
+    str | None,
+    typer.Option(metavar="SIZE", help="Memory of the engine before it spills to disk: 4GB.", rich_help_panel=MACHINE),
+]
+Threads = Annotated[
+    int | None, typer.Option(min=1, help="Threads of the engine; by default one a core.", rich_help_panel=MACHINE)
+]
+AsJson = Annotated[
+    bool, typer.Option("--json", help="Print the manifest as JSON on standard output.", rich_help_panel=MACHINE)
+]
+
 
 def etl(
-    source: Annotated[
-        list[str],
-        typer.Argument(
-            help="A file, a folder, an archive, `archive.zip::member`, or several files.", show_default=False
-        ),
-    ],
-    output: Annotated[Path, typer.Option("-o", "--output", help="The folder to make.", show_default=False)],
-    schema: Annotated[
-        Path | None, typer.Option(help="A YAML file that says what the columns mean.", rich_help_panel=LOG)
-    ] = None,
-    column: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="WORD=NAME",
-            help="Which column holds user_id, item_id, timestamp, rating or request_id. Repeatable.",
-            rich_help_panel=LOG,
-        ),
-    ] = None,
-    format: Annotated[
-        str | None,
-        typer.Option(
-            help="movielens, kuairand, amazon-ratings, leave-one-out, sequences, csv, parquet or jsonl; by default it is "
-            "recognised.",
-            rich_help_panel=LOG,
-        ),
-    ] = None,
-    time_unit: Annotated[
-        str | None,
-        typer.Option(
-            help="s, ms, us, ns or iso (texts such as 2024-05-01 10:00:00, UTC unless they say otherwise). "
-            "By default dates are seen and numbers are seconds.",
-            rich_help_panel=LOG,
-        ),
-    ] = None,
-    no_times: Annotated[
-        bool, typer.Option("--no-times", help="There is no clock: the order of the log counts.", rich_help_panel=LOG)
-    ] = False,
-    string_ids: Annotated[
-        bool, typer.Option("--string-ids", help="Ids are texts, even if all look like numbers.", rich_help_panel=LOG)
-    ] = False,
-    action: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="NAME=RULE",
-            help="An action: a flag column (click=is_click) or a rule ('like=rating >= 4'). Repeatable.",
-            rich_help_panel=LOG,
-        ),
-    ] = None,
-    value: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="NAME=COLUMN",
-            help="A number of each event, such as watch=play_time_ms. Repeatable.",
-            rich_help_panel=LOG,
-        ),
-    ] = None,
-    series: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="NAME=COLUMN",
-            help="A category that changes now and then (city=city): its changes become tokens. Repeatable.",
-            rich_help_panel=LOG,
-        ),
-    ] = None,
-    items: Annotated[
-        str | None,
-        typer.Option(metavar="FILE", help="Attributes of items; all of them join the catalogue.", rich_help_panel=LOG),
-    ] = None,
-    users: Annotated[str | None, typer.Option(metavar="FILE", help="Attributes of users.", rich_help_panel=LOG)] = None,
-    min_user_events: Annotated[
-        int, typer.Option(help="One pass: drop users with fewer events in the log.", rich_help_panel=FILTERS)
-    ] = 0,
-    min_item_events: Annotated[
-        int, typer.Option(help="One pass: drop items with fewer events in the log.", rich_help_panel=FILTERS)
-    ] = 0,
-    k_core: Annotated[
-        int,
-        typer.Option(help="Drop users and items with fewer events, until all have as many.", rich_help_panel=FILTERS),
-    ] = 0,
-    drop_duplicates: Annotated[
-        bool | None,
-        typer.Option(
-            "--drop-duplicates/--keep-duplicates",
-            help="Keep rows that are equal in every used column once; by default in KuaiRand alone.",
-            rich_help_panel=FILTERS,
-        ),
-    ] = None,
-    name: Annotated[str | None, typer.Option(help="Name of the data set; by default that of the source.")] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the table if it exists.")] = False,
-    memory: Annotated[
-        str | None,
-        typer.Option(
-            metavar="SIZE", help="Memory of the engine before it spills to disk: 4GB.", rich_help_panel=MACHINE
-        ),
-    ] = None,
-    threads: Annotated[
-        int | None, typer.Option(min=1, help="Threads of the engine; by default one a core.", rich_help_panel=MACHINE)
-    ] = None,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print the manifest as JSON on standard output.", rich_help_panel=MACHINE)
-    ] = False,
+    source: Sources,
+    output: Output,
+    schema: SchemaFile = None,
+    column: Column = None,
+    format: Format = None,
+    time_unit: TimeUnit = None,
+    no_times: NoTimes = False,
+    string_ids: StringIds = False,
+    action: Action = None,
+    value: Value = None,
+    series: Series = None,
+    items: Items = None,
+    users: Users = None,
+    min_user_events: MinUserEvents = 0,
+    min_item_events: MinItemEvents = 0,
+    k_core: KCore = 0,
+    drop_duplicates: DropDuplicates = None,
+    name: Name = None,
+    overwrite: Overwrite = False,
+    memory: Memory = None,
+    threads: Threads = None,
+    as_json: AsJson = False,
 ) -> None:
     """Make a sequence table from a raw log.
 

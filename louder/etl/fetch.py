@@ -41,7 +41,7 @@ Progress = Callable[[int, int | None], None]  # bytes so far, bytes in all if th
 
 
 @dataclass(frozen=True, kw_only=True)
-class Dataset:
+class PublicDataset:
     url: str
     checksum: str  # "md5:..." or "sha256:..."
     licence: str
@@ -51,9 +51,9 @@ class Dataset:
         return self.url.rsplit("/", 1)[-1]
 
 
-def movielens(name: str, md5: str) -> Dataset:
+def movielens(name: str, md5: str) -> PublicDataset:
     url = f"https://files.grouplens.org/datasets/movielens/{name}.zip"
-    return Dataset(url=url, checksum=f"md5:{md5}", licence=MOVIELENS_LICENCE)
+    return PublicDataset(url=url, checksum=f"md5:{md5}", licence=MOVIELENS_LICENCE)
 
 
 DATASETS = {
@@ -62,12 +62,12 @@ DATASETS = {
     "ml-20m": movielens("ml-20m", "cd245b17a1ae2cc31bb14903e1204af3"),
     "ml-25m": movielens("ml-25m", "6b51fb2759a8657d3bfcbfc42b592ada"),
     "ml-32m": movielens("ml-32m", "d472be332d4daa821edc399621853b57"),
-    "amazon-books": Dataset(
+    "amazon-books": PublicDataset(
         url="https://snap.stanford.edu/data/amazon/productGraph/categoryFiles/ratings_Books.csv",
         checksum="sha256:87d923ddac2aacf40c1d0e0e056dbf4bf69c9c7d41852c6b434e781e759c0707",
         licence=AMAZON_LICENCE,
     ),
-    "kuairand-pure": Dataset(
+    "kuairand-pure": PublicDataset(
         url="https://zenodo.org/records/10439422/files/KuaiRand-Pure.tar.gz",
         checksum="md5:0820331067a3784d9691136f772b35a7",
         licence=KUAIRAND_LICENCE,
@@ -75,7 +75,7 @@ DATASETS = {
 }
 
 
-def dataset(name: str) -> Dataset:
+def dataset(name: str) -> PublicDataset:
     """Raises InputError with the nearest name if there is no such data set."""
     if name in DATASETS:
         return DATASETS[name]
@@ -156,7 +156,7 @@ def download(url: str, part: Path, progress: Progress) -> None:
         raise broken_off(url, part, f"{done:,} of {total:,} bytes came")
 
 
-def copy(response, part: Path, start: int, total: int | None, progress: Progress) -> int:
+def copy(response: http.client.HTTPResponse, part: Path, start: int, total: int | None, progress: Progress) -> int:
     """Append the body to `part` from byte `start` on -> bytes in `part`."""
     done = start
     progress(done, total)
@@ -170,12 +170,12 @@ def copy(response, part: Path, start: int, total: int | None, progress: Progress
     return done
 
 
-def size_of(response, start: int) -> int | None:
+def size_of(response: http.client.HTTPResponse, start: int) -> int | None:
     length = response.headers.get("Content-Length")
     return int(length) + start if length is not None else None
 
 
-def check(file: Path, source: Dataset, again: str) -> None:
+def check(file: Path, source: PublicDataset, again: str) -> None:
     """Raises InputError unless the file has the known checksum, or else the one now published beside it."""
     kind, known = source.checksum.split(":")
     with open(file, "rb") as stream:

@@ -18,6 +18,7 @@ NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_ .\-]*")
 RULE = re.compile(
     r"""\s*(?P<column>"[^"]+"|[^\s<>=!"']+)\s*(?P<operator>>=|<=|==|!=|=|>|<)\s*(?P<value>[^\s<>=!].*?)\s*"""
 )
+Yaml = str | int | float | bool | list["Yaml"] | dict[str, "Yaml"] | None
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 
 
@@ -123,13 +124,9 @@ class LogSpec:
 
     def merged(self, **flags: Any) -> "LogSpec":
         """This spec with the settings of flags on top: mappings are joined, the rest replaced."""
-        changes: dict[str, Any] = {}
-        for name, value in flags.items():
-            if value is None or value == {}:
-                continue
-            old = getattr(self, name)
-            changes[name] = {**old, **value} if isinstance(old, Mapping) else value
-        return replace(self, **changes)
+        given = {name: value for name, value in flags.items() if value is not None}
+        joined = {name: {**getattr(self, name), **value} for name, value in given.items() if isinstance(value, Mapping)}
+        return replace(self, **(given | joined))
 
 
 def read_spec(path: Path | str) -> LogSpec:
@@ -152,32 +149,28 @@ def read_spec(path: Path | str) -> LogSpec:
         raise InputError(
             f"The schema {path} must be keys with values, such as 'columns: {{item_id: film}}', but it is not."
         )
-    valid = [entry.name for entry in fields(LogSpec)]
-    check_keys(content, valid, str(path))
-    values: dict[str, Any] = {}
-    for key, value in content.items():
-        if key in ("items", "users"):
-            values[key] = side_file(value, f"{key} in {path}", path.parent)
-        elif key == "series":
-            entries = mapping(value, f"{key} in {path}")
-            values[key] = {
-                name: side_file(entry, f"series.{name} in {path}", path.parent)
-                if isinstance(entry, dict)
-                else str(entry)
-                for name, entry in entries.items()
-            }
-        elif key in ("columns", "actions", "values"):
-            values[key] = {str(name): str(entry) for name, entry in mapping(value, f"{key} in {path}").items()}
-        elif key == "has_times":
-            if not isinstance(value, bool):
-                raise InputError(f"has_times in {path} is {value!r}, but it must be true or false.")
-            values[key] = value
-        else:
-            values[key] = str(value)
-    return LogSpec(**values)
+    check_keys(content, [entry.name for entry in fields(LogSpec)], str(path))
+    return LogSpec(**{key: setting(key, value, path) for key, value in content.items()})
 
 
-def mapping(value: Any, where: str) -> dict[str, Any]:
+def setting(key: str, value: Yaml, path: Path) -> Any:
+    """One key of a schema file, as LogSpec has it."""
+    where = f"{key} in {path}"
+    if key in ("items", "users"):
+        return side_file(value, where, path.parent)
+    if key == "series":
+        return {
+            name: side_file(entry, f"series.{name} in {path}", path.parent) if isinstance(entry, dict) else str(entry)
+            for name, entry in mapping(value, where).items()
+        }
+    if key in ("columns", "actions", "values"):
+        return {name: str(entry) for name, entry in mapping(value, where).items()}
+    if key == "has_times" and not isinstance(value, bool):
+        raise InputError(f"has_times in {path} is {value!r}, but it must be true or false.")
+    return value if key == "has_times" else str(value)
+
+
+def mapping(value: Yaml, where: str) -> dict[str, Yaml]:
     """`{name: column}`, or a list of columns that keep their names."""
     if isinstance(value, list):
         return {str(entry): str(entry) for entry in value}
@@ -186,7 +179,7 @@ def mapping(value: Any, where: str) -> dict[str, Any]:
     raise InputError(f"{where} is {value!r}, but it must be names with columns, such as {{click: is_click}}.")
 
 
-def side_file(value: Any, where: str, folder: Path) -> SideFile:
+def side_file(value: Yaml, where: str, folder: Path) -> SideFile:
     """`videos.csv`, or `{file: videos.csv, id: video_id}`; a relative path starts at `folder`."""
     if isinstance(value, str):
         value = {"file": value}

@@ -73,7 +73,7 @@ def server(monkeypatch):
 
 def register(monkeypatch, url: str, content: bytes) -> None:
     md5 = hashlib.md5(content).hexdigest()
-    monkeypatch.setitem(fetch.DATASETS, "ml-1m", fetch.Dataset(url=url, checksum=f"md5:{md5}", licence=""))
+    monkeypatch.setitem(fetch.DATASETS, "ml-1m", fetch.PublicDataset(url=url, checksum=f"md5:{md5}", licence=""))
 
 
 def test_a_download_arrives_whole_and_reports_progress(server, tmp_path):
