@@ -16,12 +16,12 @@ class SequenceBatch:
 
     ids               [L]      int64; item ids, or value ids of the auxiliary series that `kinds` names
     timestamps        [L]      int64 seconds, oldest first within a user
-    query_timestamps  [L]      int64 seconds; when the prediction made at this row is asked for: the time of
-                               the next event, or of the request. Equal to `timestamps` where it is withheld
+    query_timestamps  [L]      int64 seconds; the time at which this row's prediction is requested: that of the
+                               next event. Equal to `timestamps` where it is withheld
     offsets           [B + 1]  int64; user b owns rows offsets[b] to offsets[b + 1]
     actions           [L]      int64 bitmask of what the user did, or None if the log has no actions
     kinds             [L]      uint8; 0 = engagement, k = the k-th auxiliary series; None = engagements only
-    values            [L, V]   float32 numbers of each event, such as watch time, NaN where absent; None = none
+    values            [L, V]   float32, such as watch time, NaN where absent; None = none
     prefix_lengths    [L]      int64; a token sees the first so many tokens of its user, and itself: those before its
                                request. None = all before it
     context           [B, C]   int64 codes of the users' attributes, 0 = unknown; None = none

@@ -150,8 +150,8 @@ def ranking(
 
     free(output, overwrite)
     log = synthetic_ranking.ranking_log(users, requests=requests, seed=seed)
-    settings = {"users": users, "requests": requests, "seed": seed}
-    synthetic_ranking.write_ranking_log(log, output, made_by={"kind": "ranking"} | settings, overwrite=overwrite)
+    made_by: dict[str, str | int] = {"kind": "ranking", "users": users, "requests": requests, "seed": seed}
+    synthetic_ranking.write_ranking_log(log, output, made_by=made_by, overwrite=overwrite)
     print(f"{log.events.num_rows:,} events written to {output / 'log.parquet'}")
     metrics = RankingMetrics(["like"])
     probability, like = log.truth["probability"].to_numpy(), log.events["is_like"].to_numpy()

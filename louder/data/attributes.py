@@ -29,7 +29,7 @@ class Attribute:
     """One categorical attribute of R rows; row r owns codes[offsets[r] : offsets[r + 1]].
 
     A scalar column has one code a row, UNKNOWN where it is null; a list column has as many as the list has values.
-    Codes are places among the distinct values in their order, so the same rows give the same codes.
+    Codes number the distinct values in their order, so the same rows give the same codes.
     """
 
     name: str
@@ -183,7 +183,7 @@ def vectors_of_column(name: str, column: "pa.Array") -> Vectors:
     return Vectors(name, torch.from_numpy(matrix))
 
 
-def label(value: Any) -> str:
+def label(value: str | float | np.bool_) -> str:
     """The text of a value; the same for 1 and 1.0, which are one value in JSON."""
     if isinstance(value, bool | np.bool_):
         return "true" if value else "false"

@@ -5,9 +5,8 @@ than memory can be written as it is made. The same seed gives the same log.
 """
 
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -336,7 +335,7 @@ def write_log(
     batches: Iterable[pa.RecordBatch],
     path: Path | str,
     *,
-    made_by: dict[str, Any] | None = None,
+    made_by: Mapping[str, str | float] | None = None,
     overwrite: bool = False,
     advance: Callable[[int], None] = lambda rows: None,
 ) -> int:
@@ -363,7 +362,7 @@ def write_log(
         path.parent.mkdir(parents=True, exist_ok=True)
         for batch in batches:
             if writer is None:
-                schema = batch.schema.with_metadata({"louder": json.dumps(made_by or {})})
+                schema = batch.schema.with_metadata({"louder": json.dumps(dict(made_by or {}))})
                 if path.suffix == ".csv":
                     writer = pc.CSVWriter(temporary, schema)
                 else:

@@ -8,9 +8,9 @@ series, and how often the user has liked the item's category, which is a count a
 where "likes before" are the user's earlier likes in the category, before this request.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -33,7 +33,7 @@ SEVERAL = 0.4  # share of requests that show 2 to MOST items
 MOST = 5
 WATCH_ABSENT = 0.1  # share of events for which no watch time was reported
 
-SCHEMA: dict[str, Any] = {
+SCHEMA: Mapping[str, Mapping[str, str | Mapping[str, str]]] = {
     "actions": {"like": "is_like"},
     "values": {"watch": "watch"},
     "series": {"mood": {"file": "mood.csv"}},
@@ -162,7 +162,7 @@ def write_ranking_log(
     log: RankingLog,
     folder: Path | str,
     *,
-    made_by: dict[str, Any] | None = None,
+    made_by: Mapping[str, str | float] | None = None,
     overwrite: bool = False,
 ) -> None:
     """Write log.parquet, truth.parquet (row by row the same events), mood.csv, items.csv, users.csv and schema.yaml.

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -193,7 +193,7 @@ def flat_values(part: "pa.Table", column: str) -> np.ndarray:
     return one_chunk(part, column).flatten().to_numpy()
 
 
-def one_chunk(part: "pa.Table", column: str) -> Any:
+def one_chunk(part: "pa.Table", column: str) -> "pa.ListArray":
     values = part.column(column)
     return values.chunk(0) if values.num_chunks == 1 else values.combine_chunks()
 

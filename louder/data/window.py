@@ -7,13 +7,13 @@
 Training, evaluation and every kind of answer build their batches here, so the same events give the same tensors:
 
 - **Windows.** Retrieval reads the latest `max_len` tokens; ranking begins at `window_start`, which moves by hops.
-- **Requests.** Items of one request are at the time and the place of its first one, their head (`request_heads`).
+- **Requests.** Items of one request have the time and the prefix length of its first one, their head (`request_heads`).
 - **Query times.** The time of the next event or, after the last one, of the request; with query_time=withheld each
   event's own.
 - **Values.** Those that are learned as log(1 + x) are read as that (`log1p`); absent ones are NaN.
 - **Actions and values** go by name: what only one side knows is left out of the bits, or NaN.
 - **Unknown items.** Events of items that the model does not know are left out of a history and counted (`skipped`): a
-  store or a client may know newer ones. A history of which nothing is known is like an empty one.
+  store or a client may hold newer ones. A history of which nothing is known is like an empty one.
 """
 
 from collections.abc import Sequence
@@ -170,7 +170,7 @@ def sequence_batch(
     firsts: np.ndarray | None = None,
     context: Tensor | None = None,
 ) -> SequenceBatch:
-    """B histories of `lengths` [B] tokens, end to end: the `rows` [L] of the columns, asked at `query_times` [L].
+    """B histories of `lengths` [B] tokens, end to end: the `rows` [L] of the columns, with their `query_times` [L].
 
     firsts   [B] row at which each one's window begins; needed where the columns have heads. From there on its rows
              are without gaps, but for a last one that stands alone for its request
@@ -205,7 +205,7 @@ def values_at(columns: Columns, rows: np.ndarray) -> Tensor:
 
 
 def query_times(columns: Columns, rows: np.ndarray, following: np.ndarray, query_time: str) -> np.ndarray:
-    """[L] int64: when the prediction made at each of the `rows` is asked for, with `following` [L] the rows after them."""
+    """[L] int64: the time at which the prediction of each of the `rows` [L] is requested, that of the `following` [L] row."""
     return columns.times[rows if query_time == "withheld" else following]
 
 
@@ -232,9 +232,9 @@ def remapped(bits: np.ndarray, have: Sequence[str], want: Sequence[str]) -> np.n
     if tuple(have) == tuple(want):
         return bits.copy()
     out = np.zeros_like(bits)
-    for place, name in enumerate(want):
+    for bit, name in enumerate(want):
         if name in have:
-            out |= (bits >> have.index(name) & 1) << place
+            out |= (bits >> have.index(name) & 1) << bit
     return out
 
 

@@ -13,6 +13,7 @@ from louder.data.attributes import Attribute, Column, Vectors, encode, vectors
 from louder.data.counters import count
 from louder.data.ranking import RankingLoader
 from louder.data.table import Table, item_attributes, open_table, user_attributes
+from louder.data.window import log1p
 from louder.errors import InputError
 from louder.evaluation.ranking import evaluate, next_item_ranks
 from louder.evaluation.retrieval_metrics import retrieval_metrics
@@ -56,7 +57,7 @@ def open_ranking_table(config: Config) -> Table:
         if name not in table.values:
             have = ", ".join(table.values) or "none"
             raise InputError(f"ranking.log_values names {name!r}, but the values are: {have}.")
-        table.values[name] = np.log1p(table.values[name].clip(min=0))
+        table.values[name] = log1p(table.values[name])
     return table
 
 
