@@ -109,5 +109,5 @@ class MFalcon(Runner):
         """[1, D] or zeros: what a candidate's token holds of the event before it."""
         (events,) = torch.where(self.model.engaged(history))
         if not len(events):
-            return torch.zeros(1, self.model.actions.embedding_dim, dtype=self.model.actions.weight.dtype)
+            return self.model.actions.weight.new_zeros(1, self.model.actions.embedding_dim)
         return self.model.action_vectors(history, events[-1:])

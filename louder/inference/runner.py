@@ -75,7 +75,9 @@ class Runner:
         prefilled, parts = [], []
         for history, key in histories:
             held = self.cache.take(key, history)
-            kv, known = (KVCache(self.backbone.config.layers), 0) if held is None else (held.kv, len(held.events.ids))
+            kv, known = KVCache(self.backbone.config.layers, history.ids.device), 0
+            if held is not None:
+                kv, known = held.kv, len(held.events.ids)
             rows, before = self.rows(history, known)
             first, end = kv.length - before, len(rows.x) - self.pending(history)
             if kv.length:

@@ -33,11 +33,11 @@ class KVCache:
     The tensors have room for more than n tokens, so that adding some copies nothing but them.
     """
 
-    def __init__(self, layers: int) -> None:
+    def __init__(self, layers: int, device: torch.device | None = None) -> None:
         self.keys: list[Tensor | None] = [None] * layers
         self.values: list[Tensor | None] = [None] * layers
-        self.times = torch.zeros(0, dtype=torch.int64)
-        self.prefix_lengths = torch.zeros(0, dtype=torch.int64)
+        self.times = torch.zeros(0, dtype=torch.int64, device=device)
+        self.prefix_lengths = torch.zeros(0, dtype=torch.int64, device=device)
         self.length = 0
 
     @property
@@ -63,9 +63,9 @@ class KVCache:
     ) -> NewTokens:
         """Times [M] and prefix_lengths of tokens that come next. The last `candidates` of them all stand at the place after the
         history; `prefix_lengths` are those of the others, None where each stands at its index."""
-        start, end = self.length, self.length + len(times)
+        start, end, device = self.length, self.length + len(times), times.device
         history = end - candidates
-        own = torch.arange(start, end)
+        own = torch.arange(start, end, device=device)
         stand = own.clamp(max=history)
         if prefix_lengths is not None:
             stand[: history - start] = prefix_lengths
@@ -74,9 +74,9 @@ class KVCache:
         self.times[start:end] = times
         self.prefix_lengths[start:end] = stand
         layout = Layout(
-            offsets=torch.tensor([0, end]),
+            offsets=torch.tensor([0, end], device=device),
             prefix_lengths=self.prefix_lengths[:end],
-            query_offsets=torch.tensor([0, len(times)]),
+            query_offsets=torch.tensor([0, len(times)], device=device),
             query_times=query_times,
             key_times=self.times[:end],
         )
@@ -95,7 +95,7 @@ class KVCache:
         copy, so that no room for them is kept; where they are few, to copy what is remembered would cost more."""
         if 4 * room <= self.length:
             return self
-        copy = KVCache(len(self.keys))
+        copy = KVCache(len(self.keys), self.times.device)
         n = copy.length = self.length
         for number, (keys, values) in enumerate(zip(self.keys, self.values)):
             if keys is not None and values is not None:
@@ -112,10 +112,11 @@ class KVCaches:
         layouts, self.memories = [x.layout for x in new], memories
         self.sizes = [len(x.positions) for x in new]
         prefix_lengths = [x.prefix_lengths for x in layouts if x.prefix_lengths is not None]
+        device = new[0].positions.device
         layout = Layout(
-            offsets=torch.tensor([0, *map(len, prefix_lengths)]).cumsum(0),
+            offsets=torch.tensor([0, *map(len, prefix_lengths)], device=device).cumsum(0),
             prefix_lengths=torch.cat(prefix_lengths),
-            query_offsets=torch.tensor([0, *self.sizes]).cumsum(0),
+            query_offsets=torch.tensor([0, *self.sizes], device=device).cumsum(0),
             query_times=torch.cat([x.query_times for x in layouts if x.query_times is not None]),
             key_times=torch.cat([x.key_times for x in layouts if x.key_times is not None]),
         )

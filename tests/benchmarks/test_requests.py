@@ -6,6 +6,7 @@ from benchmarks import generative, mfalcon
 from benchmarks.measure import measure
 from benchmarks.request import OnePass, candidates, ranker, user
 from louder.inference.mfalcon import MFalcon
+from tests.one_device import Elsewhere, one_device
 
 CPU = torch.device("cpu")
 SIZES = {"layers": 1, "width": 16, "heads": 2, "amortised": None, "one_pass": None, "device": CPU, "memory": 8.0}
@@ -35,3 +36,18 @@ def test_generative_and_single_passes_train_on_the_same_exposures():
     rows = {row["implementation"]: row for row in measure(case, 1, CPU)}
     assert rows["louder"]["labels"] == 40
     assert rows["one pass an exposure"]["measured_labels"] == 10
+
+
+def test_mfalcon_keeps_to_the_device_of_its_model():
+    """As a GPU wants it; see tests/one_device.py."""
+    sizes = {**SIZES, "lengths": [128], "counts": [8], "microbatches": [4]}
+    (here,) = mfalcon.cases(**sizes)
+    with one_device() as elsewhere:
+        (there,) = mfalcon.cases(**{**sizes, "device": elsewhere})
+        for name, candidate in there.candidates.items():
+            found = candidate.run()
+            if name in ("louder, cached", "louder, cold", "one batch"):
+                for x, expected in zip(found, here.candidates[name].run()):
+                    assert isinstance(x, Elsewhere)
+                    torch.testing.assert_close(x.held, expected, rtol=1e-4, atol=1e-5)
+    assert set(here.candidates) - set(there.candidates) == {"louder, cached, int8"}
