@@ -60,7 +60,7 @@ class OnePass(nn.Module):
             key_times=torch.cat([tokens.layout.timestamps, now]),
         )
         x = x * backbone.config.width**0.5 + backbone.positions(position)  # type: ignore[operator]
-        for layer in backbone.layers:  # type: ignore[union-attr]
+        for layer in backbone.layers:
             assert isinstance(layer, HSTULayer)
             x = hstu_layer(
                 x,

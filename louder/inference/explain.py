@@ -1,26 +1,18 @@
 """Which past events a score leans on: the attention of the candidate's token, or of the last event in retrieval."""
 
-import copy
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from louder.batch import SequenceBatch
-from louder.errors import InputError
 from louder.inference.request import Reason, Request
 from louder.inference.reranking import action_weights
 from louder.inference.retriever import Retriever
-from louder.models import RankingModel, SequentialModel, sasrec
-from louder.models.hstu import HSTULayer
-from louder.models.transformer import TransformerLayer, rotation
-from louder.ops.hstu_attention.naive import distances, time_buckets
-from louder.ops.hstu_layer import split
-from louder.ops.hstu_layer.naive import layer_norm
+from louder.models import RankingModel, SequentialModel
 
 if TYPE_CHECKING:
     from louder.inference.engine import Engine
@@ -88,9 +80,7 @@ def attention_shares(model: RankingModel, history: SequenceBatch, candidates: Te
         batch = with_one(history, candidate, at)
         tokens = model.tokens(batch)
         row = int(tokens.items[-1])
-        total = torch.zeros(len(tokens.x))
-        for layer, x in layer_inputs(model.backbone, tokens.x, tokens.layout):
-            total[: row + 1] += weights_of(layer, x[: row + 1], tokens.layout, row)
+        total = model.backbone.attention_sizes(tokens.x, tokens.layout, row)
         of_events = total[tokens.items[:-1]] + total[tokens.actions[:-1]] * (tokens.actions[:-1] != tokens.items[:-1])
         out.append(of_events / of_events.sum().clamp(min=1e-12))
     return torch.stack(out)
@@ -100,83 +90,18 @@ def attention_shares(model: RankingModel, history: SequenceBatch, candidates: Te
 def shares_of_the_last(model: SequentialModel, history: SequenceBatch) -> Tensor:
     """[T] of the T events of a history, whose last one says what comes next: the weight of its attention on each, summed
     in size over layers and heads, as a share of the whole. It is the same for all items."""
-    row = len(history.ids) - 1
-    inputs = layer_inputs(model, model.events(history), history)
-    total = torch.stack([weights_of(layer, x, history, row) for layer, x in inputs]).sum(0)
+    total = model.attention_sizes(model.events(history), history, len(history.ids) - 1)
     return total / total.sum().clamp(min=1e-12)
-
-
-class Watched(nn.Module):
-    """A layer that tells what goes into it."""
-
-    def __init__(self, layer: nn.Module, seen: list[tuple[nn.Module, Tensor]]) -> None:
-        super().__init__()
-        self.layer, self.seen = layer, seen
-
-    def forward(self, x: Tensor, *rest: Any) -> Tensor:
-        self.seen.append((self.layer, x))
-        return self.layer(x, *rest)
-
-
-def layer_inputs(backbone: SequentialModel, x: Tensor, layout: SequenceBatch) -> list[tuple[nn.Module, Tensor]]:
-    """The layers, and the rows [T, D] that go into each when tokens x [T, D] go through them. Hooks would do, were the
-    model not another thread's as well; so the layers of a copy are watched, which shares the weights alone."""
-    seen: list[tuple[nn.Module, Tensor]] = []
-    watched = copy.copy(backbone)
-    layers = nn.ModuleList(Watched(layer, seen) for layer in backbone.layers)  # type: ignore[union-attr]
-    watched._modules = {**backbone._modules, "layers": layers}
-    watched.transduce(x, layout)
-    return seen
-
-
-def weights_of(layer: nn.Module, x: Tensor, layout: SequenceBatch, row: int) -> Tensor:
-    """[row + 1] the size of the weights of one token's attention in one layer, summed over heads"""
-    prefix_lengths = layout.positions()[: row + 1]
-    if isinstance(layer, HSTULayer):
-        config = layer.config
-        _, _, q, k = split(F.silu(layer.uvqk(layer_norm(x))), config.heads, config.qk_width)
-        scores = torch.einsum("hk,nhk->hn", q[row], k)
-        if config.attention == "softmax":
-            scores = scores * config.qk_width**-0.5
-        if layer.position_bias is not None:
-            scores = (
-                scores + layer.position_bias[distances(prefix_lengths[row:], prefix_lengths, layer.position_bias)[0]]
-            )
-        if layer.time_bias is not None:
-            since = layout.query_timestamps[row] - layout.timestamps[: row + 1]
-            scores = scores + layer.time_bias[time_buckets(since, len(layer.time_bias))]
-        weights = F.silu(scores) if config.attention == "silu" else masked(scores, prefix_lengths, row).softmax(1)
-    elif isinstance(layer, TransformerLayer):
-        turn = rotation(prefix_lengths, x.shape[1] // layer.config.heads, layer.config.rope_base)
-        q, k, _ = layer.projected(x, turn)
-        scores = torch.einsum("hk,nhk->hn", q[row], k) * q.shape[-1] ** -0.5
-        weights = masked(scores, prefix_lengths, row).softmax(1)
-    elif isinstance(layer, sasrec.SASRecLayer):
-        q, k = (
-            linear(y).unflatten(-1, (layer.config.heads, -1))
-            for linear, y in ((layer.q, sasrec.layer_norm(x)), (layer.k, x))
-        )
-        scores = torch.einsum("hk,nhk->hn", q[row], k) * q.shape[-1] ** -0.5
-        weights = masked(scores, prefix_lengths, row).softmax(1)
-    else:
-        raise InputError(f"The attention of {type(layer).__name__} cannot be shown.")
-    return (weights * sees(prefix_lengths, row)).abs().sum(0)
-
-
-def sees(prefix_lengths: Tensor, row: int) -> Tensor:
-    own = torch.arange(len(prefix_lengths))
-    return (own < prefix_lengths[row]) | (own == row)
-
-
-def masked(scores: Tensor, prefix_lengths: Tensor, row: int) -> Tensor:
-    return scores.masked_fill(~sees(prefix_lengths, row), -torch.inf)
 
 
 def with_one(history: SequenceBatch, item: int, at: int) -> SequenceBatch:
     """The history with one more event, of which nothing but the item is known."""
 
-    def more(x: Any, value: float) -> Any:
-        return None if x is None else torch.cat([x, x.new_full((1, *x.shape[1:]), value)])
+    def more(x: Tensor, value: float) -> Tensor:
+        return torch.cat([x, x.new_full((1, *x.shape[1:]), value)])
+
+    def if_any(x: Tensor | None, value: float) -> Tensor | None:
+        return None if x is None else more(x, value)
 
     length = len(history.ids)
     return replace(
@@ -185,10 +110,10 @@ def with_one(history: SequenceBatch, item: int, at: int) -> SequenceBatch:
         timestamps=more(history.timestamps, at),
         query_timestamps=more(history.query_timestamps, at),
         offsets=torch.tensor([0, length + 1]),
-        actions=more(history.actions, 0),
-        kinds=more(history.kinds, 0),
-        values=more(history.values, torch.nan),
-        prefix_lengths=more(history.prefix_lengths, length),
+        actions=if_any(history.actions, 0),
+        kinds=if_any(history.kinds, 0),
+        values=if_any(history.values, torch.nan),
+        prefix_lengths=if_any(history.prefix_lengths, length),
     )
 
 

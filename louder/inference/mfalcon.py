@@ -60,7 +60,7 @@ class MFalcon(Runner):
         settled = [x.kv.length for x in prefilled]
         pending = [x.pending for x in prefilled]
         parts = [self.microbatches(x.history, own) for x, own in zip(prefilled, candidates)]
-        caches = [x.kv.lent(len(x.pending.x) + max(map(len, own), default=0)) for x, own in zip(prefilled, parts)]
+        caches = [x.kv.scratch(len(x.pending.x) + max(map(len, own), default=0)) for x, own in zip(prefilled, parts)]
         states: list[list[Tensor]] = [[] for _ in prefilled]
         for turn in range(max(map(len, parts), default=0)):
             active = [n for n, own in enumerate(parts) if turn < len(own)]
@@ -70,7 +70,7 @@ class MFalcon(Runner):
                 states[n].append(own)
                 pending[n] = pending[n].part(0, 0)  # they are in the cache now, for the next microbatch
         for x, length in zip(prefilled, settled):
-            x.kv.forget(length)
+            x.kv.truncate(length)
         if not any(states):
             return []
         logits, values = self.model.predict(torch.cat([state for own in states for state in own]))

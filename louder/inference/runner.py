@@ -10,7 +10,7 @@ from torch import Tensor
 from louder.batch import SequenceBatch
 from louder.inference.kv_cache import CachedHistory, HistoryCache
 from louder.models import SequentialModel
-from louder.models.kv_cache import KVCache, KVCaches
+from louder.models.kv_cache import BatchedKVCache, KVCache
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Rows:
         return Rows(self.x[first:end], self.times[first:end], self.query_times[first:end], prefix_lengths)
 
     def then(self, x: Tensor, at: int) -> "Rows":
-        """With candidates x [M, D] after them, which need no prefix lengths: see KVCache.announce."""
+        """With candidates x [M, D] after them, which need no prefix lengths: see KVCache.allocate."""
         times = self.times.new_full((len(x),), at)
         all_times, all_query_times = torch.cat([self.times, times]), torch.cat([self.query_times, times])
         return Rows(torch.cat([self.x, x]), all_times, all_query_times, self.prefix_lengths)
@@ -97,7 +97,7 @@ class Runner:
         counts = candidates or [0] * len(parts)
         out = []
         for (kv, rows), count, own in zip(parts, counts, self.forward(parts, counts)):
-            kv.keep(len(rows.x) - count)
+            kv.commit(len(rows.x) - count)
             out.append(own[len(own) - count :])
         return out
 
@@ -106,7 +106,7 @@ class Runner:
         settled = [x.kv.length for x in prefilled]
         states = self.forward([(x.kv, x.pending) for x in prefilled], [0] * len(prefilled))
         for x, length in zip(prefilled, settled):
-            x.kv.forget(length)
+            x.kv.truncate(length)
         return states
 
     def forward(self, parts: Sequence[tuple[KVCache, Rows]], candidates: Sequence[int]) -> list[Tensor]:
@@ -114,12 +114,12 @@ class Runner:
         if not parts:
             return []
         new = [
-            kv.announce(rows.times, rows.query_times, rows.prefix_lengths, candidates=count)
+            kv.allocate(rows.times, rows.query_times, rows.prefix_lengths, candidates=count)
             for (kv, rows), count in zip(parts, candidates)
         ]
         if len(parts) == 1:
             return [self.backbone.extend(parts[0][1].x, new[0], parts[0][0])]
-        together = KVCaches([kv for kv, _ in parts], new)
+        together = BatchedKVCache([kv for kv, _ in parts], new)
         states = self.backbone.extend(torch.cat([rows.x for _, rows in parts]), together.new, together)
         return list(states.split(together.sizes))
 

@@ -9,12 +9,12 @@ from torch import Tensor, nn
 
 from louder.batch import SequenceBatch
 from louder.config import require_at_least, require_fraction, require_one_of
-from louder.errors import InputError
 from louder.models.embeddings import Vocabulary
-from louder.models.kv_cache import KeysAndValues, NewTokens
-from louder.models.sequential import SequentialModel, layout_of, require_window
+from louder.models.kv_cache import AnyKVCache, NewTokens
+from louder.models.sequential import SequentialModel, layout_of, require_window, seen_by
 from louder.ops.dropout import dropout
 from louder.ops.hstu_attention import compute, hstu_attention
+from louder.ops.hstu_attention.naive import distances, time_buckets
 from louder.ops.hstu_layer import hstu_layer, split
 from louder.ops.hstu_layer.naive import layer_norm
 from louder.ops.layout import Layout
@@ -60,22 +60,19 @@ class HSTU(SequentialModel):
         nn.init.xavier_normal_(self.positions.weight)
         self.layers = nn.ModuleList(HSTULayer(config) for _ in range(config.layers))
 
-    def transduce(self, x_LD: Tensor, batch: SequenceBatch) -> Tensor:
+    def enter(self, x_LD: Tensor, batch: SequenceBatch) -> tuple[Tensor, ...]:
         x_LD = x_LD * self.config.width**0.5 + self.at(batch.positions())
-        x_LD = dropout(x_LD, self.dropout, self.training)
-        for layer in self.layers:
-            x_LD = layer(x_LD, batch)
-        return x_LD
+        return (dropout(x_LD, self.dropout, self.training),)
 
     def at(self, positions: Tensor) -> Tensor:
         """[L, D] the vectors of positions. Those beyond the table share its last row, as distances do in the bias: a
         request can reach over the end of a window."""
         return self.positions(positions.clamp(max=self.config.max_len - 1))
 
-    def extend(self, x_MD: Tensor, new: NewTokens, memory: KeysAndValues) -> Tensor:
+    def extend(self, x_MD: Tensor, new: NewTokens, cache: AnyKVCache) -> Tensor:
         x_MD = x_MD * self.config.width**0.5 + self.at(new.positions)
         for number, layer in enumerate(self.layers):
-            x_MD = layer.extend(x_MD, number, new, memory)  # type: ignore[operator]
+            x_MD = layer.extend(x_MD, number, new, cache)  # type: ignore[operator]
         return x_MD
 
 
@@ -118,17 +115,32 @@ class HSTULayer(nn.Module):
             time_bias=self.time_bias,
         )
 
-    def extend(self, x_MD: Tensor, number: int, new: NewTokens, memory: KeysAndValues) -> Tensor:
-        """The layer for new tokens; `number` is its own, in memory."""
+    def extend(self, x_MD: Tensor, number: int, new: NewTokens, cache: AnyKVCache) -> Tensor:
+        """The layer for new tokens; `number` is its own, in the cache."""
         config = self.config
-        if config.attention != "silu":
-            raise InputError("model.attention=softmax is an ablation of HSTU, for which no keys and values are kept.")
         u, v, q, k = split(F.silu(self.uvqk(layer_norm(x_MD)), inplace=True), config.heads, config.qk_width)
-        keys, values = memory.put(number, k, v)
+        keys, values = cache.append(number, k, v)
         layout = new.layout._replace(window=config.window, global_prefix=config.global_prefix)
         a = compute(q, keys, values, layout, 1 / config.max_len, self.position_bias, self.time_bias).flatten(1)
         y = layer_norm(a)
         return x_MD + self.out(y * u if config.gating else y)
+
+    def attention_weights(self, x_LD: Tensor, batch: SequenceBatch, row: int) -> Tensor:
+        """[H, row + 1] of one user's token, over those up to itself; of SiLU without the constant scale"""
+        config, positions = self.config, batch.positions()[: row + 1]
+        _, _, q, k = split(F.silu(self.uvqk(layer_norm(x_LD[: row + 1]))), config.heads, config.qk_width)
+        scores = torch.einsum("hk,nhk->hn", q[row], k)
+        if config.attention == "softmax":
+            scores = scores * config.qk_width**-0.5
+        if self.position_bias is not None:
+            scores = scores + self.position_bias[distances(positions[row:], positions, self.position_bias)[0]]
+        if self.time_bias is not None:
+            since = batch.query_timestamps[row] - batch.timestamps[: row + 1]
+            scores = scores + self.time_bias[time_buckets(since, len(self.time_bias))]
+        seen = seen_by(batch, row, config)
+        if config.attention == "softmax":
+            return scores.masked_fill(~seen, -torch.inf).softmax(1)
+        return F.silu(scores) * seen
 
     def ablated(self, x_LD: Tensor, layout: Layout) -> Tensor:
         """With softmax, or without the gate."""

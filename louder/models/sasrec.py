@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -47,12 +48,9 @@ class SASRec(SequentialModel):
         nn.init.trunc_normal_(self.positions.weight, std=deviation, a=-2 * deviation, b=2 * deviation)
         self.layers = nn.ModuleList(SASRecLayer(config) for _ in range(config.layers))
 
-    def transduce(self, x_LD: Tensor, batch: SequenceBatch) -> Tensor:
+    def enter(self, x_LD: Tensor, batch: SequenceBatch) -> tuple[Tensor, ...]:
         x_LD = x_LD * self.config.width**0.5 + self.positions(batch.positions())
-        x_LD = dropout(x_LD, self.dropout, self.training)
-        for layer in self.layers:
-            x_LD = layer(x_LD, batch)
-        return x_LD
+        return (dropout(x_LD, self.dropout, self.training),)
 
 
 class SASRecLayer(nn.Module):
@@ -70,15 +68,21 @@ class SASRecLayer(nn.Module):
     def forward(self, x_LD: Tensor, batch: SequenceBatch) -> Tensor:
         config = self.config
         query = layer_norm(x_LD)
-        q, k, v = (
-            linear(x).unflatten(-1, (config.heads, -1))
-            for linear, x in ((self.q, query), (self.k, x_LD), (self.v, x_LD))
-        )
+        q, k, v = self.heads(self.q, query), self.heads(self.k, x_LD), self.heads(self.v, x_LD)
         rate = config.dropout if self.training else 0.0
         a = softmax_attention(q, k, v, Layout(batch.offsets), scale=q.shape[-1] ** -0.5, dropout=rate)
         z_LD = layer_norm(query + self.out(a.flatten(1)))
         hidden = dropout(F.relu(self.inner(z_LD)), config.dropout, self.training)
         return z_LD + dropout(self.outer(hidden), config.dropout, self.training)
+
+    def heads(self, linear: nn.Linear, x_LD: Tensor) -> Tensor:
+        """[L, H, K]"""
+        return linear(x_LD).unflatten(-1, (self.config.heads, -1))
+
+    def attention_weights(self, x_LD: Tensor, batch: SequenceBatch, row: int) -> Tensor:
+        """[H, row + 1] of one user's token, over those up to itself"""
+        q, k = self.heads(self.q, layer_norm(x_LD[row])), self.heads(self.k, x_LD[: row + 1])
+        return (torch.einsum("hk,nhk->hn", q, k) * q.shape[-1] ** -0.5).softmax(1)
 
 
 def layer_norm(x: Tensor) -> Tensor:

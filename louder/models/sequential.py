@@ -2,6 +2,7 @@
 
 from typing import Protocol
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -9,9 +10,9 @@ from louder.batch import SequenceBatch
 from louder.config import require_at_least
 from louder.errors import InputError
 from louder.models.embeddings import EmbeddingTable, EventEmbedding, Vocabulary
-from louder.models.kv_cache import KeysAndValues, NewTokens
+from louder.models.kv_cache import AnyKVCache, NewTokens
 from louder.models.mol import MoL
-from louder.ops.layout import Layout
+from louder.ops.layout import Layout, visible
 
 NORM_EPS = 1e-6
 
@@ -56,7 +57,7 @@ class DotProduct(nn.Module):
 
 
 class SequentialModel(nn.Module):
-    """Base of the sequential models. A child defines `transduce`.
+    """Base of the sequential models. A child defines its layers, and what comes before and after them.
 
         forward(batch)  -> [L, D] a state for each token
         transduce(x [L, D], batch)  -> [L, D] the layers, for tokens that are vectors already; of the batch it reads
@@ -71,6 +72,7 @@ class SequentialModel(nn.Module):
     """
 
     similarity: "DotProduct | MoL"
+    layers: nn.ModuleList
     keeps_kv = False  # whether it can `extend` cached tokens
 
     def __init__(self, config: SequentialConfig, vocabulary: Vocabulary) -> None:
@@ -79,15 +81,34 @@ class SequentialModel(nn.Module):
         self.events = EventEmbedding(vocabulary, config.width)
         self.similarity = DotProduct()
 
-    def transduce(self, x_LD: Tensor, batch: SequenceBatch) -> Tensor:
+    def enter(self, x_LD: Tensor, batch: SequenceBatch) -> tuple[Tensor, ...]:
+        """What goes into the first layer, [L, D], and what all layers are given besides the batch."""
         raise NotImplementedError
 
-    def extend(self, x_MD: Tensor, new: NewTokens, memory: KeysAndValues) -> Tensor:
-        """`transduce` for M tokens that follow those in memory -> [M, D], with their keys and values put
-        there. Dropout is off, whatever the mode."""
-        raise InputError(
-            f"No keys and values are kept for a {self.config.kind}, so it cannot be served. Serve an HSTU or a Transformer."
-        )
+    def leave(self, x_LD: Tensor) -> Tensor:
+        """What comes out of the last layer -> the states"""
+        return x_LD
+
+    def transduce(self, x_LD: Tensor, batch: SequenceBatch) -> Tensor:
+        x_LD, *shared = self.enter(x_LD, batch)
+        for layer in self.layers:
+            x_LD = layer(x_LD, batch, *shared)
+        return self.leave(x_LD)
+
+    def attention_sizes(self, x_LD: Tensor, batch: SequenceBatch, row: int) -> Tensor:
+        """[row + 1] of one user's tokens x: how much one of them attends to each up to itself, as the size of the weights
+        summed over layers and heads."""
+        x_LD, *shared = self.enter(x_LD, batch)
+        total = x_LD.new_zeros(row + 1)
+        for layer in self.layers:
+            total += layer.attention_weights(x_LD, batch, row, *shared).abs().sum(0)  # type: ignore[operator]
+            x_LD = layer(x_LD, batch, *shared)
+        return total
+
+    def extend(self, x_MD: Tensor, new: NewTokens, cache: AnyKVCache) -> Tensor:
+        """`transduce` for M tokens that follow the cached ones -> [M, D], with their keys and values appended to the
+        cache. Dropout is off, whatever the mode."""
+        raise NotImplementedError
 
     def tables(self) -> list[EmbeddingTable]:
         """The large tables, whose gradients can be sparse."""
@@ -129,6 +150,12 @@ def layout_of(batch: SequenceBatch, config: WindowedConfig) -> Layout:
         window=config.window,
         global_prefix=config.global_prefix,
     )
+
+
+def seen_by(batch: SequenceBatch, row: int, config: WindowedConfig) -> Tensor:
+    """[row + 1] bool: which of one user's tokens up to it a token sees"""
+    at = torch.tensor(row, device=batch.ids.device)
+    return visible(at, batch.positions()[row], row + 1, config.window, config.global_prefix)
 
 
 def require_window(config: WindowedConfig) -> None:

@@ -12,8 +12,8 @@ from louder.batch import SequenceBatch
 from louder.config import require_at_least, require_fraction
 from louder.errors import InputError
 from louder.models.embeddings import Vocabulary
-from louder.models.kv_cache import KeysAndValues, NewTokens
-from louder.models.sequential import SequentialModel, layout_of, require_window
+from louder.models.kv_cache import AnyKVCache, NewTokens
+from louder.models.sequential import SequentialModel, layout_of, require_window, seen_by
 from louder.ops.dropout import dropout
 from louder.ops.softmax_attention import softmax_attention
 
@@ -54,18 +54,18 @@ class Transformer(SequentialModel):
         self.layers = nn.ModuleList(TransformerLayer(config) for _ in range(config.layers))
         self.norm = nn.RMSNorm(config.width, eps=1e-6)
 
-    def transduce(self, x_LD: Tensor, batch: SequenceBatch) -> Tensor:
+    def enter(self, x_LD: Tensor, batch: SequenceBatch) -> tuple[Tensor, ...]:
         x_LD = dropout(x_LD * self.config.width**0.5, self.dropout, self.training)
-        turn = rotation(batch.positions(), self.head_width, self.rope_base)
-        for layer in self.layers:
-            x_LD = layer(x_LD, batch, turn)
+        return x_LD, rotation(batch.positions(), self.head_width, self.rope_base)
+
+    def leave(self, x_LD: Tensor) -> Tensor:
         return self.norm(x_LD)
 
-    def extend(self, x_MD: Tensor, new: NewTokens, memory: KeysAndValues) -> Tensor:
+    def extend(self, x_MD: Tensor, new: NewTokens, cache: AnyKVCache) -> Tensor:
         x_MD = x_MD * self.config.width**0.5
         turn = rotation(new.positions, self.head_width, self.rope_base)
         for number, layer in enumerate(self.layers):
-            x_MD = layer.extend(x_MD, number, new, memory, turn)  # type: ignore[operator]
+            x_MD = layer.extend(x_MD, number, new, cache, turn)  # type: ignore[operator]
         return self.norm(x_MD)
 
 
@@ -84,25 +84,29 @@ class TransformerLayer(nn.Module):
         for linear in self.qkv, self.out, self.gate_and_up, self.down:
             nn.init.normal_(linear.weight, std=0.02)
 
-    def forward(self, x_LD: Tensor, batch: SequenceBatch, turn: tuple[Tensor, Tensor]) -> Tensor:
+    def forward(self, x_LD: Tensor, batch: SequenceBatch, turn: Tensor) -> Tensor:
         q, k, v = self.projected(x_LD, turn)
         a = softmax_attention(q, k, v, layout_of(batch, self.config), scale=q.shape[-1] ** -0.5)
         return self.finish(x_LD, a)
 
-    def extend(
-        self, x_MD: Tensor, number: int, new: NewTokens, memory: KeysAndValues, turn: tuple[Tensor, Tensor]
-    ) -> Tensor:
-        """The layer for new tokens; `number` is its own, in memory."""
+    def extend(self, x_MD: Tensor, number: int, new: NewTokens, cache: AnyKVCache, turn: Tensor) -> Tensor:
+        """The layer for new tokens; `number` is its own, in the cache."""
         q, k, v = self.projected(x_MD, turn)
-        keys, values = memory.put(number, k, v)
+        keys, values = cache.append(number, k, v)
         layout = new.layout._replace(window=self.config.window, global_prefix=self.config.global_prefix)
         a = softmax_attention(q, keys, values, layout, scale=q.shape[-1] ** -0.5)
         return self.finish(x_MD, a)
 
-    def projected(self, x_LD: Tensor, turn: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+    def projected(self, x_LD: Tensor, turn: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """q, k and v [L, H, K] of the attention, turned by their positions"""
         q, k, v = self.qkv(self.attention_norm(x_LD)).unflatten(-1, (3, self.config.heads, -1)).unbind(1)
         return rotate(q, turn), rotate(k, turn), v
+
+    def attention_weights(self, x_LD: Tensor, batch: SequenceBatch, row: int, turn: Tensor) -> Tensor:
+        """[H, row + 1] of one user's token, over those up to itself"""
+        q, k, _ = self.projected(x_LD, turn)
+        scores = torch.einsum("hk,nhk->hn", q[row], k[: row + 1]) * q.shape[-1] ** -0.5
+        return scores.masked_fill(~seen_by(batch, row, self.config), -torch.inf).softmax(1)
 
     def finish(self, x_LD: Tensor, a: Tensor) -> Tensor:
         """What comes after attention, a [L, H, K]."""
@@ -112,14 +116,14 @@ class TransformerLayer(nn.Module):
         return x_LD + dropout(self.down(F.silu(gate) * up), config.dropout, self.training)
 
 
-def rotation(positions: Tensor, width: int, base: float) -> tuple[Tensor, Tensor]:
-    """Cosine and sine of each position's angles, both [L, 1, width / 2] (Su et al., 2021)."""
+def rotation(positions: Tensor, width: int, base: float) -> Tensor:
+    """[2, L, 1, width / 2] cosine and sine of each position's angles (Su et al., 2021)"""
     frequency = base ** (-torch.arange(0, width, 2, device=positions.device) / width)
     angle = positions[:, None, None] * frequency
-    return angle.cos(), angle.sin()
+    return torch.stack([angle.cos(), angle.sin()])
 
 
-def rotate(x: Tensor, turn: tuple[Tensor, Tensor]) -> Tensor:
+def rotate(x: Tensor, turn: Tensor) -> Tensor:
     """x [L, H, K] with each pair (x[i], x[i + K/2]) turned by its angle"""
     cos, sin = turn
     first, second = x.chunk(2, dim=-1)

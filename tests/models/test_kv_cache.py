@@ -6,7 +6,7 @@ from itertools import pairwise
 import pytest
 import torch
 
-from louder.models.kv_cache import KVCache, KVCaches
+from louder.models.kv_cache import BatchedKVCache, KVCache
 from tests.models.test_models import MODELS, VOCABULARY, batch_of, history, model_of
 
 WINDOW = dict(window=3, global_prefix=2)
@@ -30,8 +30,8 @@ def parts(model, user, cache, ends, prefix_lengths=None):
     for start, end in pairwise(ends):
         rows = slice(start, end)
         own = None if prefix_lengths is None else prefix_lengths[rows]
-        yield x[rows], cache.announce(user["timestamps"][rows], user["query_timestamps"][rows], own)
-        cache.keep(end - start)
+        yield x[rows], cache.allocate(user["timestamps"][rows], user["query_timestamps"][rows], own)
+        cache.commit(end - start)
 
 
 @every_config
@@ -52,7 +52,7 @@ def test_candidates_equal_one_pass_and_leave_nothing_behind(config):
     list(model.extend(x, new, cache) for x, new in parts(model, user, cache, [0, 8]))
     for first, last in (8, 10), (10, 12):
         rows = slice(first, last)
-        new = cache.announce(user["timestamps"][rows], user["query_timestamps"][rows], None, candidates=2)
+        new = cache.allocate(user["timestamps"][rows], user["query_timestamps"][rows], None, candidates=2)
         torch.testing.assert_close(model.extend(x[rows], new, cache), whole[rows], atol=1e-5, rtol=1e-4)
     states = [model.extend(x, new, cache) for x, new in parts(model, user, cache, [8, 12])]
     torch.testing.assert_close(states[0], one_pass(model, user)[8:], atol=1e-5, rtol=1e-4)
@@ -67,7 +67,7 @@ def test_users_together_equal_each_alone(config):
         for x, new in parts(model, user, caches[-1], [0, known] if known else []):
             model.extend(x, new, caches[-1])
     rest = [next(parts(model, user, cache, [cache.length, 12])) for user, cache in zip(users, caches)]
-    together = KVCaches(caches, [new for _, new in rest])
+    together = BatchedKVCache(caches, [new for _, new in rest])
     states = model.extend(torch.cat([x for x, _ in rest]), together.new, together).split([8, 12, 1])
     for own, user, known in zip(states, users, (4, 0, 11)):
         torch.testing.assert_close(own, one_pass(model, user)[known:], atol=1e-5, rtol=1e-4)
