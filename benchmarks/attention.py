@@ -16,6 +16,7 @@ from louder.batch import SequenceBatch
 from louder.ops.hstu_attention import hstu_attention
 from louder.ops.jagged import to_padded
 from louder.ops.layout import Layout, candidate_prefix_lengths
+from louder.results import Row
 
 TARGETS = 20  # candidates of each user in kind "targets"
 WINDOW = 256  # events before itself that a row sees in kind "window"
@@ -40,7 +41,7 @@ KINDS = {
 }
 
 
-QUICK: dict[str, Any] = {"kinds": list(KINDS), "lengths": [200, 1024], "tokens": 2048, "heads": 4, "width": 64}
+QUICK: Row = {"kinds": list(KINDS), "lengths": [200, 1024], "tokens": 2048, "heads": 4, "width": 64}
 FULL = QUICK | {"lengths": [200, 1024, 4096, 8192], "tokens": 8192}
 
 

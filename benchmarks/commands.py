@@ -368,7 +368,7 @@ def main() -> None:
 
 def carry_out(
     name: str,
-    own: dict[str, Any],
+    own: Row,
     *,
     full: bool,
     memory: float,

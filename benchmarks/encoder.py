@@ -3,22 +3,22 @@
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from benchmarks import histories
-from benchmarks.measure import Case, autocast, run
+from benchmarks.measure import Case, Run, autocast, run
 from benchmarks.transformer import SDPALayer
 from louder.batch import SequenceBatch
 from louder.models import HSTUConfig
 from louder.models.hstu import HSTULayer
+from louder.results import Row
 
 ALPHAS = 1.6, 1.7, 1.8, 1.9, 2.0  # of stochastic length; 2.0 keeps everything
 DRAWS = 8  # different random histories; a run takes the next
 DROPOUT = 0.2
-QUICK: dict[str, Any] = {"lengths": [1024, 2048], "tokens": 4096, "layers": 2, "width": 512, "heads": 8}
+QUICK: Row = {"lengths": [1024, 2048], "tokens": 4096, "layers": 2, "width": 512, "heads": 8}
 FULL = QUICK | {"lengths": [1024, 2048, 4096, 8192], "tokens": 16384}
 
 
@@ -104,6 +104,6 @@ def encode(layers: nn.ModuleList, x_LD: Tensor, batch: SequenceBatch) -> Tensor:
     return x_LD
 
 
-def in_turn(functions: Sequence[Callable[[], Any]]) -> Callable[[], Any]:
+def in_turn(functions: Sequence[Run]) -> Run:
     turns = itertools.cycle(functions)
     return lambda: next(turns)()

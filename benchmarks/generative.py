@@ -3,9 +3,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -19,6 +17,7 @@ from louder.data.config import DataConfig
 from louder.data.table import Table
 from louder.data.targets import SplitConfig
 from louder.models import HSTUConfig
+from louder.results import Row
 from louder.schema import Manifest
 from louder.training.config import Config
 from louder.training.loop import make_optimizers, update
@@ -27,7 +26,7 @@ from louder.version import __version__
 
 LABELS = 4000  # of a generative step
 SAMPLED_TOKENS = 16_000  # of an impression-level step, about
-QUICK: dict[str, Any] = {"exposures": [50, 200], "labels": LABELS, "sampled_tokens": SAMPLED_TOKENS}
+QUICK: Row = {"exposures": [50, 200], "labels": LABELS, "sampled_tokens": SAMPLED_TOKENS}
 FULL = QUICK | {"exposures": [200, 1000]}
 
 
@@ -137,10 +136,10 @@ def stepper(task: RankingTask, batch: RankingBatch, device: torch.device) -> Cal
     torch.manual_seed(task.config.training.seed)
     model = task.build().to(device).train()
     optimizers = make_optimizers(model, task.config.training)
-    return partial(step, task, model, optimizers, batch, device)
 
+    def step() -> float:
+        loss = task.loss(model, batch, device)
+        update(model, optimizers, loss, task.config.training.clip_norm)
+        return loss.item()
 
-def step(task: RankingTask, model: Any, optimizers: Any, batch: RankingBatch, device: torch.device) -> float:
-    loss = task.loss(model, batch, device)
-    update(model, optimizers, loss, task.config.training.clip_norm)
-    return loss.item()
+    return step

@@ -19,7 +19,7 @@ from functools import partial
 from importlib import import_module
 from itertools import chain
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from benchmarks.rows import Row, groups, measured, multiple, ratio, reference_of, short
 from louder.results import append_row, provenance
@@ -33,8 +33,8 @@ class Part(NamedTuple):
 
     module: str
     seconds: float
-    sizes: dict[str, Any]
-    tiny: dict[str, Any]
+    sizes: Row
+    tiny: Row
 
 
 SHAPE, TINY_SHAPE = {"heads": 8, "width": 512}, {"heads": 2, "width": 16}

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -11,15 +10,16 @@ from torch import Tensor
 from benchmarks.measure import require_known
 from louder.inference.index import Approximate, Exact, Index, recall
 from louder.inference.index_speed import AT_ONCE, BUILDERS, index_bytes, latencies, summary
+from louder.results import Row
 
 K = 100
 ITEMS_OF_A_CLUSTER = 100
 SPREAD = 0.7  # length of what sets an item apart from its cluster, whose centre has length 1
-QUICK: dict[str, Any] = {"sizes": (10_000, 100_000), "width": 64, "kinds": tuple(BUILDERS)}
+QUICK: Row = {"sizes": (10_000, 100_000), "width": 64, "kinds": tuple(BUILDERS)}
 FULL = QUICK | {"sizes": (10_000, 100_000, 1_000_000)}
 
 
-def rows(sizes: Sequence[int], width: int, kinds: Sequence[str], repeats: int) -> Iterator[list[dict[str, Any]]]:
+def rows(sizes: Sequence[int], width: int, kinds: Sequence[str], repeats: int) -> Iterator[list[Row]]:
     """The rows of each size and number of queries at once: clustered items and queries near them, of length 1."""
     require_known("kind", kinds, BUILDERS)
     builders: dict[str, Callable[[Tensor], Index]] = {"exact": Exact} | {kind: BUILDERS[kind] for kind in kinds}

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from louder.ops.hstu_attention import hstu_attention
 from louder.ops.layout import Layout
+from louder.results import Row
 
 OPS = ("hstu_attention",)  # the folders of louder/ops that have a triton.py
 # float32 products are exact here ("ieee"): a sum of n of them is wrong by about sqrt(n) / 2^24. In half precision q, k and v
@@ -60,7 +61,7 @@ def examples(lengths: Sequence[int]) -> dict[str, Example]:
     drawn = random.Random(0)
     anywhere = [drawn.randint(0, i) for n in lengths for i in range(n)]
     requests = [i - i % 6 * (1 - i % 2) for n in lengths for i in range(n)]  # three items at once, actions between them
-    masks: dict[str, dict[str, Any]] = {
+    masks: dict[str, Row] = {
         "candidates": {"prefix_lengths": candidates},
         "prefix lengths of requests": {"prefix_lengths": requests},
         "any prefix lengths": {"prefix_lengths": anywhere},
@@ -142,7 +143,7 @@ def compared(name: str, example: Example, device: torch.device) -> Comparison:
     return Comparison(name, max(map(error, found, exact)), TOLERANCES[example.dtype])
 
 
-def tensors(example: Example) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def tensors(example: Example) -> tuple[dict[str, Tensor], Row]:
     """What gradients are wanted of, and the other arguments, on the CPU."""
     generator = torch.Generator().manual_seed(0)
     lengths, queries = list(example.lengths), list(example.queries or example.lengths)
@@ -168,9 +169,9 @@ def tensors(example: Example) -> tuple[dict[str, Tensor], dict[str, Any]]:
     return floats, masks | {"key_times": times, "query_times": asked + 60}
 
 
-def outputs(inputs: dict[str, Tensor], masks: dict[str, Any], device: torch.device) -> list[Tensor]:
+def outputs(inputs: dict[str, Tensor], masks: Row, device: torch.device) -> list[Tensor]:
     """The output and the gradient of every input, for a random gradient of the output."""
-    given: dict[str, Any] = {name: x.to(device).requires_grad_() for name, x in inputs.items()}
+    given: Row = {name: x.to(device).requires_grad_() for name, x in inputs.items()}
     masks = {name: x.to(device) if isinstance(x, Tensor) else x for name, x in masks.items()}
     out = hstu_attention(**given, layout=Layout(**masks), scale=1 / 50)
     grad = torch.randn(out.shape, generator=torch.Generator().manual_seed(1)).to(inputs["v"].dtype)

@@ -1,4 +1,4 @@
-"""sampled_softmax and full_softmax beside their naive twins and beside the official code and cross_entropy."""
+"""sampled_softmax and full_softmax beside their reference implementations and beside the official code and cross_entropy."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
@@ -36,7 +36,7 @@ def cases(sizes: Mapping[str, Sequence[int]], *, device: torch.device, memory: f
     """Forward and backward, of the states and of the whole item table.
 
     louder         the op
-    naive          its twin, in blocks of rows, differentiated by autograd
+    naive          its reference implementation, in blocks of rows, differentiated by autograd
     official       gathers [L, R, D] negatives, as the official code
     cross_entropy  of [L, I] logits
     """

@@ -18,7 +18,9 @@ import torch
 from torch import Tensor
 
 from louder.errors import InputError
+from louder.results import Row
 
+Run = Callable[[], Any]  # what it returns is only looked at by tests
 GIB = 1 << 30
 COPIES = "ToCopyBackward0", "TBackward0", "PermuteBackward0", "TransposeBackward0"
 
@@ -28,9 +30,9 @@ class Candidate:
     """One way to compute a case, or a share of it: then its time is that of all. `facts` are fields of its row besides
     those of the case."""
 
-    run: Callable[[], Any]
+    run: Run
     share: float = 1.0
-    facts: dict[str, Any] = field(default_factory=dict)
+    facts: Row = field(default_factory=dict)
 
 
 @dataclass
@@ -39,14 +41,14 @@ class Case:
     shape[unit] are done a second, if there is a unit."""
 
     name: str
-    shape: dict[str, Any]
+    shape: Row
     memory_limit: float = 8.0  # GiB; a candidate that would need more is left out, which the output says
     reference: str = "louder"
     unit: str = ""
     candidates: dict[str, Candidate] = field(default_factory=dict)
     skipped: dict[str, str] = field(default_factory=dict)
 
-    def add(self, name: str, run: Callable[[], Any], *, needs: float = 0, share: float = 1.0, **facts: Any) -> None:
+    def add(self, name: str, run: Run, *, needs: float = 0, share: float = 1.0, **facts: Any) -> None:
         """`needs` is an estimate of its memory in bytes."""
         if needs > self.memory_limit * GIB:
             self.skipped[name] = (
@@ -63,7 +65,7 @@ def require_known(what: str, names: Iterable[str], known: Iterable[str]) -> None
             raise InputError(f"There is no {what} {name!r} to measure. There are: {', '.join(among)}.")
 
 
-def measure(case: Case, repeats: int, device: torch.device) -> list[dict[str, Any]]:
+def measure(case: Case, repeats: int, device: torch.device) -> list[Row]:
     """A row of numbers for each candidate: after a run to warm up, A B C A B C ..., so that whatever else the machine
     does meets all alike."""
     for candidate in case.candidates.values():
@@ -140,7 +142,7 @@ def autocast(forward: Callable[[], Tensor], device: torch.device, dtype: torch.d
     return compute
 
 
-def timed(run: Callable[[], Any], device: torch.device) -> float:
+def timed(run: Run, device: torch.device) -> float:
     wait(device)
     start = time.perf_counter()
     run()
@@ -157,7 +159,7 @@ def device_name(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
-def peak_bytes(run: Callable[[], Any], device: torch.device) -> int:
+def peak_bytes(run: Run, device: torch.device) -> int:
     """The most memory of tensors that a run holds at once, besides what exists already."""
     if device.type == "cuda":
         wait(device)
@@ -192,7 +194,7 @@ def quiet() -> Iterator[None]:
         os.close(nowhere)
 
 
-def kept_bytes(forward: Callable[[], Any], not_counted: Iterable[Tensor]) -> int:
+def kept_bytes(forward: Run, not_counted: Iterable[Tensor]) -> int:
     """Memory that a forward pass keeps for the backward pass: each storage once, without that of `not_counted` and of
     copies of those in another dtype, such as autocast makes of weights."""
     given = list(not_counted)
@@ -213,7 +215,7 @@ def kept_bytes(forward: Callable[[], Any], not_counted: Iterable[Tensor]) -> int
 
 def origin(x: Tensor) -> Tensor | None:
     """The leaf that x is a cast or a transpose of, if it is one."""
-    node: Any = x.grad_fn
+    node = x.grad_fn
     while node is not None and node.name() in COPIES:
         node = node.next_functions[0][0]
     return getattr(node, "variable", None)

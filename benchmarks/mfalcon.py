@@ -1,4 +1,4 @@
-"""M-FALCON: candidates scored against one history, beside a pass without memory, a pass for each, and a DLRM."""
+"""M-FALCON: candidates scored against one history, beside a pass without a cache, a pass for each, and a DLRM."""
 
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -14,13 +14,14 @@ from louder.inference.mfalcon import MFalcon
 from louder.inference.precision import PRECISIONS, reduced
 from louder.models import DLRM, RankingModel
 from louder.models.flops import flops
+from louder.results import Row
 
 ONE_BY_ONE = 4  # candidates that "one pass per candidate" is measured on
 TIMES = 285  # how many times the DLRM's FLOPs for a candidate the paper's ranker has
 DLRM_MICROBATCH = 256  # the fastest of 64 to 16384
 
 # n, m and b: the first of each is held while the others take their turn
-QUICK: dict[str, Any] = {
+QUICK: Row = {
     "lengths": [1024, 512],
     "counts": [1024, 16, 256],
     "microbatches": [512, 64],
@@ -50,16 +51,16 @@ def cases(
     layers: int,
     width: int,
     heads: int,
-    amortised: dict[str, Any] | None,
-    one_pass: dict[str, Any] | None,
+    amortised: Row | None,
+    one_pass: Row | None,
     device: torch.device,
     memory: float,
 ) -> Iterator[Case]:
     """m candidates for one user, in microbatches of b, whose history has n tokens, two for each event.
 
-    louder, cached          the history was remembered in a request before; also with smaller weights
+    louder, cached          the history was cached in a request before; also with smaller weights
     louder, cold            it is computed in the request
-    one batch               one pass over the history and all candidates, nothing remembered
+    one batch               one pass over the history and all candidates, nothing cached
     one pass per candidate  over the history and one candidate: measured on a few, and the time multiplied
     dlrm                    features given, 50 events of history for each candidate
 
@@ -128,7 +129,7 @@ class Scoring:
         self.model, self.n, self.history = model, n, user(n // 2, self.device)
         self.at = int(self.history.query_timestamps[-1])
         self.one_pass = OnePass(model, self.history)
-        # what a candidate adds to a pass is what it takes when the history is remembered
+        # what a candidate adds to a pass is what it takes when the history is cached
         self.history_flops = flops(self.one_pass, self.candidates(0))
         self.candidate_flops = flops(self.one_pass, self.candidates(1)) - self.history_flops
 
@@ -142,11 +143,11 @@ class Scoring:
         return Case(name, shape, memory, reference="louder, cached", unit="candidates")
 
     def flops_each(self, m: int) -> int:
-        """For each of m candidates, where the history is not remembered."""
+        """For each of m candidates, where the history is not cached."""
         return self.candidate_flops + self.history_flops // m
 
     def add_mfalcon(self, case: Case, most: int | None = None) -> None:
-        """`most`: measure no more candidates than that where the history is remembered."""
+        """`most`: measure no more candidates than that where the history is cached."""
         m, b = case.shape["candidates"], case.shape["microbatch"]
         self.add_cached(case, "louder, cached", self.model, most or m)
         cold = MFalcon(self.model, microbatch=b)

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,6 +13,7 @@ from louder.errors import InputError
 from louder.inference.mol_topk import MoLTopK, Top
 from louder.inference.run import Run
 from louder.models import MoL, MoLConfig
+from louder.results import Row
 from louder.training.config import Config
 from louder.training.retrieval import open_config_table, part_loader
 
@@ -22,7 +22,7 @@ EACH = 5, 10, 50, 100  # k' of the paper's TopKPerEmbd, TopKAvg and CombTopK
 COUNT = 200, 500, 1000, 2000, 4000
 BOTH = (5, 200), (50, 500), (100, 1000)
 
-QUICK: dict[str, Any] = {"items": [10_000], "users": 32, "k": 10, "run": None}
+QUICK: Row = {"items": [10_000], "users": 32, "k": 10, "run": None}
 FULL = QUICK | {"items": [10_000, 100_000]}
 
 

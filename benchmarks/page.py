@@ -26,7 +26,7 @@ from louder.reports.markup import Html, details, document, figures, joined, sect
 
 NOTES = {
     "attention": (
-        "HSTU attention over jagged histories, the longest of N events. Naive is its twin, one user at a time; padded, "
+        "HSTU attention over jagged histories, the longest of N events. Naive is the reference implementation, one user at a time; padded, "
         "the official op; sdpa, causal scaled_dot_product_attention of tensors that are padded already, without bias. "
         "Uniform: every history is as long as the longest. Zipf: few are; louder, padding is what it takes if they "
         "were. Rab: with biases by position and by time."
@@ -36,7 +36,7 @@ NOTES = {
         "Transformer layers of the same width. Kept is what the forward pass keeps for the backward pass."
     ),
     "loss": (
-        "Forward and backward of the loss alone. Naive is the op's twin; official gathers a vector for each negative; "
+        "Forward and backward of the loss alone. Naive is the reference implementation; official gathers a vector for each negative; "
         "cross_entropy holds the logits of all items."
     ),
     "step": (
@@ -50,7 +50,7 @@ NOTES = {
     "generative": "All exposures of a history trained in one pass, beside a pass for each, timed on a sample of them.",
     "mfalcon": (
         "A ranker scores m candidates for one user, in microbatches of b, whose history has n tokens. Cached: the "
-        "history was remembered in a request before. Cold: it is computed in the request. One batch: one pass over the "
+        "history was cached in a request before. Cold: it is computed in the request. One batch: one pass over the "
         "history and all candidates. One pass per candidate is timed on a few. The DLRM is this repository's."
     ),
     "mol_topk": (
@@ -60,7 +60,7 @@ NOTES = {
     ),
 }
 SUMMARY = (
-    "Each part of Louder beside its naive twin and beside what one would use instead. In this table × says how many "
+    "Each part of Louder beside its reference implementation and beside what one would use instead. In this table × says how many "
     "times as fast Louder is, or how many times less memory it takes: above 1 Louder is ahead."
 )
 SCALE = (

@@ -7,12 +7,15 @@ import itertools
 import math
 from collections.abc import Callable, Sequence
 from statistics import mode
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from benchmarks.rows import MIB, RATIOS, Row, groups, ratio, reference_of
 from louder.reports.chart import titled
 from louder.reports.markup import Html, joined, tag
 from louder.reports.theme import BLUE, GREEN, GREY, ORANGE
+
+if TYPE_CHECKING:
+    from plotly.graph_objects import Figure
 
 Value = Callable[[Row], float]
 OWN = BLUE, "#3d97a8", "#8fbbe6", "#5a62b8", "#6cc0b8", "#9aa7c7"
@@ -23,7 +26,7 @@ class Strip(NamedTuple):
     """Figures that belong together; `folded`: what the page shows when asked to."""
 
     heading: str
-    figures: list[Any]
+    figures: list["Figure"]
     folded: bool = False
 
 
@@ -75,7 +78,7 @@ def draw(bench: str, rows: Sequence[Row], shades: dict[str, str]) -> list[Strip]
     ]
 
 
-def panels(rows: Sequence[Row], unit: str, value: Value, shades: dict[str, str]) -> list[Any]:
+def panels(rows: Sequence[Row], unit: str, value: Value, shades: dict[str, str]) -> list["Figure"]:
     """A figure for each kind, or for training and inference, with one scale, so that they can be compared."""
     figures = [
         draw_lines(own, name, "max_len", "N", unit, value, shades)
@@ -116,11 +119,13 @@ def draw_mfalcon(rows: Sequence[Row], shades: dict[str, str]) -> list[Strip]:
             for chosen, of in ((exact + reduced, SPEED), (reduced, ERROR))
         ]
         strips.append(Strip(f"Ways to score, {model}", [figure for figure in speeds if figure]))
-        strips.append(Strip("Smaller weights, history remembered", [figure for figure in weights if figure]))
+        strips.append(Strip("Smaller weights, history cached", [figure for figure in weights if figure]))
     return [strip for strip in strips if strip.figures]
 
 
-def sweep(rows: Sequence[Row], axis: str, usual: dict[str, int], of: Quantity, shades: dict[str, str]) -> Any:
+def sweep(
+    rows: Sequence[Row], axis: str, usual: dict[str, int], of: Quantity, shades: dict[str, str]
+) -> "Figure | None":
     """A figure of what was measured at several numbers of an axis while the others have their usual one; None if
     nothing was."""
     held = {name: number for name, number in usual.items() if name != axis}
@@ -140,11 +145,11 @@ def sweep(rows: Sequence[Row], axis: str, usual: dict[str, int], of: Quantity, s
 
 def draw_lines(
     rows: Sequence[Row], title: str, axis: str, x: str, unit: str, value: Value, shades: dict[str, str]
-) -> Any:
+) -> "Figure":
     """A line by the numbers of an axis for each implementation."""
-    import plotly.graph_objects as go
+    from plotly.graph_objects import Figure
 
-    figure = go.Figure()
+    figure = Figure()
     for name, own in groups(rows, lambda row: row["implementation"]).items():
         own = sorted(own, key=lambda row: row[axis])
         figure.add_scatter(
@@ -167,7 +172,7 @@ def spaced(numbers: Sequence[int]) -> list[str]:
     return [str(number) if after / number >= least else "" for number, after in zip(numbers, following)]
 
 
-def logarithmic(figures: list[Any], values: Sequence[float]) -> list[Any]:
+def logarithmic(figures: list["Figure"], values: Sequence[float]) -> list["Figure"]:
     """The figures with one logarithmic scale for all the values."""
     logs = [math.log10(value) for value in values if value > 0]
     if logs:

@@ -1,4 +1,4 @@
-"""One user's request, and ways to score its candidates without memory: what M-FALCON is measured beside."""
+"""One user's request, and ways to score its candidates without a cache: what M-FALCON is measured beside."""
 
 from dataclasses import replace
 
@@ -40,7 +40,7 @@ def candidates(count: int, device: torch.device = CPU) -> Tensor:
 
 
 class OnePass(nn.Module):
-    """The scores of candidates in one pass over the history and all of them, of which nothing is remembered."""
+    """The scores of candidates in one pass over the history and all of them, nothing of which is cached."""
 
     def __init__(self, model: RankingModel, history: SequenceBatch) -> None:
         super().__init__()

@@ -3,12 +3,10 @@
 import math
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 from louder.errors import InputError
-from louder.results import read_rows
+from louder.results import Row, read_rows
 
-Row = dict[str, Any]
 BENCHES = {
     "attention": "Attention",
     "layer": "One layer",
@@ -41,7 +39,7 @@ def read(source: Path) -> list[Row]:
     """The rows of a file of JSON lines, or of all such files of a folder. A case measured again stands once, with its
     latest numbers. Raises InputError if there is none of these benches."""
     files = sorted(source.glob("*.jsonl")) if source.is_dir() else [source]
-    found: dict[tuple[Any, ...], Row] = {}
+    found: dict[tuple[str | int | None, ...], Row] = {}
     for file in files:
         if not file.is_file():
             raise InputError(

@@ -10,19 +10,19 @@ import time
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import schemathesis
 import torch
 from schemathesis.config import SchemathesisConfig
 from schemathesis.engine import events, from_schema
+from starlette.types import ASGIApp
 
 from louder import recipes
 from louder.config import override
 from louder.data.synthetic_ranking import ranking_log, write_ranking_log
 from louder.etl.pipeline import build_table
 from louder.etl.spec import read_spec
-from louder.results import append_row, provenance
+from louder.results import Row, append_row, provenance
 from louder.serving.routes import create_app
 from louder.serving.service import Settings, open_service
 from louder.training.loop import train
@@ -45,7 +45,7 @@ def small_run(folder: Path) -> Path:
     return folder / "small"
 
 
-def checked(app: Any, cases: int) -> dict[str, Any]:
+def checked(app: ASGIApp, cases: int) -> Row:
     """Rounds with other seeds, until there were so many cases."""
     done, failures, statuses, seed = 0, Counter[str](), Counter[str](), 0
     while done < cases:

@@ -25,12 +25,11 @@ from collections import Counter
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 from urllib.request import urlopen
 
 from redis import Redis
 
-from louder.results import append_row, provenance
+from louder.results import Row, append_row, provenance
 
 USERS = 6_040  # of ML-1M
 AT = 1_046_454_590  # a fixed time after ML-1M's last event, so that the same question has the same answer
@@ -53,7 +52,7 @@ class Seen:
         ordered = sorted(self.good)
         return round(1000 * ordered[min(len(ordered) - 1, int(share * len(ordered)))], 2) if ordered else None
 
-    def facts(self) -> dict[str, Any]:
+    def facts(self) -> Row:
         return {
             "requests": sum(self.statuses.values()),
             "statuses": {str(status): count for status, count in sorted(self.statuses.items())},
@@ -243,7 +242,7 @@ class Load:
         self.cache = ["--cache", arguments.cache]
         self.rate = 0.0
 
-    def write(self, case: str, facts: dict[str, Any], implementation: str = "louder") -> None:
+    def write(self, case: str, facts: Row, implementation: str = "louder") -> None:
         row = {
             "bench": "serving",
             "case": case,
@@ -423,7 +422,7 @@ class Load:
         await asyncio.sleep(1)
         for kind, store in ("files", str(self.folder / "sized-store")), ("redis", f"redis://127.0.0.1:{port}/0"):
             server = await self.server(store=store)
-            facts: dict[str, Any] = {"mib": server.mib()}
+            facts: Row = {"mib": server.mib()}
             if kind == "files":
                 held = sum(file.stat().st_blocks * 512 for file in Path(store).iterdir())
             else:

@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -21,6 +20,7 @@ from louder.data import negatives
 from louder.errors import InputError
 from louder.models import HSTUConfig, ImpressionConfig, SASRecConfig, SequentialModel, Vocabulary, build
 from louder.ops.sampled_softmax import naive
+from louder.results import Row
 from louder.training import retrieval
 from louder.training.config import Config
 from louder.training.loop import make_optimizers, update
@@ -30,7 +30,7 @@ RECIPES = "ml1m:hstu", "ml1m:hstu_large", "ml1m:sasrec"
 ITEMS = 3883
 SAME_SECOND = 0.8  # share of ML-1M's ratings at the second of the one before
 BATCHES = 4
-QUICK: dict[str, Any] = {"names": RECIPES, "users": 32}
+QUICK: Row = {"names": RECIPES, "users": 32}
 FULL = QUICK | {"users": 128}
 
 
@@ -79,7 +79,7 @@ def cases(
         }
         case = Case(f"{name}, {users} users", shape, memory)
         loss = RetrievalLoss(config.loss, torch.zeros(vocabulary.items, dtype=torch.float64))
-        plain, official = twin(model, padded=False), twin(model, padded=True)
+        plain, official = plain_model(model, padded=False), plain_model(model, padded=True)
         turns = batches, config, device
         case.add("louder", stepper(model, loss, *turns))
         case.add("naive", stepper(plain, partial(naive_loss, config.loss), *turns))
@@ -129,7 +129,7 @@ def real(config: Config, folder: Path, users: int) -> tuple[list[RetrievalBatch]
     return list(itertools.islice(loader.batches(), BATCHES)), retrieval.vocabulary(table, config)
 
 
-def twin(model: SequentialModel, *, padded: bool) -> SequentialModel:
+def plain_model(model: SequentialModel, *, padded: bool) -> SequentialModel:
     """The model with torch ops alone, and with its weights."""
     config = model.config
     plain: SequentialModel

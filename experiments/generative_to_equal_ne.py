@@ -10,13 +10,12 @@ processor, in training alone. The impression-level run goes on for `--seconds`, 
 import argparse
 import time
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from louder import recipes
 from louder.config import override
-from louder.results import append_row, provenance
+from louder.results import Row, append_row, provenance
 from louder.training.config import Config
 from louder.training.loop import make_optimizers, update
 from louder.training.ranking import RankingTask, open_ranking_table
@@ -25,7 +24,7 @@ from louder.training.tasks import open_task
 FIRST_STEPS, GROWTH = 4, 1.3  # validation is measured after so many steps, then after each time so many more
 
 
-def curve(config: Config, seconds: float) -> list[dict[str, Any]]:
+def curve(config: Config, seconds: float) -> list[Row]:
     """Train for so long; a point for each time that the validation part was measured."""
     task = open_task(config)
     assert isinstance(task, RankingTask)
@@ -36,7 +35,7 @@ def curve(config: Config, seconds: float) -> list[dict[str, Any]]:
     torch.manual_seed(config.training.seed)
     model = task.build().train()
     optimizers = make_optimizers(model, config.training)
-    points: list[dict[str, Any]] = []
+    points: list[Row] = []
     spent, steps, exposures, epoch, next_point = 0.0, 0, 0, 0, float(FIRST_STEPS)
     while spent < seconds:
         began = time.process_time()
@@ -58,7 +57,7 @@ def curve(config: Config, seconds: float) -> list[dict[str, Any]]:
     return points
 
 
-def compared(generative: list[dict[str, Any]], single: list[dict[str, Any]]) -> dict[str, Any]:
+def compared(generative: list[Row], single: list[Row]) -> Row:
     """What the one takes to be as good as the other became."""
     best = min(single, key=lambda point: point["ne"])
     equal = next(point for point in generative if point["ne"] <= best["ne"])

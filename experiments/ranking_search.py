@@ -15,25 +15,26 @@ import random
 import shlex
 import shutil
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from louder import recipes
 from louder.config import override
-from louder.results import append_row, provenance, read_rows
+from louder.results import Row, append_row, provenance, read_rows
 from louder.training.loop import Trainer, start_folder
 from louder.training.screen import Screen
 from louder.training.tasks import open_task
 
 # rankers are best after a pass or two over a log: so the rate falls to 0 within a few (EPOCHS)
-COMMON: dict[str, list[Any]] = {
+Space = dict[str, Sequence[float | str | list[int]]]  # what a setting may be
+COMMON: Space = {
     "training.schedule": ["cosine"],
     "training.learning_rate": [5e-4, 1e-3, 2e-3, 4e-3],
     "training.weight_decay": [0.0, 0.01, 0.1],
     "ranking.value_weight": [0.0, 0.1, 0.3],
 }
 EPOCHS = {"kuairand": [1, 2, 3], "ml1m": [1, 2, 4]}
-SPACES: dict[str, dict[str, list[Any]]] = {
+SPACES: dict[str, Space] = {
     "hstu": {
         "model.layers": [1, 2, 3],
         "model.dropout": [0.0, 0.1, 0.2],
@@ -107,7 +108,7 @@ def attempt(log: str, model: str, trial: int, table: str, rows: Path) -> None:
     )
 
 
-def best_of(rows: list[dict[str, Any]], log: str, model: str) -> dict[str, Any]:
+def best_of(rows: list[Row], log: str, model: str) -> Row:
     found = [row for row in rows if row["experiment"] == f"{log}-search" and row["model"] == model]
     return min(found, key=lambda row: row["ne"])
 

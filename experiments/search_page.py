@@ -8,7 +8,6 @@ import itertools
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from plotly.graph_objects import Figure
 
@@ -16,9 +15,8 @@ from benchmarks.rows import groups
 from louder.reports.chart import legend, titled
 from louder.reports.markup import Html, document, figures, joined, section, table, tag, write_page
 from louder.reports.theme import BLUE, GREEN, GREY, ORANGE
-from louder.results import read_rows
+from louder.results import Row, read_rows
 
-Row = dict[str, Any]
 COLOURS = {"hstu": BLUE, "dlrm": ORANGE, "wukong": GREEN}
 NOTE = (
     "NE of the main action on the validation part; lower is better, and 1 is what the share of positives alone gives."

@@ -9,7 +9,6 @@ The rows are as those that `louder train synthetic:rank_hstu --row` writes.
 
 import argparse
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -18,7 +17,7 @@ from louder import recipes
 from louder.config import override
 from louder.data.table import Table
 from louder.evaluation.ranking_metrics import RankingMetrics
-from louder.results import append_row, provenance
+from louder.results import Row, append_row, provenance
 from louder.schema import ENGAGEMENT, USER
 from louder.training.ranking import RankingTask, open_ranking_table
 
@@ -33,7 +32,7 @@ def true_probabilities(table: Table, file: Path) -> np.ndarray:
     return probabilities
 
 
-def score(task: RankingTask, probabilities: np.ndarray, part: str) -> dict[str, Any]:
+def score(task: RankingTask, probabilities: np.ndarray, part: str) -> Row:
     metrics = RankingMetrics(task.table.manifest.actions)
     for batch in task.parts[part].batches():
         rows = batch.rows.numpy()

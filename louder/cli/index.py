@@ -3,11 +3,12 @@
 import json
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from louder.errors import InputError
+from louder.results import Row
 
 if TYPE_CHECKING:
     from louder.inference.index import Index
@@ -58,7 +59,7 @@ def index(
     for k in 10, 100:
         right, _ = exact.search(found.queries, k)
         recalls[k] = round(recall(made.search(found.queries, k)[0], right), 4)
-    facts: dict[str, Any] = {
+    facts: Row = {
         **{f"recall@{k}": share for k, share in recalls.items()},
         "queries": len(found.queries),
         "queries_are": found.source,
@@ -74,7 +75,7 @@ def index(
         show(run, written, indices, speed)
 
 
-def show(run: Path, facts: dict[str, Any], indices: dict[str, "Index"], speed: dict[str, Any]) -> None:
+def show(run: Path, facts: Row, indices: dict[str, "Index"], speed: dict[str, dict[int, dict[str, float]]]) -> None:
     """Both indices as a table of the screen, and where the new one is."""
     from rich.console import Console
     from rich.table import Table

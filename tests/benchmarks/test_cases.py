@@ -24,7 +24,7 @@ def assert_same(case: Case, *names: str, atol: float = 1e-5) -> None:
 
 
 @pytest.mark.parametrize("kind", attention.KINDS)
-def test_attention_equals_its_twins_in_outputs_and_gradients(kind):
+def test_attention_equals_its_reference_in_outputs_and_gradients(kind):
     for case in attention.cases([kind], [40], **ATTENTION):
         assert_same(case, "louder", "naive", "padded")
 
@@ -61,7 +61,7 @@ def test_what_needs_too_much_memory_is_left_out_and_said():
     assert "median_s" in rows["louder"]
 
 
-def test_layer_equals_its_twins():
+def test_layer_equals_its_reference():
     for case in layer.cases(**LAYER, dropout=0.0):
         assert_same(case, "louder", "naive", "padded", atol=1e-4)
         rows = measure(case, 1, CPU)
@@ -86,7 +86,7 @@ def test_kept_bytes_counts_a_storage_once_and_no_weights():
     assert kept_bytes(autocast, [weight]) == 2 * 5 * 4  # x in bfloat16, but no copy of the weight
 
 
-def test_losses_equal_their_twins_and_the_official_one():
+def test_losses_equal_their_references_and_the_official_one():
     sizes = {"small": loss.Size(60, 40, 8, 16)}  # 40 items: some negatives are their row's target
     sampled, full = loss.cases(sizes, **SMALL)
     assert_same(sampled, "louder", "naive", "official")
@@ -101,8 +101,8 @@ def test_steps_have_models_that_compute_the_same(recipe):
     model = step.build(config.model, vocabulary).eval()
     states = model(batches[0].sequences)
     for padded in False, True:
-        twin = step.twin(model, padded=padded)
-        torch.testing.assert_close(twin(batches[0].sequences), states, rtol=1e-3, atol=1e-4)
+        plain = step.plain_model(model, padded=padded)
+        torch.testing.assert_close(plain(batches[0].sequences), states, rtol=1e-3, atol=1e-4)
 
 
 def test_naive_and_official_loss_of_a_step_are_the_same():
