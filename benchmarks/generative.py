@@ -20,7 +20,7 @@ from louder.models import HSTUConfig
 from louder.results import Row
 from louder.schema import Manifest
 from louder.training.config import Config
-from louder.training.loop import make_optimizers, update
+from louder.training.optimizers import make_optimizers, update
 from louder.training.ranking import RankingTask
 from louder.version import __version__
 

@@ -23,8 +23,8 @@ from louder.ops.sampled_softmax import naive
 from louder.results import Row
 from louder.training import retrieval
 from louder.training.config import Config
-from louder.training.loop import make_optimizers, update
 from louder.training.losses import LossConfig, RetrievalLoss
+from louder.training.optimizers import make_optimizers, update
 
 RECIPES = "ml1m:hstu", "ml1m:hstu_large", "ml1m:sasrec"
 ITEMS = 3883

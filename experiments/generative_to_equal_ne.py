@@ -17,7 +17,7 @@ from louder import recipes
 from louder.config import override
 from louder.results import Row, append_row, provenance
 from louder.training.config import Config
-from louder.training.loop import make_optimizers, update
+from louder.training.optimizers import make_optimizers, update
 from louder.training.ranking import RankingTask, open_ranking_table
 from louder.training.tasks import open_task
 

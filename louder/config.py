@@ -156,8 +156,8 @@ def require_one_of(section: str, config: object, **allowed: Sequence[str]) -> No
 
 
 def require(holds: Callable[[Any], bool], needed: str, section: str, config: object, names: Sequence[str]) -> None:
-    """Raises InputError for the first of these settings that does not fit."""
+    """Raises InputError for the first of these settings that does not fit. Each of several values has to."""
     for name in names:
         value = getattr(config, name)
-        if value is not None and not holds(value):
+        if value is not None and not all(map(holds, value if isinstance(value, tuple) else (value,))):
             raise InputError(f"{join(section, name)} must be {needed}, but it is {value!r}.")

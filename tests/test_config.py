@@ -24,7 +24,8 @@ from louder.config import (
 from louder.data.config import DataConfig
 from louder.data.stochastic_length import StochasticLength
 from louder.errors import InputError
-from louder.models import DLRMConfig, HSTUConfig, SASRecConfig, TransformerConfig, config_from_dict
+from louder.evaluation.config import EvaluationConfig
+from louder.models import DLRMConfig, HSTUConfig, RankingConfig, SASRecConfig, TransformerConfig, config_from_dict
 from louder.training.config import Config, TrainingConfig
 
 BASE = Config(name="base")
@@ -231,6 +232,34 @@ def test_a_dataclass_without_unions_is_read_too():
         share: float = 0.5
 
     assert from_dict(Small, {"size": 3}) == Small(size=3)
+
+
+@pytest.mark.parametrize(
+    ("ranking", "needed"),
+    [
+        (RankingConfig(), 2 * 10 + 1),  # an item and its action each, and a candidate
+        (RankingConfig(context=("age", "land")), 2 * 10 + 2 + 1),
+        (RankingConfig(tokens="added", context=("age",)), 10 + 1 + 1),
+    ],
+    ids=str,
+)
+def test_a_ranker_has_room_for_the_longest_history_its_context_and_a_candidate(ranking, needed):
+    def config(max_len):
+        model, data = HSTUConfig(max_len=max_len), DataConfig(max_len=10)
+        return Config(name="x", model=model, data=data, ranking=ranking, evaluation=EvaluationConfig(select="ne"))
+
+    assert config(needed).model.max_len == needed
+    with pytest.raises(InputError, match=rf"makes {needed} tokens .* up to model\.max_len, {needed - 1}: --set"):
+        config(needed - 1)
+
+
+def test_a_model_of_impressions_takes_a_history_of_any_length():
+    data, evaluation = DataConfig(max_len=10_000), EvaluationConfig(select="auc")
+    Config(name="x", model=DLRMConfig(), data=data, ranking=RankingConfig(), evaluation=evaluation)
+
+
+def test_a_history_as_long_as_the_model_takes_fits():
+    assert override(BASE, ["data.max_len=211"]).data.max_len == 211
 
 
 # --- settings by their old names ---------------------------------------------------------------------------------

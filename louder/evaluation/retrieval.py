@@ -1,6 +1,6 @@
 """Exact rank of each user's target in the whole catalogue."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -53,18 +53,17 @@ def evaluate(
         queries, scores_of = scorer(batch)
         targets = batch.targets[batch.sequences.offsets[1:] - 1]
         seen_ids, seen_lengths = seen_items(loader.table, batch, seen)
-        start = 0
-        for size in block_sizes(len(queries), loader.table.items):
+        size = max(1, BLOCK_SCORES // max(1, loader.table.items))  # users whose scores are held at once
+        for start in range(0, len(queries), size):
             users = slice(start, start + size)
             first, last = seen_lengths[:start].sum(), seen_lengths[: start + size].sum()
             scores = scores_of(queries[users]).float()
             target = targets[users].to(scores.device)
             target_scores = scores.gather(1, target[:, None])
-            row = torch.from_numpy(np.repeat(np.arange(size), seen_lengths[users])).to(scores.device)
+            row = torch.from_numpy(np.repeat(np.arange(len(scores)), seen_lengths[users])).to(scores.device)
             scores[row, torch.from_numpy(seen_ids[first:last]).to(scores.device)] = -torch.inf
             ranks.append(rank_of(scores, target_scores, target).cpu().numpy())
             cover(shown, scores)
-            start += size
         lengths.append(batch.sequences.lengths.numpy())
         if on_batch:
             on_batch(len(queries))
@@ -106,12 +105,6 @@ def seen_items(table: Table, batch: RetrievalBatch, seen: str) -> tuple[np.ndarr
         ids, engaged = table.ids[rows], table.kinds[rows] == 0
     owner = np.repeat(np.arange(users), lengths)[engaged]
     return ids[engaged], np.bincount(owner, minlength=users)
-
-
-def block_sizes(users: int, items: int) -> Iterable[int]:
-    """Cut `users` rows into blocks of at most BLOCK_SCORES scores."""
-    size = max(1, BLOCK_SCORES // max(1, items))
-    return [min(size, users - start) for start in range(0, users, size)]
 
 
 def model_scorer(model: SequentialModel, device: torch.device | str = "cpu") -> Scorer:

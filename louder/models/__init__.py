@@ -1,6 +1,7 @@
 """SequenceBatch in, one state a token out; and rankers on them. One file per paper."""
 
 from collections.abc import Sequence
+from typing import get_args
 
 from louder.config import Values, from_dict
 from louder.data.attributes import Column
@@ -20,13 +21,7 @@ ImpressionConfig = DLRMConfig | WukongConfig  # rankers that see one exposure at
 ModelConfig = SequentialConfig | ImpressionConfig
 AnyRanker = RankingModel | DLRM | Wukong
 AnyModel = SequentialModel | AnyRanker
-KINDS: dict[str, type] = {
-    "hstu": HSTUConfig,
-    "sasrec": SASRecConfig,
-    "transformer": TransformerConfig,
-    "dlrm": DLRMConfig,
-    "wukong": WukongConfig,
-}
+KINDS: dict[str, type[ModelConfig]] = {config.kind: config for config in get_args(ModelConfig)}
 
 
 def config_from_dict(values: Values) -> ModelConfig:

@@ -16,7 +16,7 @@ from louder.config import require_at_least, require_fraction
 from louder.data.attributes import Column
 from louder.errors import InputError
 from louder.models.embeddings import Vocabulary
-from louder.models.features import FeaturesConfig, ImpressionModel, mlp, require_sizes
+from louder.models.features import FeaturesConfig, ImpressionModel, mlp
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,8 +32,7 @@ class DLRMConfig(FeaturesConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_at_least(1, "model", self, "cross_layers", "experts", "tower_hidden")
-        require_sizes(self, "expert_hidden")
+        require_at_least(1, "model", self, "cross_layers", "experts", "tower_hidden", "expert_hidden")
         require_fraction("model", self, "dropout")
         if not self.expert_hidden:
             raise InputError("model.expert_hidden must have at least one size, but it is empty.")

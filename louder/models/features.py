@@ -253,11 +253,3 @@ def mlp(sizes: Sequence[int], dropout: float) -> nn.Sequential:
     for inner, outer in pairwise(sizes):
         layers += [nn.Linear(inner, outer), nn.ReLU(), nn.Dropout(dropout)]
     return nn.Sequential(*layers[:-2])
-
-
-def require_sizes(config: object, *names: str) -> None:
-    """Raise InputError for hidden sizes of an MLP below 1; there may be none."""
-    for name in names:
-        value = getattr(config, name)
-        if any(size < 1 for size in value):
-            raise InputError(f"model.{name} must be sizes of at least 1, but it is {list(value)}.")

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from louder.config import require_at_least, require_fraction
 from louder.data.attributes import Column
 from louder.models.embeddings import Vocabulary
-from louder.models.features import FeaturesConfig, ImpressionModel, mlp, require_sizes
+from louder.models.features import FeaturesConfig, ImpressionModel, mlp
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,8 +29,7 @@ class WukongConfig(FeaturesConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_at_least(1, "model", self, "layers", "fmb", "lcb", "rank")
-        require_sizes(self, "fmb_hidden", "hidden")
+        require_at_least(1, "model", self, "layers", "fmb", "lcb", "rank", "fmb_hidden", "hidden")
         require_fraction("model", self, "dropout")
 
 

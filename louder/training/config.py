@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from louder.config import require_above_zero, require_at_least, require_one_of
+from louder.config import require_above_zero, require_at_least, require_fraction, require_one_of
 from louder.data.config import DataConfig
 from louder.errors import InputError
 from louder.evaluation.config import RANKING_SELECTORS, RETRIEVAL_SELECTORS, EvaluationConfig
@@ -33,6 +33,7 @@ class TrainingConfig:
     def __post_init__(self) -> None:
         require_at_least(1, "training", self, "epochs", "checkpoint_steps", "log_steps", "patience")
         require_at_least(0, "training", self, "seed", "weight_decay", "warmup_steps")
+        require_fraction("training", self, "betas")
         require_above_zero("training", self, "learning_rate", "embedding_learning_rate", "clip_norm")
         require_one_of(
             "training",
@@ -46,8 +47,6 @@ class TrainingConfig:
                 "training.embedding_learning_rate is the rate of a row-wise optimizer, but training.embedding_optimizer "
                 "is 'adamw'. Choose one: --set training.embedding_optimizer=rowwise_adagrad."
             )
-        if not all(0 <= beta < 1 for beta in self.betas):
-            raise InputError(f"training.betas must be in [0, 1), but they are {list(self.betas)}.")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,26 +13,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
 
 from louder import checkpoint
 from louder.config import from_dict, to_dict
 from louder.data.table import Table
 from louder.errors import InputError
 from louder.folders import new_folder, write_text
-from louder.models import AnyModel
 from louder.results import Row, append_row, provenance, read_rows
 from louder.training import tasks
-from louder.training.config import Config, TrainingConfig
+from louder.training.config import Config
 from louder.training.memory import keep_freed_memory
-from louder.training.rowwise import RowwiseAdagrad, RowwiseAdamW
+from louder.training.optimizers import groups, learning_rate, make_optimizers, moments, restore_moments, update
 from louder.training.screen import Screen
 from louder.training.task import AnyBatch, Task
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
-
-Optimizers = list[torch.optim.Optimizer]
 
 
 @dataclass
@@ -238,17 +234,10 @@ class Trainer:
         return self._board
 
     def save(self) -> None:
-        names: dict[Tensor, str] = {parameter: name for name, parameter in self.model.named_parameters()}
-        moments = {
-            f"{names[parameter]}.{key}": value
-            for optimizer in self.optimizers
-            for parameter, values in optimizer.state.items()
-            for key, value in values.items()
-        }
         checkpoint.save(
             checkpoint.step_folder(self.run, self.progress.step),
             model=self.model.state_dict(),
-            optimizer=moments,
+            optimizer=moments(self.optimizers, self.model),
             state={
                 "progress": asdict(self.progress),
                 "config": to_dict(self.config),
@@ -280,84 +269,12 @@ class Trainer:
         if folder is not None:
             state = checkpoint.load_state(folder)
             checkpoint.load_into(self.model, checkpoint.load_tensors(folder, "model"), folder)
-            restore_optimizers(self.optimizers, self.model, checkpoint.load_tensors(folder, "optimizer"))
+            restore_moments(self.optimizers, self.model, checkpoint.load_tensors(folder, "optimizer"))
             self.progress = Progress(**state["progress"])
             self.point_to_best()
         if log.exists():
             rows = [row for row in read_rows(log) if row["step"] <= self.progress.step]
             write_text(log, "".join(json.dumps(row) + "\n" for row in rows))
-
-
-def make_optimizers(model: AnyModel, training: TrainingConfig) -> Optimizers:
-    """AdamW of everything; or of what is not an embedding table, and a row-wise optimizer of the tables, whose gradients
-    become sparse. Each group knows its highest rate as "initial_lr"."""
-    rate, betas, decay = training.learning_rate, training.betas, training.weight_decay
-    row_rate = training.embedding_learning_rate or rate
-    by_row: Optimizers = []
-    tables: set[Tensor] = set()
-    if training.embedding_optimizer != "adamw":
-        for table in model.tables():
-            table.sparse_gradients = True
-        weights = [weight for table in model.tables() for weight in table.parameters()]
-        if training.embedding_optimizer == "rowwise_adamw":
-            by_row = [RowwiseAdamW(weights, lr=row_rate, betas=betas, weight_decay=decay)]
-        else:
-            by_row = [RowwiseAdagrad(weights, lr=row_rate, weight_decay=decay)]
-        tables = set(weights)
-    rest = [parameter for parameter in model.parameters() if parameter not in tables]
-    optimizers = [torch.optim.AdamW(rest, lr=rate, betas=betas, weight_decay=decay, fused=True), *by_row]
-    for group in groups(optimizers):
-        group["initial_lr"] = group["lr"]
-    return optimizers
-
-
-def groups(optimizers: Optimizers) -> list[dict[str, Any]]:
-    return [group for optimizer in optimizers for group in optimizer.param_groups]
-
-
-def update(model: torch.nn.Module, optimizers: Optimizers, loss: Tensor, clip_norm: float | None) -> None:
-    """One step against the gradient of the loss."""
-    model.zero_grad(set_to_none=True)
-    loss.backward()
-    if clip_norm is not None:
-        clip_gradient(model, clip_norm)
-    for optimizer in optimizers:
-        optimizer.step()
-
-
-def restore_optimizers(optimizers: Optimizers, model: torch.nn.Module, tensors: dict[str, Tensor]) -> None:
-    names: dict[Tensor, str] = {parameter: name for name, parameter in model.named_parameters()}
-    for optimizer in optimizers:
-        for parameter in (parameter for group in optimizer.param_groups for parameter in group["params"]):
-            own = {
-                key.rpartition(".")[2]: x for key, x in tensors.items() if key.rpartition(".")[0] == names[parameter]
-            }
-            if own:
-                optimizer.state[parameter] = {key: value.to(parameter.device) for key, value in own.items()}
-
-
-def clip_gradient(model: torch.nn.Module, largest: float) -> None:
-    """torch.nn.utils.clip_grad_norm_, for sparse gradients as well: their norm is that of the rows once added up."""
-    gradients = []
-    for parameter in model.parameters():
-        if parameter.grad is not None and parameter.grad.is_sparse:
-            parameter.grad = parameter.grad.coalesce()
-            gradients.append(parameter.grad.values())
-        elif parameter.grad is not None:
-            gradients.append(parameter.grad)
-    factor = (largest / (torch.nn.utils.get_total_norm(gradients) + 1e-6)).clamp(max=1)
-    for gradient in gradients:
-        gradient.mul_(factor)
-
-
-def learning_rate(training: TrainingConfig, step: int, steps: int, highest: float | None = None) -> float:
-    """Rate at `step` (from 0) of `steps`: linear warm-up to `highest` (training.learning_rate), then the schedule."""
-    highest = training.learning_rate if highest is None else highest
-    if step < training.warmup_steps:
-        return highest * (step + 1) / training.warmup_steps
-    done = (step - training.warmup_steps) / max(1, steps - training.warmup_steps)
-    factors = {"constant": 1.0, "linear": 1 - done, "cosine": (1 + math.cos(math.pi * done)) / 2}
-    return highest * factors[training.schedule]
 
 
 def choose_device(name: str) -> torch.device:

@@ -49,7 +49,7 @@ class LossConfig:
             raise InputError(f"loss.shared_negatives are for sampled_softmax only, but loss.kind is {self.kind!r}.")
 
 
-class Catalogue(Protocol):
+class ItemVectors(Protocol):
     """What a loss asks of a model."""
 
     @property
@@ -84,7 +84,7 @@ class RetrievalLoss:
             return losses.mean()
         return self.compare(states, item_vectors, targets, self.draw(targets), self.log_weights)
 
-    def of(self, model: Catalogue, states: Tensor, targets: Tensor) -> Tensor:
+    def of(self, model: ItemVectors, states: Tensor, targets: Tensor) -> Tensor:
         """The loss against a model's items: those used, where its gradients are to be sparse, or else all."""
         if model.sparse_items and self.config.kind != "full_softmax":
             return self.among_used(states, model.item_vectors, targets)

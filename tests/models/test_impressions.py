@@ -271,7 +271,7 @@ def test_a_batch_that_asks_for_several_rows_of_a_sequence_is_refused(name):
         (DLRMConfig(), {"expert_hidden": ()}, "model.expert_hidden must have at least one size"),
         (DLRMConfig(), {"dropout": 1.0}, r"model.dropout must be in \[0, 1\)"),
         (WukongConfig(), {"rank": 0}, "model.rank must be at least 1"),
-        (WukongConfig(), {"fmb_hidden": (8, 0)}, r"model.fmb_hidden must be sizes of at least 1, but it is \[8, 0\]"),
+        (WukongConfig(), {"fmb_hidden": (8, 0)}, r"model.fmb_hidden must be at least 1, but it is \(8, 0\)"),
     ],
     ids=str,
 )

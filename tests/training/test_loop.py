@@ -18,8 +18,9 @@ from louder.models import HSTUConfig, SASRecConfig, TransformerConfig
 from louder.results import read_rows
 from louder.training import loop, retrieval
 from louder.training.config import TrainingConfig
-from louder.training.loop import Trainer, choose_device, learning_rate, train
+from louder.training.loop import Trainer, choose_device, train
 from louder.training.losses import LossConfig
+from louder.training.optimizers import clip_gradient, groups, learning_rate
 from louder.training.retrieval import open_config_table, part_loader
 from louder.training.tasks import evaluate_run, open_task
 
@@ -157,7 +158,7 @@ def test_a_sparse_gradient_is_clipped_to_the_norm_of_its_rows_added_up(optimizer
 def test_a_gradient_shorter_than_the_norm_is_left_as_it_is():
     model = torch.nn.Embedding(5, 2, sparse=True)
     model(torch.tensor([1, 1, 3])).sum().backward()
-    loop.clip_gradient(model, 100.0)
+    clip_gradient(model, 100.0)
     assert model.weight.grad.to_dense().tolist() == [[0, 0], [2, 2], [0, 0], [1, 1], [0, 0]]
 
 
@@ -175,14 +176,14 @@ def test_the_tables_have_the_row_wise_optimizer_with_a_rate_of_their_own_and_the
     trainer = Trainer(config, open_task(config), tmp_path / "run")
     for number in range(2):
         trainer.step(next(trainer.loader.batches()))
-        rates = [group["lr"] for group in loop.groups(trainer.optimizers)]
+        rates = [group["lr"] for group in groups(trainer.optimizers)]
         assert rates == pytest.approx([0.1 * (number + 1) / 4, 0.3 * (number + 1) / 4])
         trainer.progress.step += 1
-    dense, by_row = (group["params"] for group in loop.groups(trainer.optimizers))
+    dense, by_row = (group["params"] for group in groups(trainer.optimizers))
     assert [p is trainer.model.events.items.weight for p in by_row] == [True]
     assert len(dense) + 1 == len(list(trainer.model.parameters()))
     same = Trainer(with_training(config, embedding_learning_rate=None), open_task(config), tmp_path / "run")
-    assert [group["lr"] for group in loop.groups(same.optimizers)] == [0.1, 0.1]
+    assert [group["lr"] for group in groups(same.optimizers)] == [0.1, 0.1]
 
 
 @pytest.mark.parametrize("optimizer", BY_ROW)

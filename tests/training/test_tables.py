@@ -12,7 +12,8 @@ from tables import random_users, ranking_table, tiny_config, tiny_ranking_config
 from louder.models import DLRMConfig, HSTUConfig, MoLConfig, Vocabulary, WukongConfig, build
 from louder.models.embeddings import EmbeddingTable, StaticTable
 from louder.training import tables
-from louder.training.loop import Trainer, groups
+from louder.training.loop import Trainer
+from louder.training.optimizers import groups
 from louder.training.rowwise import RowwiseAdagrad, RowwiseAdamW
 from louder.training.tasks import open_task
 

@@ -1,0 +1,97 @@
+"""What moves the weights: the optimizers of a model, their rates, a step, and their state in a checkpoint."""
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from louder.models import AnyModel
+from louder.training.config import TrainingConfig
+from louder.training.rowwise import RowwiseAdagrad, RowwiseAdamW
+
+Optimizers = list[torch.optim.Optimizer]
+
+
+def make_optimizers(model: AnyModel, training: TrainingConfig) -> Optimizers:
+    """AdamW of everything; or of what is not an embedding table, and a row-wise optimizer of the tables, whose gradients
+    become sparse. Each group knows its highest rate as "initial_lr"."""
+    rate, betas, decay = training.learning_rate, training.betas, training.weight_decay
+    row_rate = training.embedding_learning_rate or rate
+    by_row: Optimizers = []
+    tables: set[Tensor] = set()
+    if training.embedding_optimizer != "adamw":
+        for table in model.tables():
+            table.sparse_gradients = True
+        weights = [weight for table in model.tables() for weight in table.parameters()]
+        if training.embedding_optimizer == "rowwise_adamw":
+            by_row = [RowwiseAdamW(weights, lr=row_rate, betas=betas, weight_decay=decay)]
+        else:
+            by_row = [RowwiseAdagrad(weights, lr=row_rate, weight_decay=decay)]
+        tables = set(weights)
+    rest = [parameter for parameter in model.parameters() if parameter not in tables]
+    optimizers = [torch.optim.AdamW(rest, lr=rate, betas=betas, weight_decay=decay, fused=True), *by_row]
+    for group in groups(optimizers):
+        group["initial_lr"] = group["lr"]
+    return optimizers
+
+
+def groups(optimizers: Optimizers) -> list[dict[str, Any]]:
+    return [group for optimizer in optimizers for group in optimizer.param_groups]
+
+
+def update(model: nn.Module, optimizers: Optimizers, loss: Tensor, clip_norm: float | None) -> None:
+    """One step against the gradient of the loss."""
+    model.zero_grad(set_to_none=True)
+    loss.backward()
+    if clip_norm is not None:
+        clip_gradient(model, clip_norm)
+    for optimizer in optimizers:
+        optimizer.step()
+
+
+def moments(optimizers: Optimizers, model: nn.Module) -> dict[str, Tensor]:
+    """What optimizers keep, by WEIGHT.KEY."""
+    names: dict[Tensor, str] = {parameter: name for name, parameter in model.named_parameters()}
+    return {
+        f"{names[parameter]}.{key}": value
+        for optimizer in optimizers
+        for parameter, state in optimizer.state.items()
+        for key, value in state.items()
+    }
+
+
+def restore_moments(optimizers: Optimizers, model: nn.Module, tensors: dict[str, Tensor]) -> None:
+    names: dict[Tensor, str] = {parameter: name for name, parameter in model.named_parameters()}
+    states: dict[str, dict[str, Tensor]] = {}
+    for key, value in tensors.items():
+        weight, _, kept = key.rpartition(".")
+        states.setdefault(weight, {})[kept] = value
+    for optimizer in optimizers:
+        for parameter in (parameter for group in optimizer.param_groups for parameter in group["params"]):
+            if own := states.get(names[parameter]):
+                optimizer.state[parameter] = {key: value.to(parameter.device) for key, value in own.items()}
+
+
+def clip_gradient(model: nn.Module, largest: float) -> None:
+    """nn.utils.clip_grad_norm_, for sparse gradients as well: their norm is that of the rows once added up."""
+    gradients = []
+    for parameter in model.parameters():
+        if parameter.grad is not None and parameter.grad.is_sparse:
+            parameter.grad = parameter.grad.coalesce()
+            gradients.append(parameter.grad.values())
+        elif parameter.grad is not None:
+            gradients.append(parameter.grad)
+    factor = (largest / (nn.utils.get_total_norm(gradients) + 1e-6)).clamp(max=1)
+    for gradient in gradients:
+        gradient.mul_(factor)
+
+
+def learning_rate(training: TrainingConfig, step: int, steps: int, highest: float | None = None) -> float:
+    """Rate at `step` (from 0) of `steps`: linear warm-up to `highest` (training.learning_rate), then the schedule."""
+    highest = training.learning_rate if highest is None else highest
+    if step < training.warmup_steps:
+        return highest * (step + 1) / training.warmup_steps
+    done = (step - training.warmup_steps) / max(1, steps - training.warmup_steps)
+    factors = {"constant": 1.0, "linear": 1 - done, "cosine": (1 + math.cos(math.pi * done)) / 2}
+    return highest * factors[training.schedule]
