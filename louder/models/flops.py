@@ -5,13 +5,14 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch._ops import OpOverloadPacket
 from torch.utils.flop_counter import FlopCounterMode
 
 from louder.ops import hstu_attention, hstu_layer  # noqa: F401  registers the ops
 from louder.ops.jagged import indices
 from louder.ops.layout import Layout
 
-Given = dict[str, Any]  # an op's arguments by their names
+Given = dict[str, Any]  # an op's arguments by their names, and `out_val`
 
 
 def flops(model: nn.Module, batch: Any) -> int:
@@ -31,7 +32,7 @@ def flops(model: nn.Module, batch: Any) -> int:
     return counter.get_total_flops()
 
 
-def formulas() -> dict[Any, Callable[..., int]]:
+def formulas() -> dict[OpOverloadPacket, Callable[..., int]]:
     """What torch does not know how to count."""
     return {
         torch.ops.louder.hstu_layer: by_name(torch.ops.louder.hstu_layer, of_layer),
@@ -42,11 +43,11 @@ def formulas() -> dict[Any, Callable[..., int]]:
     }
 
 
-def by_name(op: Any, formula: Callable[[Given], int]) -> Callable[..., int]:
+def by_name(op: OpOverloadPacket, formula: Callable[[Given], int]) -> Callable[..., int]:
     """The formula, called with an op's arguments by their names."""
     names = [argument.name for argument in op.default._schema.arguments]
 
-    def count(*args: Any, out_val: Any = None, **kwargs: Any) -> int:
+    def count(*args: Any, **kwargs: Any) -> int:
         return formula(dict(zip(names, args)) | kwargs)
 
     count._get_raw = True  # type: ignore[attr-defined]  # tensors, not their shapes alone

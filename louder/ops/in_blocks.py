@@ -1,10 +1,11 @@
 """A sum over rows, whose gradient is computed block by block while the sum is."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
+
+from louder.ops.autograd import Context
 
 
 def sum_in_blocks(
@@ -20,7 +21,7 @@ def sum_in_blocks(
 
 class SumInBlocks(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, function: Callable[..., Tensor], size: int, count: int, *tensors: Tensor) -> Tensor:
+    def forward(ctx: Context, function: Callable[..., Tensor], size: int, count: int, *tensors: Tensor) -> Tensor:
         needed = ctx.needs_input_grad[3:]
         whole = [x.detach().requires_grad_(need) for x, need in zip(tensors[count:], needed[count:])]
         row_grads: list[list[Tensor]] = [[] for _ in range(count)]
@@ -35,9 +36,9 @@ class SumInBlocks(torch.autograd.Function):
             for grads, x in zip(row_grads, rows):
                 if x.requires_grad:
                     grads.append(x.grad if x.grad is not None else torch.zeros_like(x))
-        ctx.grads = [torch.cat(grads) if grads else None for grads in row_grads] + [x.grad for x in whole]
+        ctx.constants = *(torch.cat(grads) if grads else None for grads in row_grads), *(x.grad for x in whole)
         return total
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Any:
-        return None, None, None, *(None if x is None else x * grad for x in ctx.grads)
+    def backward(ctx: Context, grad: Tensor) -> tuple[Tensor | None, ...]:
+        return None, None, None, *(None if x is None else x * grad for x in ctx.constants)

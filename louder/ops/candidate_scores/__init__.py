@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from louder.ops.autograd import Context
+
 BLOCK_ROWS = 512
 
 
@@ -13,7 +15,7 @@ def candidate_scores(states: Tensor, table: Tensor, ids: Tensor) -> Tensor:
 
 class CandidateScores(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, states: Tensor, table: Tensor, ids: Tensor) -> Tensor:
+    def forward(ctx: Context, states: Tensor, table: Tensor, ids: Tensor) -> Tensor:
         ctx.save_for_backward(states, table, ids)
         out = states.new_empty(ids.shape)
         for rows in blocks(len(states)):
@@ -21,7 +23,7 @@ class CandidateScores(torch.autograd.Function):
         return out
 
     @staticmethod
-    def backward(ctx, grad: Tensor):
+    def backward(ctx: Context, grad: Tensor) -> tuple[Tensor, Tensor, None]:
         states, table, ids = ctx.saved_tensors
         d_states, d_table = torch.empty_like(states), torch.zeros_like(table)
         for rows in blocks(len(states)):

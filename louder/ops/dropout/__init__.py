@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from louder.ops import build
+from louder.ops.autograd import Context
 from louder.ops.random_bits import keep_factors, kept_scale, new_seed, threshold
 
 
@@ -27,17 +28,17 @@ def seeded_dropout(x: Tensor, probability: float, seed: Tensor) -> Tensor:
 
 
 @seeded_dropout.register_fake
-def _(x, probability, seed):
+def _(x: Tensor, probability: float, seed: Tensor) -> Tensor:
     return torch.empty_like(x, memory_format=torch.contiguous_format)
 
 
-def save_for_backward(ctx, inputs, output) -> None:
-    _, ctx.probability, seed = inputs
-    ctx.save_for_backward(seed)
+def save_for_backward(ctx: Context, inputs: tuple[Tensor, float, Tensor], output: Tensor) -> None:
+    ctx.constants = (inputs[1],)
+    ctx.save_for_backward(inputs[2])
 
 
-def backward(ctx, grad: Tensor):
-    return seeded_dropout(grad, ctx.probability, *ctx.saved_tensors), None, None
+def backward(ctx: Context, grad: Tensor) -> tuple[Tensor, None, None]:
+    return seeded_dropout(grad, *ctx.constants, *ctx.saved_tensors), None, None
 
 
 seeded_dropout.register_autograd(backward, setup_context=save_for_backward)

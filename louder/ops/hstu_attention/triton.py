@@ -18,6 +18,7 @@ from torch import Tensor
 from louder.ops.layout import Layout
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
+Arguments = dict[str, Any]  # of a kernel, by name
 COPIES = 64  # of the gradients of the tables: few programs then add to the same address at once
 
 
@@ -413,11 +414,11 @@ def arguments(
     position_bias: Tensor | None,
     time_bias: Tensor | None,
     bucket_starts: Tensor,
-) -> dict[str, Any]:
+) -> Arguments:
     """What all kernels take, by name."""
     assert not (INTERPRETED and q.dtype == torch.bfloat16), "Triton's interpreter multiplies bfloat16 wrongly"
     offsets, window = layout.offsets, layout.window or 0
-    arguments: dict[str, Any] = {
+    arguments: Arguments = {
         "offsets": offsets, "query_offsets": offsets if layout.query_offsets is None else layout.query_offsets,
         "prefix_lengths": offsets if layout.prefix_lengths is None else layout.prefix_lengths.contiguous(),
         "PREFIX_LENGTHS": layout.prefix_lengths is not None,
@@ -439,7 +440,7 @@ def arguments(
     }  # fmt: skip
 
 
-def launch(kernel: Any, block: str, rows: int, arguments: dict[str, Any]) -> None:
+def launch(kernel: Any, block: str, rows: int, arguments: Arguments) -> None:
     """Run the kernel on as many programs per head as `rows` rows of all users can need; see find_user."""
     users, heads = arguments["users"], arguments["q"].shape[1]
     if users > 0:

@@ -70,8 +70,8 @@ void norm_backward_row(const float* x, const Moments& of_x, const float* d, cons
   const float mean = of_x.mean, inverse = of_x.inverse_deviation;
   const float shift = sum_of(width, [](Vec d) { return d; }, d) / width;
   const float product = sum_of(width, [mean](Vec d, Vec x) { return d * (x - mean); }, d, x);
-  const float slope = product * inverse * inverse / width;
-  const auto gradient = [=](Vec d, Vec x) { return (d - shift - (x - mean) * slope) * inverse; };
+  const float along = product * inverse * inverse / width;
+  const auto gradient = [=](Vec d, Vec x) { return (d - shift - (x - mean) * along) * inverse; };
   if (add)
     louder::map(width, out, [&](Vec d, Vec x, Vec add) { return add + gradient(d, x); }, d, x, add);
   else

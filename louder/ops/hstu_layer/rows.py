@@ -5,7 +5,6 @@ layers, products and rest in one pass of cpu.cpp.
 """
 
 from types import SimpleNamespace
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -24,8 +23,8 @@ def norm_backward(x: Tensor, grad: Tensor, add: Tensor) -> Tensor:
     wide, grad = exact(x), exact(grad)
     inverse = (wide.var(1, correction=0, keepdim=True) + NORM_EPS).rsqrt()
     normed = (wide - wide.mean(1, keepdim=True)) * inverse
-    shift, slope = grad.mean(1, keepdim=True), (grad * normed).mean(1, keepdim=True)
-    return (add + inverse * (grad - shift - normed * slope)).to(x.dtype)
+    mean, along = grad.mean(1, keepdim=True), (grad * normed).mean(1, keepdim=True)
+    return (add + inverse * (grad - mean - normed * along)).to(x.dtype)
 
 
 def gate(a: Tensor, u: Tensor, dropout: float, seed: Tensor | None) -> Tensor:
@@ -137,7 +136,7 @@ def fused() -> SimpleNamespace:
     )
 
 
-def implementation(x: Tensor, *weights: Tensor) -> Any:
+def implementation(x: Tensor, *weights: Tensor) -> SimpleNamespace:
     """The functions for these tensors: cpu.cpp's for float32 on a CPU where there is a compiler."""
     if not build.kernel_for("hstu_layer", x, *weights):
         return PLAIN

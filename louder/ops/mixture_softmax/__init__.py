@@ -1,11 +1,13 @@
 """Cross-entropy of the next item against sampled negatives, scored by a mixture of logits (MoL)."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from louder.ops import build
+from louder.ops.autograd import Context
 from louder.ops.mixture_softmax import naive
 from louder.ops.mixture_softmax.naive import mixture, pair_logits
 from louder.ops.random_bits import kept_scale, threshold
@@ -45,9 +47,9 @@ def mixture_softmax(
     sizes = queries.shape[1] - components[0] * components[1], *cross[0].shape
     tensors = positive, queries, items, *cross, log_weights
     if all(size % 16 == 0 for size in sizes) and build.kernel_for("mixture_softmax", *tensors):
-        return MixtureSoftmax.apply(
-            positive, queries, items, *cross, targets, negatives, components, temperature, dropout, seed, log_weights
-        )
+        drawn = (0 if seed is None else threshold(dropout)), kept_scale(dropout), 0 if seed is None else int(seed)
+        constants = targets, negatives, *components, temperature, *drawn, log_weights
+        return MixtureSoftmax.apply(positive, queries, items, *cross, constants)
     return naive.mixture_softmax(
         positive, queries, items, targets, negatives, cross, components, temperature, dropout, seed, log_weights
     )
@@ -57,29 +59,13 @@ class MixtureSoftmax(torch.autograd.Function):
     """cpu.cpp, for rows of whole vectors"""
 
     @staticmethod
-    def forward(ctx, positive, queries, items, w1, b1, w2, b2, targets, negatives, components, temperature, dropout, seed, log_weights):  # fmt: skip
-        dropped = threshold(dropout) if seed is not None else 0
-        loss, *gradients = torch.ops.louder_cpu.mixture_softmax(
-            positive,
-            queries,
-            items,
-            w1,
-            b1,
-            w2,
-            b2,
-            targets,
-            negatives,
-            components[0],
-            components[1],
-            temperature,
-            dropped,
-            kept_scale(dropout),
-            0 if seed is None else int(seed),
-            log_weights,
-        )
+    def forward(ctx: Context, *inputs: Any) -> Tensor:
+        """The tensors that get a gradient, then a tuple of the kernel's other arguments."""
+        *tensors, constants = inputs
+        loss, *gradients = torch.ops.louder_cpu.mixture_softmax(*tensors, *constants)
         ctx.save_for_backward(*gradients)
         return loss
 
     @staticmethod
-    def backward(ctx, grad):
-        return *(x * grad for x in ctx.saved_tensors), *[None] * 7
+    def backward(ctx: Context, grad: Tensor) -> tuple[Tensor | None, ...]:
+        return *(x * grad for x in ctx.saved_tensors), None

@@ -58,7 +58,15 @@ def mixture_softmax(
     """See louder.ops.mixture_softmax. [L, R, ...] exists for a block of rows at a time."""
     gates = components[0] * components[1]
 
-    def block(positive, queries, numbers, targets, negatives, items, *cross):
+    def block(
+        positive: Tensor,
+        queries: Tensor,
+        numbers: Tensor,
+        targets: Tensor,
+        negatives: Tensor,
+        items: Tensor,
+        *cross: Tensor,
+    ) -> Tensor:
         candidates = items[negatives]
         keep = None
         if dropout and seed is not None:

@@ -1,9 +1,13 @@
 """Cross-entropy of the next item against sampled negatives, or against the whole catalogue."""
 
+from collections.abc import Iterator
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from louder.ops import build
+from louder.ops.autograd import Context
 from louder.ops.random_bits import random_items
 from louder.ops.sampled_softmax import naive
 
@@ -61,7 +65,9 @@ def full_softmax(states: Tensor, table: Tensor, targets: Tensor, *, temperature:
 # --- sampled -----------------------------------------------------------------------------------------------------
 
 
-def drawn(negatives: Tensor | None, rows: int, count: int, seed: Tensor | None, items: int, device) -> Tensor:
+def drawn(
+    negatives: Tensor | None, rows: int, count: int, seed: Tensor | None, items: int, device: torch.device
+) -> Tensor:
     """[L, R] the negatives that cpu.cpp draws inside"""
     if negatives is None:
         assert seed is not None
@@ -91,7 +97,14 @@ def loss_and_grad_logits(
 
 
 @loss_and_grad_logits.register_fake
-def _(states, table, targets, negatives, num_negatives, *_):
+def _(
+    states: Tensor,
+    table: Tensor,
+    targets: Tensor,
+    negatives: Tensor | None,
+    num_negatives: int,
+    *_: Tensor | float | None,
+) -> tuple[Tensor, Tensor, Tensor]:
     rows = states.shape[0]
     return states.new_empty(rows), states.new_empty(rows, 1 + num_negatives), states.new_empty(states.shape)
 
@@ -118,21 +131,24 @@ def table_gradient(
 
 
 @table_gradient.register_fake
-def _(grad, grad_logits, states, targets, negatives, num_negatives, seed, items):
+def _(grad: Tensor, grad_logits: Tensor, states: Tensor, *others: Tensor | int | None) -> Tensor:
+    items = others[-1]
+    assert isinstance(items, int | torch.SymInt)
     return states.new_empty(items, states.shape[1])
 
 
-def save_for_backward(ctx, inputs, output) -> None:
-    states, table, targets, negatives, ctx.num_negatives, seed, *_ = inputs
-    ctx.items = len(table)
+def save_for_backward(ctx: Context, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    states, table, targets, negatives, num_negatives, seed, *_ = inputs
+    ctx.constants = num_negatives, len(table)
     ctx.save_for_backward(*output[1:], states, targets, negatives, seed)
 
 
-def backward(ctx, grad: Tensor, *_):
+def backward(ctx: Context, grad: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
     grad_logits, d_states, states, targets, negatives, seed = ctx.saved_tensors
     d_table = None
     if ctx.needs_input_grad[1]:
-        d_table = table_gradient(grad, grad_logits, states, targets, negatives, ctx.num_negatives, seed, ctx.items)
+        num_negatives, items = ctx.constants
+        d_table = table_gradient(grad, grad_logits, states, targets, negatives, num_negatives, seed, items)
     return d_states * grad[:, None], d_table, *[None] * 6
 
 
@@ -144,7 +160,7 @@ loss_and_grad_logits.register_autograd(backward, setup_context=save_for_backward
 BLOCK_LOGITS = 1 << 22  # numbers of a block's logits, 16 MB in float32
 
 
-def row_blocks(table: Tensor, *tensors: Tensor):
+def row_blocks(table: Tensor, *tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
     rows = max(1, BLOCK_LOGITS // len(table))
     return zip(*(x.split(rows) for x in tensors))
 
@@ -163,7 +179,7 @@ def full_loss_and_logsumexp(
 
 
 @full_loss_and_logsumexp.register_fake
-def _(states, table, targets, temperature):
+def _(states: Tensor, *_: Tensor | float) -> tuple[Tensor, Tensor]:
     return states.new_empty(states.shape[0]), states.new_empty(states.shape[0])
 
 
@@ -183,17 +199,18 @@ def full_loss_backward(
 
 
 @full_loss_backward.register_fake
-def _(grad, logsumexp, states, table, targets, temperature):
+def _(grad: Tensor, logsumexp: Tensor, states: Tensor, table: Tensor, *_: Tensor | float) -> tuple[Tensor, Tensor]:
     return torch.empty_like(states), torch.empty_like(table)
 
 
-def save_for_full_backward(ctx, inputs, output) -> None:
-    states, table, targets, ctx.temperature = inputs
-    ctx.save_for_backward(output[1], states, table, targets)
+def save_for_full_backward(ctx: Context, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    *tensors, temperature = inputs
+    ctx.constants = (temperature,)
+    ctx.save_for_backward(output[1], *tensors)
 
 
-def full_backward(ctx, grad: Tensor, _: Tensor):
-    d_states, d_table = full_loss_backward(grad.contiguous(), *ctx.saved_tensors, ctx.temperature)
+def full_backward(ctx: Context, grad: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
+    d_states, d_table = full_loss_backward(grad.contiguous(), *ctx.saved_tensors, *ctx.constants)
     return d_states, d_table, None, None
 
 
