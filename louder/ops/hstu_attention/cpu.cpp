@@ -211,6 +211,10 @@ struct Rows {
   int64_t first, count, any_from, any_to, all_from, all_to, global_prefix;
   Rows(const User& user, int64_t first_, int64_t last)
       : first(first_), count(last - first_), global_prefix(user.global_prefix) {
+    if (last <= user.first_alone()) {  // then neither falls from row to row
+      any_from = user.from(first), all_from = user.from(last - 1), any_to = user.to(last - 1), all_to = user.to(first);
+      return;
+    }
     any_from = all_to = std::numeric_limits<int64_t>::max();
     any_to = all_from = 0;
     for (int64_t i = first; i < last; ++i) {
