@@ -22,6 +22,13 @@ def is_full_disk(error: OSError) -> bool:
     return error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
+def require_free(path: Path, overwrite: bool) -> Path:
+    """Raises InputError if the path exists and may not be replaced."""
+    if path.exists() and not overwrite:
+        raise InputError(f"{path} exists already. Choose another name, or add --overwrite to replace it.")
+    return path
+
+
 @contextmanager
 def told_when_full(place: Path) -> Iterator[None]:
     """Turn the system's error about a full disk into an InputError."""
@@ -71,8 +78,7 @@ def new_folder(path: Path | str, *, overwrite: bool = False) -> Iterator[Path]:
     Whatever goes wrong, nothing is left at `path` that was not there before.
     """
     path = Path(path)
-    if path.exists() and not overwrite:
-        raise InputError(f"{path} exists already. Choose another name, or add --overwrite to replace it.")
+    require_free(path, overwrite)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with told_when_full(path.parent):

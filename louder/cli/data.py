@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from louder.folders import require_free, write_text
+
 if TYPE_CHECKING:
     import pyarrow as pa
     from rich.table import Table
@@ -51,7 +53,7 @@ def dirichlet(
 
     given = {"records": records, "items": items, "categories": categories, "length": length}
     sizes = (synthetic.PAPER if paper else synthetic.SMALL) | {k: v for k, v in given.items() if v is not None}
-    schema = schema_file(output, overwrite)
+    schema = require_free(output.with_suffix(".yaml"), overwrite)
     settings = sizes | {"initial": initial, "seed": seed}
     batches = synthetic.dirichlet(*(sizes[name] for name in given), initial=initial, seed=seed)
     write(batches, output, "dirichlet", settings, sizes["records"] * sizes["length"], overwrite)
@@ -117,8 +119,8 @@ def demo(output: Output, seed: Seed = 0, overwrite: Overwrite = False) -> None:
     """
     from louder.data import synthetic
 
-    items = free(output.with_name(f"{output.stem}-items.parquet"), overwrite)
-    schema = schema_file(output, overwrite)
+    items = require_free(output.with_name(f"{output.stem}-items.parquet"), overwrite)
+    schema = require_free(output.with_suffix(".yaml"), overwrite)
     log, films = synthetic.demo_log(seed)
     write(log.to_batches(), output, "demo", {"seed": seed}, log.num_rows, overwrite)
     synthetic.write_log(films.to_batches(), items, made_by={"kind": "demo items", "seed": seed}, overwrite=overwrite)
@@ -148,7 +150,7 @@ def ranking(
     from louder.data import synthetic_ranking
     from louder.evaluation.ranking_metrics import RankingMetrics
 
-    free(output, overwrite)
+    require_free(output, overwrite)
     log = synthetic_ranking.ranking_log(users, requests=requests, seed=seed)
     made_by: dict[str, str | int] = {"kind": "ranking", "users": users, "requests": requests, "seed": seed}
     synthetic_ranking.write_ranking_log(log, output, made_by=made_by, overwrite=overwrite)
@@ -190,23 +192,8 @@ def write(
     print(f"{rows:,} events written to {path}")
 
 
-def schema_file(output: Path, overwrite: bool) -> Path:
-    return free(output.with_suffix(".yaml"), overwrite)
-
-
-def free(path: Path, overwrite: bool) -> Path:
-    """Raises InputError before anything is made if the file exists and may not be replaced."""
-    from louder.errors import InputError
-
-    if path.exists() and not overwrite:
-        raise InputError(f"{path} exists already. Choose another name, or add --overwrite to replace it.")
-    return path
-
-
 def write_schema(path: Path, schema: Mapping[str, bool | dict[str, str]]) -> None:
     import yaml
-
-    from louder.folders import write_text
 
     write_text(path, yaml.safe_dump(dict(schema), sort_keys=False))
 

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from louder.errors import InputError
-from louder.folders import full_disk, is_full_disk
+from louder.folders import full_disk, is_full_disk, require_free
 from louder.schema import ITEM, TIME, USER
 
 FIRST_TIME = 1_704_067_200  # 2024-01-01 00:00 UTC: a fixed start, so that a log does not depend on the day it is made
@@ -353,8 +353,7 @@ def write_log(
         raise InputError(
             f"{path} ends in {path.suffix or 'nothing'!r}, but a log is written as .parquet or .csv: -o NAME.parquet."
         )
-    if path.exists() and not overwrite:
-        raise InputError(f"{path} exists already. Choose another name, or add --overwrite to replace it.")
+    require_free(path, overwrite)
     temporary = path.with_name(f".{path.name}.tmp")
     rows = 0
     writer = None

@@ -61,9 +61,6 @@ def build_table(
     )
     if not sources:
         raise InputError("There is no source. Give the log to read: louder etl SOURCE -o TABLE.")
-    out = Path(out)
-    if out.exists() and not overwrite:
-        raise InputError(f"{out} exists already. Choose another name, or add --overwrite to replace it.")
     for entry in sources:
         open_input(entry, Path())  # a mistyped name fails before any folder is made
     with new_folder(out, overwrite=overwrite) as folder:

@@ -38,7 +38,7 @@ def read_time_unit(column: ir.Column, wanted: str, shown: str) -> str:
         return "iso"
     if wanted != "auto":
         if wanted == "iso" and not kind.is_string():
-            raise InputError(f"The times of {shown} are numbers, not texts of dates. Say their unit: --time-unit s.")
+            raise InputError(f"The times of {shown} are numbers, not texts of dates. Pass their unit: --time-unit s.")
         return wanted
     if not kind.is_string():
         return "s"
@@ -79,11 +79,11 @@ def refuse_implausible_times(column: ir.Column, unit: str, rows: int, dropped: d
             words = {"ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds"}[other]
             raise InputError(
                 f"The times of {shown}, such as {value:.0f}, would lie {when(seconds)} if they were in {unit}; "
-                f"they look like {words}. Say so: --time-unit {other}."
+                f"they look like {words}. Pass --time-unit {other}."
             )
     raise InputError(
         f"{late} of the {rows} times of {shown}, such as {value:.0f}, lie in the future ({when(seconds)}). "
-        "Say their unit (--time-unit s, ms, us, ns or iso), or give another column: --column timestamp=NAME."
+        "Pass their unit (--time-unit s, ms, us, ns or iso), or another column: --column timestamp=NAME."
     )
 
 

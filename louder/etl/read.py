@@ -1,7 +1,7 @@
 """Raw log -> cleaned log: which columns are used, what they hold, and why a row cannot be used."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import ibis
@@ -55,18 +55,12 @@ class UsedColumns:
 
     @property
     def names(self) -> list[str]:
-        ids_and_times = [self.user, self.item, *([self.time] if self.time else [])]
         rules = [rule.column for rule in self.rules.values()]
-        return [
-            *ids_and_times,
-            *rules,
-            *self.values.values(),
-            *self.series.values(),
-            *([self.request] if self.request else []),
-        ]
+        names = self.user, self.item, self.time, *rules, *self.values.values(), *self.series.values(), self.request
+        return [name for name in names if name is not None]
 
 
-def read_log(engine: EtlEngine, source: LogSource, report: Report = silent) -> CleanLog:
+def read_log(engine: EtlEngine, source: LogSource, report: Report) -> CleanLog:
     """Clean the columns that are used, all rows at once, and store them. Raises InputError if no row can be used."""
     spec, shown = source.spec, source.shown
     columns = used_columns(source)
@@ -81,9 +75,7 @@ def read_log(engine: EtlEngine, source: LogSource, report: Report = silent) -> C
         checks.append(clean.raw_id(raw[columns.item], item_kind, ITEM_WORD))
         if columns.time:
             checks.append(clean.microseconds(raw[columns.time], unit, latest, engine.epoch_us))
-        reason, reasons = clean.reason_code(checks)
-        table = engine.save("log", raw.select(**cleaned(raw, columns, checks), **{REASON: reason}))
-        rows, dropped = count_reasons(table, reasons)
+        table, rows, dropped = save_with_reasons(engine, "log", raw, cleaned(raw, columns, checks), checks)
         usable = rows - sum(dropped.values())
         # the sample looked like integers, but the rest does not: these ids are texts after all
         texts = [word for word in (USER_WORD, ITEM_WORD) if dropped.get(f"{word} not an integer", 0) > 0.01 * rows]
@@ -144,12 +136,16 @@ def cleaned(raw: ir.Table, columns: UsedColumns, checks: list[Checked]) -> dict[
     return found
 
 
-def count_reasons(table: ir.Table, reasons: list[str]) -> tuple[int, dict[str, int]]:
-    """Rows in all, and how many cannot be used for each reason."""
+def save_with_reasons(
+    engine: EtlEngine, name: str, raw: ir.Table, columns: Mapping[str, ir.Value], checks: Sequence[Checked]
+) -> tuple[ir.Table, int, dict[str, int]]:
+    """Columns of `raw`, saved with a reason code; rows in all, and how many cannot be used for each reason."""
+    reason, reasons = clean.reason_code(checks)
+    table = engine.save(name, raw.select(**columns, **{REASON: reason}))
     counted = table.group_by(REASON).aggregate(n=table.count()).to_pyarrow().to_pylist()
     by_code = {row[REASON]: row["n"] for row in counted}
     dropped = {text: by_code[code] for code, text in enumerate(reasons, 1) if by_code.get(code)}
-    return sum(by_code.values()), dropped
+    return table, sum(by_code.values()), dropped
 
 
 def listed(dropped: dict[str, int]) -> str:

@@ -13,7 +13,7 @@ from louder.etl.clean import MICROS_COLUMN, POSITION, REASON, USER
 from louder.etl.engines import RAW_POSITION, EtlEngine
 from louder.etl.numbering import RAW, numbered, vocabulary
 from louder.etl.probe import read_time_unit, refuse_implausible_times
-from louder.etl.read import SAMPLE_ROWS, CleanLog, count_reasons
+from louder.etl.read import SAMPLE_ROWS, CleanLog, save_with_reasons
 from louder.etl.sequences import ID
 from louder.etl.sources.attributes import open_side_file
 from louder.etl.spec import SideFile
@@ -77,10 +77,8 @@ def read_file(
     moment = clean.microseconds(raw[side.timestamp], unit, log.latest, engine.epoch_us, TIME)
     missing = clean.is_missing(raw[side.value])
     value = clean.Checked(raw[side.value].cast("string"), ~missing, {"value missing": missing})
-    reason, reasons = clean.reason_code([user, moment, value])
     columns = {USER: user.value, MICROS_COLUMN: moment.value, VALUE: value.value, POSITION: raw[RAW_POSITION]}
-    table = engine.save(f"series_log_{kind}", raw.select(**columns, **{REASON: reason}))
-    rows, dropped = count_reasons(table, reasons)
+    table, rows, dropped = save_with_reasons(engine, f"series_log_{kind}", raw, columns, [user, moment, value])
     refuse_implausible_times(raw[side.timestamp], unit, rows, dropped, shown)
     notes = {f"series {name}: {reason}": count for reason, count in dropped.items()}
     return table.filter(table[REASON] == 0).drop(REASON), notes
