@@ -1,0 +1,136 @@
+"""Mistakes in the store of histories and in the service."""
+
+from tests.mutants import Mutant
+
+HISTORIES, SERVING = "louder/histories/", "louder/serving/"
+PACKING, ARRIVALS, MERGING = (f"tests/histories/test_{name}.py" for name in ("packing", "arrivals", "merging"))
+KEYS, STORE = "tests/histories/test_keys.py", "tests/histories/test_store.py"
+STORE_SETTINGS = "tests/histories/test_settings.py"
+METRICS, MIDDLEWARE, VIEWS = (f"tests/serving/test_{name}.py" for name in ("metrics", "middleware", "views"))
+BATCHING, WIRE, JOBS = (f"tests/serving/test_{name}.py" for name in ("batching", "wire", "jobs"))
+RELOAD = "tests/serving/test_live_models.py"
+
+MUTANTS = [
+    # lengths and spans at powers of two; what a column keeps
+    Mutant(HISTORIES + "packing.py", "if span < 1 << (8 * width))", "if span <= 1 << (8 * width))", PACKING),
+    Mutant(HISTORIES + "packing.py", "width = 0 if not span", "width = 0 if span < 2", PACKING),
+    Mutant(
+        HISTORIES + "packing.py",
+        "np.fromiter(map(len, history.items)",
+        "np.fromiter(map(len, history.items[::-1])",
+        PACKING,
+    ),
+    Mutant(HISTORIES + "packing.py", 'struct.unpack_from("<q", head, 8)', 'struct.unpack_from("<i", head, 8)', PACKING),
+    Mutant(HISTORIES + "packing.py", "        names=names,\n", "", f"{PACKING} {STORE}"),
+    Mutant(HISTORIES + "packing.py", "at += count * values * 4", "at += count * values * 2", PACKING),
+    # an action named twice, columns of values, ids
+    Mutant(
+        HISTORIES + "arrivals.py",
+        "sum(1 << names.actions.index(name) for name in set(actions))",
+        "sum(1 << names.actions.index(name) for name in actions)",
+        ARRIVALS,
+    ),
+    Mutant(
+        HISTORIES + "arrivals.py", "values[row, names.values.index(name)] = value", "values[row, 0] = value", ARRIVALS
+    ),
+    Mutant(
+        HISTORIES + "arrivals.py", 'digest(event.id), "little", signed=True', 'digest(event.id)[:4], "little"', STORE
+    ),
+    Mutant(HISTORIES + "arrivals.py", '(digest(request), "little") >> 1', '(digest(request), "little") >> 2', ARRIVALS),
+    Mutant(HISTORIES + "arrivals.py", "if abs(value) > LARGEST", "if value > LARGEST", ARRIVALS),
+    Mutant(HISTORIES + "arrivals.py", "<= event.time < 1 << 63", "<= event.time <= 1 << 63", ARRIVALS),
+    # merging, idempotence, order
+    Mutant(HISTORIES + "merging.py", 'kind="stable")[-keep:]', 'kind="stable")[:keep]', MERGING),
+    Mutant(
+        HISTORIES + "merging.py", 'np.argsort(joined.times, kind="stable")', "np.argsort(-joined.times)[::-1]", MERGING
+    ),
+    Mutant(HISTORIES + "merging.py", "            seen.add(id)\n", "", MERGING),
+    Mutant(HISTORIES + "merging.py", "[fresh]])[-REMEMBERED:]", "[fresh]])[:REMEMBERED]", MERGING),
+    Mutant(HISTORIES + "merging.py", "record.appended + len(fresh)", "record.appended + len(ids)", MERGING),
+    Mutant(HISTORIES + "merging.py", "version=old.version + new.total", "version=old.version", f"{MERGING} {STORE}"),
+    Mutant(HISTORIES + "merging.py", "if has_first and record.appended", "if has_first", MERGING),
+    Mutant(HISTORIES + "merging.py", "total=len(fresh)), keep)", "total=len(ids)), keep)", MERGING),
+    # keys, bounds, pages
+    Mutant(HISTORIES + "keys.py", '(user - LOWEST).to_bytes(8, "big")', '(user - LOWEST).to_bytes(8, "little")', KEYS),
+    Mutant(HISTORIES + "keys.py", "10**digits - 1) for digits", "10**digits) for digits", KEYS),
+    Mutant(HISTORIES + "keys.py", "reversed(spans)", "spans", f"{KEYS} {STORE}"),
+    Mutant(HISTORIES + "keys.py", "if not 0 < len(key) <= LONGEST", "if not 0 < len(key) < LONGEST", KEYS),
+    Mutant(HISTORIES + "store.py", 'low = keys[-1] + b"\\0"', "low = keys[-1][:-1]", STORE),
+    Mutant(HISTORIES + "store.py", "                changes = {}\n", "", STORE),
+    Mutant(HISTORIES + "store.py", "limit - len(found))", "limit)", STORE),
+    Mutant(HISTORIES + "store.py", "max(events.total, len(events.times))", "len(events.times)", STORE),
+    Mutant(HISTORIES + "settings.py", "if len(names.actions) > 63", "if len(names.actions) > 64", STORE_SETTINGS),
+    Mutant(
+        HISTORIES + "settings.py",
+        "len(names.actions) > both else old",
+        "len(names.actions) >= both else old",
+        STORE_SETTINGS,
+    ),
+    Mutant(HISTORIES + "settings.py", "users=settings.users or kind_of(user)", "users=kind_of(user)", STORE_SETTINGS),
+    Mutant(
+        HISTORIES + "files.py",
+        "self._resize(2 * size)",
+        "self._resize(size)",
+        "tests/histories/test_processes.py -k map_grows",
+    ),
+    Mutant(HISTORIES + "redis.py", '(packed or b"")[:HEAD]', 'b""[:HEAD]', f"{STORE} -k redis"),
+    # metrics and middleware
+    Mutant(SERVING + "metrics.py", ' and route != "/v1/stats"', "", METRICS),
+    Mutant(
+        SERVING + "metrics.py",
+        "max(self.newest + 1, now - SECONDS + 1)",
+        "max(self.newest, now - SECONDS + 1)",
+        METRICS,
+    ),
+    Mutant(SERVING + "metrics.py", "quantile_ms(0.99)", "quantile_ms(0.9)", METRICS),
+    Mutant(SERVING + "metrics.py", "self.newest = max(self.newest, now)", "self.newest = now", METRICS),
+    Mutant(
+        SERVING + "middleware.py",
+        "hmac.compare_digest(given.strip(), self.token)",
+        "given.startswith(self.token)",
+        MIDDLEWARE,
+    ),
+    Mutant(SERVING + "middleware.py", "            self.metrics.in_flight.dec()\n", "", MIDDLEWARE),
+    Mutant(SERVING + "middleware.py", 'status = message["status"]', "status = 200", MIDDLEWARE),
+    # batching
+    Mutant(
+        SERVING + "batching.py",
+        "(len(self.queue) + self.busy) * self.each_s",
+        "len(self.queue) * self.each_s",
+        BATCHING,
+    ),
+    Mutant(
+        SERVING + "batching.py",
+        ":= self.wait_s()) > self.max_queue_delay_s",
+        ":= self.wait_s()) >= self.max_queue_delay_s",
+        BATCHING,
+    ),
+    Mutant(SERVING + "batching.py", "while self.expected > 0 and", "while", BATCHING),
+    Mutant(SERVING + "batching.py", "len(self.queue) < self.max_batch", "len(self.queue) <= self.max_batch", BATCHING),
+    Mutant(SERVING + "batching.py", "            self.busy = 0\n", "", BATCHING),
+    Mutant(SERVING + "batching.py", "return [error] if len(jobs) == 1 else", "return [error] * len(jobs) or", BATCHING),
+    Mutant(SERVING + "wire.py", "if len(body) > MOST_BYTES", "if len(part) > MOST_BYTES", WIRE),
+    # messages, jobs, models
+    Mutant(SERVING + "views.py", "slice(-limit, None)", "slice(0, limit)", VIEWS),
+    Mutant(SERVING + "views.py", "max(history.total, len(history))", "history.total", VIEWS),
+    Mutant(
+        SERVING + "views.py",
+        "return replace(request, k=message.k, retrieve=0)",
+        "return replace(request, k=message.k)",
+        VIEWS,
+    ),
+    Mutant(SERVING + "views.py", "if place < len(reasons)", "if place == 0 and reasons", VIEWS),
+    Mutant(SERVING + "service.py", "result.items[:EXPLAINED]", "result.items", JOBS),
+    Mutant(SERVING + "service.py", "time.monotonic() + RETRY_S", "time.monotonic()", JOBS),
+    Mutant(
+        SERVING + "service.py",
+        'previous=message.model == "previous"',
+        "previous=False",
+        "tests/serving/test_reload.py -k rollback",
+    ),
+    Mutant(SERVING + "service.py", "if job.previous == previous", "if job.previous <= previous", JOBS),
+    Mutant(SERVING + "reload.py", "SLOWER * took[False] + 1", "SLOWER * took[False]", RELOAD),
+    Mutant(SERVING + "reload.py", "self.refusals += reason != self.refused", "self.refusals += 1", RELOAD),
+    Mutant(SERVING + "reload.py", "self.both = new, self.live", "self.both = new, self.previous", RELOAD),
+    Mutant(SERVING + "reload.py", "at=int(past.times[-1]) + 1", "at=int(past.times[-1])", RELOAD),
+]
