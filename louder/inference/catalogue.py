@@ -36,10 +36,10 @@ class Catalogue:
         (raw,) = self.item_ids.raws([item])
         return raw, self.text(item, "title")
 
-    def title(self, raw: RawId) -> str:
-        """Likewise of an item that the model may not know."""
-        (item,) = self.item_ids.ids([raw])
-        return self.describe(int(item))[1] if item >= 0 else ""
+    def titles(self, raws: Sequence[RawId]) -> list[str]:
+        """Likewise of items that the model may not know."""
+        items = self.item_ids.ids(raws).tolist() if raws else []
+        return [self.describe(item)[1] if item >= 0 else "" for item in items]
 
     def text(self, item: int, column: str) -> str:
         """An attribute for people to read; "" where there is none."""

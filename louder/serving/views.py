@@ -64,7 +64,7 @@ def reason_view(model: Engine, history: History, reason: Reason) -> Json:
     item = plain(history.items[reason.row])
     return {
         "item": item,
-        "title": model.catalogue.title(item),
+        "title": model.catalogue.titles([item])[0],
         "time": int(history.times[reason.row]),
         "attention": reason.attention,
         "without": None if math.isnan(reason.change) else reason.change,
@@ -75,7 +75,7 @@ def history_view(model: Engine, user: RawId, history: History, limit: int) -> Js
     """messages.HistoryAnswer: the latest `limit` events."""
     latest, names, events = history.select(slice(-limit, None)), history.names, []
     items = [plain(item) for item in latest.items]
-    titles = map(model.catalogue.title, items)
+    titles = model.catalogue.titles(items)
     columns = zip(items, titles, latest.times.tolist(), latest.actions.tolist(), latest.values.tolist())
     for item, title, at, bits, values in columns:
         event: dict[str, Json] = {"item": item, "title": title, "time": at}

@@ -43,7 +43,13 @@ def test_arrivals_are_parted_by_user_in_their_order():
     users = by_user(events, NAMES, StoreSettings(NAMES))
     assert {user: [one.item for one in own.events] for user, own in users.items()} == {2: [1, 3], 1: [2]}
     assert users[2].ids[0] == users[1].ids[0] != users[2].ids[1]
-    assert all(-(1 << 63) <= id < 1 << 63 for own in users.values() for id in own.ids)
+
+
+def test_ids_are_hashes_of_64_bits():
+    """Of fewer bits, two of a user's many ids would soon be taken for one."""
+    (arrivals,) = by_user([event(1, number) for number in range(64)], NAMES, StoreSettings(NAMES)).values()
+    assert len(set(arrivals.ids)) == 64 and -(1 << 63) <= min(arrivals.ids) < -(1 << 62)
+    assert 1 << 62 < max(arrivals.ids) < 1 << 63
 
 
 def test_equal_requests_have_equal_numbers_for_good():

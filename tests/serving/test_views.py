@@ -20,7 +20,7 @@ def model():
     """What the views ask of an engine: three items, 10 to 12."""
     ids = list(TITLES)
     catalogue = SimpleNamespace(
-        title=lambda raw: TITLES.get(raw, ""),
+        titles=lambda raws: [TITLES.get(raw, "") for raw in raws],
         describe=lambda number: (ids[number], TITLES[ids[number]]),
         attributes_of=lambda number: {"genre": [f"g{number}"]},
     )
