@@ -1,0 +1,298 @@
+"""Two checkouts of Louder, timed in turns by one harness that belongs to neither: did a change cost speed?
+
+    git worktree add ../before COMMIT
+    python benchmarks/two_commits.py ../before . --table tables/ml-1m --run runs/ml1m-hstu --ranker runs/ml1m-rank-hstu \\
+        --json benchmarks/results/two_commits.jsonl
+
+Each checkout has processes of its own, which stay; work goes to one of them at a time, A B B A A B …, so that whatever
+else the machine does befalls both. A row holds the medians, and the ratio after / before of each pair's times with its
+quartiles. The runs may be of the older checkout: the newer one has to read them.
+"""
+
+import argparse
+import json
+import os
+import socket
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from pathlib import Path
+from typing import IO, Any
+from urllib.error import URLError
+from urllib.request import urlopen
+
+CASES = {
+    "attention": "forward and backward, 4 histories of 1,024, 2 heads of 64, both biases",
+    "step hstu": "a training step of 128 users, ml1m:hstu",
+    "step hstu_large": "a training step of 128 users, ml1m:hstu_large",
+    "mfalcon": "1,024 candidates after a cached history of 1,000 events",
+}
+ROUTES = {
+    "retrieve": ("/v1/retrieve", {"k": 100}),
+    "recommend": ("/v1/recommend", {"k": 20, "retrieve": 500}),
+}
+AT = 1_046_454_590  # after ML-1M's last event, so that the same request has the same answer
+USERS = 40  # who ask in turns, so that their histories are cached
+
+
+# --- in a process of one checkout, whose names are not those of the other -------------------------------------------------
+
+
+def worker(table: str) -> None:
+    """Reads a case's name, answers with the seconds that one run took; the first reading of a name warms up."""
+    import torch
+
+    torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+    runs: dict[str, Callable[[], None]] = {}
+    for line in sys.stdin:
+        name = line.strip()
+        if name not in runs:
+            runs[name] = prepared(name, table)
+            for _ in range(3):
+                runs[name]()
+        began = time.perf_counter()
+        runs[name]()
+        print(time.perf_counter() - began, flush=True)
+
+
+def prepared(name: str, table: str) -> Callable[[], None]:
+    kind, _, recipe = name.partition(" ")
+    if kind == "attention":
+        return attention()
+    return step(f"ml1m:{recipe}", table) if kind == "step" else mfalcon()
+
+
+def attention() -> Callable[[], None]:
+    import torch
+
+    from louder.ops.hstu_attention import hstu_attention
+
+    users, n, heads, width = 4, 1024, 2, 64
+    torch.manual_seed(0)
+    q, k, v = (torch.randn(users * n, heads, width, requires_grad=True) for _ in range(3))
+    position_bias, time_bias = (torch.randn(rows, requires_grad=True) for rows in (n, 129))
+    offsets = torch.arange(0, users * n + 1, n)
+    times = torch.randint(0, 10_000, (users, n)).cumsum(1).flatten()
+    biases: dict[str, Any] = {"scale": 1 / n, "position_bias": position_bias, "time_bias": time_bias}
+    try:
+        from louder.ops.layout import Layout
+
+        layout = Layout(offsets, query_times=times, key_times=times)
+        first: tuple = (q, k, v, layout)
+        given = biases
+    except ImportError:
+        first, given = (q, k, v, offsets), biases | {"query_times": times, "key_times": times}
+    grad = torch.randn(users * n, heads, width)
+
+    def run() -> None:
+        torch.autograd.grad(hstu_attention(*first, **given), (q, k, v, position_bias, time_bias), grad)
+
+    return run
+
+
+def step(recipe: str, table: str) -> Callable[[], None]:
+    from dataclasses import replace
+    from itertools import cycle, islice
+
+    import torch
+
+    from louder import recipes
+    from louder.training.loop import make_optimizers, update
+    from louder.training.tasks import open_task
+
+    config = recipes.load(recipe)
+    task = open_task(replace(config, data=replace(config.data, table=table)))
+    torch.manual_seed(0)
+    model = task.build().train()
+    optimizers, batches = make_optimizers(model, config.training), cycle(list(islice(task.loader.batches(), 4)))
+    device = torch.device("cpu")
+
+    def run() -> None:
+        for _ in range(4):  # the four differ
+            update(model, optimizers, task.loss(model, next(batches), device), config.training.clip_norm)
+
+    return run
+
+
+def mfalcon() -> Callable[[], None]:
+    import torch
+
+    from louder.batch import SequenceBatch
+    from louder.inference.mfalcon import MFalcon
+    from louder.models import HSTUConfig, RankingConfig, RankingModel, Vocabulary, build_ranker
+
+    torch.manual_seed(0)
+    n, items = 1000, 4000
+    config = HSTUConfig(layers=4, heads=2, width=64, qk_width=32, v_width=32, max_len=2 * n + 1)
+    model = build_ranker(config, RankingConfig(), Vocabulary(items=items, actions=2), []).eval()
+    assert isinstance(model, RankingModel)
+    times = torch.arange(n) * 1000
+    history = SequenceBatch(
+        ids=torch.randint(0, items, (n,)),
+        timestamps=times,
+        query_timestamps=times + 1000,
+        offsets=torch.tensor([0, n]),
+        actions=torch.randint(0, 4, (n,)),
+    )
+    engine, candidates = MFalcon(model), torch.randint(0, items, (1024,))
+
+    def run() -> None:
+        engine.score(history, candidates, 1_000_000, key="user")
+
+    return run
+
+
+# --- the two in turns -------------------------------------------------------------------------------------------------
+
+
+def environment(tree: Path, threads: int) -> dict[str, str]:
+    return os.environ | {"PYTHONPATH": str(tree.resolve()), "OMP_NUM_THREADS": str(threads)}
+
+
+class Worker:
+    def __init__(self, tree: Path, table: Path, threads: int) -> None:
+        command = [sys.executable, str(Path(__file__).resolve()), "--worker", str(table.resolve())]
+        self.process = subprocess.Popen(
+            command, cwd=tree, env=environment(tree, threads), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+
+    def seconds(self, name: str) -> float:
+        assert self.process.stdin and self.process.stdout
+        print(name, file=self.process.stdin, flush=True)
+        line = self.process.stdout.readline()
+        if not line:
+            raise SystemExit(f"The checkout's process ended at {name!r}; what it said is above.")
+        return float(line)
+
+    def close(self) -> None:
+        self.process.kill()
+
+
+def in_turns(pairs: int, before: Callable[[], float], after: Callable[[], float]) -> tuple[list[float], list[float]]:
+    """A B B A A B …: whoever comes second comes first the next time."""
+    a: list[float] = []
+    b: list[float] = []
+    for number in range(pairs):
+        for own, run in ((a, before), (b, after))[:: 1 if number % 2 == 0 else -1]:
+            own.append(run())
+    return a, b
+
+
+def told(name: str, what: str, unit: str, a: list[float], b: list[float]) -> dict[str, Any]:
+    ratios = sorted(y / x for x, y in zip(a, b))
+    low, middle, high = statistics.quantiles(ratios, n=4)
+    row: dict[str, Any] = {"case": name, "what": what, "pairs": len(a), "unit": unit}
+    row |= {"before": round(statistics.median(a), 6), "after": round(statistics.median(b), 6)}
+    row |= {"ratio": round(middle, 4), "ratio_quartiles": [round(low, 4), round(high, 4)]}
+    print(
+        f"{name:24} before {row['before']:>12} after {row['after']:>12} {unit:10} × {middle:.3f} ({low:.3f} to {high:.3f})"
+    )
+    return row
+
+
+@contextmanager
+def service(tree: Path, run: Path, ranker: Path, table: Path, threads: int, log: IO[str]) -> Iterator[int]:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    folder = Path(log.name + ".store")
+    command = [sys.executable, "-m", "louder", "serve", str(run.resolve()), "--ranker", str(ranker.resolve())]
+    command += ["--table", str(table.resolve()), "--port", str(port), "--store", str(folder.resolve())]
+    process = subprocess.Popen(command, cwd=tree, env=environment(tree, threads), stdout=log, stderr=log)
+    try:
+        for _ in range(240):
+            try:
+                urlopen(f"http://127.0.0.1:{port}/readyz", timeout=5)
+                break
+            except (URLError, OSError):
+                time.sleep(0.5)
+        else:
+            raise SystemExit(f"The service of {tree} does not answer; see {log.name}.")
+        yield port
+    finally:
+        process.terminate()
+        process.wait(timeout=30)
+
+
+def asked(port: int, route: str, seconds: float, clients: int = 4) -> float:
+    """Milliseconds of service for each answer: `clients` ask for so long, each again when it is answered."""
+    from concurrent.futures import ThreadPoolExecutor
+    from http.client import HTTPConnection
+
+    path, body = ROUTES[route]
+
+    def client(number: int) -> int:
+        connection, answered = HTTPConnection("127.0.0.1", port, timeout=30), 0
+        user, until = number, time.perf_counter() + seconds
+        while time.perf_counter() < until:
+            user = user % USERS + 1
+            text = json.dumps({"user": user, "at": AT} | body)
+            connection.request("POST", path, text, {"content-type": "application/json"})
+            response = connection.getresponse()
+            response.read()
+            if response.status != 200:
+                raise SystemExit(f"{path} was answered {response.status}.")
+            answered += 1
+        return answered
+
+    with ThreadPoolExecutor(clients) as pool:
+        return 1000 * seconds / sum(pool.map(client, range(clients)))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("before", type=Path)
+    parser.add_argument("after", type=Path)
+    parser.add_argument("--table", type=Path, required=True)
+    parser.add_argument("--run", type=Path, help="with --ranker: time the service, too")
+    parser.add_argument("--ranker", type=Path)
+    parser.add_argument("--pairs", type=int, default=15)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--cases", nargs="*", default=list(CASES))
+    parser.add_argument("--json", type=Path, help="a JSON-lines file to add the rows to")
+    given = parser.parse_args()
+    rows = []
+    with ExitStack() as stack:
+        a, b = (Worker(tree, given.table, given.threads) for tree in (given.before, given.after))
+        stack.callback(a.close)
+        stack.callback(b.close)
+        for name in given.cases:
+            times = in_turns(given.pairs + 1, partial(a.seconds, name), partial(b.seconds, name))
+            rows.append(told(name, CASES[name], "s", *(own[1:] for own in times)))
+    if given.run and given.ranker:
+        import tempfile
+
+        with ExitStack() as stack:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+            ports = []
+            for place, tree in enumerate((given.before, given.after)):
+                log = stack.enter_context(open(folder / f"{place}.log", "w", encoding="utf-8"))
+                opened = service(tree, given.run, given.ranker, given.table, given.threads, log)
+                ports.append(stack.enter_context(opened))
+            for route in ROUTES:
+                for port in ports:
+                    asked(port, route, 3)
+                times = in_turns(given.pairs, *(partial(asked, port, route, 2) for port in ports))
+                what = f"4 clients without a pause, {USERS} users, histories cached"
+                rows.append(told(f"service {route}", what, "ms/answer", *times))
+    if given.json:
+        from louder.results import append_row, provenance
+
+        commits = [
+            subprocess.run(["git", "rev-parse", "--short=10", "HEAD"], cwd=tree, capture_output=True, text=True).stdout
+            for tree in (given.before, given.after)
+        ]
+        for row in rows:
+            found = {"bench": "two_commits", "commit_before": commits[0].strip(), "commit_after": commits[1].strip()}
+            append_row(given.json, found | row | {"threads": given.threads} | provenance())
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--worker"]:
+        worker(sys.argv[2])
+    else:
+        main()
