@@ -106,7 +106,7 @@ def test_a_larger_log_gets_fewer_epochs(monkeypatch: pytest.MonkeyPatch, tmp_pat
 
     assert most > 3 and max_len > 20
     assert epochs(events=33_000) == 3
-    assert epochs(events=1_000_000) == 100_000 // (1_000 * max_len)  # of each user only max_len events are read
+    assert epochs(events=1_000_000, users=100_000 // (3 * max_len)) == 3  # of each user only max_len events are read
     assert epochs(events=1_000_000, users=1_000_000) == 1
     assert epochs(events=10) == most
     config = cli.fitted(manifest(has_times=False), tmp_path)
@@ -172,3 +172,16 @@ def test_what_to_type_next_names_the_run_its_table_and_a_user(
     assert f"louder data inspect {tmp_path / 't'}" in out and "louder demo --data LOG.csv" in out
     cli.print_next("mine.csv", Path("runs/demo"), tmp_path / "t")
     assert "louder demo --data" not in capsys.readouterr().out
+
+
+def test_another_run_or_table_of_that_name_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "runs" / "demo").mkdir(parents=True)
+    (tmp_path / "runs" / "demo" / "config.json").write_text('{"name": "mine"}')
+    with pytest.raises(InputError, match="was not made by a demo"):
+        cli.require_own_run(tmp_path / "runs" / "demo")
+    (tmp_path / "table").mkdir()
+    manifest(name="demonstration").write(tmp_path / "table")
+    with pytest.raises(InputError, match="was not made by a demo"):
+        cli.require_own_table(tmp_path / "table")
+    manifest(name="demo of mine").write(tmp_path / "table")
+    cli.require_own_table(tmp_path / "table")

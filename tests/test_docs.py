@@ -97,7 +97,7 @@ def test_every_setting_of_every_config_is_in_the_reference() -> None:
     assert rows["`ranking.hidden`"][2] == "width of the head, as a multiple of the model's"  # in the docstring
     assert rows["`ranking.tokens`"][2].endswith("half as long, for logs without requests")  # over several lines
     assert rows["`data.events_per_batch`"][0] == "`int \\| None`"  # or the table would have one column more
-    assert rows["`model.unit`"][2] == "hidden width of the activation unit (DIN)"  # of a parent
+    assert rows["`model.counter_vectors`"][2] == "vectors that all counters together become"  # of a parent
     for name in "HSTUConfig", "SASRecConfig", "TransformerConfig", "DLRMConfig", "WukongConfig", "MoLConfig":
         assert f"## {name}: `" in made
     assert "Shape of one DLRM." in made and "main             the action" not in made

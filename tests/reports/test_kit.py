@@ -49,6 +49,14 @@ def test_a_text_is_escaped_wherever_it_is_put(made):
     assert "alert" in unescape(made)
 
 
+def test_nothing_in_json_can_end_its_element_or_begin_another():
+    inside = (
+        script_json({"</script><!--": "&"}).removeprefix('<script type="application/json">').removesuffix("</script>")
+    )
+    assert not {"<", ">", "&"} & set(inside)
+    assert json.loads(inside) == {"</script><!--": "&"}
+
+
 def test_markup_is_not_escaped_twice():
     assert tag("p", Html("<i>")) == "<p><i></p>"
     assert text(text("<")) == "&lt;"

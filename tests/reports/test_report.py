@@ -151,8 +151,25 @@ def test_samples_are_of_the_evaluation(made: Path) -> None:
         assert [line.item for line in sample.history] == [100 + (number + n) % ITEMS for n in range(LENGTH - 1)]
         assert sample.held_out.actions == ("liked",)
         assert {line.item for line in sample.recommended}.isdisjoint(line.item for line in sample.history)
+        (first, *_, last) = sample.history
+        assert (first.time, last.time) == (3600 * number, 3600 * (number + LENGTH - 2))
         marked = [place for place, line in enumerate(sample.recommended, 1) if line.held_out]
         assert marked == ([sample.rank] if sample.rank <= 10 else [])
+
+
+def test_a_long_history_shows_its_end_and_users_are_drawn_by_the_seed(made: Path) -> None:
+    config = read_run(made / "run").config
+    table = retrieval.open_config_table(config)
+    few = samples.draw(made / "run", config, table, users=3, k=2, latest=2)
+    for sample in few:
+        number = int(str(sample.user).removeprefix("viewer "))
+        assert sample.events == LENGTH - 1
+        assert [line.item for line in sample.history] == [100 + (number + n) % ITEMS for n in (LENGTH - 3, LENGTH - 2)]
+        assert len(sample.recommended) == 2
+    again = samples.draw(made / "run", config, table, users=3)
+    assert [sample.user for sample in again] == [sample.user for sample in few]
+    other = replace(config, training=replace(config.training, seed=7))
+    assert [s.user for s in samples.draw(made / "run", other, table, users=3)] != [s.user for s in few]
 
 
 def test_without_the_table(run: Path) -> None:
@@ -171,6 +188,8 @@ def test_table_elsewhere(run: Path, made: Path) -> None:
     assert "What came next" in body(write_report(run, table=made / "table"))
     with pytest.raises(InputError, match=r"no manifest\.json"):
         write_report(run, table=run)
+    with pytest.raises(InputError, match="nowhere"):
+        write_report(run, table=made / "nowhere")
 
 
 def test_without_checkpoints_the_rest_is_shown(run: Path) -> None:

@@ -230,9 +230,10 @@ def test_published_numbers_stand_under_their_names() -> None:
     assert ["HSTU", "paper, Table 4", "0.3097", "0.5754", "0.7716", "0.1720", "–", "0.2606"] in others
     assert ["HSTU", "authors' README", "0.3097", "0.5754", "0.7716", "0.1720", "0.2307", "0.2606"] in others
     assert "not of the same data" not in shown
+    assert '<tr class="marked"><td>ml1m-hstu-large</td>' in shown
     validated = part(show(named), "Published on")
     assert "louder train ml1m:hstu_large --set protocol=official" in validated
-    assert "measured with 40 users; the published numbers are of 6,040" in validated
+    assert "marked" not in validated and "measured with 40 users; the published numbers are of 6,040" in validated
     assert [line[0] for line in rows(validated)] == ["model", *(row.model for row in published.DATASETS["ml1m"].rows)]
 
 
