@@ -1,6 +1,9 @@
 """What the pages say can be typed, and their figures come from rows."""
 
+import ast
 import dataclasses
+import inspect
+import pydoc
 import re
 import shlex
 import subprocess
@@ -13,6 +16,7 @@ import typer
 
 from docs.hooks import commands as commands_hook
 from docs.hooks import docstrings, first_screen, settings
+from louder.inference.recommender import Recommender
 from louder.training.config import Config
 
 ROOT = Path(__file__).parents[1]
@@ -162,3 +166,40 @@ def test_pages_are_in_the_navigation_and_their_links_lead_somewhere() -> None:
     for page in PAGES:
         for link in re.findall(r"\]\((?!http)([^)#]+)", page.read_text(encoding="utf-8")):
             assert (page.parent / link).exists(), f"{page}: {link}"
+
+
+def code(page: Path) -> list[str]:
+    return re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+
+
+def test_code_on_the_pages_imports_what_there_is_and_calls_what_it_has() -> None:
+    blocks = [block for page in PAGES for block in code(page)]
+    assert len(blocks) > 5
+    for block in blocks:
+        tree = ast.parse(block)
+        imports = [node for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom)]
+        exec("\n".join(map(ast.unparse, imports)), {})
+        for call in (node for node in ast.walk(tree) if isinstance(node, ast.Call)):
+            match call.func:
+                case ast.Attribute(attr="recommend" | "rank" as name, value=ast.Name(id="recommender")):
+                    known = inspect.signature(getattr(Recommender, name)).parameters
+                    assert {keyword.arg for keyword in call.keywords} <= known.keys(), ast.unparse(call)
+                case ast.Name(id="Recommender") | ast.Attribute(attr="load"):
+                    known = inspect.signature(Recommender).parameters
+                    assert {keyword.arg for keyword in call.keywords} <= known.keys(), ast.unparse(call)
+
+
+def test_every_name_of_the_reference_exists_and_says_what_it_is() -> None:
+    entries = [
+        (path, re.findall(r"\w+", members or ""))
+        for page in PAGES
+        for path, members in re.findall(
+            r"^::: (\S+)\n(?:    options:\n      members: \[(.*?)\])?", page.read_text(encoding="utf-8"), re.MULTILINE
+        )
+    ]
+    assert len(entries) > 30
+    for path, members in entries:
+        thing = pydoc.locate(path)
+        assert thing is not None, f"there is no {path}"
+        for name in ["", *members]:
+            assert inspect.getdoc(getattr(thing, name) if name else thing), f"{path}.{name} has no docstring"

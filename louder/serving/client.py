@@ -31,7 +31,15 @@ class ServiceError(Exception):
 
 
 class Client:
-    """Calls of one service; connections are kept. `settings` go to httpx.Client."""
+    """Calls of one service; connections are kept.
+
+    url       of the service, such as http://localhost:8000
+    token     what it asks for, where it was started with one
+    timeout   seconds
+    settings  of httpx.Client
+
+    Raises ServiceError where the service refuses a call.
+    """
 
     def __init__(self, url: str, *, token: str = "", timeout: float = 10.0, **settings: Any) -> None:
         import httpx
@@ -50,6 +58,7 @@ class Client:
         return self.post("/v1/recommend", m.RecommendRequest(**request), m.Answer)
 
     def retrieve(self, **request: Any) -> m.Answer:
+        """The first stage alone, without probabilities."""
         return self.post("/v1/retrieve", m.RetrieveRequest(**request), m.Answer)
 
     def rank(self, items: Sequence[RawId], **request: Any) -> m.Answer:
@@ -57,6 +66,7 @@ class Client:
         return self.post("/v1/rank", m.RankRequest(items=list(items), **request), m.Answer)
 
     def similar(self, item: RawId, **request: Any) -> m.Answer:
+        """Items whose vectors point the same way."""
         return self.post("/v1/similar", m.SimilarRequest(item=item, **request), m.Answer)
 
     def add_events(self, events: Sequence[NewEvent]) -> m.EventsAnswer:
@@ -64,12 +74,14 @@ class Client:
         return self.post("/v1/events", m.EventsRequest(events=list(events)), m.EventsAnswer)
 
     def history(self, user: RawId, limit: int = 100) -> m.HistoryAnswer:
+        """The latest events that the service keeps of a user, and how many there ever were."""
         return self.get(f"/v1/users/{quote(str(user), safe='')}/history", m.HistoryAnswer, limit=limit)
 
     def users(self, prefix: str = "", limit: int = 20) -> m.UsersAnswer:
         return self.get("/v1/users", m.UsersAnswer, prefix=prefix, limit=limit)
 
     def model(self) -> m.ModelAnswer:
+        """The live version, and which actions, values, attributes and context it knows."""
         return self.get("/v1/model", m.ModelAnswer)
 
     def post(self, path: str, message: m.Message, answer: type[M]) -> M:
