@@ -223,13 +223,8 @@ def fetch(
     from louder.etl.fetch import fetch as fetch_archive
 
     source = dataset(name)
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        DownloadColumn(),
-        TransferSpeedColumn(),
-        TimeRemainingColumn(),
-    )
+    text = TextColumn("{task.description}")
+    columns = text, BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn()
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task(source.file, total=None)
         file = fetch_archive(name, output, lambda done, total: progress.update(task, completed=done, total=total))

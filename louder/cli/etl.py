@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,104 +16,52 @@ from louder.errors import InputError
 if TYPE_CHECKING:
     from louder.schema import Manifest
 
-LOG, FILTERS, MACHINE = "What the log means", "What stays", "How it runs"
+Text = str | None
+Texts = list[str] | None
+Meaning = partial(typer.Option, rich_help_panel="What the log means")
+Filter = partial(typer.Option, rich_help_panel="What stays")
+Machine = partial(typer.Option, rich_help_panel="How it runs")
 
 Sources = Annotated[
     list[str],
     typer.Argument(help="A file, a folder, an archive, `archive.zip::member`, or several files.", show_default=False),
 ]
 Output = Annotated[Path, typer.Option("-o", "--output", help="The folder to make.", show_default=False)]
-SchemaFile = Annotated[
-    Path | None, typer.Option(help="A YAML file that says what the columns mean.", rich_help_panel=LOG)
-]
-Column = Annotated[
-    list[str] | None,
-    typer.Option(
-        metavar="WORD=NAME",
-        help="Which column holds user_id, item_id, timestamp, rating or request_id. Repeatable.",
-        rich_help_panel=LOG,
-    ),
-]
-Format = Annotated[
-    str | None,
-    typer.Option(
-        help="movielens, kuairand, amazon-ratings, leave-one-out, sequences, csv, parquet or jsonl; by default it is "
-        "recognised.",
-        rich_help_panel=LOG,
-    ),
-]
-TimeUnit = Annotated[
-    str | None,
-    typer.Option(
-        help="s, ms, us, ns or iso (texts such as 2024-05-01 10:00:00, UTC unless they say otherwise). "
-        "By default dates are seen and numbers are seconds.",
-        rich_help_panel=LOG,
-    ),
-]
-NoTimes = Annotated[
-    bool, typer.Option("--no-times", help="There is no clock: the order of the log counts.", rich_help_panel=LOG)
-]
-StringIds = Annotated[
-    bool, typer.Option("--string-ids", help="Ids are texts, even if all look like numbers.", rich_help_panel=LOG)
-]
-Action = Annotated[
-    list[str] | None,
-    typer.Option(
-        metavar="NAME=RULE",
-        help="An action: a flag column (click=is_click) or a rule ('like=rating >= 4'). Repeatable.",
-        rich_help_panel=LOG,
-    ),
-]
-Value = Annotated[
-    list[str] | None,
-    typer.Option(
-        metavar="NAME=COLUMN",
-        help="A number of each event, such as watch=play_time_ms. Repeatable.",
-        rich_help_panel=LOG,
-    ),
-]
-Series = Annotated[
-    list[str] | None,
-    typer.Option(
-        metavar="NAME=COLUMN",
-        help="A category that changes now and then (city=city): its changes become tokens. Repeatable.",
-        rich_help_panel=LOG,
-    ),
-]
-Items = Annotated[
-    str | None,
-    typer.Option(metavar="FILE", help="Attributes of items; all of them join the catalogue.", rich_help_panel=LOG),
-]
-Users = Annotated[str | None, typer.Option(metavar="FILE", help="Attributes of users.", rich_help_panel=LOG)]
-MinUserEvents = Annotated[
-    int, typer.Option(help="One pass: drop users with fewer events in the log.", rich_help_panel=FILTERS)
-]
-MinItemEvents = Annotated[
-    int, typer.Option(help="One pass: drop items with fewer events in the log.", rich_help_panel=FILTERS)
-]
-KCore = Annotated[
-    int, typer.Option(help="Drop users and items with fewer events, until all have as many.", rich_help_panel=FILTERS)
-]
-DropDuplicates = Annotated[
-    bool | None,
-    typer.Option(
-        "--drop-duplicates/--keep-duplicates",
-        help="Keep rows that are equal in every used column once; by default in KuaiRand alone.",
-        rich_help_panel=FILTERS,
-    ),
-]
-Name = Annotated[str | None, typer.Option(help="Name of the data set; by default that of the source.")]
+Name = Annotated[Text, typer.Option(help="Name of the data set; by default that of the source.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the table if it exists.")]
-Memory = Annotated[
-    str | None,
-    typer.Option(metavar="SIZE", help="Memory of the engine before it spills to disk: 4GB.", rich_help_panel=MACHINE),
-]
-Threads = Annotated[
-    int | None, typer.Option(min=1, help="Threads of the engine; by default one a core.", rich_help_panel=MACHINE)
-]
-AsJson = Annotated[
-    bool, typer.Option("--json", help="Print the manifest as JSON on standard output.", rich_help_panel=MACHINE)
-]
+
+SchemaFile = Annotated[Path | None, Meaning(help="A YAML file that says what the columns mean.")]
+COLUMN = "Which column holds user_id, item_id, timestamp, rating or request_id. Repeatable."
+Column = Annotated[Texts, Meaning(metavar="WORD=NAME", help=COLUMN)]
+FORMAT = (
+    "movielens, kuairand, amazon-ratings, leave-one-out, sequences, csv, parquet or jsonl; by default it is recognised."
+)
+Format = Annotated[Text, Meaning(help=FORMAT)]
+UNIT = (
+    "s, ms, us, ns or iso (texts such as 2024-05-01 10:00:00, UTC unless they say otherwise). "
+    "By default dates are seen and numbers are seconds."
+)
+TimeUnit = Annotated[Text, Meaning(help=UNIT)]
+NoTimes = Annotated[bool, Meaning("--no-times", help="There is no clock: the order of the log counts.")]
+StringIds = Annotated[bool, Meaning("--string-ids", help="Ids are texts, even if all look like numbers.")]
+ACTION = "An action: a flag column (click=is_click) or a rule ('like=rating >= 4'). Repeatable."
+Action = Annotated[Texts, Meaning(metavar="NAME=RULE", help=ACTION)]
+VALUE = "A number of each event, such as watch=play_time_ms. Repeatable."
+Value = Annotated[Texts, Meaning(metavar="NAME=COLUMN", help=VALUE)]
+SERIES = "A category that changes now and then (city=city): its changes become tokens. Repeatable."
+Series = Annotated[Texts, Meaning(metavar="NAME=COLUMN", help=SERIES)]
+Items = Annotated[Text, Meaning(metavar="FILE", help="Attributes of items; all of them join the catalogue.")]
+Users = Annotated[Text, Meaning(metavar="FILE", help="Attributes of users.")]
+
+MinUserEvents = Annotated[int, Filter(help="One pass: drop users with fewer events in the log.")]
+MinItemEvents = Annotated[int, Filter(help="One pass: drop items with fewer events in the log.")]
+KCore = Annotated[int, Filter(help="Drop users and items with fewer events, until all have as many.")]
+DUPLICATES = "Keep rows that are equal in every used column once; by default in KuaiRand alone."
+DropDuplicates = Annotated[bool | None, Filter("--drop-duplicates/--keep-duplicates", help=DUPLICATES)]
+
+Memory = Annotated[Text, Machine(metavar="SIZE", help="Memory of the engine before it spills to disk: 4GB.")]
+Threads = Annotated[int | None, Machine(min=1, help="Threads of the engine; by default one a core.")]
+AsJson = Annotated[bool, Machine("--json", help="Print the manifest as JSON on standard output.")]
 
 
 def etl(

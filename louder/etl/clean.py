@@ -17,15 +17,8 @@ MICROS = {"s": 1e6, "ms": 1e3, "us": 1.0, "ns": 1e-3}  # microseconds in one uni
 EpochMicros = Callable[[ir.TimestampValue], ir.IntegerValue]  # EtlEngine.epoch_us
 
 # the log table, after cleaning
-USER, ITEM, MICROS_COLUMN, ACTIONS, REQUEST, REASON, POSITION = (
-    "user",
-    "item",
-    "micros",
-    "actions",
-    "request",
-    "reason",
-    "position",
-)
+USER, ITEM, MICROS_COLUMN, POSITION = "user", "item", "micros", "position"
+ACTIONS, REQUEST, REASON = "actions", "request", "reason"
 
 
 @dataclass(frozen=True)

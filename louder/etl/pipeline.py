@@ -10,7 +10,7 @@ from pathlib import Path
 from louder.errors import InputError
 from louder.etl.engines.duckdb import open_duckdb
 from louder.etl.files import describe, in_background, open_input
-from louder.etl.read import Report, read_log, silent
+from louder.etl.read import Report, read_log
 from louder.etl.sequences import EVENTS_PER_PART
 from louder.etl.sources import open_source
 from louder.etl.spec import LogSpec
@@ -34,7 +34,7 @@ def build_table(
     memory_bytes: int | None = None,
     threads: int | None = None,
     events_per_part: int = EVENTS_PER_PART,
-    report: Report = silent,
+    report: Report = lambda text: None,
 ) -> Manifest:
     """Make a sequence table from a raw log, and return its manifest.
 
@@ -54,10 +54,7 @@ def build_table(
     """
     sources = [source] if isinstance(source, str | Path) else list(source)
     keep = EventFilters(
-        min_user_events=min_user_events,
-        min_item_events=min_item_events,
-        k_core=k_core,
-        drop_duplicates=drop_duplicates,
+        min_user_events=min_user_events, min_item_events=min_item_events, k_core=k_core, drop_duplicates=drop_duplicates
     )
     if not sources:
         raise InputError("There is no source. Give the log to read: louder etl SOURCE -o TABLE.")

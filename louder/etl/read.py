@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import ibis
 import ibis.expr.types as ir
@@ -13,7 +13,7 @@ from louder.etl.clean import ACTIONS, ITEM, MICROS_COLUMN, POSITION, REASON, REQ
 from louder.etl.engines import RAW_POSITION, EtlEngine
 from louder.etl.probe import id_kind, read_time_unit, refuse_implausible_times
 from louder.etl.sources.source import LogSource
-from louder.etl.spec import Rule
+from louder.etl.spec import LogSpec
 from louder.schema import ITEM as ITEM_WORD
 from louder.schema import REQUEST as REQUEST_WORD
 from louder.schema import TIME, require_columns
@@ -21,10 +21,6 @@ from louder.schema import USER as USER_WORD
 
 SAMPLE_ROWS = 20_000
 Report = Callable[[str], None]
-
-
-def silent(text: str) -> None:
-    pass
 
 
 @dataclass
@@ -41,96 +37,59 @@ class CleanLog:
     left_out: list[str]  # columns that are not used
 
 
-@dataclass
-class UsedColumns:
-    """Columns of a log by what they mean."""
-
-    user: str
-    item: str
-    time: str | None
-    request: str | None
-    rules: Mapping[str, Rule]
-    values: Mapping[str, str]
-    series: Mapping[str, str]
-
-    @property
-    def names(self) -> list[str]:
-        rules = [rule.column for rule in self.rules.values()]
-        names = self.user, self.item, self.time, *rules, *self.values.values(), *self.series.values(), self.request
-        return [name for name in names if name is not None]
-
-
 def read_log(engine: EtlEngine, source: LogSource, report: Report) -> CleanLog:
     """Clean the columns that are used, all rows at once, and store them. Raises InputError if no row can be used."""
-    spec, shown = source.spec, source.shown
-    columns = used_columns(source)
+    spec, shown, found = source.spec, source.shown, source.log.columns
+    if REQUEST_WORD in found:
+        spec = replace(spec, columns={REQUEST_WORD: REQUEST_WORD, **spec.columns})
+    require_columns(shown, found, spec.used)
     latest = time.time() + 86_400
-    raw = source.log.load(engine, columns.names)
+    raw = source.log.load(engine, spec.used)
     sample = engine.save("sample", raw.limit(SAMPLE_ROWS))
-    user_kind, item_kind = (id_kind(sample[column], spec.ids) for column in (columns.user, columns.item))
-    unit = read_time_unit(sample[columns.time], spec.time_unit, shown) if columns.time else "none"
-    report(f"reading (times in {unit})" if columns.time else "reading")
+    kinds = {word: id_kind(sample[spec.column(word)], spec.ids) for word in (USER_WORD, ITEM_WORD)}
+    clock = spec.column(TIME)
+    unit = read_time_unit(sample[clock], spec.time_unit, shown) if spec.has_times else "none"
+    report(f"reading (times in {unit})" if spec.has_times else "reading")
     while True:
-        checks = [clean.raw_id(raw[columns.user], user_kind, USER_WORD)]
-        checks.append(clean.raw_id(raw[columns.item], item_kind, ITEM_WORD))
-        if columns.time:
-            checks.append(clean.microseconds(raw[columns.time], unit, latest, engine.epoch_us))
-        table, rows, dropped = save_with_reasons(engine, "log", raw, cleaned(raw, columns, checks), checks)
+        checks = [clean.raw_id(raw[spec.column(word)], kind, word) for word, kind in kinds.items()]
+        if spec.has_times:
+            checks.append(clean.microseconds(raw[clock], unit, latest, engine.epoch_us))
+        table, rows, dropped = save_with_reasons(engine, "log", raw, cleaned(raw, spec, checks), checks)
         usable = rows - sum(dropped.values())
         # the sample looked like integers, but the rest does not: these ids are texts after all
-        texts = [word for word in (USER_WORD, ITEM_WORD) if dropped.get(f"{word} not an integer", 0) > 0.01 * rows]
+        texts = [word for word in kinds if dropped.get(f"{word} not an integer", 0) > 0.01 * rows]
         if not texts or spec.ids != "auto":
             break
-        user_kind = "string" if USER_WORD in texts else user_kind
-        item_kind = "string" if ITEM_WORD in texts else item_kind
+        kinds |= dict.fromkeys(texts, "string")
 
     if source.log.rejected:
         dropped = {"line with another number of columns": source.log.rejected, **dropped}
     total = rows + source.log.rejected
     if total == 0:
         raise InputError(f"{shown} is empty: it has no events. Give a file that holds at least one event.")
-    if columns.time:
-        refuse_implausible_times(raw[columns.time], unit, rows, dropped, shown)
+    if spec.has_times:
+        refuse_implausible_times(raw[clock], unit, rows, dropped, shown)
     if not usable:
         raise InputError(
             f"None of the {total} rows of {shown} can be used: {listed(dropped)}. "
             f"Pass the columns that hold ids and times: --column {USER_WORD}=NAME --column {ITEM_WORD}=NAME --column {TIME}=NAME."
         )
-    left_out = [column for column in source.log.columns if column not in columns.names]
-    return CleanLog(source, table, user_kind, item_kind, latest, total, dropped, left_out)
+    left_out = [column for column in found if column not in spec.used]
+    return CleanLog(source, table, kinds[USER_WORD], kinds[ITEM_WORD], latest, total, dropped, left_out)
 
 
-def used_columns(source: LogSource) -> UsedColumns:
-    """Raises InputError for a column that the log does not have."""
-    spec, found = source.spec, source.log.columns
-    columns = UsedColumns(
-        user=spec.column(USER_WORD),
-        item=spec.column(ITEM_WORD),
-        time=spec.column(TIME) if spec.has_times else None,
-        request=spec.columns.get(REQUEST_WORD) or (REQUEST_WORD if REQUEST_WORD in found else None),
-        rules=spec.rules(),
-        values=spec.values,
-        series={name: column for name, column in spec.series.items() if isinstance(column, str)},
-    )
-    require_columns(source.shown, found, columns.names)
-    return columns
-
-
-def cleaned(raw: ir.Table, columns: UsedColumns, checks: list[Checked]) -> dict[str, ir.Value]:
+def cleaned(raw: ir.Table, spec: LogSpec, checks: Sequence[Checked]) -> dict[str, ir.Value]:
     """The columns of the cleaned log; `checks` are of the user, the item and, where there is a clock, the time."""
-    found: dict[str, ir.Value] = {
-        USER: checks[0].value,
-        ITEM: checks[1].value,
-        MICROS_COLUMN: checks[2].value if columns.time else ibis.literal(0, "int64"),
-        POSITION: raw[RAW_POSITION],
-    }
-    if columns.rules:
-        found[ACTIONS] = clean.action_bits(raw, columns.rules)
-    for name, column in columns.values.items():
+    user, item, *clock = (check.value for check in checks)
+    micros = clock[0] if clock else ibis.literal(0, "int64")
+    found: dict[str, ir.Value] = {USER: user, ITEM: item, MICROS_COLUMN: micros, POSITION: raw[RAW_POSITION]}
+    if spec.actions:
+        found[ACTIONS] = clean.action_bits(raw, spec.rules())
+    for name, column in spec.values.items():
         found[f"value.{name}"] = clean.number(raw[column]).cast("float32")
-    texts = {f"series.{name}": column for name, column in columns.series.items()}
-    if columns.request:
-        texts[REQUEST] = columns.request
+    texts = {f"series.{name}": column for name, column in spec.log_series.items()}
+    if REQUEST_WORD in spec.columns:
+        texts[REQUEST] = spec.column(REQUEST_WORD)
     for name, column in texts.items():
         found[name] = ibis.ifelse(clean.is_missing(raw[column]), None, raw[column].cast("string"))
     return found

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from louder.errors import InputError
-from louder.schema import TIME, USER, WORDS
+from louder.schema import ITEM, REQUEST, TIME, USER, WORDS
 
 TIME_UNITS = ("auto", "s", "ms", "us", "ns", "iso")
 ID_KINDS = ("auto", "integer", "string")
@@ -121,6 +121,18 @@ class LogSpec:
 
     def column(self, word: str) -> str:
         return self.columns.get(word, word)
+
+    @property
+    def log_series(self) -> dict[str, str]:
+        """The series that are columns of the log."""
+        return {name: column for name, column in self.series.items() if isinstance(column, str)}
+
+    @property
+    def used(self) -> list[str]:
+        """The columns of the log that are read."""
+        words = [USER, ITEM, *([TIME] if self.has_times else []), *([REQUEST] if REQUEST in self.columns else [])]
+        rules = [rule.column for rule in self.rules().values()]
+        return [*map(self.column, words), *rules, *self.values.values(), *self.log_series.values()]
 
     def merged(self, **flags: Any) -> "LogSpec":
         """This spec with the settings of flags on top: mappings are joined, the rest replaced."""
