@@ -46,9 +46,8 @@ def commit() -> str:
 
     try:
         name = git("rev-parse", "--short=10", "HEAD")
-        return name + (
-            "+" if name and git("status", "--porcelain", "--", "louder", "benchmarks/*.py", "experiments/*.py") else ""
-        )
+        changed = git("status", "--porcelain", "--", "louder", "benchmarks/*.py", "experiments/*.py")
+        return name + ("+" if name and changed else "")
     except (OSError, subprocess.SubprocessError):
         return ""
 

@@ -1,6 +1,8 @@
 """Results are rows."""
 
 import importlib.machinery
+import re
+import subprocess
 import sys
 import types
 from pathlib import Path
@@ -8,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from louder.errors import InputError
-from louder.results import append_row, program, provenance, read_rows
+from louder.results import append_row, commit, program, provenance, read_rows
 
 
 def test_rows_come_back_in_order(tmp_path):
@@ -63,3 +65,50 @@ def test_a_module_of_the_checkout_is_named_in_the_command(monkeypatch, module, w
     monkeypatch.setattr("sys.argv", ["whatever", "--json", "a b"])
     assert program() == words
     assert provenance()["command"] == " ".join([*words, "--json 'a b'"])
+
+
+@pytest.fixture
+def checkout(tmp_path, monkeypatch):
+    """A repository whose louder/results.py asks git."""
+    import louder.results
+
+    def git(*words):
+        names = ["-c", "user.name=a", "-c", "user.email=a@b"]
+        subprocess.run(["git", *names, *words], cwd=tmp_path, check=True, capture_output=True)
+
+    for name in "louder/results.py", "benchmarks/some.py", "benchmarks/results/rows.jsonl", "docs/page.md":
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("")
+    git("init", "-q")
+    git("add", ".")
+    git("commit", "-q", "-m", "all")
+    monkeypatch.setattr(louder.results, "__file__", str(tmp_path / "louder" / "results.py"))
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("changed", "mark"),
+    [
+        ("louder/results.py", "+"),
+        ("benchmarks/some.py", "+"),
+        ("benchmarks/results/rows.jsonl", ""),
+        ("docs/page.md", ""),
+    ],
+)
+def test_a_commit_is_marked_where_the_code_differs_from_it(checkout, changed, mark):
+    clean = commit()
+    assert re.fullmatch("[0-9a-f]{10}", clean)
+    (checkout / changed).write_text("changed")
+    assert commit() == clean + mark
+
+
+def test_outside_a_checkout_there_is_no_commit(tmp_path, monkeypatch):
+    import louder.results
+
+    monkeypatch.setattr(louder.results, "__file__", str(tmp_path / "louder" / "results.py"))
+    assert commit() == ""
+
+
+def test_blank_lines_are_no_rows(tmp_path):
+    (tmp_path / "log.jsonl").write_text('{"step": 1}\n\n{"step": 2}\n')
+    assert read_rows(tmp_path / "log.jsonl") == [{"step": 1}, {"step": 2}]

@@ -1,0 +1,51 @@
+"""What experiments draw and choose."""
+
+import pytest
+
+from benchmarks.serving_load import Seen
+from experiments import generative_to_equal_ne, ranking_search, search_page
+
+
+def test_a_setting_is_a_function_of_the_model_and_the_trial():
+    first = ranking_search.settings_of("ml1m", "hstu", 3)
+    assert first == ranking_search.settings_of("ml1m", "hstu", 3) != ranking_search.settings_of("ml1m", "hstu", 4)
+    assert ranking_search.settings_of("ml1m", "hstu", 0) == []
+    names = [setting.split("=")[0] for setting in first]
+    assert names == [*ranking_search.COMMON, "training.epochs", *ranking_search.SPACES["hstu"]]
+    space = {**ranking_search.COMMON, "training.epochs": ranking_search.EPOCHS["ml1m"], **ranking_search.SPACES["hstu"]}
+    for name, value in (setting.split("=") for setting in first):
+        assert value in [str(x) for x in space[name]]
+
+
+def test_the_best_trial_is_that_of_its_log_and_model():
+    def row(log, model, ne):
+        return {"experiment": f"{log}-search", "model": model, "ne": ne}
+
+    rows = [row("ml1m", "hstu", 0.8), row("ml1m", "hstu", 0.7), row("ml1m", "dlrm", 0.6), row("kuairand", "hstu", 0.5)]
+    assert ranking_search.best_of(rows, "ml1m", "hstu") is rows[1]
+
+
+def test_training_is_compared_at_the_first_point_that_is_as_good():
+    def points(rate, *values):
+        return [{"exposures": rate * n, "seconds": 2.0 * n, "ne": ne} for n, ne in enumerate(values, 1)]
+
+    row = generative_to_equal_ne.compared(points(100, 0.95, 0.9, 0.8), points(10, 0.99, 0.9, 0.92))
+    assert (row["ne"], row["times_as_fast_to_equal_ne"], row["times_exposures_to_equal_ne"]) == (0.9, 1.0, 10.0)
+    assert row["exposures_per_s"] == {"generative": 50.0, "impression": 5.0}
+    assert row["times_exposures_per_s"] == 10.0
+
+
+def test_the_worst_twentieth_does_not_stretch_a_scale():
+    values = [1.0 + n / 100 for n in range(20)] + [50.0]
+    low, high = search_page.scale(values[::-1])
+    assert low == pytest.approx(1.0 - 0.05 * 0.19 - 1e-4)
+    assert high == pytest.approx(1.19 + 0.05 * 0.19 + 1e-4)
+
+
+def test_answers_of_a_load_have_quantiles_of_the_good_ones():
+    seen = Seen()
+    for n in range(100):
+        seen.add(200, n / 1000)
+    seen.add(429, 5.0)
+    assert seen.facts() == {"requests": 101, "statuses": {"200": 100, "429": 1}, "p50_ms": 50.0, "p99_ms": 99.0}
+    assert Seen().quantile(0.5) is None
