@@ -19,6 +19,7 @@ def ndcg(ranks: np.ndarray, k: int) -> float:
 
 
 def mean_reciprocal_rank(ranks: np.ndarray) -> float:
+    """The mean of 1 / rank, over users."""
     return float((1 / ranks).mean())
 
 

@@ -142,7 +142,7 @@ class IVF(Approximate):
 
     @classmethod
     def build(cls, vectors: Tensor, lists: int | None = None, probes: int | None = None) -> "IVF":
-        """Without being told: as many lists as the root of the items, and an eighth of them, at least 16, probed."""
+        """By default as many lists as the root of the items, and an eighth of them, at least 16, probed."""
         items, width = vectors.shape
         lists = max(1, round(math.sqrt(items))) if lists is None else lists
         if not 1 <= lists <= items:
@@ -169,6 +169,7 @@ class HNSW(Approximate):
 
     @classmethod
     def build(cls, vectors: Tensor, neighbours: int = 32, search: int = 128) -> "HNSW":
+        """A graph with so many neighbours of an item, and a list of `search` candidates at a query."""
         for name, value, least in ("neighbours", neighbours, 2), ("search", search, 1):
             if value < least:
                 raise InputError(f"{name} is {value}, but it must be at least {least}: --{name} N.")

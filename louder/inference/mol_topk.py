@@ -44,17 +44,20 @@ class MoLTopK:
 
     @torch.no_grad()
     def brute_force(self, queries: Tensor, k: int) -> Top:
+        """The score of every item."""
         self.require(k=k)
         scores, ids = self.mol.scores(queries, self.items).topk(k)
         return Top(ids, scores, torch.full((len(queries),), len(self.items)))
 
     @torch.no_grad()
     def per_component(self, queries: Tensor, k: int, each: int) -> Top:
+        """The best of the items that are among the first `each` of any dot product."""
         self.require(k=k, each=each)
         return self.best(queries, self.firsts_by_component(queries, each), k)
 
     @torch.no_grad()
     def average(self, queries: Tensor, k: int, count: int) -> Top:
+        """The best of the first `count` items of one averaged dot product. Raises InputError if count is below k."""
         self.require(k=k, count=count)
         if count < k:
             raise InputError(f"count is {count}, which holds no {k} items to return: it must be at least k.")
@@ -62,6 +65,7 @@ class MoLTopK:
 
     @torch.no_grad()
     def combined(self, queries: Tensor, k: int, each: int, count: int) -> Top:
+        """The best of both."""
         self.require(k=k, each=each, count=count)
         return self.best(queries, self.firsts_by_component(queries, each) | self.firsts_by_average(queries, count), k)
 

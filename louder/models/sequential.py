@@ -123,6 +123,7 @@ class SequentialModel(nn.Module):
         return self.normalise(self.transduce(self.events(batch), batch))
 
     def item_vectors(self, ids: Tensor | None = None) -> Tensor:
+        """[I, D] of the catalogue, or of the ids"""
         return self.normalise(self.events.items.vectors() if ids is None else self.events.items(ids))
 
     def queries(self, batch: SequenceBatch, users: Tensor | None = None) -> Tensor:
@@ -134,6 +135,7 @@ class SequentialModel(nn.Module):
         return self.similarity.items(self.item_vectors())
 
     def scores(self, queries: Tensor, catalogue: Tensor) -> Tensor:
+        """[B, I] of every pair"""
         return self.similarity.scores(queries, catalogue)
 
     def normalise(self, x: Tensor) -> Tensor:
