@@ -272,13 +272,49 @@ def demo_log(seed: int = 0, *, users: int = 2_000, items: int = 600) -> tuple[pa
     require(users >= 1 and items >= 200, "items", items, "at least 200, so that nobody runs out of films")
     rng = np.random.default_rng(seed)
     table, first, parts, genres = catalogue(items, rng)
-    works = len(parts)
-    popularity = np.log(1 / (1 + rng.permutation(works))) * 0.9
-    early, late = rng.dirichlet(np.full(genres.shape[1], 0.25), (2, users))
-    length = np.sort(np.clip(rng.lognormal(3.3, 0.7, users), 5, min(120, items // 5)).astype(np.int64))[
-        ::-1
-    ]  # longest first
+    popularity = np.log(1 / (1 + rng.permutation(len(parts)))) * 0.9
+    tastes = rng.dirichlet(np.full(genres.shape[1], 0.25), (2, users))  # at the beginning of a history, and at its end
+    length = np.clip(rng.lognormal(3.3, 0.7, users), 5, min(120, items // 5)).astype(np.int64)
+    length = np.sort(length)[::-1]
 
+    columns = viewings(length, tastes, popularity, first, parts, genres, rng)
+    by_user = np.lexsort((columns[2], columns[0]))
+    user, item, nth, watched, liked = (column[by_user] for column in columns)
+    pause = rng.lognormal(np.log(1.5 * DAY), 0.8, len(user)).clip(max=30 * DAY)
+    gap = np.where(rng.random(len(user)) < 0.3, pause, rng.lognormal(np.log(2700), 0.4, len(user)))
+    gap[nth == 0] = rng.uniform(0, 270 * DAY, users)  # when a viewer joins
+    total = np.cumsum(gap)
+    time = FIRST_TIME + (total - np.repeat((total - gap)[nth == 0], length)).astype(np.int64)
+
+    number = rng.permutation(users) + 1  # user and item ids should tell nothing of length, series or popularity
+    place = rng.permutation(items)
+    log = pa.table(
+        {
+            USER: number[user],
+            ITEM: place[item] + 1,
+            TIME: time,
+            "watched": watched.astype(np.int8),
+            "liked": liked.astype(np.int8),
+        }
+    )
+    shuffled = table.take(np.argsort(place)).set_column(0, ITEM, table.column(ITEM))
+    return log.take(np.lexsort((nth, user, time))), shuffled
+
+
+def viewings(
+    length: np.ndarray,
+    tastes: np.ndarray,
+    popularity: np.ndarray,
+    first: np.ndarray,
+    parts: np.ndarray,
+    genres: np.ndarray,
+    rng: np.random.Generator,
+) -> list[np.ndarray]:
+    """User, film, step, watched and liked of every event, step after step; see demo_log, and catalogue for the works.
+
+    length [users] events of each viewer, descending    tastes [2, users, G] early and late    popularity [W] logits
+    """
+    (early, late), users, works = tastes, len(length), len(parts)
     seen = np.zeros((users, works), np.int64)  # parts seen
     last = np.zeros((users, works))  # step of the last one
     keen = np.zeros((users, works))  # log weight of going on; -inf once given up
@@ -303,29 +339,7 @@ def demo_log(seed: int = 0, *, users: int = 2_000, items: int = 600) -> tuple[pa
         seen[user, work] += 1
         last[user, work] = step
         keen[user, work] = np.where(watched, liked, -np.inf)
-
-    columns = [np.concatenate(column) for column in zip(*rows)]
-    by_user = np.lexsort((columns[2], columns[0]))
-    user, item, nth, watched, liked = (column[by_user] for column in columns)
-    pause = rng.lognormal(np.log(1.5 * DAY), 0.8, len(user)).clip(max=30 * DAY)
-    gap = np.where(rng.random(len(user)) < 0.3, pause, rng.lognormal(np.log(2700), 0.4, len(user)))
-    gap[nth == 0] = rng.uniform(0, 270 * DAY, users)  # when a viewer joins
-    total = np.cumsum(gap)
-    time = FIRST_TIME + (total - np.repeat((total - gap)[nth == 0], length)).astype(np.int64)
-
-    number = rng.permutation(users) + 1  # user and item ids should tell nothing of length, series or popularity
-    place = rng.permutation(items)
-    log = pa.table(
-        {
-            USER: number[user],
-            ITEM: place[item] + 1,
-            TIME: time,
-            "watched": watched.astype(np.int8),
-            "liked": liked.astype(np.int8),
-        }
-    )
-    shuffled = table.take(np.argsort(place)).set_column(0, ITEM, table.column(ITEM))
-    return log.take(np.lexsort((nth, user, time))), shuffled
+    return [np.concatenate(column) for column in zip(*rows)]
 
 
 # Files -----------------------------------------------------------------------------------------------------------

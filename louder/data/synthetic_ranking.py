@@ -85,30 +85,7 @@ def ranking_log(users: int = 2_000, *, requests: int = 30, seed: int = 0) -> Ran
     exposure = rng.dirichlet(np.full(len(CATEGORIES), 0.5), users)
     length = np.sort(rng.lognormal(np.log(requests) - 0.32, 0.8, users).clip(3, 8 * requests).astype(np.int64))[::-1]
 
-    now = FIRST_TIME + rng.integers(0, 60 * DAY, users)
-    mood = rng.integers(0, len(MOODS), users)
-    likes = np.zeros(exposure.shape, dtype=np.int64)
-    changes = [(np.arange(users), now.copy(), mood.copy())]
-    rows = []
-    for step in range(length[0]):
-        n = int((length > step).sum())  # users 0 .. n-1 are still active
-        gap = 1 + rng.lognormal(np.log(DAY / 3), 1.0, n).astype(np.int64)
-        changed = np.flatnonzero(rng.random(n) < MOOD_CHANGES)
-        when = now[changed] + 1 + (rng.random(len(changed)) * gap[changed]).astype(np.int64)  # after the last request
-        mood[changed] = (mood[changed] + rng.integers(1, len(MOODS), len(changed))) % len(MOODS)
-        changes.append((changed, when, mood[changed]))
-        now[:n] += gap
-
-        user, item = shown(exposure[:n], category, rng)
-        before = likes[user, category[item]]
-        x = logit(mood[user], category[item], before, quality[item])
-        like = rng.random(len(user)) < sigmoid(x)
-        log_watch = WATCH + WATCH_SLOPE * x
-        watch = np.exp(rng.normal(log_watch, WATCH_NOISE))
-        watch[rng.random(len(user)) < WATCH_ABSENT] = np.nan
-        np.add.at(likes, (user[like], category[item[like]]), 1)
-        rows.append((user, np.full(len(user), step), item, now[user], like, watch, mood[user], before, x, log_watch))
-
+    rows, changes = visits(length, exposure, category, quality, rng)
     user, turn, item, second, like, watch, moods, before, x, log_watch = (np.concatenate(c) for c in zip(*rows))
     number = rng.permutation(users) + 1  # ids should tell nothing of the length of a history
     order = np.lexsort((number[user], second))  # stable: the items of a request keep their order
@@ -139,6 +116,40 @@ def ranking_log(users: int = 2_000, *, requests: int = 30, seed: int = 0) -> Ran
         items=pa.table({ITEM: np.arange(1, ITEMS + 1), "category": np.array(CATEGORIES)[category]}),
         users=pa.table({USER: np.arange(1, users + 1), "country": rng.choice(COUNTRIES, users)}),
     )
+
+
+def visits(
+    length: np.ndarray, exposure: np.ndarray, category: np.ndarray, quality: np.ndarray, rng: np.random.Generator
+) -> tuple[list[tuple[np.ndarray, ...]], list[tuple[np.ndarray, ...]]]:
+    """The events of all users, request after request, and the changes of their moods, as columns.
+
+    length [U] requests of each user, descending    exposure [U, K]    category, quality [items]
+    """
+    users = len(length)
+    now = FIRST_TIME + rng.integers(0, 60 * DAY, users)
+    mood = rng.integers(0, len(MOODS), users)
+    likes = np.zeros(exposure.shape, dtype=np.int64)
+    changes = [(np.arange(users), now.copy(), mood.copy())]
+    rows = []
+    for step in range(length[0]):
+        n = int((length > step).sum())  # users 0 .. n-1 are still active
+        gap = 1 + rng.lognormal(np.log(DAY / 3), 1.0, n).astype(np.int64)
+        changed = np.flatnonzero(rng.random(n) < MOOD_CHANGES)
+        when = now[changed] + 1 + (rng.random(len(changed)) * gap[changed]).astype(np.int64)  # after the last request
+        mood[changed] = (mood[changed] + rng.integers(1, len(MOODS), len(changed))) % len(MOODS)
+        changes.append((changed, when, mood[changed]))
+        now[:n] += gap
+
+        user, item = shown(exposure[:n], category, rng)
+        before = likes[user, category[item]]
+        x = logit(mood[user], category[item], before, quality[item])
+        like = rng.random(len(user)) < sigmoid(x)
+        log_watch = WATCH + WATCH_SLOPE * x
+        watch = np.exp(rng.normal(log_watch, WATCH_NOISE))
+        watch[rng.random(len(user)) < WATCH_ABSENT] = np.nan
+        np.add.at(likes, (user[like], category[item[like]]), 1)
+        rows.append((user, np.full(len(user), step), item, now[user], like, watch, mood[user], before, x, log_watch))
+    return rows, changes
 
 
 def shown(exposure: np.ndarray, category: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:

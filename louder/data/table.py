@@ -127,9 +127,6 @@ def open_table(path: Path | str, *, values: Sequence[str] = (), requests: bool =
 
     Raises InputError if it is no table, is damaged, or has no such value.
     """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     path = Path(path)
     manifest = Manifest.read(path)
     for name in values:
@@ -141,20 +138,7 @@ def open_table(path: Path | str, *, values: Sequence[str] = (), requests: bool =
     requests = requests and manifest.has_requests
     columns = ["user", "kind", "id", "time"] + (["actions"] if manifest.actions else [])
     columns += [f"value.{name}" for name in values] + (["request"] if requests else [])
-    parts = []
-    for file in sorted((path / "sequences").glob("part-*.parquet")):
-        try:
-            parts.append(pq.read_table(file, columns=columns).combine_chunks())
-        except (pa.ArrowInvalid, OSError, KeyError) as error:
-            raise InputError(
-                f"{file} cannot be read ({str(error).splitlines()[0]}). Make the table again: louder etl SOURCE -o {path} --overwrite."
-            ) from error
-    rows = sum(len(part) for part in parts)
-    if rows != manifest.users or not parts:
-        raise InputError(
-            f"{path} has {rows} users, but its manifest says {manifest.users}. "
-            f"Make the table again: louder etl SOURCE -o {path} --overwrite."
-        )
+    parts = read_parts(path, manifest, columns)
     users = np.concatenate([part.column("user").to_numpy() for part in parts])
     lengths = np.concatenate([list_lengths(part, "id") for part in parts])
     order = np.argsort(users, kind="stable")
@@ -177,6 +161,28 @@ def open_table(path: Path | str, *, values: Sequence[str] = (), requests: bool =
         values={name: flat(f"value.{name}") for name in values},
         requests=flat("request") if requests else None,
     )
+
+
+def read_parts(path: Path, manifest: Manifest, columns: list[str]) -> list["pa.Table"]:
+    """Each file of a table. Raises InputError if one is damaged or missing."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    parts = []
+    for file in sorted((path / "sequences").glob("part-*.parquet")):
+        try:
+            parts.append(pq.read_table(file, columns=columns).combine_chunks())
+        except (pa.ArrowInvalid, OSError, KeyError) as error:
+            raise InputError(
+                f"{file} cannot be read ({str(error).splitlines()[0]}). Make the table again: louder etl SOURCE -o {path} --overwrite."
+            ) from error
+    rows = sum(len(part) for part in parts)
+    if rows != manifest.users or not parts:
+        raise InputError(
+            f"{path} has {rows} users, but its manifest says {manifest.users}. "
+            f"Make the table again: louder etl SOURCE -o {path} --overwrite."
+        )
+    return parts
 
 
 def ranges(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
