@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from louder.batch import SequenceBatch
+from louder.batch import IGNORE_INDEX, RankingBatch, SequenceBatch
 from louder.errors import InputError
 
 
@@ -81,3 +81,40 @@ def test_moving_keeps_every_field():
     moved = given_batch.to("cpu")
     for name in "ids", "timestamps", "query_timestamps", "offsets", "actions", "kinds":
         assert torch.equal(getattr(moved, name), getattr(given_batch, name))
+
+
+@pytest.mark.parametrize("rows", [1, 3])
+def test_context_needs_a_row_for_each_user(rows):
+    with pytest.raises(InputError, match=f"context has {rows} rows, but there are 2 users"):
+        batch([3, 2], context=torch.zeros(rows, 1, dtype=torch.int64))
+    assert batch([3, 2], context=torch.zeros(2, 0, dtype=torch.int64)).users == 2
+
+
+def test_values_need_a_row_for_each_token():
+    assert batch([2, 1], values=torch.zeros(3, 2)).values.shape == (3, 2)
+    with pytest.raises(InputError, match=r"values has shape \[2, 3\], but ids has \[3\]"):
+        batch([2, 1], values=torch.zeros(2, 3))
+
+
+def test_prefix_lengths_are_the_positions_and_the_index_counts_on():
+    histories = batch([3, 2], prefix_lengths=torch.tensor([0, 1, 1, 0, 0]))
+    assert histories.positions().tolist() == [0, 1, 1, 0, 0]
+    assert histories.index().tolist() == [0, 1, 2, 0, 1]
+
+
+def test_all_of_a_batch_moves():
+    histories = batch([2, 1], values=torch.zeros(3, 2), context=torch.zeros(2, 1), prefix_lengths=torch.arange(3))
+    ranking = RankingBatch(
+        sequences=histories,
+        target_positions=torch.tensor([1]),
+        labels=torch.zeros(1, 2),
+        value_targets=torch.zeros(1, 1),
+        counters=None,
+        next_items=torch.full((3,), IGNORE_INDEX),
+        users=torch.arange(2),
+        rows=torch.tensor([5]),
+    )
+    moved = ranking.to("meta")
+    assert moved.counters is None and moved.sequences.actions is None
+    tensors = [x for part in (moved, moved.sequences) for x in vars(part).values() if isinstance(x, torch.Tensor)]
+    assert len(tensors) == 6 + 7 and {x.device.type for x in tensors} == {"meta"}

@@ -113,16 +113,17 @@ class Reader:
         return Encoded(columns, rows, end - len(rows))
 
     def of_user(self, table: Table, user: int, at: int | None = None) -> Encoded:
-        """Tokens of a user of a table that has the model's own ids, actions, values and series."""
+        """Tokens of a user of a table that has the model's own ids, values and series."""
         own = table.of_user(user, at)
         rows = np.arange(len(own.ids))
         if not self.series:
             own, rows = own.engagements()
+        bits = np.zeros_like(own.ids) if own.actions is None else own.actions
         columns = Columns(
             ids=own.ids,
             times=own.times,
             kinds=own.kinds if self.series else None,
-            actions=own.actions if self.actions else None,
+            actions=remapped(bits, own.manifest.actions, self.actions) if self.actions else None,
             values=self.logged(tuple(own.values[name] for name in self.values)),
             heads=own.request_rows() if self.ranking else None,
         )

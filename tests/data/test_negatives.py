@@ -48,3 +48,14 @@ def test_the_same_generator_gives_the_same_draws():
     assert torch.equal(
         negatives.uniform(3, 4, 9, generator=generator()), negatives.uniform(3, 4, 9, generator=generator())
     )
+
+
+def test_the_generator_alone_decides_every_draw():
+    frequencies = torch.tensor([1.0, 0, 2, 5, 0, 2], dtype=torch.float64).cumsum(0) / 10
+    for draw in (
+        lambda: negatives.in_batch(torch.arange(50), 40, generator=generator()),
+        lambda: negatives.popularity(5, 40, frequencies, generator=generator()),
+    ):
+        torch.manual_seed(1)
+        first = draw()
+        assert torch.equal(draw(), first)

@@ -25,7 +25,7 @@ PARTS = "train", "validation", "test"
 
 
 def loader_of(table, part="train", *, held_out=2, one_pass=True, **settings):
-    extra = {name: settings.pop(name) for name in ("seed", "context", "counters") if name in settings}
+    extra = {name: settings.pop(name) for name in ("seed", "context", "counters", "rank", "world") if name in settings}
     config = DataConfig(**{"max_len": 5, "users_per_batch": 3, "shuffle": False, "split": CUT} | settings)
     return RankingLoader(table, part, config, held_out=held_out, one_pass=one_pass, **extra)
 
@@ -381,3 +381,27 @@ def test_every_sequence_has_the_context_of_its_user(one_pass):
     for batch in loader.batches():
         assert torch.equal(batch.sequences.context, codes[batch.users])
     assert all(batch.sequences.context is None for batch in loader_of(ranking_table(3)).batches())
+
+
+# --- ranks -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("part", PARTS)
+@pytest.mark.parametrize("world", [1, 2, 3])
+def test_ranks_share_the_batches_of_an_epoch_in_turn(part, world):
+    table = ranking_table(5, users=30)
+    whole = list(loader_of(table, part, shuffle=True).batches(epoch=2))
+    even = len(whole) // world if part == "train" else None  # in training every rank gets as many
+    for rank in range(world):
+        own = loader_of(table, part, shuffle=True, rank=rank, world=world)
+        batches = list(own.batches(epoch=2))
+        assert len(batches) == own.steps(2) == len(whole[rank::world][:even])
+        for found, expected in zip(batches, whole[rank::world]):
+            assert_same_batch(found, expected)
+
+
+def test_nothing_but_training_is_shuffled():
+    table = ranking_table(4, users=40)
+    for part in "validation", "test":
+        users = [user for batch in loader_of(table, part, shuffle=True).batches(3) for user in batch.users.tolist()]
+        assert users == sorted(users)

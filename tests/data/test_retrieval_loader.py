@@ -127,6 +127,7 @@ def test_without_auxiliary_series_the_history_is_engagements_alone(tmp_path):
     (test,) = (b for b in loader(folder, replace(config, max_len=2), "test").batches())
     assert test.sequences.ids.tolist() == [2, 3, 1, 2]
     assert test.targets.tolist() == [-1, 4, -1, 3]
+    assert (batch.rows.tolist(), test.rows.tolist()) == ([4], [7, 11])  # of the table, entries of the series counted
 
 
 def test_every_user_is_in_an_epoch_exactly_once(many):

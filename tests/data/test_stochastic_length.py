@@ -136,6 +136,22 @@ def test_what_is_kept_depends_on_seed_epoch_and_batch_alone(tmp_path):
     assert tail.sequences.ids.equal(first[2].sequences.ids)
 
 
+def test_every_batch_draws_its_own_positions_and_every_epoch_new_ones(tmp_path):
+    data = loader(table_with(tmp_path, 32), "random")
+    data.config = replace(data.config, users_per_batch=1)
+    kept = [(b.sequences.ids % 1000).tolist() for epoch in range(2) for b in data.batches(epoch)]
+    cut = [tuple(ids) for ids in kept if len(ids) < LENGTH]
+    assert len(cut) > 40 and len(set(cut)) == len(cut)
+
+
+def test_ranks_draw_what_one_process_would(tmp_path):
+    table = table_with(tmp_path, 64)
+    whole = list(loader(table).batches(1))
+    for rank in range(2):
+        own = RetrievalLoader(table, "train", loader(table).config, held_out=2, seed=1, rank=rank, world=2)
+        assert all(a.sequences.ids.equal(b.sequences.ids) for a, b in zip(own.batches(1), whole[rank::2], strict=True))
+
+
 @pytest.mark.parametrize("part", ["validation", "test"])
 def test_evaluation_sees_whole_histories(tmp_path, part):
     data = loader(table_with(tmp_path, 8), part=part)

@@ -277,3 +277,22 @@ def test_the_command_writes_a_log_with_its_schema(tmp_path):
     assert done.exit_code == 0, done.output
     assert pyarrow.csv.read_csv(tmp_path / "stream.csv").num_rows == 50 * 16
     assert yaml.safe_load((tmp_path / "stream.yaml").read_text()) == {"has_times": False}
+
+
+def test_tastes_drift_over_a_history(demo):
+    """Two halves of a history share fewer genres than its odd and its even events do."""
+    log, films = demo
+    genres = {item: set(own) for item, own in zip(films["item_id"].to_pylist(), films["genres"].to_pylist())}
+    names = sorted(set().union(*genres.values()))
+    one_hot = {item: np.array([name in own for name in names], float) for item, own in genres.items()}
+    user, item = log["user_id"].to_numpy(), log["item_id"].to_numpy()
+    histories = np.split(item[np.argsort(user, kind="stable")], np.cumsum(np.bincount(user)[1:])[:-1])
+
+    def alike(a, b) -> float:
+        x, y = (np.mean([one_hot[i] for i in part], axis=0) for part in (a, b))
+        return float(x @ y / np.linalg.norm(x) / np.linalg.norm(y))
+
+    long = [history for history in histories if len(history) >= 60]
+    halves = np.mean([alike(own[: len(own) // 2], own[len(own) // 2 :]) for own in long])
+    mixed = np.mean([alike(own[::2], own[1::2]) for own in long])
+    assert halves < mixed - 0.2  # by .15 they do where series alone make a half alike

@@ -247,3 +247,24 @@ def test_columns_of_a_table_are_views():
     assert table_columns(table, actions=False, kinds=False).actions is None
     assert Columns(ids=table.ids, times=table.times).items is table.ids
     assert columns.items.tolist() == table.ids[table.kinds == 0].tolist()
+
+
+def test_of_several_values_each_is_its_own_column_and_only_those_named_are_logarithms():
+    names = Names((), ("pay", "watch", "age"))
+    history = replace(events([1000, 1001]), names=names, values=np.array([[1, 2, 3], [4, 5, 6]], dtype=np.float32))
+    own = reader(actions=(), values=("watch", "pay", "gone"), log_values=("pay",))
+    found = own.batch(own.encode(history).columns).values
+    assert found[:, 0].tolist() == [2, 5]
+    assert found[:, 1].tolist() == pytest.approx([np.log(2), np.log(5)])
+    assert found[:, 2].isnan().all()
+
+
+def test_actions_of_another_table_go_by_name_too():
+    table = ranking_table(4, series=False)
+    other = replace(table, manifest=replace(table.manifest, actions=["share", "like"]))
+    none = replace(table, actions=None, manifest=replace(table.manifest, actions=[]))
+    own = reader(item_ids=IdMap(pa.array(np.arange(table.items))), values=())
+    for user in range(table.users):
+        bits, swapped, absent = (own.of_user(x, user).columns.actions for x in (table, other, none))
+        assert (swapped == (bits >> 1 | (bits & 1) << 1)).all()
+        assert (absent == 0).all() and len(absent) == len(bits)
