@@ -129,8 +129,8 @@ def visits(
     now = FIRST_TIME + rng.integers(0, 60 * DAY, users)
     mood = rng.integers(0, len(MOODS), users)
     likes = np.zeros(exposure.shape, dtype=np.int64)
-    changes = [(np.arange(users), now.copy(), mood.copy())]
-    rows = []
+    changes: list[tuple[np.ndarray, ...]] = [(np.arange(users), now.copy(), mood.copy())]
+    rows: list[tuple[np.ndarray, ...]] = []
     for step in range(length[0]):
         n = int((length > step).sum())  # users 0 .. n-1 are still active
         gap = 1 + rng.lognormal(np.log(DAY / 3), 1.0, n).astype(np.int64)
