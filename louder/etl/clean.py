@@ -3,6 +3,7 @@
 Only Ibis expressions: nothing runs here.
 """
 
+import operator as op
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -12,6 +13,7 @@ import ibis.expr.types as ir
 from louder.etl.spec import Rule
 
 MISSING = ("", "NULL", "null", "None", "NaN", "nan", "\\N")  # texts that stand for no value
+OPERATORS = {">=": op.ge, "<=": op.le, "==": op.eq, "!=": op.ne, ">": op.gt, "<": op.lt}
 MICROS = {"s": 1e6, "ms": 1e3, "us": 1.0, "ns": 1e-3}  # microseconds in one unit
 
 EpochMicros = Callable[[ir.TimestampValue], ir.IntegerValue]  # EtlEngine.epoch_us
@@ -102,19 +104,9 @@ def happened(column: ir.Value, rule: Rule) -> ir.BooleanValue:
             flag = number(column) != 0
             if column.type().is_string():
                 flag = flag.fill_null(False) | column.lower().isin(("true", "t", "yes", "y"))
-    elif isinstance(rule.value, str):
-        text = column.cast("string")
-        flag = text == rule.value if rule.operator == "==" else text != rule.value
     else:
-        left = number(column)
-        flag = {
-            ">=": left >= rule.value,
-            "<=": left <= rule.value,
-            "==": left == rule.value,
-            "!=": left != rule.value,
-            ">": left > rule.value,
-            "<": left < rule.value,
-        }[rule.operator]
+        left = column.cast("string") if isinstance(rule.value, str) else number(column)
+        flag = OPERATORS[rule.operator](left, rule.value)
     return flag.fill_null(False)
 
 

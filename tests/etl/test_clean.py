@@ -293,7 +293,7 @@ def test_values_are_numbers_or_none(column):
 
 
 def test_the_first_reason_that_holds_counts(engine, in_engine):
-    table = in_engine(pa.table({"u": ["1", "", "x", "x"], "t": ["5", "", "", "soon"]}))
+    table = in_engine(pa.table({"u": ["1", "", "x", "x", "x", "1"], "t": ["5", "", "", "soon", "5", "soon"]}))
     user = clean.raw_id(table["u"], "integer", "user_id")
     time = clean.microseconds(table["t"], "s", LATEST, engine.epoch_us)
     code, reasons = clean.reason_code([user, time])
@@ -302,5 +302,7 @@ def test_the_first_reason_that_holds_counts(engine, in_engine):
         "user_id missing",
         "user_id not an integer",
         "user_id not an integer",
+        "user_id not an integer",
+        "timestamp not readable",
     ]
     assert len(reasons) == len(set(reasons)) == 7

@@ -340,9 +340,9 @@ def test_attributes_from_flags(tmp_path):
 
 
 def test_a_real_archive(real, tmp_path):
-    manifest = build_table(real("ml-1m-reconstructed.zip"), tmp_path / "table")
+    manifest = build_table(real("ml-1m-restored.zip"), tmp_path / "table")
     assert (manifest.users, manifest.items, manifest.events) == (6040, 3883, 1_000_209)
-    with zipfile.ZipFile(real("ml-1m-reconstructed.zip")) as archive:
+    with zipfile.ZipFile(real("ml-1m-restored.zip")) as archive:
         text = archive.read("ml-1m/ratings.dat").replace(b"::", b" ")
     user, item, rating, time = np.array(text.split(), np.int64).reshape(-1, 4).T
     order = np.lexsort([np.arange(len(user)), time, user])  # ties keep the order of the log

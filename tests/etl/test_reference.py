@@ -1,4 +1,4 @@
-"""The engine against a twin in plain Python, on random logs with ties, repeats, bad rows, filters and series."""
+"""The engine beside a reference implementation in plain Python, on random logs with ties, repeats, bad rows, filters and series."""
 
 import tempfile
 from collections import Counter
@@ -65,7 +65,7 @@ def changes(entries):
     return [next(run) for _, run in groupby(entries, key=lambda entry: entry[1])]
 
 
-def twin(log, drop_duplicates, filter_by):
+def reference(log, drop_duplicates, filter_by):
     events = [(int(u), int(i), int(t), float(r), city) for u, i, t, r, city in log if usable((u, i, t)) is None]
     if drop_duplicates:
         events = list(dict.fromkeys(events))
@@ -82,8 +82,8 @@ def twin(log, drop_duplicates, filter_by):
 
 @EXAMPLES
 @given(logs, filters, st.booleans(), st.integers(1, 20))
-def test_the_same_sequences_as_the_twin(log, filter_by, drop_duplicates, events_per_part):
-    expected, events = twin(log, drop_duplicates, filter_by)
+def test_the_same_sequences_as_the_reference(log, filter_by, drop_duplicates, events_per_part):
+    expected, events = reference(log, drop_duplicates, filter_by)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "log.csv").write_text(
