@@ -1,6 +1,6 @@
 """hstu_attention beside its reference implementation, the official padded op and scaled_dot_product_attention."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from benchmarks import histories, padded
-from benchmarks.measure import Case, require_known, run
+from benchmarks.measure import Case, Run, require_known, run, type_name
 from benchmarks.plain import Attention, naive_attention
 from louder.batch import SequenceBatch
 from louder.ops.hstu_attention import hstu_attention
@@ -79,56 +79,48 @@ def make_case(
     what = KINDS[kind]
     events = (histories.zipf if what.lengths == "zipf" else histories.uniform)(length, tokens)
     batch = histories.histories(events).to(device)
-    users, total = batch.users, sum(events)
-    generator = torch.Generator(device).manual_seed(0)
-    qkv = [
-        (torch.randn(total, heads, width, device=device, generator=generator) * 0.3).to(dtype).requires_grad_()
-        for _ in range(3)
-    ]
-    bias = {
-        name: (torch.randn(rows, device=device, generator=generator) * 0.02).requires_grad_()
-        for name, rows in {"position_bias": length, "time_bias": TIME_BUCKETS}.items()
-        if what.bias
-    }
+    qkv, bias = tensors_of(what, length, (sum(events), heads, width), dtype, device)
     candidates = batch.lengths.clamp(max=what.num_targets)
-    layout = layout_of(batch, what, candidates)
-
+    layout, compute = layout_of(batch, what, candidates), partial(computed, length=length, backward=backward)
     passes = "forward and backward" if backward else "forward"
-    shape = {
-        "kind": kind,
-        "passes": passes,
-        **asdict(what),
-        "max_len": length,
-        "users": users,
-        "tokens": total,
-        "heads": heads,
-        "width": width,
-        "dtype": str(dtype).removeprefix("torch."),
-    }
+    shape = {"kind": kind, "passes": passes, **asdict(what), "max_len": length, "users": batch.users}
+    shape |= {"tokens": sum(events), "heads": heads, "width": width, "dtype": type_name(dtype)}
     case = Case(f"{kind}, N = {length}, {passes}", shape, memory)
-    case.add("louder", compute(hstu_attention, qkv, layout, length, bias, backward))
+    case.add("louder", compute(hstu_attention, qkv, layout, bias))
     if dtype == torch.float32:
         rounded = [x.detach().bfloat16().requires_grad_() for x in qkv]
-        case.add("louder, bfloat16", compute(hstu_attention, rounded, layout, length, bias, backward))
+        case.add("louder, bfloat16", compute(hstu_attention, rounded, layout, bias))
     if bias:
-        case.add("louder, no bias", compute(hstu_attention, qkv, layout, length, {}, backward))
+        case.add("louder, no bias", compute(hstu_attention, qkv, layout, {}))
     if what.lengths == "zipf":
-        full = histories.histories([length] * users).to(device)
+        full = layout_of(histories.histories([length] * batch.users).to(device), what, candidates)
         padding = [to_padded(x.detach(), batch.offsets, length).flatten(0, 1).requires_grad_() for x in qkv]
-        of_full = layout_of(full, what, candidates)
-        case.add("louder, padding", compute(hstu_attention, padding, of_full, length, bias, backward))
+        case.add("louder, padding", compute(hstu_attention, padding, full, bias))
 
     # what a run takes, as measured at small sizes: so many tensors of scores, and some of integers for biases and masks
     pairs, other = [n * n for n in events], 8 * (len(bias) + bool(what.num_targets))
     needs: float = sum(pairs) * (18 * heads + other) if backward else max(pairs) * (18 * heads + other)
-    case.add("naive", compute(naive_attention, qkv, layout, length, bias, backward), needs=needs)
-    needs = users * length**2 * ((4 if backward else 3.5) * heads * qkv[0].element_size() + other)
-    official = partial(padded.hstu_attention, length=length)
-    case.add("padded", compute(official, qkv, layout, length, bias, backward), needs=needs)
+    case.add("naive", compute(naive_attention, qkv, layout, bias), needs=needs)
+    needs = batch.users * length**2 * ((4 if backward else 3.5) * heads * qkv[0].element_size() + other)
+    case.add("padded", compute(partial(padded.hstu_attention, length=length), qkv, layout, bias), needs=needs)
     q, k, v = (to_padded(x.detach(), batch.offsets, length).transpose(1, 2).contiguous().requires_grad_() for x in qkv)
     sdpa = partial(F.scaled_dot_product_attention, q, k, v, is_causal=True)
     case.add("sdpa", run(sdpa, [q, k, v], v if backward else None))
     return case
+
+
+def tensors_of(
+    what: Kind, length: int, shape: tuple[int, int, int], dtype: torch.dtype, device: torch.device
+) -> tuple[list[Tensor], dict[str, Tensor]]:
+    """q, k and v, and the biases by name, if there are any."""
+    generator = torch.Generator(device).manual_seed(0)
+
+    def normal(*shape: int, scale: float) -> Tensor:
+        return torch.randn(shape, device=device, generator=generator) * scale
+
+    qkv = [normal(*shape, scale=0.3).to(dtype).requires_grad_() for _ in range(3)]
+    tables = {"position_bias": length, "time_bias": TIME_BUCKETS} if what.bias else {}
+    return qkv, {name: normal(entries, scale=0.02).requires_grad_() for name, entries in tables.items()}
 
 
 def layout_of(batch: SequenceBatch, what: Kind, candidates: Tensor) -> Layout:
@@ -138,14 +130,9 @@ def layout_of(batch: SequenceBatch, what: Kind, candidates: Tensor) -> Layout:
     return layout._replace(prefix_lengths=candidate_prefix_lengths(batch.offsets, len(batch.ids), candidates))
 
 
-def compute(
-    attention: Attention,
-    qkv: Sequence[Tensor],
-    layout: Layout,
-    length: int,
-    bias: dict[str, Tensor],
-    backward: bool,
-) -> Callable[[], tuple[Tensor, ...]]:
+def computed(
+    attention: Attention, qkv: Sequence[Tensor], layout: Layout, bias: dict[str, Tensor], length: int, backward: bool
+) -> Run:
     """A run of the attention of histories of at most `length` events."""
     forward = partial(attention, *qkv, layout, scale=1 / length, **bias)
     return run(forward, [*qkv, *bias.values()], qkv[2] if backward else None)

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks import histories
-from benchmarks.measure import Case, Run, autocast, run
+from benchmarks.measure import Case, Run, autocast, run, type_name
+from benchmarks.plain import layer_config
 from benchmarks.transformer import SDPALayer
 from louder.batch import SequenceBatch
-from louder.models import HSTUConfig
 from louder.models.hstu import HSTULayer
 from louder.results import Row
 
@@ -40,62 +40,45 @@ def cases(
     transformer      full histories padded to N, in training too
     """
     for length in lengths:
-        users = max(1, tokens // length)
-        full = histories.month(length, users)
+        full = histories.month(length, max(1, tokens // length))
         torch.manual_seed(0)
-        config = HSTUConfig(
-            heads=heads,
-            width=width,
-            qk_width=width // heads,
-            v_width=width // heads,
-            max_len=length,
-            position_bias=False,
-            time_bias=False,
-            linear_dropout=DROPOUT,
-        )
+        config = layer_config(width, heads, length, bias=False, dropout=DROPOUT)
         hstu = nn.ModuleList(HSTULayer(config) for _ in range(layers)).to(device)
         transformer = nn.Sequential(*(SDPALayer(width, heads, DROPOUT) for _ in range(layers))).to(device)
-        x_LD = torch.randn(sum(full), width, device=device)
-        x_BND = torch.randn(users, length, width, device=device, requires_grad=True)
+        sizes = {"users": len(full), "tokens": sum(full), "layers": layers, "heads": heads, "width": width}
         for passes in "training", "inference":
-            training = passes == "training"
-            for model in hstu, transformer:
-                model.train(training)
-            shape = {
-                "passes": passes,
-                "max_len": length,
-                "users": users,
-                "tokens": sum(full),
-                "layers": layers,
-                "heads": heads,
-                "width": width,
-                "dtype": str(dtype).removeprefix("torch."),
-            }
+            shape = {"passes": passes, "max_len": length, **sizes, "dtype": type_name(dtype)}
             case = Case(f"encoder, {passes}, N = {length}", shape, memory, reference="transformer")
-
-            def compute(
-                model: nn.Module, forward: Callable[[], Tensor], x: Tensor, training: bool = training
-            ) -> Callable[[], tuple[Tensor, ...]]:
-                forward = autocast(forward, device, dtype)
-                return run(forward, [x, *model.parameters()], x if training else None)
-
-            # kept of each layer: 33 numbers a token and unit of width, as the paper counts; half as much again on the way
-            needs = 4 * 33 * width * users * length * (layers if training else 0.5)
-            case.add("transformer", compute(transformer, partial(transformer, x_BND), x_BND), needs=1.5 * needs)
-            for alpha in ALPHAS if training else (2.0,):
-                draws = [
-                    histories.shortened(full, length, alpha, seed=seed) for seed in range(DRAWS if training else 1)
-                ]
-                turns = []
-                for lengths_kept in draws:
-                    batch = histories.histories(lengths_kept).to(device)
-                    x = x_LD[: sum(lengths_kept)].detach().requires_grad_()
-                    turns.append(compute(hstu, partial(encode, hstu, x, batch), x))
-                mean = sum(map(sum, draws)) / len(draws)
-                facts = {"alpha": alpha, "tokens": round(mean), "sparsity": round(1 - mean / (users * length), 3)}
-                name = f"louder, alpha {alpha}" if training else "louder"
-                case.add(name, in_turn(turns), **facts)
+            add_transformer(case, transformer.train(passes == "training"), dtype, device)
+            add_hstu(case, hstu.train(passes == "training"), full, dtype, device)
             yield case
+
+
+def add_transformer(case: Case, model: nn.Module, dtype: torch.dtype, device: torch.device) -> None:
+    users, length, width, layers = (case.shape[name] for name in ("users", "max_len", "width", "layers"))
+    x_BND = torch.randn(users, length, width, device=device, requires_grad=True)
+    # kept of each layer: 33 numbers a token and unit of width, as the paper counts; half as much again on the way
+    needs = 1.5 * 4 * 33 * width * users * length * (layers if model.training else 0.5)
+    case.add("transformer", compute(model, partial(model, x_BND), x_BND, dtype), needs=needs)
+
+
+def add_hstu(case: Case, model: nn.ModuleList, full: list[int], dtype: torch.dtype, device: torch.device) -> None:
+    length = case.shape["max_len"]
+    x_LD = torch.randn(sum(full), case.shape["width"], device=device)
+    for alpha in ALPHAS if model.training else (2.0,):
+        draws = [histories.shortened(full, length, alpha, seed=seed) for seed in range(DRAWS if model.training else 1)]
+        turns = []
+        for kept in draws:
+            batch, x = histories.histories(kept).to(device), x_LD[: sum(kept)].detach().requires_grad_()
+            turns.append(compute(model, partial(encode, model, x, batch), x, dtype))
+        mean = sum(map(sum, draws)) / len(draws)
+        sparsity = round(1 - mean / (len(full) * length), 3)
+        name = f"louder, alpha {alpha}" if model.training else "louder"
+        case.add(name, in_turn(turns), alpha=alpha, tokens=round(mean), sparsity=sparsity)
+
+
+def compute(model: nn.Module, forward: Callable[[], Tensor], x: Tensor, dtype: torch.dtype) -> Run:
+    return run(autocast(forward, x.device, dtype), [x, *model.parameters()], x if model.training else None)
 
 
 def encode(layers: nn.ModuleList, x_LD: Tensor, batch: SequenceBatch) -> Tensor:

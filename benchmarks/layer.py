@@ -7,13 +7,13 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks import histories, padded
-from benchmarks.measure import Case, autocast, kept_bytes, run
-from benchmarks.plain import hstu_layer, naive_attention
+from benchmarks.measure import Case, autocast, kept_bytes, run, type_name
+from benchmarks.plain import hstu_layer, layer_config, naive_attention
 from benchmarks.transformer import SDPALayer
 from louder.errors import InputError
-from louder.models import HSTUConfig
 from louder.models.hstu import HSTULayer
 from louder.ops.jagged import to_padded
+from louder.results import Row
 
 KINDS = "uniform", "uniform rab", "zipf"  # as those of attention
 DROPOUT = 0.2
@@ -48,28 +48,10 @@ def cases(
         batch = histories.histories(events).to(device)
         bias = kind.endswith("rab")
         torch.manual_seed(0)
-        config = HSTUConfig(
-            heads=heads,
-            width=width,
-            qk_width=width // heads,
-            v_width=width // heads,
-            max_len=length,
-            position_bias=bias,
-            time_bias=bias,
-            linear_dropout=dropout,
-        )
-        layer = HSTULayer(config).to(device)
+        layer = HSTULayer(layer_config(width, heads, length, bias=bias, dropout=dropout)).to(device)
         x_LD = torch.randn(sum(events), width, device=device, requires_grad=True)
-        shape = {
-            "kind": kind,
-            "passes": "forward and backward",
-            "max_len": length,
-            "users": batch.users,
-            "tokens": sum(events),
-            "heads": heads,
-            "width": width,
-            "dtype": str(dtype).removeprefix("torch."),
-        }
+        shape = {"kind": kind, "passes": "forward and backward", "max_len": length, "users": batch.users}
+        shape |= {"tokens": sum(events), "heads": heads, "width": width, "dtype": type_name(dtype)}
         case = Case(f"one layer, {kind}, N = {length}", shape, memory)
         own = [batch.offsets, batch.timestamps, batch.query_timestamps]
         naive, official = naive_attention, partial(padded.hstu_attention, length=length)
@@ -82,15 +64,20 @@ def cases(
             add(case, name, layer, partial(hstu_layer, layer, x_LD, batch, attention), x_LD, dtype, own, needs)
         if not bias:
             x_BND = to_padded(x_LD.detach(), batch.offsets, length).requires_grad_()
-            causal = nn.Transformer.generate_square_subsequent_mask(length, device=device)
-            encoder = nn.TransformerEncoderLayer(
-                width, heads, 4 * width, dropout, "gelu", batch_first=True, norm_first=True, device=device
-            )
-            forward = partial(encoder, x_BND, src_mask=causal, is_causal=True)
-            add(case, "torch", encoder, forward, x_BND, dtype, [causal], 6 * scores if dropout else 0)
-            transformer = SDPALayer(width, heads, dropout).to(device)
-            add(case, "transformer", transformer, partial(transformer, x_BND), x_BND, dtype)
+            add_transformers(case, x_BND, heads, dropout, dtype, needs=6 * scores if dropout else 0)
         yield case
+
+
+def add_transformers(case: Case, x_BND: Tensor, heads: int, dropout: float, dtype: torch.dtype, needs: float) -> None:
+    _, length, width = x_BND.shape
+    device = x_BND.device
+    causal = nn.Transformer.generate_square_subsequent_mask(length, device=device)
+    options: Row = {"batch_first": True, "norm_first": True, "device": device}
+    encoder = nn.TransformerEncoderLayer(width, heads, 4 * width, dropout, "gelu", **options)
+    forward = partial(encoder, x_BND, src_mask=causal, is_causal=True)
+    add(case, "torch", encoder, forward, x_BND, dtype, [causal], needs)
+    transformer = SDPALayer(width, heads, dropout).to(device)
+    add(case, "transformer", transformer, partial(transformer, x_BND), x_BND, dtype)
 
 
 def add(

@@ -95,16 +95,8 @@ def measure(case: Case, repeats: int, device: torch.device) -> list[Row]:
         for name, candidate in case.candidates.items()
     ]
     for name, reason in case.skipped.items():
-        rows.append(
-            {
-                "case": case.name,
-                "implementation": name,
-                "reference": case.reference,
-                "skipped": reason,
-                **where,
-                **case.shape,
-            }
-        )
+        names = {"case": case.name, "implementation": name, "reference": case.reference}
+        rows.append({**names, "skipped": reason, **where, **case.shape})
     return rows
 
 
@@ -153,6 +145,10 @@ def timed(run: Run, device: torch.device) -> float:
 def wait(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
+
+
+def type_name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
 
 
 def device_name(device: torch.device) -> str:

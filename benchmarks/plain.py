@@ -1,7 +1,6 @@
 """HSTU and SASRec with torch ops alone, nothing fused, on the parameters of Louder's own: what is measured beside."""
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -16,6 +15,7 @@ from louder.models.sequential import NORM_EPS, layout_of
 from louder.ops.hstu_attention import naive
 from louder.ops.jagged import to_jagged, to_padded
 from louder.ops.layout import Layout
+from louder.results import Row
 
 Attention = Callable[..., Tensor]  # called as louder.ops.hstu_attention
 
@@ -42,6 +42,12 @@ def one_user_at_a_time(q: Tensor, k: Tensor, v: Tensor, offsets: Tensor, *, scal
         own = torch.tensor([0, end - start], device=q.device)
         out.append(padded.softmax_attention(q[rows], k[rows], v[rows], own, scale=scale, dropout=dropout))
     return torch.cat(out)
+
+
+def layer_config(width: int, heads: int, length: int, *, bias: bool, dropout: float) -> HSTUConfig:
+    """Of layers whose heads share the width, as those of a Transformer do."""
+    sizes: Row = {"width": width, "qk_width": width // heads, "v_width": width // heads, "max_len": length}
+    return HSTUConfig(heads=heads, **sizes, position_bias=bias, time_bias=bias, linear_dropout=dropout)
 
 
 def layer_norm(x: Tensor, eps: float) -> Tensor:
@@ -113,7 +119,7 @@ class PlainSASRec(SASRec):
 
 def pad(batch: SequenceBatch, length: int) -> SequenceBatch:
     """The batch with rows of item 0 after each history, so that all have `length`."""
-    fields: dict[str, Any] = {
+    fields: Row = {
         name: to_padded(getattr(batch, name), batch.offsets, length).flatten()
         for name in ("ids", "timestamps", "query_timestamps")
     }
