@@ -100,7 +100,7 @@ def load_yaml(cls: type[T], path: Path | str) -> T:
 
 
 def current_name(cls: Any, name: str, path: str) -> str:
-    """The name of a setting, of which an old one is told once. Raises InputError if there is none."""
+    """The name of a setting, old ones with one line that says the new. Raises InputError if there is none."""
     names, new = [field.name for field in fields(cls)], RENAMED.get(join(path, str(name)))
     if new in names:
         tell_renamed(join(path, name), join(path, new))

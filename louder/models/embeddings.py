@@ -131,7 +131,7 @@ class EventEmbedding(nn.Module):
         if batch.kinds is None or not self.series:
             x_LD = self.items(batch.ids)
         else:
-            # asked for the ids of anything else, a table would count them as used
+            # a table counts what it looks up as used, so each looks up its own ids alone
             rows = [torch.where(batch.kinds == kind)[0] for kind in range(1 + len(self.series))]
             vectors = torch.cat([table(batch.ids[own]) for table, own in zip(self.tables(), rows)])
             x_LD = vectors.new_zeros(len(batch.ids), self.items.width).index_copy(0, torch.cat(rows), vectors)

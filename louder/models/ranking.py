@@ -65,7 +65,7 @@ class RankingConfig:
             )
         if self.id_dropout and not self.item_attributes and not self.item_vectors:
             raise InputError(
-                f"ranking.id_dropout is {self.id_dropout}, but without its id nothing is left of an item. Say what else "
+                f"ranking.id_dropout is {self.id_dropout}, but without its id nothing is left of an item. Give what else "
                 "is known of it: --set ranking.item_attributes=[NAME], or ranking.item_vectors=[NAME]."
             )
         if both := set(self.item_attributes) & set(self.item_vectors):
