@@ -27,7 +27,7 @@ def commands() -> list[tuple[str, str]]:
     """Every line of a page that runs louder or a benchmark, without its comment and its prompt."""
     found = []
     for page in PAGES:
-        for line in page.read_text(encoding="utf-8").splitlines():
+        for line in re.sub(r"\s*\\\n\s*", " ", page.read_text(encoding="utf-8")).splitlines():
             if match := re.match(r"\s*(?:\$ )?((?:louder|python -m benchmarks) [a-z].*)", line):
                 text = re.split(r"\s+#|\s+> ", match[1])[0]
                 found.append((str(page.relative_to(ROOT)), text))
