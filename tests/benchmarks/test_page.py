@@ -103,6 +103,15 @@ def test_beside_a_transformer_more_is_better_too_and_memory_of_a_share_is_none()
     assert found["part"].median == 0.5 and math.isnan(found["part"].memory)
 
 
+def test_memory_in_the_overview_is_a_median():
+    rows = [
+        measured("layer", case, name, 1.0, memory=memory)
+        for case, others in (("a", 1), ("b", 2), ("c", 9))
+        for name, memory in (("louder", 10), ("naive", 10 * others))
+    ]
+    assert spans(rows)["naive"].memory == 2.0
+
+
 def test_machines_stand_apart(tmp_path):
     rows = attention("zipf", 16, louder=1.0, naive=4.0)
     other = [row | {"machine": "another", "median_s": 5.0} for row in rows]
