@@ -193,8 +193,9 @@ struct User {
   // then it is `alone`. Rows of the last prefix always are, the first of them too: if they are candidates, the bits of
   // one do not depend on its place among them.
   int64_t from(int64_t i) const {
+    if (window == 0) return 0;
     const int64_t first = prefix(i) - window;
-    return window == 0 || first <= global_prefix ? 0 : first;
+    return first <= global_prefix ? 0 : first;
   }
   int64_t to(int64_t i) const {
     const int64_t p = prefix(i);
@@ -330,9 +331,10 @@ struct BiasTile {
 
   void fill(int64_t i, int64_t rows, int64_t j, int64_t columns) {
     if (bias.none()) return;
+    const bool regular = j + columns <= user->regular;
     for (int64_t r = 0; r < rows; ++r) {
       float* value = values + r * COLUMNS;
-      if (bias.distances && j + columns > user->regular)
+      if (bias.distances && !regular)
         copy_by_prefix(user->prefix(i + r), j, columns, value);
       else if (bias.distances)
         std::copy_n(&bias.by_offset[bias.entry(user->prefix(i + r), j)], COLUMNS, value);
@@ -406,9 +408,9 @@ struct BiasGradient {
 
   // grad [rows, COLUMNS], 0 where a row does not see a key; tile.fill was called for the same rows and keys
   void add(const BiasTile& tile, int64_t i, int64_t rows, int64_t j, int64_t columns, const float* grad) {
+    const bool regular = j + columns <= tile.user->regular;
     for (int64_t r = 0; r < rows; ++r, grad += COLUMNS) {
       if (bias.distances) {
-        const bool regular = j + columns <= tile.user->regular;
         float* to = &by_offset[bias.entry(tile.user->prefix(i + r), regular ? j : 0)];
         if (!regular)
           for (int64_t c = 0; c < columns; ++c) to[tile.user->prefix_lengths[j + c]] += grad[c];
@@ -446,10 +448,10 @@ struct BiasGradient {
 // Zero what row i does not see of its COLUMNS numbers from key j on.
 void hide(const User& user, int64_t i, int64_t j, float* row) {
   const int64_t to = std::clamp<int64_t>(user.to(i) - j, 0, COLUMNS);
-  const int64_t from = std::clamp<int64_t>(user.from(i) - j, 0, to);
-  const int64_t global = std::clamp<int64_t>(user.global_prefix - j, 0, from);
-  std::fill(row + global, row + from, 0.0f);
   std::fill(row + to, row + COLUMNS, 0.0f);
+  if (user.window == 0) return;
+  const int64_t from = std::clamp<int64_t>(user.from(i) - j, 0, to);
+  std::fill(row + std::clamp<int64_t>(user.global_prefix - j, 0, from), row + from, 0.0f);
 }
 
 // Calls tile(i, rows, columns, whole) for the tiles of keys j .. j + COLUMNS and the rows first .. last.
