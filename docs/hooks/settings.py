@@ -86,7 +86,7 @@ def comments_behind(source: str) -> dict[str, str]:
     body = ast.parse(source).body[0]
     assert isinstance(body, ast.ClassDef)
     fields = [node for node in body.body if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)]
-    behind = {node.target.id: lines[node.end_lineno - 1][node.end_col_offset :].partition("#")[2] for node in fields}  # type: ignore[union-attr, operator]
+    behind = {node.target.id: lines[node.end_lineno - 1][node.end_col_offset :].partition("#")[2] for node in fields}
     return {name: text.strip() for name, text in behind.items() if text.strip()}
 
 

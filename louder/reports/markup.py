@@ -54,9 +54,9 @@ def details(facts: Iterable[tuple[str, object]]) -> Html:
     return tag("dl", joined(joined([tag("dt", name), tag("dd", value)]) for name, value in facts))
 
 
-def script_json(value: object) -> Html:
+def script_json(encoded: str) -> Html:
     """JSON inside a <script> element: nothing in it can end the element."""
-    safe = json.dumps(value).replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+    safe = encoded.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
     return Html(f'<script type="application/json">{safe}</script>')
 
 
@@ -70,7 +70,7 @@ def figure(drawn: "Figure", *, height: int = 300) -> Html:
     layout["margin"] = {"l": 52, "r": 12, "t": above, "b": 50}
     layout["height"] = height
     plot = tag("div", class_="plot", role="img", aria_label=title)
-    return tag("figure", tag("h3", title), plot, script_json({"data": spec["data"], "layout": layout}))
+    return tag("figure", tag("h3", title), plot, script_json(json.dumps({"data": spec["data"], "layout": layout})))
 
 
 def figures(drawn: "Iterable[Figure]", *, columns: int = 2) -> Html:

@@ -26,7 +26,7 @@ def draw_loss(run: FinishedRun) -> Figure | None:
     figure = Figure()
     if steps:
         x, y = thinned([row["step"] for row in steps]), thinned([row["loss"] for row in steps])
-        add_line(figure, x, y, "step %{x:,}: %{y:.4f}", name="step", opacity=0.35, line={"color": BLUE, "width": 1.5})
+        add_line(figure, x, y, "step %{x:,}: %{y:.4f}", width=1.5, name="step", opacity=0.35)
     if epochs:
         # the mean of an epoch stands in its middle, where the steps it is of are
         ends = [row["step"] for row in epochs]
@@ -46,7 +46,7 @@ def draw_selection(run: FinishedRun) -> Figure | None:
     figure = Figure()
     for name, label, colour in DRAWN:
         values, hover = [row[name] for row in rows], f"epoch %{{x}}: {label} %{{y:.4f}}"
-        add_line(figure, epochs, values, hover, name=label, line={"color": colour, "width": 2.5})
+        add_line(figure, epochs, values, hover, colour=colour, name=label)
     chosen = run.result["epoch"] + 1
     figure.add_vline(x=chosen, line_dash="dot", line_color=GREY)
     figure.add_annotation(
@@ -91,9 +91,18 @@ def draw_by_length(run: FinishedRun) -> Figure:
     return legend(titled(figure, "By length of the history given", "events", ""))
 
 
-def add_line(figure: Figure, x: Sequence[float], y: Sequence[float], hover: str, **style: object) -> None:
-    look = {"line": {"color": BLUE, "width": 2.5}} | style
-    figure.add_scatter(x=x, y=y, mode=mode(x), hovertemplate=f"{hover}<extra></extra>", **look)
+def add_line(
+    figure: Figure,
+    x: Sequence[float],
+    y: Sequence[float],
+    hover: str,
+    *,
+    colour: str = BLUE,
+    width: float = 2.5,
+    **style: str | float | Sequence[str],
+) -> None:
+    line, hovertemplate = {"color": colour, "width": width}, f"{hover}<extra></extra>"
+    figure.add_scatter(x=x, y=y, mode=mode(x), line=line, hovertemplate=hovertemplate, **style)
 
 
 def by_epoch(figure: Figure, epochs: int) -> Figure:

@@ -38,7 +38,7 @@ EVIL = "<script>alert('1')</script> & \"co\""
         table([EVIL], [[EVIL]]),
         details([(EVIL, EVIL)]),
         section(EVIL, EVIL, EVIL),
-        script_json({EVIL: EVIL}),
+        script_json(json.dumps({EVIL: EVIL})),
         figure(titled(Figure(), EVIL, EVIL, EVIL)),
         document(EVIL, []).partition("<style>")[0],
     ],
@@ -51,7 +51,9 @@ def test_a_text_is_escaped_wherever_it_is_put(made):
 
 def test_nothing_in_json_can_end_its_element_or_begin_another():
     inside = (
-        script_json({"</script><!--": "&"}).removeprefix('<script type="application/json">').removesuffix("</script>")
+        script_json(json.dumps({"</script><!--": "&"}))
+        .removeprefix('<script type="application/json">')
+        .removesuffix("</script>")
     )
     assert not {"<", ">", "&"} & set(inside)
     assert json.loads(inside) == {"</script><!--": "&"}

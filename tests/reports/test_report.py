@@ -259,7 +259,7 @@ def test_published_numbers_belong_to_recipes() -> None:
 def test_markup_escapes() -> None:
     assert tag("p", "<b>", Html("<i>")) == "<p>&lt;b&gt;<i></p>"
     assert tag("p", class_='"x"') == '<p class="&quot;x&quot;"></p>'
-    assert "</script>" not in script_json({"a": "</script>"})[:-9]
+    assert "</script>" not in script_json('{"a": "</script>"}')[:-9]
     assert '<tr class="marked"><td>1</td><td class="number">2</td></tr>' in table(
         ["a", "b"], [[1, 2]], numbers=1, marked=0
     )
