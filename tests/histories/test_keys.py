@@ -46,3 +46,11 @@ def test_a_text_has_1_to_500_bytes():
     for text in "", "x" * 501, "ü" * 251:
         with pytest.raises(InputError, match=f"has {len(text.encode())} bytes as UTF-8, but a store takes 1 to 500"):
             key_of(text)
+
+
+@pytest.mark.parametrize(
+    ("prefix", "users"),
+    [("-1", [-199, -100, -19, -12, -1]), ("1", [1, 12, 19, 100, 199]), ("-", [-199, -2, -1]), ("0", [0])],
+)
+def test_users_of_one_prefix_come_in_order(prefix, users):
+    assert found([*users[::-1], 5, 200, -5 if prefix != "-" else 6, 21], prefix, False) == users

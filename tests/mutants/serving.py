@@ -34,7 +34,7 @@ MUTANTS = [
         HISTORIES + "arrivals.py", "values[row, names.values.index(name)] = value", "values[row, 0] = value", ARRIVALS
     ),
     Mutant(
-        HISTORIES + "arrivals.py", 'digest(event.id), "little", signed=True', 'digest(event.id)[:4], "little"', STORE
+        HISTORIES + "arrivals.py", 'digest(event.id), "little", signed=True', 'digest(event.id)[:4], "little"', ARRIVALS
     ),
     Mutant(HISTORIES + "arrivals.py", '(digest(request), "little") >> 1', '(digest(request), "little") >> 2', ARRIVALS),
     Mutant(HISTORIES + "arrivals.py", "if abs(value) > LARGEST", "if value > LARGEST", ARRIVALS),
