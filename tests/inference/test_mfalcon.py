@@ -32,7 +32,9 @@ def model_of(kind: str, tokens: str, seed: int = 0):
     return model.eval()
 
 
-def history(length: int, seed: int, *, requests: bool, at: int) -> SequenceBatch:
+def history(length: int, seed: int, *, requests: bool | str, at: int) -> SequenceBatch:
+    """requests  items joined to the request of the event just before them; "in parts": to any earlier one, so that items
+    of a request arrive before and after those of others"""
     draw = torch.Generator().manual_seed(seed)
 
     def integers(high: int) -> torch.Tensor:
@@ -42,11 +44,12 @@ def history(length: int, seed: int, *, requests: bool, at: int) -> SequenceBatch
     times = integers(10_000).sort().values
     prefix_lengths = None
     if requests:  # an engagement may belong to the request of the one before it
-        joined = (integers(3) == 0) & (kinds == 0)
-        prefix_lengths = torch.arange(length)
+        joined = (integers(3 if requests is True else 2) == 0) & (kinds == 0)
+        before, prefix_lengths = integers(max(length, 1)), torch.arange(length)
         for row in range(1, length):
-            if joined[row] and kinds[row - 1] == 0:
-                prefix_lengths[row], times[row] = prefix_lengths[row - 1], times[row - 1]
+            other = row - 1 if requests is True else int(before[row]) % row
+            if joined[row] and kinds[other] == 0:
+                prefix_lengths[row], times[row] = prefix_lengths[other], times[other]
     return SequenceBatch(
         ids=torch.where(kinds == 1, integers(4), integers(ITEMS)),
         timestamps=times,
@@ -89,13 +92,13 @@ def alone(model, events: SequenceBatch, candidate: int, at: int):
     length=st.integers(0, 12),
     candidates=st.lists(st.integers(-1, ITEMS - 1), min_size=1, max_size=9),
     microbatch=st.integers(1, 10),
-    requests=st.booleans(),
+    requests=st.sampled_from([False, True, "in parts"]),
     seed=st.integers(0, 99),
 )
 @torch.no_grad()
 def test_a_score_is_that_of_the_candidate_alone(kind, tokens, length, candidates, microbatch, requests, seed):
     model = model_of(kind, tokens, seed)
-    events = history(length, seed, requests=requests and tokens != "added", at=12_345)
+    events = history(length, seed, requests=requests if tokens != "added" else False, at=12_345)
     logits, numbers = MFalcon(model, microbatch=microbatch).score(events, torch.tensor(candidates), 12_345)
     expected = [alone(model, events, candidate, 12_345) for candidate in candidates]
     torch.testing.assert_close(logits, torch.cat([x for x, _ in expected]), atol=1e-5, rtol=1e-5)
@@ -116,13 +119,13 @@ def part(events: SequenceBatch, length: int, at: int) -> SequenceBatch:
     kind=st.sampled_from(list(BACKBONES)),
     tokens=st.sampled_from(["paired", "interleaved", "added"]),
     lengths=st.lists(st.integers(0, 12), min_size=2, max_size=4),
-    requests=st.booleans(),
+    requests=st.sampled_from([False, True, "in parts"]),
     seed=st.integers(0, 99),
 )
 @torch.no_grad()
 def test_a_remembered_history_that_grows_gives_the_scores_of_a_new_one(kind, tokens, lengths, requests, seed):
     model = model_of(kind, tokens, seed)
-    events = history(12, seed, requests=requests and tokens != "added", at=0)
+    events = history(12, seed, requests=requests if tokens != "added" else False, at=0)
     remembering = MFalcon(model, microbatch=3)
     candidates = torch.arange(5)
     for number, length in enumerate(lengths):
@@ -134,6 +137,26 @@ def test_a_remembered_history_that_grows_gives_the_scores_of_a_new_one(kind, tok
     grows = [length >= before for before, length in pairwise(lengths)]
     assert remembering.cache.hits == sum(grows)
     assert remembering.cache.misses == len(lengths) - sum(grows)
+
+
+@pytest.mark.parametrize("kind", list(BACKBONES))
+@pytest.mark.parametrize("tokens", ["paired", "interleaved"])
+@torch.no_grad()
+def test_the_items_of_a_request_may_arrive_in_parts_and_between_others(kind, tokens):
+    """The fourth event is of the second one's request, and comes when the third one's is cached already."""
+    model = model_of(kind, tokens)
+    plain = history(6, 3, requests=False, at=20_000)
+    heads = torch.tensor([0, 1, 2, 1, 2, 1])
+    events = SequenceBatch(
+        **{**vars(plain), "prefix_lengths": heads, "timestamps": plain.timestamps[heads], "kinds": plain.kinds * 0}
+    )
+    for lengths in (2, 4, 6), (3, 4, 5, 6), (1, 3, 6), (4, 5):
+        cached = MFalcon(model)
+        for length in lengths:
+            now = part(events, length, 20_000)
+            got = cached.score(now, torch.arange(5), 20_000, key="user")
+            torch.testing.assert_close(got, MFalcon(model).score(now, torch.arange(5), 20_000), atol=1e-5, rtol=1e-5)
+        assert cached.cache.hits == len(lengths) - 1
 
 
 @torch.no_grad()
@@ -230,7 +253,7 @@ def scores(mfalcon, events, candidates, keys=None):
 def test_requests_that_share_their_passes_are_answered_as_each_alone(kind, tokens, requests, lengths, microbatch, seed):
     model = model_of(kind, tokens)
     events = [
-        history(length, seed + n, requests=requests and tokens != "added", at=12_345)
+        history(length, seed + n, requests=requests if tokens != "added" else False, at=12_345)
         for n, length in enumerate(lengths)
     ]
     draw = torch.Generator().manual_seed(seed)

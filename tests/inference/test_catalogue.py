@@ -1,0 +1,100 @@
+"""Which items a filter leaves, and what is told of items."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from tables import Token, write_table
+
+from louder.errors import InputError
+from louder.histories.history import empty_history
+from louder.ids import IdMap
+from louder.inference.catalogue import MOST_VALUES, Catalogue
+from louder.inference.request import Request
+
+COLUMNS = {
+    "title": ["One", None, "Three", ""],
+    "genres": [["drama"], ["war", "love"], [], None],
+    "year": [1990, 1991, None, 1991],
+    "length": [1.5, 2.5, 3.5, 4.5],
+    "text": [[0.5, 0.1], [0.1, 0.2], None, [0.3, 0.3]],
+    "_row": ["a", "b", "c", "d"],
+}
+
+
+def catalogue_of(columns, path="nowhere", items=4):
+    from pathlib import Path
+
+    run = SimpleNamespace(item_ids=IdMap(pa.array([f"i{n}" for n in range(items)])), items=columns)
+    return Catalogue(run, Path(path))
+
+
+@pytest.fixture(scope="module")
+def catalogue():
+    return catalogue_of(pa.table(COLUMNS))
+
+
+def allowed(catalogue, **filters):
+    mask = catalogue.allowed(Request(history=empty_history(), **filters))
+    return None if mask is None else np.flatnonzero(mask).tolist()
+
+
+def test_without_filters_everything_is_allowed(catalogue):
+    assert allowed(catalogue) is None and allowed(catalogue, seen=True, k=3) is None
+
+
+@pytest.mark.parametrize(
+    ("filters", "left"),
+    [
+        ({"where": {"genres": ["war"]}}, [1]),
+        ({"where": {"genres": ["love"]}}, [1]),  # any value of a list
+        ({"where": {"genres": ["drama", "war"]}}, [0, 1]),  # any of the values
+        ({"where": {"genres": ["war", "drama", "fly"]}}, [0, 1]),
+        ({"where": {"genres": ["fly"]}}, []),
+        ({"where": {"genres": []}}, []),
+        ({"where": {"year": [1991]}}, [1, 3]),  # a number, or its text
+        ({"where": {"year": ["1991"]}}, [1, 3]),
+        ({"where": {"year": [1991], "genres": ["war", "drama"]}}, [1]),  # all of the attributes
+        ({"allow": ["i0", "i3", "x"]}, [0, 3]),
+        ({"allow": []}, []),
+        ({"deny": ["i0", "x"]}, [1, 2, 3]),
+        ({"allow": ["i0", "i1"], "deny": ["i1"]}, [0]),
+        ({"allow": ["i1", "i2"], "where": {"year": [1991]}, "deny": ["i3"]}, [1]),
+    ],
+    ids=str,
+)
+def test_filters(catalogue, filters, left):
+    assert allowed(catalogue, **filters) == left
+
+
+def test_attributes_with_few_values_can_be_filtered_by(catalogue):
+    assert catalogue.labels == {
+        "genres": ["drama", "love", "war"],
+        "year": ["1990", "1991"],
+        "length": ["1.5", "2.5", "3.5", "4.5"],
+    }
+    with pytest.raises(InputError, match="the attribute 'text', but items have these: genres, year, length"):
+        allowed(catalogue, where={"text": ["a"]})
+    with pytest.raises(InputError, match="but items have these: none"):
+        allowed(catalogue_of(None), where={"year": [1991]})
+    for count, known in (MOST_VALUES - 1, True), (MOST_VALUES, False):  # the unknown is one of them
+        names = [f"n{item}" for item in range(count)]
+        assert ("name" in catalogue_of(pa.table({"name": names}), items=count).labels) == known
+
+
+def test_what_is_told_of_an_item(catalogue):
+    assert [catalogue.describe(n) for n in range(4)] == [("i0", "One"), ("i1", ""), ("i2", "Three"), ("i3", "")]
+    assert catalogue.attributes_of(0) == {"genres": ["drama"], "year": ["1990"], "length": ["1.5"]}
+    assert catalogue.attributes_of(2) == {"genres": [], "length": ["3.5"]}
+    assert (catalogue.text(1, "genres"), catalogue.text(3, "genres"), catalogue.text(0, "fly")) == ("war, love", "", "")
+    assert catalogue.titles(["i2", "x"]) == ["Three", ""]
+    assert catalogue_of(None).describe(1) == ("i1", "") and len(catalogue) == 4
+
+
+def test_popularity_counts_engagements_of_the_table(tmp_path):
+    users = [[Token(0), Token(1), Token(1, kind=1)], [Token(1)], []]
+    write_table(tmp_path / "t", users, items=3, raw_items=["i0", "i1", "i2"], series={"city": 4})
+    assert catalogue_of(None, tmp_path / "t", items=3).popularity.tolist() == [1, 2, 0]
+    assert catalogue_of(None, tmp_path / "gone", items=3).popularity is None
+    assert catalogue_of(None, tmp_path / "t", items=4).popularity is None  # of other items
