@@ -1,5 +1,6 @@
 """Load a run, recommend items, or say what a user will do with items: the engine, asked about one user at a time."""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -154,29 +155,24 @@ class Recommender:
 
 
 def read_history(path: Path) -> list[Event]:
-    """Events from a JSON file: a list of item ids, oldest first, or of {"item": …, "time": seconds, "actions": [...]}.
+    """Events from a JSON file: a list of item ids, oldest first, or of objects with the fields of an Event, whose time is
+    that of their place in the list unless they say it.
 
     Raises InputError if the file is missing or holds anything else.
     """
-    import json
+    from pydantic import TypeAdapter
 
     form = 'a list such as [1193, 661] or [{"item": 1193, "time": 978300760, "actions": ["like"]}]'
-    values = read_json(path, "history", list, form)
-    events = []
-    for number, value in enumerate(values):
-        given = value if isinstance(value, dict) else {"item": value, "time": number}
-        item, time, actions = given.get("item"), given.get("time", number), given.get("actions", [])
-        whole = isinstance(time, int) and not isinstance(time, bool) and abs(time) < 1 << 62
-        named = isinstance(actions, list) and all(isinstance(name, str) for name in actions)
-        if (
-            isinstance(item, bool)
-            or not isinstance(item, int | str)
-            or not whole
-            or not named
-            or set(given) - {"item", "time", "actions"}
-        ):
+    events, adapter = [], TypeAdapter(Event)
+    for number, value in enumerate(read_json(path, "history", list, form)):
+        try:
+            given = value if isinstance(value, dict) else {"item": value}
+            event = adapter.validate_json(json.dumps({"time": number, **given}))
+            if abs(event.time) >= 1 << 62:
+                raise ValueError("no time has so many digits")
+        except ValueError as error:
             raise InputError(
                 f"Entry {number + 1} of the history {path} is {json.dumps(value)[:80]}. It must be {form}."
-            )
-        events.append(Event(item, time, tuple(actions)))
+            ) from error
+        events.append(event)
     return events

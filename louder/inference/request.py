@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple, Protocol
+from typing import ClassVar, NamedTuple, Protocol
 
 import numpy as np
 
@@ -90,6 +90,8 @@ class Reason(NamedTuple):
 class Event:
     """One event of a history: a raw item id, seconds since 1970, the names of the actions that happened, values by name,
     and what the items of one request have in common."""
+
+    __pydantic_config__: ClassVar = {"extra": "forbid", "strict": True}  # where it comes from JSON
 
     item: RawId
     time: int

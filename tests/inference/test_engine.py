@@ -300,6 +300,36 @@ def test_a_mixture_knows_the_users_of_the_training(engines):
     assert known.scores.tolist() != stranger.scores.tolist()
 
 
+@pytest.mark.parametrize("name", ["retrieval", "joint", "mixture"])
+def test_reasons_are_events_of_the_window_and_what_the_score_is_without_them(name, engines):
+    user = max(range(30), key=lambda user: len(USERS[user]))
+    q, items = request(user, retrieve=0, seen=True, k=ITEMS), np.array([2, 5])
+    engine = engines[name]
+
+    def scores(q):
+        if name == "joint":
+            return engine.recommend(replace(q, candidates=[1002, 1005])).scores
+        found = engine.recommend(q)
+        return np.array([found.scores[found.items.tolist().index(item)] for item in items])
+
+    read = engine.recommend(replace(q, candidates=[1002]) if name == "joint" else q).read
+    assert read < len(USERS[user])
+    whole, window = scores(q), np.arange(len(USERS[user]) - read, len(USERS[user]))
+    reasons = engine.reasons(q, items, count=2)
+    for place, own in enumerate(reasons):
+        assert len(own) == 2 and {reason.row for reason in own} <= set(window)
+        for reason in own:
+            lacking = replace(q, history=q.history.select(window[window != reason.row]), user=100 + user)
+            assert reason.change == pytest.approx(scores(lacking)[place] - whole[place], abs=1e-5)
+    everything = engine.reasons(q, items, count=read)[0]
+    assert sum(reason.attention for reason in everything) == pytest.approx(1, abs=1e-5)
+    if name != "joint":
+        changes = [reason.change for reason in reasons[0]]
+        assert changes == sorted(changes)
+        assert min(reason.change for reason in everything) == pytest.approx(changes[0], abs=1e-6)
+    assert engine.reasons(request(user, 0), items) == [[], []] and engine.reasons(q, items[:0]) == []
+
+
 def test_similar_items_point_the_same_way(engines):
     engine = engines["retrieval"]
     ask = Request(history=empty_history(), at=0, k=4)

@@ -234,12 +234,17 @@ def test_titles_and_genres_are_empty_where_the_log_has_none(recommender, tmp_pat
         ('["a"]', [Event("a", 0)]),
         ('[{"item": 5, "time": 9, "actions": ["like"]}]', [Event(5, 9, ("like",))]),
         ('[{"item": 5}, {"item": 6}]', [Event(5, 0), Event(6, 1)]),
+        (
+            '[{"item": 5, "time": 9, "values": {"watch": 1.5}, "request": "a"}]',
+            [Event(5, 9, (), {"watch": 1.5}, "a")],
+        ),
         ("[]", []),
     ],
 )
 def test_a_history_file_is_read(content, events, tmp_path):
     (tmp_path / "me.json").write_text(content)
-    assert read_history(tmp_path / "me.json") == events
+    found = read_history(tmp_path / "me.json")
+    assert [replace(event, actions=tuple(event.actions)) for event in found] == events
 
 
 @pytest.mark.parametrize(
@@ -263,6 +268,8 @@ def test_a_history_file_is_read(content, events, tmp_path):
         ('[{"item": 5, "actions": "like"}]', "Entry 1"),
         ('[{"item": 5, "actions": [1]}]', "Entry 1"),
         ('[{"item": 5, "tyme": 1}]', "Entry 1"),
+        ('[{"item": 5, "values": {"watch": "long"}}]', "Entry 1"),
+        ('[{"item": 5, "request": 7}]', "Entry 1"),
     ],
 )
 def test_a_bad_history_file_is_told_with_the_form_it_must_have(content, message, tmp_path):

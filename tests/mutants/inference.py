@@ -1,0 +1,138 @@
+"""Mistakes in answering: caches, candidates, filters, re-ranking, what a request means."""
+
+from tests.mutants import Mutant
+
+ENGINE = "tests/inference/test_engine.py"
+MFALCON = "tests/inference/test_mfalcon.py"
+CACHE = "tests/inference/test_history_cache.py"
+RERANKING = "tests/inference/test_reranking.py"
+CATALOGUE = "tests/inference/test_catalogue.py"
+FACADE = "tests/inference/test_facade.py"
+SHARES = "tests/serving/test_explain.py -k shares"
+
+MUTANTS = [
+    # M-FALCON: wrong cached scores when the items of a request arrive in parts
+    Mutant(
+        "louder/inference/mfalcon.py",
+        "first = int(history.prefix_lengths[first:].min())",
+        "first = int(history.prefix_lengths[first])",
+        MFALCON,
+    ),
+    Mutant("louder/inference/mfalcon.py", "first = max(known - 1, 0)  #", "first = known  #", MFALCON),
+    Mutant("louder/inference/mfalcon.py", "pending[n] = pending[n].part(0, 0)", "pending[n] = pending[n]", MFALCON),
+    Mutant(
+        "louder/inference/mfalcon.py",
+        "None if prefix_lengths is None else prefix_lengths + before",
+        "None if prefix_lengths is None else prefix_lengths",
+        MFALCON,
+    ),
+    Mutant("louder/inference/mfalcon.py", "candidates + self.last_action(history)", "candidates", MFALCON),
+    Mutant("louder/inference/mfalcon.py", "acts_apart * int(engaged[:first].sum())", "acts_apart * first", MFALCON),
+    Mutant("louder/inference/retriever.py", "max(known - 1, 0)  #", "known  #", "tests/inference/test_retriever.py"),
+    Mutant("louder/inference/runner.py", "kv.commit(len(rows.x) - count)", "kv.commit(len(rows.x))", MFALCON),
+    Mutant("louder/inference/runner.py", "self.appended += end - first", "self.appended = end", MFALCON),
+    # caches
+    Mutant(
+        "louder/inference/kv_cache.py",
+        "if held is None or not is_prefix(held.events, history):",
+        "if held is None:",
+        MFALCON,
+    ),
+    Mutant("louder/inference/kv_cache.py", '"actions", "kinds", "values":', '"actions", "kinds":', CACHE),
+    Mutant("louder/inference/kv_cache.py", "not same(held.context, history.context)", "False", CACHE),
+    Mutant(
+        "louder/inference/kv_cache.py", "while self.bytes > self.capacity", "while self.bytes >= self.capacity", CACHE
+    ),
+    Mutant("louder/inference/kv_cache.py", "self.bytes -= held.bytes", "self.bytes -= 0", CACHE),
+    Mutant("louder/models/kv_cache.py", ".clamp(max=history)", "", MFALCON),
+    Mutant("louder/models/kv_cache.py", "if 4 * room <= self.length", "if 4 * room >= self.length", MFALCON),
+    Mutant("louder/models/kv_cache.py", "all_keys[self.length : end] = keys", "all_keys[: len(keys)] = keys", MFALCON),
+    Mutant("louder/models/kv_cache.py", "room[:count] = held[:count]", "room[:count] = 0", MFALCON),
+    # re-ranking: weights ignored, diversity that remembers the last pick only
+    Mutant(
+        "louder/inference/reranking.py",
+        "weights[actions.index(name)] = weight",
+        "weights[actions.index(name)] = 1",
+        RERANKING,
+    ),
+    Mutant(
+        "louder/inference/reranking.py",
+        "nearest = np.maximum(nearest, directions @ directions[best])",
+        "nearest = directions @ directions[best]",
+        RERANKING,
+    ),
+    Mutant(
+        "louder/inference/reranking.py",
+        'np.argsort(-result.scores, kind="stable")',
+        'np.argsort(result.scores, kind="stable")[::-1]',
+        RERANKING,
+    ),
+    Mutant("louder/inference/reranking.py", "F.normalize(vectors, dim=1)", "vectors", RERANKING),
+    # filters: the last of several values alone
+    Mutant("louder/inference/catalogue.py", "fits |= self.matching", "fits = self.matching", CATALOGUE),
+    Mutant("louder/inference/catalogue.py", "mask &= fits", "mask = fits", CATALOGUE),
+    Mutant("louder/inference/catalogue.py", "mask[self.known(request.deny)] = False", "pass", CATALOGUE),
+    Mutant("louder/inference/catalogue.py", "table.ids[table.kinds == ENGAGEMENT]", "table.ids", CATALOGUE),
+    # the engine
+    Mutant("louder/inference/engine.py", "return max(request.k, request.retrieve)", "return request.retrieve", ENGINE),
+    Mutant("louder/inference/engine.py", "w.items[:0] if x.request.seen else w.items", "w.items", ENGINE),
+    Mutant("louder/inference/engine.py", "cache_bytes //= 1 if ranker is None else 2", "cache_bytes //= 1", ENGINE),
+    Mutant("louder/inference/engine.py", "probabilities @ x.weights", "probabilities[:, 0]", ENGINE),
+    Mutant("louder/inference/engine.py", "allowed = some[0].allowed", "allowed = active[0].allowed", ENGINE),
+    Mutant("louder/inference/engine.py", "rows[len(rows) - read :]", "rows[:read]", ENGINE),
+    Mutant("louder/inference/engine.py", "if runner not in x.prefilled]\n        for", "]\n        for", ENGINE),
+    Mutant("louder/inference/engine.py", "at = latest if request.at is None else request.at", "at = latest", ENGINE),
+    Mutant(
+        "louder/inference/search.py",
+        "torch.where(excluded < 0, scores.shape[1], excluded)",
+        "excluded.clamp(min=0)",
+        ENGINE,
+    ),
+    Mutant("louder/inference/search.py", "-1 if user is None else next(found)", "-1", ENGINE),
+    Mutant("louder/inference/search.py", "scores.masked_fill(~allowed, -torch.inf)", "scores", ENGINE),
+    Mutant(
+        "louder/inference/run.py",
+        "if context is None and user is not None:",
+        "if not context and user is not None:",
+        ENGINE,
+    ),
+    Mutant("louder/inference/run.py", "self.user_codes[number][None]", "self.user_codes[:1]", ENGINE),
+    # explanation
+    Mutant("louder/inference/explain.py", "key=lambda row: change[row][n]", "key=lambda row: -change[row][n]", ENGINE),
+    Mutant("louder/models/hstu.py", "batch.query_timestamps[row] - batch", "batch.timestamps[row] - batch", SHARES),
+    Mutant("louder/models/sequential.py", ".abs().sum(0)", ".sum(0)", SHARES),
+    # requests, facade, commands
+    Mutant("louder/inference/request.py", "    numbers[None] = -1\n", "", "tests/inference/test_request.py"),
+    Mutant("louder/inference/recommender.py", "popular=False", "popular=True", "tests/inference/test_recommender.py"),
+    Mutant(
+        "louder/inference/recommender.py",
+        "if number >= 0 else (item",
+        "if number > 0 else (item",
+        "tests/inference/test_rank_command.py tests/inference/test_ranker.py",
+    ),
+    Mutant("louder/cli/show.py", "    if skipped:", "    if not skipped:", FACADE),
+    Mutant("louder/cli/recommend.py", "known[-8:]", "known[:8]", FACADE),
+    Mutant(
+        "louder/cli/rank.py", "-answer.actions[sort]", "answer.actions[sort]", "tests/inference/test_rank_command.py"
+    ),
+    # indices and smaller weights
+    Mutant(
+        "louder/inference/index.py",
+        "torch.where(scores.isneginf(), -1, ids), scores",
+        "ids, scores",
+        "tests/inference/test_index.py",
+    ),
+    Mutant("louder/inference/mol_topk.py", "least - 1e-5 /", "least + 1e-1 /", "tests/inference/test_mol_topk.py"),
+    Mutant(
+        "louder/inference/precision.py",
+        "x.abs().amax(1, keepdim=True)",
+        "x.abs().amax()",
+        "tests/inference/test_precision.py",
+    ),
+    Mutant(
+        "louder/inference/new_items.py",
+        "new[[place[item] for item in unknown]]",
+        "new[: len(unknown)]",
+        "tests/inference/test_new_items.py",
+    ),
+]
