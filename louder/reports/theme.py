@@ -93,9 +93,11 @@ pre { overflow-x: auto; font: .85em/1.45 ui-monospace, "SF Mono", Menlo, Consola
   body { padding: 1.2rem .9rem 3rem; }
   .cards { grid-template-columns: repeat(2, minmax(0, 1fr)); }
   th, td { padding-right: .9rem; }
-  .bars table, .overview { font-size: .84rem; }
+  .bars table { font-size: .84rem; }
+  .overview { font-size: .76rem; }
   .bars td:first-child, .overview td:first-child { white-space: normal; }
-  .bars td, .bars th, .overview td, .overview th { padding-right: .5rem; }
+  .bars td, .bars th { padding-right: .5rem; }
+  .overview td, .overview th { padding-right: .35rem; }
   .bars td:nth-child(2), .bars th:nth-child(2), .overview td:nth-child(2), .overview th:nth-child(2), .wide,
   .overview td:last-child, .overview thead th:last-child { display: none; }
   dl { grid-template-columns: minmax(0, 1fr); gap: 0; }
