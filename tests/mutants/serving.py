@@ -67,8 +67,15 @@ MUTANTS = [
         STORE_SETTINGS,
     ),
     Mutant(HISTORIES + "settings.py", "users=settings.users or kind_of(user)", "users=kind_of(user)", STORE_SETTINGS),
-    Mutant(HISTORIES + "files.py", "cursor.set_range(low) if low else cursor.first()", "cursor.first()", STORE),
-    Mutant(HISTORIES + "redis.py", '(packed or b"")[:HEAD]', 'b""[:HEAD]', "tests/histories/test_store.py -k redis"),
+    Mutant(
+        HISTORIES + "files.py",
+        "while there and len(found) < limit and",
+        "while there and len(found) <= limit and",
+        STORE,
+    ),
+    Mutant(
+        HISTORIES + "redis.py", "start=0, num=limit", "start=1, num=limit", "tests/histories/test_store.py -k redis"
+    ),
     # metrics and middleware
     Mutant(SERVING + "metrics.py", ' and route != "/v1/stats"', "", METRICS),
     Mutant(

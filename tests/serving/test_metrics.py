@@ -112,26 +112,3 @@ def test_the_exposition_has_every_metric_under_its_name(clock):
     stats = metrics.stats()
     assert stats["in_flight"] == 1 and stats["cached_histories"] == 0
     m.StatsAnswer.model_validate(stats)
-
-
-def test_what_the_caches_hold_is_measured_after_each_batch(service_of, call):
-    service = service_of()
-    ask = [("POST", "/v1/recommend", {"user": user, "at": 1_900_000_000}) for user in (1, 2)]
-    call(service, ask[0])
-    call(service, ask[1])
-    call(service, ask[1])
-    metrics = service.metrics
-    (cache,) = service.models.live.caches  # of the joint run, for both stages
-    assert metrics.cached._value.get() == 2 and metrics.cached_bytes._value.get() == cache.bytes > 0
-    assert metrics.hits._value.get() == cache.hits >= 1 and metrics.misses._value.get() == cache.misses >= 2
-    text = call(service, ("GET", "/metrics", None))[0].text
-    assert "louder_batch_size_count 3.0" in text and "louder_batch_size_sum 3.0" in text
-    assert "louder_in_flight 1.0" in text  # this one
-
-
-def test_stored_events_are_counted_and_those_sent_again_are_not(service_of, call):
-    service = service_of()
-    event = {"user": 4, "id": "a", "item": 5, "time": 10}
-    for _ in range(2):
-        call(service, ("POST", "/v1/events", {"events": [event, event, {**event, "id": "b"}]}))
-    assert service.metrics.events._value.get() == 2
