@@ -28,7 +28,7 @@ from louder.inference.index import Exact
 from louder.inference.kv_cache import HistoryCache
 from louder.inference.mfalcon import MFalcon
 from louder.inference.new_items import candidate_vectors
-from louder.inference.request import Reason, Request, Result, TableUser
+from louder.inference.request import Attribution, Request, Result, TableUser
 from louder.inference.retriever import Retriever
 from louder.inference.run import Run, version_of
 from louder.inference.runner import Prefilled, Runner
@@ -378,7 +378,7 @@ class Engine:
         return F.normalize(self.vectors, dim=1)
 
     @torch.no_grad()
-    def reasons(self, request: Request, items: np.ndarray, count: int = 3) -> list[list[Reason]]:
+    def reasons(self, request: Request, items: np.ndarray, count: int = 3) -> list[list[Attribution]]:
         """For each of these items [n], the events of the history that its score leans on most. See explain."""
         return explain.reasons(self, request, items, count)
 

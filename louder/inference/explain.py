@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from louder.batch import SequenceBatch
-from louder.inference.request import Reason, Request
+from louder.inference.request import Attribution, Request
 from louder.inference.reranking import action_weights
 from louder.inference.retriever import Retriever
 from louder.models import RankingModel, SequentialModel
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 LEFT_OUT = 10  # events that retrieval is tried without
 
 
-def reasons(engine: "Engine", request: Request, items: np.ndarray, count: int) -> list[list[Reason]]:
+def reasons(engine: "Engine", request: Request, items: np.ndarray, count: int) -> list[list[Attribution]]:
     """For each of these items [n], the events that it leans on most. In ranking these are what its own token attends to
     most. In retrieval attention is the same for all items, so of the events with most of it those are taken without
     which the item's score would fall most."""
@@ -45,7 +45,8 @@ def reasons(engine: "Engine", request: Request, items: np.ndarray, count: int) -
     if engine.ranker is None:
         left_out = [sorted(rows, key=lambda row: change[row][n])[:count] for n in range(len(items))]
     return [
-        [Reason(int(window.rows[row]), shares[n][row], change[row][n]) for row in own] for n, own in enumerate(left_out)
+        [Attribution(int(window.rows[row]), shares[n][row], change[row][n]) for row in own]
+        for n, own in enumerate(left_out)
     ]
 
 

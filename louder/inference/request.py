@@ -77,7 +77,7 @@ class Result:
     values: np.ndarray | None = None
 
 
-class Reason(NamedTuple):
+class Attribution(NamedTuple):
     """The row of an event in the history, its share of the attention, and by how much the score would change without
     it."""
 

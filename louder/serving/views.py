@@ -10,7 +10,7 @@ import numpy as np
 from louder.histories.history import History
 from louder.ids import RawId
 from louder.inference.engine import Engine
-from louder.inference.request import Reason, Request, Result
+from louder.inference.request import Attribution, Request, Result
 from louder.serving import messages as m
 from louder.serving.reload import Models
 from louder.serving.wire import Json
@@ -41,7 +41,7 @@ def request_of(message: m.Asker | m.SimilarRequest, history: History) -> Request
 
 
 def result_view(
-    model: Engine, request: Request, result: Result, reasons: Sequence[Sequence[Reason]], attributes: bool
+    model: Engine, request: Request, result: Result, reasons: Sequence[Sequence[Attribution]], attributes: bool
 ) -> dict[str, Json]:
     """messages.Answer, but for the time it took."""
     assert isinstance(request.history, History)
@@ -60,7 +60,7 @@ def result_view(
     return {"items": items, "model": model.version, "history": result.read, "skipped": result.skipped}
 
 
-def reason_view(model: Engine, history: History, reason: Reason) -> Json:
+def reason_view(model: Engine, history: History, reason: Attribution) -> Json:
     item = plain(history.items[reason.row])
     return {
         "item": item,

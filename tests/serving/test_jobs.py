@@ -10,7 +10,7 @@ import pytest
 from louder.errors import InputError
 from louder.histories import StoreGone
 from louder.histories.history import empty_history
-from louder.inference.request import Reason, Request, Result
+from louder.inference.request import Attribution, Request, Result
 from louder.serving import messages as m
 from louder.serving.service import CANARIES, EXPLAINED, RETRY_S, Job, Service, Settings, answers, canaries
 from louder.serving.wire import Refused
@@ -46,7 +46,7 @@ class Engine:
         if request.k == 14:
             raise InputError("14")
         self.explained.append(len(items))
-        return [[Reason(0, 0.5, 0.25)] for _ in items]
+        return [[Attribution(0, 0.5, 0.25)] for _ in items]
 
 
 def job(k, **more):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from louder.histories.history import empty_history
-from louder.inference.request import Reason, Request, Result
+from louder.inference.request import Attribution, Request, Result
 from louder.serving import messages as m
 from louder.serving.views import history_view, request_of, result_view
 from tests.histories.events import events_of
@@ -69,7 +69,7 @@ def result():
 
 def test_a_result_is_shown_item_by_item(model):
     request = Request(history=events_of([11, 99], [7, 8]), at=9)
-    reasons = [[Reason(0, 0.5, -0.25), Reason(1, 0.125, math.nan)]]
+    reasons = [[Attribution(0, 0.5, -0.25), Attribution(1, 0.125, math.nan)]]
     view = result_view(model, request, result(), reasons, attributes=True)
     first, second = view["items"]
     assert (view["model"], view["history"], view["skipped"]) == ("run@1", 5, 1)
