@@ -98,6 +98,15 @@ def test_numbers_that_are_names_are_texts(folder, tmp_path):
     assert [person["fans_user_num_range"] for person in people] == ["[100,1k)", "0"]
 
 
+def test_an_exposure_that_was_written_twice_is_one(folder, tmp_path):
+    late = folder / "data" / "log_standard_4_22_to_5_08_pure.csv"
+    late.write_text(LATE + LATE.removeprefix(LOG))
+    manifest = build_table(folder, tmp_path / "table")
+    assert (manifest.events, manifest.dropped, manifest.filters["drop_duplicates"]) == (4, {"exact duplicate": 1}, True)
+    manifest = build_table(folder, tmp_path / "table", drop_duplicates=False, overwrite=True)
+    assert (manifest.events, manifest.dropped, manifest.filters["drop_duplicates"]) == (5, {}, False)
+
+
 def test_a_log_that_is_named_is_read_alone(folder, tmp_path, sequences):
     random = folder / "data" / "log_random_4_22_to_5_08_pure.csv"
     build_table(random, tmp_path / "table")

@@ -25,7 +25,7 @@ def test_events_of_one_second_are_ordered_by_their_microseconds_and_told_as_ties
     spec = LogSpec(time_unit="ms")
     manifest, found = built(["1,5,2900", "1,6,2100", "1,7,3000", "1,8,2900", "2,5,2100", "2,5,9000"], spec=spec)
     assert found == {1: [(0, 6, 2), (0, 5, 2), (0, 8, 2), (0, 7, 3)], 2: [(0, 5, 2), (0, 5, 9)]}
-    assert manifest.counts[SHARED] == 3
+    assert (manifest.counts[SHARED], manifest.counts["users with one event"]) == (3, 0)
     assert (manifest.first_time, manifest.last_time) == (2, 9)
 
 

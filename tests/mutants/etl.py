@@ -1,0 +1,95 @@
+"""Raw logs, vocabularies, folders."""
+
+from tests.mutants import Mutant
+
+ETL, TESTS = "louder/etl", "tests/etl"
+CLEAN, FILTERS, NUMBERING = f"{TESTS}/test_clean.py", f"{TESTS}/test_filters.py", f"{TESTS}/test_numbering.py"
+TABLES, FILES, BAD = f"{TESTS}/test_tables.py", f"{TESTS}/test_files.py", f"{TESTS}/test_bad_input.py"
+ENGINES, FETCH = f"{TESTS}/test_engines.py", f"{TESTS}/test_fetch.py"
+IDS = "tests/test_ids.py"
+
+MERGED = f"{TABLES}::test_series_are_merged_in_their_order_before_the_engagement"
+ONE_SECOND = f"{TABLES}::test_events_of_one_second_are_ordered_by_their_microseconds_and_told_as_ties"
+REASON = f"{CLEAN}::test_the_first_reason_that_holds_counts"
+
+MUTANTS = [
+    # which events stay
+    Mutant(f"{ETL}/filters.py", "if left == before:", "if turn == 1 or left == before:", FILTERS),
+    Mutant(f"{ETL}/filters.py", "frequent(kept, ITEM, k), ITEM", "frequent(kept, ITEM, k + 1), ITEM", FILTERS),
+    Mutant(f"{ETL}/filters.py", "counts.n >= at_least", "counts.n > at_least", FILTERS),
+    Mutant(
+        f"{ETL}/filters.py", "rest = kept.semi_join(frequent(kept", "rest = kept.semi_join(frequent(events", FILTERS
+    ),
+    Mutant(f"{ETL}/filters.py", "group_by=columns, order", "group_by=columns[:-1], order", FILTERS),
+    Mutant(f"{ETL}/filters.py", "dropped.get(reason, 0) + rows", "rows", FILTERS),
+    # ids, times, actions
+    Mutant(f"{ETL}/clean.py", "number.cast(column.type()) == column", "number.notnull()", CLEAN),
+    Mutant(f"{ETL}/clean.py", "~whole.fill_null(False)", "~whole.fill_null(True)", CLEAN),
+    Mutant(f"{ETL}/clean.py", "return column.isnull() | column.isnan()", "return column.isnull()", CLEAN),
+    Mutant(f"{ETL}/clean.py", '"ms": 1e3, "us": 1.0', '"ms": 1e3, "us": 1e3', CLEAN),
+    Mutant(f"{ETL}/clean.py", "& (number <= latest * 1e6)", "& (number < latest * 1e6)", CLEAN),
+    Mutant(f"{ETL}/clean.py", "number.floor()", "number.round()", CLEAN),
+    Mutant(f"{ETL}/clean.py", '">": op.gt', '">": op.ge', CLEAN),
+    Mutant(f"{ETL}/clean.py", "1 << j, 0)", "1 << (j % 62), 0)", CLEAN),
+    Mutant(f"{ETL}/clean.py", "good = good & check.good", "good = check.good", REASON),
+    Mutant(f"{ETL}/probe.py", "wrong_rows <= (1", "wrong_rows < (1", CLEAN),
+    Mutant(f"{ETL}/probe.py", "late * 2 <= rows", "late <= rows", BAD),
+    Mutant(f"{ETL}/read.py", "> 0.01 * rows", "> 0.1 * rows", BAD),
+    Mutant(f"{ETL}/read.py", "total = rows + source.log.rejected", "total = rows", BAD),
+    Mutant(
+        f"{ETL}/read.py", "ibis.ifelse(clean.is_missing(raw[column]), None, raw", "ibis.ifelse(False, None, raw", TABLES
+    ),
+    # numbers, parts, series
+    Mutant(f"{ETL}/numbering.py", "ibis.asc(distinct[RAW])", "ibis.desc(distinct[RAW])", NUMBERING),
+    Mutant(f"{ETL}/numbering.py", "^(0|[1-9][0-9]{0,17})$", "^([0-9]{1,18})$", NUMBERING),
+    Mutant(f"{ETL}/transform.py", "digest.substr(place, 1)", "digest.substr(7 - place, 1)", NUMBERING),
+    Mutant(f"{ETL}/transform.py", "tokens.number.fill_null(-1)", "tokens.number.fill_null(0)", TABLES),
+    Mutant(f"{ETL}/transform.py", "not keep.drops_items", "True", TABLES),
+    Mutant(f"{ETL}/transform.py", "-(-kept // events_per_part)", "kept // events_per_part + 1", TABLES),
+    Mutant(f"{ETL}/transform.py", "=not log.source.repeats", "=False", f"{TESTS}/test_kuairand.py"),
+    Mutant(
+        f"{ETL}/series.py", "order_by=[MICROS_COLUMN, POSITION]", "order_by=[POSITION]", f"{TESTS}/test_reference.py"
+    ),
+    Mutant(f"{ETL}/series.py", "marked.before.isnull() | ", "", MERGED),
+    Mutant(f"{ETL}/series.py", "entries.semi_join(users, entries[USER] == users[RAW])", "entries", TABLES),
+    # sequences
+    Mutant(f"{ETL}/sequences.py", "events[KIND] == 0, 256", "events[KIND] == 0, -1", MERGED),
+    Mutant(f"{ETL}/sequences.py", "tied[:-1] |= same[1:]", "pass", ONE_SECOND),
+    Mutant(f"{ETL}/sequences.py", "(per_user == 1)", "(per_user <= 2)", ONE_SECOND),
+    Mutant(f"{ETL}/sequences.py", "// 1_000_000", "// 1_000_000 + 1", ONE_SECOND),
+    Mutant(
+        f"{ETL}/sequences.py",
+        "np.cumsum(~same[where])",
+        "np.cumsum(same[where])",
+        f"{TABLES}::test_a_repeat_is_equal_in_every_column",
+    ),
+    Mutant(
+        f"{ETL}/sequences.py",
+        "(min(times), max(times))",
+        "(times[0], times[-1])",
+        f"{TABLES}::test_first_and_last_time_are_those_of_all_parts",
+    ),
+    Mutant(f"{ETL}/engines/duckdb.py", "<< 40) + file_row_number", "<< 40) - file_row_number", ENGINES),
+    Mutant(f"{ETL}/engines/duckdb.py", ".order_by(order)", "", f"{ENGINES}::test_each_part_is_sorted_and_alone"),
+    # files
+    Mutant(f"{ETL}/sources/csv.py", "* len(form.delimiter) - len(gaps)", "* len(form.delimiter)", FILES),
+    Mutant(f"{ETL}/sources/csv.py", "return targets, sum(rejected)", "return targets, max(rejected)", FILES),
+    Mutant(
+        f"{ETL}/sources/csv.py",
+        "elif header and unique(cells) != names",
+        "elif header and len(cells) != len(names)",
+        f"{BAD}::test_files_with_other_columns",
+    ),
+    Mutant(f"{ETL}/sources/jsonl.py", "'VARCHAR'", "'DOUBLE'", ENGINES),
+    Mutant(f"{ETL}/files.py", 'key=lambda name: name.count("/")', 'key=lambda name: -name.count("/")', FILES),
+    Mutant(f"{ETL}/fetch.py", "int(length) + start", "int(length)", FETCH),
+    Mutant(f"{ETL}/fetch.py", '"ab" if start else "wb"', '"ab"', FETCH),
+    Mutant(f"{ETL}/spec.py", '{"=": "=="}.get(match', '{"=": "!="}.get(match', f"{BAD}::test_rules"),
+    Mutant(f"{ETL}/spec.py", "{**getattr(self, name), **value}", "dict(value)", f"{TESTS}/test_spec.py"),
+    # what all stages share
+    Mutant("louder/ids.py", "clip(max=len(ordered) - 1)", "clip(max=len(ordered) - 2)", IDS),
+    Mutant("louder/ids.py", "& values.is_valid()", "| values.is_null()", IDS),
+    Mutant("louder/ids.py", "pa.concat_arrays([self.raw, new])", "pa.concat_arrays([new, self.raw])", IDS),
+    Mutant("louder/folders.py", "not is_running(int(process))", "True", "tests/test_folders.py"),
+    Mutant("louder/schema.py", "if column not in found:", "if column in found:", "tests/test_schema.py"),
+]
