@@ -191,6 +191,18 @@ def test_the_features_stand_in_the_order_of_their_description(name):
 
 
 @every_model
+def test_a_series_without_an_entry_is_zeros(name):
+    features = model_of(name).features
+    first = len(ATTRIBUTES) + 6  # after item and user, attributes, two of context, hour and weekday
+    with_none, without = exposure(2), exposure(3)
+    with_none |= {"kinds": torch.tensor([0, 2, 0], dtype=torch.uint8), "ids": torch.tensor([5, 1, 6])}
+    without |= {"kinds": torch.zeros(4, dtype=torch.uint8), "ids": torch.tensor([1, 2, 3, 4])}
+    x = features(batch_of(with_none, without))
+    assert not x[0, first].any() and not x[1, first : first + 2].any()
+    torch.testing.assert_close(x[0, first + 1], features.series[1].weight[1])
+
+
+@every_model
 def test_an_event_is_its_item_its_actions_and_its_values_on_their_scale(name):
     model = model_of(name)
     features, shown = model.features, exposure(3)

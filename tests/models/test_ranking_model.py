@@ -225,6 +225,30 @@ def test_attributes_are_dropped_out_in_training_alone():
     torch.testing.assert_close(kept.items(ids), model.eval().items(ids))
 
 
+def test_each_part_of_an_item_is_dropped_out_on_its_own_and_scaled():
+    """With one part alone, half of its numbers are 0 and the others double; with two, they are not the same numbers."""
+    ids = torch.arange(1, 9, 4).repeat(500)  # items with a genre and a text
+    model = model_of(items=9, attribute_dropout=0.5).train()
+    own, (genre, text) = model.backbone.events.items(ids), model.item_attributes(ids)
+    tables = [model.backbone.events.items.weight, *(table.weight for table in model.item_attributes.tables)]
+    for table, part in zip(tables, (own, genre, text)):
+        others = [(x, x.detach().clone()) for x in tables if x is not table]
+        with torch.no_grad():
+            for other, _ in others:
+                other.zero_()
+            found = model.items(ids)
+            for other, before in others:
+                other.copy_(before)
+        kept = found != 0
+        torch.testing.assert_close(found[kept], 2 * part[kept])
+        assert abs(kept.float().mean().item() - 0.5) < 0.05
+        by_dimension = kept.float().mean(1)
+        assert ((by_dimension > 0) & (by_dimension < 1)).float().mean() > 0.9
+    with torch.no_grad():
+        nothing = (model.items(ids) == 0).float().mean().item()
+    assert nothing == pytest.approx(1 / 8, abs=0.03)  # all three dropped out
+
+
 def test_an_id_is_left_out_whole_and_in_training_alone():
     model = model_of(items=9, item_attributes=("genres",), attribute_dropout=0.0, id_dropout=0.25)
     ids = torch.arange(9).repeat(400)

@@ -284,4 +284,17 @@ MUTANTS = [
         "return folders[0] if folders",
         "tests/test_checkpoint.py",
     ),
+    # features of items and exposures
+    Mutant(
+        MODELS + "ranking.py",
+        "x_LD + dropout(part, rate, self.training)",
+        "x_LD + part",
+        "tests/models/test_ranking_model.py -k each_part",
+    ),
+    Mutant(
+        MODELS + "features.py",
+        "sequences.ids[last], 0)) * some[:, None]",
+        "sequences.ids[last], 0))",
+        "tests/models/test_impressions.py -k without_an_entry",
+    ),
 ]
