@@ -40,7 +40,7 @@ class NewEvent(EventIn):
     id: Name
 
 
-class Asker(Message):
+class UserRequest(Message):
     """Who asks: a user of the store, or a history that comes with the request; one of the two."""
 
     user: Id | None = None
@@ -65,15 +65,15 @@ class Filters(Message):
     )
 
 
-class RetrieveRequest(Asker, Filters):
+class RetrieveRequest(UserRequest, Filters):
     k: Annotated[StrictInt, Field(ge=1, le=MAX_CANDIDATES)] = 100
 
 
-class RankRequest(Asker):
+class RankRequest(UserRequest):
     items: list[Id] = Field(min_length=1, max_length=MAX_CANDIDATES)
 
 
-class RecommendRequest(Asker, Filters):
+class RecommendRequest(UserRequest, Filters):
     k: Annotated[StrictInt, Field(ge=1, le=1_000)] = 10
     retrieve: Annotated[StrictInt, Field(ge=1, le=MAX_CANDIDATES)] = Field(
         default=500, description="Candidates that the first stage gives the second."

@@ -19,18 +19,18 @@ SLOWER = 10  # a model that needs so many times as long as the live one is refus
 
 
 def trial_request(model: Engine) -> Request:
-    """A question that a model which can be served has an answer to, whatever is in the store."""
+    """A request that every model which can be served answers, whatever is in the store."""
     ids = model.catalogue.item_ids
     items = np.array(ids.raws(range(min(10, len(ids)))), dtype=object)
     nothing = np.zeros(len(items), np.int64)
-    past = History(
+    history = History(
         items=items,
         times=np.arange(len(items)),
         actions=nothing,
         values=np.zeros((len(items), 0), np.float32),
         requests=nothing - 1,
     )
-    return Request(history=past, at=len(items), seen=True)
+    return Request(history=history, at=len(items), seen=True)
 
 
 @dataclass(frozen=True)
@@ -118,16 +118,15 @@ class Models:
         """Raises InputError for a model that must not go live."""
         if (new.ranker is None) != (self.live.ranker is None):
             raise InputError("it ranks and the live model does not, or the other way round")
-        pasts = [past for past in self.canaries() if len(past.times)]
-        known = [past for past in pasts if (new.catalogue.item_ids.ids(list(past.items)) >= 0).any()]
-        if pasts and not known:
+        histories = [history for history in self.canaries() if len(history)]
+        known = [x for x in histories if (new.catalogue.item_ids.ids(list(x.items)) >= 0).any()]
+        if histories and not known:
             raise InputError("it knows none of the items of the known users")
-        questions = [Request(history=past, at=int(past.times[-1]) + 1, seen=True) for past in known]
-        questions = questions or [trial_request(new)]
+        requests = [Request(history=x, at=int(x.times[-1]) + 1, seen=True) for x in known] or [trial_request(new)]
         took = {}
         for model in self.live.twin(), new:  # the live model itself is another thread's
             began = time.perf_counter()
-            answers = model.recommend_batch(questions)
+            answers = model.recommend_batch(requests)
             took[model is new] = time.perf_counter() - began
             if model is not new:
                 continue

@@ -44,7 +44,7 @@ def create_app(service: Service) -> ASGIApp:
 
     app = FastAPI(title="Louder", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
     add_errors(app)
-    add_questions(app, service)
+    add_recommendations(app, service)
     add_histories(app, service)
     add_health(app, service)
     page = page_responses()
@@ -103,7 +103,7 @@ def add_errors(app: FastAPI) -> None:
         return refuse(request, error.status_code, str(error.detail), dict(error.headers or {}))
 
 
-def add_questions(app: FastAPI, service: Service) -> None:
+def add_recommendations(app: FastAPI, service: Service) -> None:
     def post(path: str, message: type[m.Message], example: Json, *problems: int) -> Route:
         responses = answers(m.Answer, *BODY, 429, *problems)
         return app.post(path, responses=responses, openapi_extra=body(message, example))

@@ -95,7 +95,7 @@ class Service:
 
     # --- in the event loop --------------------------------------------------------------------------------------------
 
-    async def answer(self, message: m.Asker) -> dict[str, Json]:
+    async def answer(self, message: m.UserRequest) -> dict[str, Json]:
         """messages.Answer"""
         began = time.perf_counter()
         self.batcher.admit()
@@ -113,7 +113,7 @@ class Service:
         job = Job(request_of(message, empty_history()), similar_to=message.item, attributes=True)
         return await timed(self.batcher.submit(job), began)
 
-    async def history_for(self, message: m.Asker) -> History:
+    async def history_for(self, message: m.UserRequest) -> History:
         if (message.user is None) == (message.history is None):
             raise Refused(422, "A request needs a user or a history, one of the two.")
         if message.user is not None:

@@ -16,9 +16,9 @@ from louder.serving.reload import Models
 from louder.serving.wire import Json
 
 
-def request_of(message: m.Asker | m.SimilarRequest, history: History) -> Request:
+def request_of(message: m.UserRequest | m.SimilarRequest, history: History) -> Request:
     request = Request(history=history, at=0)
-    if isinstance(message, m.Asker):
+    if isinstance(message, m.UserRequest):
         request = replace(
             request,
             at=int(time.time()) if message.at is None else message.at,

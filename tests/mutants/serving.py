@@ -134,5 +134,5 @@ MUTANTS = [
     Mutant(SERVING + "reload.py", "SLOWER * took[False] + 1", "SLOWER * took[False]", RELOAD),
     Mutant(SERVING + "reload.py", "self.refusals += reason != self.refused", "self.refusals += 1", RELOAD),
     Mutant(SERVING + "reload.py", "self.both = new, self.live", "self.both = new, self.previous", RELOAD),
-    Mutant(SERVING + "reload.py", "at=int(past.times[-1]) + 1", "at=int(past.times[-1])", RELOAD),
+    Mutant(SERVING + "reload.py", "at=int(x.times[-1]) + 1", "at=int(x.times[-1])", RELOAD),
 ]
