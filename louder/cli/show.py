@@ -3,15 +3,16 @@
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+
+from louder.results import Row
 
 NEXT_ITEM = "hr@10", "hr@50", "ndcg@10", "mrr"
 METRICS = "hr@1", "hr@10", "hr@50", "hr@200", "ndcg@10", "ndcg@50", "ndcg@200", "mrr", "coverage@10"
 
 
-def print_results(results: list[dict[str, Any]]) -> None:
+def print_results(results: list[Row]) -> None:
     """Each next-item run by itself; ranking runs beside each other, as far as they were asked the same."""
-    groups: dict[Any, list[dict[str, Any]]] = {}
+    groups: dict[tuple[str, int], list[Row]] = {}
     for result in results:
         if "actions" in result:
             groups.setdefault((result["protocol"], result["impressions"]), []).append(result)
@@ -23,7 +24,7 @@ def print_results(results: list[dict[str, Any]]) -> None:
         print_rankers(group)
 
 
-def print_rankers(results: list[dict[str, Any]]) -> None:
+def print_rankers(results: list[Row]) -> None:
     """The main action with a line for each run; the other actions, values and the next item, briefly; and what each
     run is. Of several runs each has a number, by which the columns go."""
     first, several = results[0], len(results) > 1
@@ -35,7 +36,7 @@ def print_rankers(results: list[dict[str, Any]]) -> None:
     def columns(*metrics: str) -> list[str]:
         return [f"{metric} {number}" if several else metric for number in range(1, len(runs) + 1) for metric in metrics]
 
-    def cells(some: list[dict[str, Any]], group: str, name: str, *keys: str) -> list[str]:
+    def cells(some: list[Row], group: str, name: str, *keys: str) -> list[str]:
         """Metrics of an action or a value by some of the runs; they may not all have it."""
         return [shown(result[group].get(name, {}).get(key)) for result in some for key in keys]
 
@@ -90,7 +91,7 @@ def shown(metric: float | None) -> str:
     return "–" if metric is None else f"{metric:.4f}"
 
 
-def print_metrics(result: dict[str, Any]) -> None:
+def print_metrics(result: Row) -> None:
     """One evaluation beside popularity, then by length of history."""
     from rich.console import Console
     from rich.table import Table

@@ -63,7 +63,7 @@ class Active:
     candidates: tuple[np.ndarray, Tensor] | None = None  # ids and vectors, where they came with the request
     weights: Tensor = field(default_factory=lambda: torch.zeros(0))  # of the actions
     prefilled: dict[Runner, Prefilled] = field(default_factory=dict)
-    answer: Result | InputError | None = None
+    answer: Result | InputError = field(default_factory=lambda: Result(np.zeros(0, np.int64), np.zeros(0), 0, 0))
 
 
 class Engine:
@@ -189,8 +189,7 @@ class Engine:
         """The answers, in order; of a request that cannot be answered the reason. All share their passes."""
         admitted = [self.admitted(request) for request in requests]
         self.step([x for x in admitted if isinstance(x, Active)])
-        answers = [x.answer if isinstance(x, Active) else x for x in admitted]
-        return [answer for answer in answers if answer is not None]
+        return [x.answer if isinstance(x, Active) else x for x in admitted]
 
     def step(self, active: Sequence[Active]) -> None:
         """All stages. If they fail for one of several requests, each goes through them alone."""

@@ -5,6 +5,7 @@ a matrix product rounds differently with its sizes, so what was found is scored 
 """
 
 import math
+from types import ModuleType
 from typing import Any, Protocol
 
 import numpy as np
@@ -61,13 +62,13 @@ class Exact:
         numbers = None
         if allowed is not None:
             numbers = torch.where(allowed)[0]
-            excluded = places(numbers, excluded)
+            excluded = rows_of(numbers, excluded)
         parts = zip(queries.split(QUERIES_AT_ONCE), excluded.split(QUERIES_AT_ONCE))
         found = [self.best(some, k, left_out, numbers) for some, left_out in parts]
         return torch.cat([ids for ids, _ in found]), torch.cat([scores for _, scores in found])
 
     def best(self, queries: Tensor, k: int, excluded: Tensor, numbers: Tensor | None) -> tuple[Tensor, Tensor]:
-        """The answer among the items `numbers` [M], all of them if None; `excluded` [B, E] are places among these."""
+        """The answer among the items `numbers` [M], all of them if None; `excluded` [B, E] are rows of these."""
         count = len(self.vectors) if numbers is None else len(numbers)
         ids = torch.full((len(queries), k), -1, device=queries.device)
         scores = torch.full((len(queries), k), -torch.inf, device=queries.device)
@@ -246,8 +247,8 @@ def padded(hits: Tensor) -> Tensor:
     return out
 
 
-def places(numbers: Tensor, ids: Tensor) -> Tensor:
-    """Where each id stands among the ascending numbers [M]; -1 for one that does not."""
+def rows_of(numbers: Tensor, ids: Tensor) -> Tensor:
+    """The row of each id among the ascending numbers [M]; -1 for one that is not there."""
     if not len(numbers):
         return torch.full_like(ids, -1)
     at = torch.searchsorted(numbers, ids).clamp(max=len(numbers) - 1)
@@ -260,7 +261,7 @@ def isin_rows(ids: Tensor, among: Tensor, items: int) -> Tensor:
     return torch.isin(ids + row, (among + row)[among >= 0]) & (ids >= 0)
 
 
-def faiss() -> Any:
+def faiss() -> ModuleType:
     try:
         import faiss
     except ImportError as error:

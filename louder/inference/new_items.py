@@ -5,7 +5,6 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -17,7 +16,8 @@ from louder.folders import read_json
 from louder.ids import IdMap, RawId
 from louder.models import RankingModel
 
-NewItems = Mapping[RawId, Mapping[str, Any]]
+Value = str | float | Sequence[str | float] | np.ndarray | None  # of an attribute, as JSON or Python gives it
+NewItems = Mapping[RawId, Mapping[str, Value]]
 
 
 @torch.no_grad()
@@ -68,7 +68,7 @@ def encode_new_items(columns: Sequence[Column], items: NewItems) -> list[Column]
     ]
 
 
-def check(columns: Sequence[Column], item: RawId, given: Mapping[str, Any]) -> None:
+def check(columns: Sequence[Column], item: RawId, given: Mapping[str, Value]) -> None:
     names = [column.name for column in columns]
     for name in given:
         if name not in names:
@@ -95,7 +95,7 @@ def categories(column: Attribute, items: NewItems) -> Attribute:
     return replace(column, codes=flat, offsets=torch.from_numpy(offsets))
 
 
-def codes(column: Attribute, item: RawId, value: Any) -> list[int]:
+def codes(column: Attribute, item: RawId, value: Value) -> list[int]:
     if isinstance(value, list | tuple) and not column.is_list:
         raise InputError(
             f"The new item {item!r} has {column.name!r} = {shown(value)}, but items have one {column.name}, not a list. "
@@ -111,7 +111,7 @@ def rows_of_vectors(column: Vectors, items: NewItems) -> Vectors:
     return Vectors(column.name, torch.from_numpy(np.stack(rows)))
 
 
-def vector(column: Vectors, item: RawId, value: Any) -> np.ndarray:
+def vector(column: Vectors, item: RawId, value: Value) -> np.ndarray:
     """[W] float32; zeros where there is none"""
     width = column.matrix.shape[1]
     if value is None:
@@ -138,18 +138,18 @@ def example(columns: Sequence[Column]) -> str:
     return ", ".join(texts)
 
 
-def shown(value: Any) -> str:
+def shown(value: Value) -> str:
     text = repr(value)
     return text if len(text) <= 40 else text[:40] + "…"
 
 
-def read_new_items(path: Path) -> dict[RawId, dict[str, Any]]:
+def read_new_items(path: Path) -> dict[RawId, dict[str, Value]]:
     """A JSON file with an object of raw ids, each with an object of attributes.
 
     Raises InputError if the file is missing or holds anything else.
     """
     form = 'an object such as {"new-film": {"genres": ["Drama"]}}'
-    values: dict[RawId, dict[str, Any]] = read_json(path, "file of new items", dict, form)
+    values: dict[RawId, dict[str, Value]] = read_json(path, "file of new items", dict, form)
     for item, given in values.items():
         if not isinstance(given, dict):
             raise InputError(f"The new item {item!r} of {path} is {json.dumps(given)[:80]}. The file must be {form}.")

@@ -8,7 +8,6 @@ import errno
 import hashlib
 import json
 from pathlib import Path
-from typing import Any
 
 from torch import Tensor
 
@@ -16,12 +15,13 @@ from louder import checkpoint
 from louder.errors import InputError
 from louder.folders import new_folder, read_json
 from louder.inference.index import HNSW, IVF, Approximate, faiss
+from louder.results import Row
 
 FORMAT_VERSION = 1
 KINDS: dict[str, type[Approximate]] = {"ivf": IVF, "hnsw": HNSW}
 
 
-def save(run: Path, folder: Path, index: Approximate, facts: dict[str, Any]) -> dict[str, Any]:
+def save(run: Path, folder: Path, index: Approximate, facts: Row) -> Row:
     """Replace the index of a run by one of the checkpoint in `folder`; `facts` is what else its JSON says."""
     items, dimension = index.exact.vectors.shape
     with new_folder(run / "index", overwrite=True) as temporary:

@@ -118,6 +118,13 @@ def test_a_mistake_is_the_answer_of_who_made_it(engines):
         same(answer, engines["joint"].twin().recommend(good))
 
 
+def test_no_candidates_are_no_items(engines):
+    nothing, some = engines["joint"].recommend_batch([request(LONG[0], candidates=[]), request(LONG[0])])
+    assert len(nothing.items) == len(nothing.scores) == 0 and len(some.items) == 5
+    none_allowed = engines["two"].recommend(request(LONG[0], allow=[]))
+    assert len(none_allowed.items) == 0 and none_allowed.read > 0
+
+
 def test_what_fails_in_the_middle_fails_for_one_request(engines, monkeypatch):
     engine = engines["retrieval"].twin()
     search = engine.search.search
