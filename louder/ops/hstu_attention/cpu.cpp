@@ -358,7 +358,8 @@ struct BiasTile {
 
   void copy_by_prefix(int64_t prefix, int64_t j, int64_t columns, float* value) {
     const float* from = &bias.by_offset[bias.entry(prefix, 0)];
-    for (int64_t c = 0; c < columns; ++c) value[c] = from[user->prefix_lengths[j + c]];
+    const int64_t* prefix_lengths = user->prefix_lengths + j;
+    for (int64_t c = 0; c < columns; ++c) value[c] = from[prefix_lengths[c]];
     std::fill(value + columns, value + COLUMNS, 0.0f);
   }
 
@@ -409,11 +410,12 @@ struct BiasGradient {
   // grad [rows, COLUMNS], 0 where a row does not see a key; tile.fill was called for the same rows and keys
   void add(const BiasTile& tile, int64_t i, int64_t rows, int64_t j, int64_t columns, const float* grad) {
     const bool regular = j + columns <= tile.user->regular;
+    const int64_t* prefix_lengths = regular ? nullptr : tile.user->prefix_lengths + j;
     for (int64_t r = 0; r < rows; ++r, grad += COLUMNS) {
       if (bias.distances) {
         float* to = &by_offset[bias.entry(tile.user->prefix(i + r), regular ? j : 0)];
         if (!regular)
-          for (int64_t c = 0; c < columns; ++c) to[tile.user->prefix_lengths[j + c]] += grad[c];
+          for (int64_t c = 0; c < columns; ++c) to[prefix_lengths[c]] += grad[c];
         else
           for (int64_t c = 0; c < round_up(columns); ++c) to[c] += grad[c];
       }
