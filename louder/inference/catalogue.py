@@ -5,16 +5,17 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from louder.data.attributes import Attribute, encode
 from louder.data.table import open_table
 from louder.errors import InputError
 from louder.ids import RawId
+from louder.inference.index import Exact
 from louder.inference.request import Request
-from louder.inference.run import Run
+from louder.inference.run import MOST_VALUES, Run
+from louder.inference.search import DotProductSearch
 from louder.schema import ENGAGEMENT
-
-MOST_VALUES = 500  # distinct values of an attribute that items can be filtered by
 
 
 class Catalogue:
@@ -87,6 +88,14 @@ class Catalogue:
         if not table.item_ids.raw.equals(self.item_ids.raw):
             return None
         return np.bincount(table.ids[table.kinds == ENGAGEMENT], minlength=len(self)).astype(np.float32)
+
+    @cached_property
+    def popular(self) -> DotProductSearch | None:
+        """Finds what is most popular, whoever asks."""
+        if self.popularity is None:
+            return None
+        counts = torch.from_numpy(self.popularity)[:, None]
+        return DotProductSearch(Exact(counts), counts)
 
     # --- which of them ------------------------------------------------------------------------------------------------
 

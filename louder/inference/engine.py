@@ -23,7 +23,7 @@ from louder.data.table import Table
 from louder.errors import InputError
 from louder.ids import RawId
 from louder.inference import explain, reranking
-from louder.inference.catalogue import MOST_VALUES, Catalogue
+from louder.inference.catalogue import Catalogue
 from louder.inference.index import Exact
 from louder.inference.kv_cache import HistoryCache
 from louder.inference.mfalcon import MFalcon
@@ -33,7 +33,7 @@ from louder.inference.retriever import Retriever
 from louder.inference.run import Run, version_of
 from louder.inference.runner import Prefilled, Runner
 from louder.inference.search import DotProductSearch, MixtureSearch, Search, index_of
-from louder.models import MoL, RankingConfig, RankingModel, SequentialModel
+from louder.models import MoL, RankingModel, SequentialModel
 
 
 class Window(NamedTuple):
@@ -69,6 +69,10 @@ class Active:
 class Engine:
     """The best checkpoints of a run, and of a ranking run beside it. Not for several threads at once.
 
+    actions, values  names of what results have probabilities and values of; value_names tells which are logarithms
+    main             the action that scores by default; "" where nothing is ranked
+    context_labels   attributes of users that may come with a request, and their values
+
     table        the sequence table, in place of the run's: where known users and popularity are
     cache_bytes  the most that KV caches take; two runs have half of it each
     microbatch   candidates of a request that are ranked together
@@ -93,7 +97,11 @@ class Engine:
             raise InputError(
                 f"{run} ranks already, so it needs no ranker beside it. Give a retrieval run and {ranker}, or {run} alone."
             )
-        self.context = self.ranking_run.context if self.ranking_run else []
+        self.actions = (self.ranking_run or self.run).actions
+        self.main = self.ranking_run.main if self.ranking_run else ""
+        self.values = self.ranking_run.values if self.ranking_run else ()
+        self.value_names = self.ranking_run.value_names if self.ranking_run else []
+        self.context_labels = self.ranking_run.context_labels if self.ranking_run else {}
         self.version = version_of(self.run.path, None if ranker is None else Path(ranker))
         self.table_path = Path(table or self.run.data.table)
         cache_bytes //= 1 if ranker is None else 2
@@ -135,34 +143,6 @@ class Engine:
     # --- what there is ------------------------------------------------------------------------------------------------
 
     @property
-    def actions(self) -> tuple[str, ...]:
-        return (self.ranking_run or self.run).actions
-
-    @property
-    def values(self) -> tuple[str, ...]:
-        return self.ranking_run.values if self.ranking_run else ()
-
-    @property
-    def ranking(self) -> RankingConfig | None:
-        return self.ranking_run.ranking if self.ranking_run else None
-
-    @property
-    def main(self) -> str:
-        """The action that scores by default; "" where nothing is ranked."""
-        return (self.ranking.main or self.actions[0]) if self.ranking else ""
-
-    @property
-    def value_names(self) -> list[str]:
-        """Of the values of a result: those that are learned as log(1 + x) are named so."""
-        logged = self.ranking.log_values if self.ranking else ()
-        return [f"log {name}" if name in logged else name for name in self.values]
-
-    @property
-    def context_labels(self) -> dict[str, list[str]]:
-        """Attributes of users that may come with a request, and their values."""
-        return {x.name: [label for label in x.labels if label][:MOST_VALUES] for x in self.context}
-
-    @property
     def runners(self) -> list[Runner]:
         return list(dict.fromkeys(x for x in (self.retriever, self.ranker) if x is not None))
 
@@ -187,7 +167,12 @@ class Engine:
     @torch.no_grad()
     def recommend_batch(self, requests: Sequence[Request]) -> list[Result | InputError]:
         """The answers, in order; of a request that cannot be answered the reason. All share their passes."""
-        admitted = [self.admitted(request) for request in requests]
+        admitted: list[Active | InputError] = []
+        for request in requests:
+            try:  # what can be wrong with a request is found before it joins the others
+                admitted.append(self.admit(request))
+            except InputError as error:
+                admitted.append(error)
         self.step([x for x in admitted if isinstance(x, Active)])
         return [x.answer if isinstance(x, Active) else x for x in admitted]
 
@@ -209,13 +194,6 @@ class Engine:
                 else:
                     self.step([x])
 
-    def admitted(self, request: Request) -> Active | InputError:
-        """What can be wrong with a request is found here, before it joins the others."""
-        try:
-            return self.admit(request)
-        except InputError as error:
-            return error
-
     def admit(self, request: Request) -> Active:
         if self.ranker is None and request.candidates is not None:
             raise InputError(
@@ -227,12 +205,13 @@ class Engine:
             )
         active = Active(request, {})
         if request.candidates is None:
-            self.read(active, self.finder)
             active.allowed = self.catalogue.allowed(request)
-            if self.retriever is None or not len(active.windows[self.finder].sequence.ids):
+            window = active.windows[self.finder] = self.window(request, self.finder)
+            if self.retriever is None or not len(window.sequence.ids):
                 self.require_popularity(request)
         if self.ranker is not None and self.ranks(request):
-            self.read(active, self.ranker)
+            if self.ranker not in active.windows:
+                active.windows[self.ranker] = self.window(request, self.ranker)
             active.weights = reranking.action_weights(request, self.actions, self.main)
             if request.candidates is not None:
                 active.candidates = candidate_vectors(
@@ -250,10 +229,6 @@ class Engine:
 
     def ranks(self, request: Request) -> bool:
         return self.ranker is not None and (request.candidates is not None or request.retrieve > 0)
-
-    def read(self, active: Active, runner: Runner) -> None:
-        if runner not in active.windows:
-            active.windows[runner] = self.window(active.request, runner)
 
     def window(self, request: Request, runner: Runner) -> Window:
         """The history of a request, as a runner's model reads it."""
@@ -281,15 +256,9 @@ class Engine:
         if known and self.retriever is not None:
             states = self.retriever.next_item_states(self.prefill(self.retriever, known)).float()
             self.find(known, self.search, states)
-        if unknown := [x for x in active if x not in known]:
-            self.find(unknown, self.popular, torch.ones(len(unknown), 1))
-
-    @torch.no_grad()
-    def states(self, requests: Sequence[Request]) -> Tensor:
-        """[B, D] what histories, none of them empty, are compared with items by; nothing of them is cached."""
-        assert self.retriever is not None
-        histories = [(self.window(request, self.retriever).sequence, None) for request in requests]
-        return self.retriever.next_item_states(self.retriever.prefill(histories)).float()
+        unknown = [x for x in active if x not in known]
+        if unknown and self.catalogue.popular is not None:
+            self.find(unknown, self.catalogue.popular, torch.ones(len(unknown), 1))
 
     def find(self, active: Sequence[Active], search: Search, states: Tensor) -> None:
         """The answers of retrieval. Requests without filters share a search, the others have one each."""
@@ -326,21 +295,18 @@ class Engine:
                 "Send candidates to /v1/rank, or serve with the table: --table TABLE."
             )
 
-    @cached_property
-    def popular(self) -> Search:
-        """Finds what is most popular, whoever asks."""
-        assert self.catalogue.popularity is not None
-        counts = torch.from_numpy(self.catalogue.popularity)[:, None]
-        return DotProductSearch(Exact(counts), counts)
-
     def rank(self, active: Sequence[Active]) -> None:
         """What will be done with each candidate: those of the request, or those that retrieval found."""
+        if self.ranker is None:
+            return
         asked = []
         for x in active:
-            ids, vectors = x.candidates or self.found(x)
-            if len(ids):
-                asked.append((x, ids, vectors))
-        if not asked or self.ranker is None:
+            candidates = x.candidates
+            if candidates is None and isinstance(x.answer, Result):
+                candidates = x.answer.items, self.ranker.model.items(torch.from_numpy(x.answer.items))
+            if candidates is not None and len(candidates[0]):
+                asked.append((x, *candidates))
+        if not asked:
             return
         windows = [x.windows[self.ranker] for x, _, _ in asked]
         prefilled = self.prefill(self.ranker, [x for x, _, _ in asked])
@@ -350,11 +316,6 @@ class Engine:
             scores = probabilities @ x.weights
             read = len(window.sequence.ids)
             x.answer = Result(ids, scores.numpy(), read, window.skipped, probabilities.numpy(), values.float().numpy())
-
-    def found(self, active: Active) -> tuple[np.ndarray, Tensor]:
-        assert isinstance(active.answer, Result) and self.ranker is not None
-        ids = active.answer.items
-        return ids, self.ranker.model.items(torch.from_numpy(ids))
 
     # --- other questions ----------------------------------------------------------------------------------------------
 

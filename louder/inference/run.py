@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from louder.ids import IdMap, RawId
 
 
+MOST_VALUES = 500  # distinct values of an attribute that are told, and that items can be filtered by
+
+
 @dataclass(frozen=True, kw_only=True)
 class Run:
     """The best checkpoint of a run, all but its weights, which `sequential` or `ranker` loads.
@@ -151,6 +154,22 @@ class Run:
             series=bool(self.vocabulary.series),
             ranking=ranking,
         )
+
+    @property
+    def context_labels(self) -> dict[str, list[str]]:
+        """The values of each attribute of users that may come with a request."""
+        return {x.name: [label for label in x.labels if label][:MOST_VALUES] for x in self.context}
+
+    @property
+    def main(self) -> str:
+        """The action that scores by default; "" where nothing is ranked."""
+        return (self.ranking.main or self.actions[0]) if self.ranking else ""
+
+    @property
+    def value_names(self) -> list[str]:
+        """Of the values of an answer: those that are learned as log(1 + x) are named so."""
+        logged = self.ranking.log_values if self.ranking else ()
+        return [f"log {name}" if name in logged else name for name in self.values]
 
     def item_columns(self) -> list[Column]:
         """The attributes and vectors of items that join the token of an item."""

@@ -359,12 +359,8 @@ def test_what_an_engine_tells_of_itself(place, engines):
         (),
         {"age": ["18", "25"]},
     )
-    assert (retrieval.actions, retrieval.main, retrieval.ranking, retrieval.context_labels) == (
-        ("like", "share"),
-        "",
-        None,
-        {},
-    )
+    told = retrieval.actions, retrieval.main, retrieval.values, retrieval.context_labels
+    assert told == (("like", "share"), "", (), {})
     assert two.version == f"{retrieval.version}+{joint.version}" and joint.version.startswith("joint@")
     assert (two.run.name, two.ranking_run.name) == ("tiny", "tiny-rank")
 
