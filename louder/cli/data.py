@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from rich.table import Table
 
-    from louder.data.inspect import Summary, TableCounts
+    from louder.data.inspect import TableCounts
+    from louder.results import Row
 
 app = typer.Typer(help="Make synthetic logs, fetch public data sets, look at a sequence table.", no_args_is_help=True)
 synth = typer.Typer(help="Write a synthetic event log, whose structure is known.", no_args_is_help=True)
@@ -264,7 +265,7 @@ def inspect(
         print(f"Figures: {page}")
 
 
-def print_statistics(counts: "TableCounts", found: "Summary") -> None:
+def print_statistics(counts: "TableCounts", found: "Row") -> None:
     from rich.console import Console
     from rich.table import Table
 

@@ -7,13 +7,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from louder.errors import InputError
+from louder.results import Row
 from louder.schema import ENGAGEMENT, Manifest
 
 USERS_AT_ONCE = 8192
@@ -28,9 +28,6 @@ PAUSES = {  # seconds from which each begins
     "under 30 days": 604_800,
     "longer": 2_592_000,
 }
-
-
-Summary = dict[str, Any]  # plain numbers and texts, as JSON holds them
 
 
 @dataclass
@@ -139,12 +136,12 @@ def add(counts: TableCounts, batch: pa.RecordBatch) -> np.ndarray:
     return np.bincount(user, minlength=len(batch))
 
 
-def describe(folder: Path | str) -> Summary:
+def describe(folder: Path | str) -> Row:
     """Statistics of a table, as plain numbers and texts that JSON can hold. Raises InputError as `count` does."""
     return summary(count(folder))
 
 
-def summary(counts: TableCounts) -> Summary:
+def summary(counts: TableCounts) -> Row:
     """Shares are of events unless named otherwise; `time` and `ties` are None where the log has no clock."""
     manifest, lengths = counts.manifest, counts.lengths
     events = int(lengths.sum())
@@ -215,7 +212,7 @@ def length_bins(lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return edges[first:-1], users[first:]
 
 
-def rows(found: Summary) -> list[tuple[str, str, str]]:
+def rows(found: Row) -> list[tuple[str, str, str]]:
     """A summary as lines to show: what, its number, a remark."""
     lengths, time, ties, repeats = found["lengths"], found["time"], found["ties"], found["repeats"]
     cold, single, top = found["cold_items"], found["one_event_users"], found["popularity"]

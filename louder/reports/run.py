@@ -4,14 +4,13 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from louder.config import from_dict
 from louder.errors import InputError
-from louder.results import read_rows
+from louder.results import Row, read_rows
 from louder.training.config import Config
 
-Row = dict[str, Any]
 Content = TypeVar("Content")
 
 
