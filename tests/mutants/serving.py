@@ -121,7 +121,7 @@ MUTANTS = [
         "return replace(request, k=message.k)",
         VIEWS,
     ),
-    Mutant(SERVING + "views.py", "if place < len(reasons)", "if place == 0 and reasons", VIEWS),
+    Mutant(SERVING + "views.py", "if place < len(reasons)", "if place == 0 and reasons", f"{VIEWS} {JOBS}"),
     Mutant(SERVING + "service.py", "result.items[:EXPLAINED]", "result.items", JOBS),
     Mutant(SERVING + "service.py", "time.monotonic() + RETRY_S", "time.monotonic()", JOBS),
     Mutant(

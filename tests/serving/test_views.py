@@ -89,6 +89,12 @@ def test_a_result_is_shown_item_by_item(model):
     m.Answer.model_validate({**view, "milliseconds": 1.0})
 
 
+def test_each_item_has_its_own_reasons(model):
+    request = Request(history=events_of([11, 12], [7, 8]), at=9)
+    view = result_view(model, request, result(), [[Attribution(0, 0.5, 0.0)], [Attribution(1, 0.5, 0.0)]], False)
+    assert [[reason["item"] for reason in item["reasons"]] for item in view["items"]] == [[11], [12]]
+
+
 def test_attributes_are_shown_where_they_are_wanted_and_probabilities_where_there_are_some(model):
     request = Request(history=empty_history(), at=9)
     bare = result_view(model, request, Result(np.array([1]), np.array([0.5]), 0, 0), [], attributes=False)
