@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -213,3 +214,23 @@ def test_a_wrong_kernel_is_seen(monkeypatch):
 
     monkeypatch.setattr(kernel_check, "outputs", wrong)
     assert not compared("the last gradient", example, CPU).agrees
+
+
+def test_every_example_has_one_size_of_blocks_and_one_example_has_every_size(monkeypatch):
+    pytest.importorskip("triton")
+    kernels = [SimpleNamespace(configs=[1, 2, 3]), SimpleNamespace(configs=["a", "b"])]
+    seen = {}
+
+    def compared(name, example, device):
+        seen[name] = [kernel.configs for kernel in kernels]
+        return Comparison(name, 0.0, 1.0)
+
+    monkeypatch.setattr(kernel_check, "tuned_kernels", lambda: kernels)
+    monkeypatch.setattr(kernel_check, "compared", compared)
+    found = [one.name for one in kernel_check.results([3], torch.device("cuda"))]
+    assert found == [*examples([3]), "blocks 1", "blocks 2", "blocks 3"]
+    assert (seen["blocks 1"], seen["blocks 2"], seen["blocks 3"]) == ([[1], ["a"]], [[2], ["b"]], [[3], ["a"]])
+    assert all(seen[name] == [[2], ["a"]] for name in examples([3]))
+    assert [kernel.configs for kernel in kernels] == [[1, 2, 3], ["a", "b"]]
+    on_cpu = {one.name for one in kernel_check.results([3], CPU)}
+    assert on_cpu == {name for name, x in examples([3]).items() if x.dtype != torch.bfloat16}
