@@ -79,8 +79,8 @@ def test_kept_bytes_counts_a_storage_once_and_no_weights():
     x = torch.randn(5, 4, requires_grad=True)
     assert kept_bytes(lambda: (x @ weight.T) * (x @ weight.T).detach(), [weight]) == 4 * (5 * 4 + 5 * 8)
 
-    linear = torch.nn.functional.linear  # keeps the weight itself, not a transpose
-    assert kept_bytes(lambda: linear(x, weight), [weight]) == 4 * 5 * 4
+    scale = torch.nn.Parameter(torch.randn(5, 4))  # saved itself, not a transpose of it
+    assert kept_bytes(lambda: x * scale, [scale]) == 4 * 5 * 4
 
     def autocast():
         with torch.autocast("cpu", torch.bfloat16):
