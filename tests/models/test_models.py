@@ -285,6 +285,43 @@ def test_a_window_that_says_nothing_is_refused():
                 replace(config, **changes)
 
 
+def test_fresh_weights_have_the_official_spread():
+    torch.manual_seed(0)
+    sizes = dict(layers=1, width=64, max_len=300, heads=2)
+    hstu = build(HSTUConfig(qk_width=32, v_width=48, **sizes), Vocabulary(items=5))
+    sasrec = build(SASRecConfig(hidden=96, **sizes), Vocabulary(items=5))
+    transformer = build(TransformerConfig(hidden=128, **sizes), Vocabulary(items=5))
+    layer = hstu.layers[0]
+    expected = {
+        layer.uvqk.weight: 0.02,
+        layer.position_bias: 0.02,
+        layer.time_bias: 0.02,
+        layer.out.weight: (2 / (96 + 64)) ** 0.5,  # xavier
+        hstu.positions.weight: (2 / (300 + 64)) ** 0.5,
+        sasrec.positions.weight: 64**-0.5 * 0.88,  # cut at two deviations
+        sasrec.layers[0].inner.weight: (2 / (64 + 96)) ** 0.5,
+        **{x.weight: 0.02 for x in transformer.layers[0].modules() if isinstance(x, torch.nn.Linear)},
+    }
+    for weight, deviation in expected.items():
+        assert weight.std().item() == pytest.approx(deviation, rel=0.15), (weight.shape, deviation)
+    assert layer.out.weight.abs().max() <= (6 / (96 + 64)) ** 0.5  # uniform
+    assert sasrec.positions.weight.abs().max() <= 2 * 64**-0.5
+
+
+@pytest.mark.parametrize(("name", "eps"), [("sasrec", 1e-8), ("transformer", 1e-6)])
+def test_norms_have_the_official_epsilon(name, eps):
+    from louder.models import sasrec
+
+    x = torch.randn(5, 8) * eps**0.5
+    if name == "sasrec":
+        expected = (x - x.mean(1, keepdim=True)) / (x.var(1, keepdim=True, correction=0) + eps).sqrt()
+        torch.testing.assert_close(sasrec.layer_norm(x), expected)
+    else:
+        model = model_of(MODELS[name])
+        for norm in model.norm, model.layers[0].attention_norm, model.layers[0].hidden_norm:
+            torch.testing.assert_close(norm(x), x / (x.square().mean(1, keepdim=True) + eps).sqrt())
+
+
 def test_positions_beyond_the_table_share_its_last_row():
     model = model_of(HSTU_TINY)
     table = model.positions.weight
