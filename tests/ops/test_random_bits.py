@@ -47,6 +47,19 @@ def test_items_are_drawn_alike():
     assert drawn.max() == 36
 
 
+def test_a_part_has_the_factors_of_the_whole():
+    seed, dtype = torch.tensor([5]), torch.float32
+    whole = keep_factors(seed, 0.3, torch.Size([1000]), dtype)
+    for first in 0, 2, 400:
+        part = keep_factors(seed, 0.3, torch.Size([100]), dtype, first)
+        assert torch.equal(part, whole[first : first + 100])
+
+
+def test_what_is_kept_is_scaled_by_the_rounded_probability():
+    for probability in 0.1, 0.3, 0.5:
+        assert kept_scale(probability) * (65536 - round(probability * 65536)) == pytest.approx(65536, rel=1e-12)
+
+
 def test_a_seed_comes_from_torchs_generator():
     torch.manual_seed(1)
     first = new_seed()
