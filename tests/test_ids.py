@@ -93,3 +93,11 @@ def test_a_few_ids_are_found_as_many_are(raw, data):
     many = vocabulary.ids([*wanted, *raw])[: len(wanted)]
     assert vocabulary.ids(wanted).tolist() == many.tolist()
     assert vocabulary.ids(pa.array([None, wanted[0]], vocabulary.raw.type)).tolist() == [-1, many[0]]
+
+
+def test_the_least_and_the_greatest_id_are_found_alone():
+    for raw in list(range(150, 0, -1)), [f"{number:03}" for number in range(150, 0, -1)]:
+        vocabulary = IdMap(pa.array(raw))
+        assert [vocabulary.ids([value])[0] for value in raw] == list(range(150))
+        assert vocabulary.ids([0 if isinstance(raw[0], int) else "000"]).tolist() == [-1]
+        assert vocabulary.ids([151 if isinstance(raw[0], int) else "151"]).tolist() == [-1]
