@@ -169,7 +169,7 @@ def test_resuming_in_an_epoch_gives_its_tail(many, config):
         assert torch.equal(a.targets, b.targets)
 
 
-@pytest.mark.parametrize("world", [1, 2, 3, 4])
+@pytest.mark.parametrize("world", [1, 2, 3, 5])  # 12 batches, which 5 do not share without a rest
 def test_ranks_share_an_epoch_evenly_and_without_overlap(many, world):
     ranks = [loader(many, rank=rank, world=world) for rank in range(world)]
     users = [[u for batch in data.batches(1) for u in batch.users.tolist()] for data in ranks]
