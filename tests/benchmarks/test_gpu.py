@@ -114,8 +114,9 @@ def test_no_speed_is_told_where_the_check_did_not_end(card, capsys):
     card["whole"] = False
     assert gpu.main([]) == 1
     assert "the check did not end in time or failed after 'two'" in capsys.readouterr().out
-    card["rows"] = []
+    card["rows"], card["whole"] = [], True  # nothing was checked
     assert gpu.main([]) == 1
+    assert [name for name, _ in card["asked"]] == ["check"] * 2
 
 
 def test_parts_share_the_minutes_and_end_with_them(card):
