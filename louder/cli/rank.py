@@ -31,7 +31,8 @@ def rank(
 
     Candidates never see each other, so a probability does not depend on what else is asked for. Events after the time
     of the request are not looked at. A history file is a list of item ids, oldest first, or of objects:
-    `[{"item": 1193, "time": 978300760, "actions": ["like"]}]`. A file of new items is an object of raw ids and what
+    `[{"item": 1193, "time": 978300760, "actions": ["like"], "values": {"watch": 31}, "request": "a"}]`. Events of items
+    that the model does not know are skipped, and counted. A file of new items is an object of raw ids and what
     is known of each, by the names of `ranking.item_attributes` and `ranking.item_vectors`:
     `{"new-film": {"genres": ["Drama"]}}`. Examples:
 

@@ -123,20 +123,20 @@ def part(events: SequenceBatch, length: int, at: int) -> SequenceBatch:
     seed=st.integers(0, 99),
 )
 @torch.no_grad()
-def test_a_remembered_history_that_grows_gives_the_scores_of_a_new_one(kind, tokens, lengths, requests, seed):
+def test_a_cached_history_that_grows_gives_the_scores_of_a_new_one(kind, tokens, lengths, requests, seed):
     model = model_of(kind, tokens, seed)
     events = history(12, seed, requests=requests if tokens != "added" else False, at=0)
-    remembering = MFalcon(model, microbatch=3)
+    cached = MFalcon(model, microbatch=3)
     candidates = torch.arange(5)
     for number, length in enumerate(lengths):
         at = 12_345 + number
         now = part(events, length, at)
-        got = remembering.score(now, candidates, at, key="user")
+        got = cached.score(now, candidates, at, key="user")
         expected = MFalcon(model).score(now, candidates, at)
         torch.testing.assert_close(got, expected, atol=1e-5, rtol=1e-5)
     grows = [length >= before for before, length in pairwise(lengths)]
-    assert remembering.cache.hits == sum(grows)
-    assert remembering.cache.misses == len(lengths) - sum(grows)
+    assert cached.cache.hits == sum(grows)
+    assert cached.cache.misses == len(lengths) - sum(grows)
 
 
 @pytest.mark.parametrize("kind", list(BACKBONES))
@@ -212,7 +212,7 @@ def test_candidates_take_a_quarter_of_the_cache_at_most():
 
 
 @torch.no_grad()
-def test_a_history_that_changed_is_not_taken_for_the_remembered_one():
+def test_a_history_that_changed_is_not_taken_for_the_cached_one():
     model = model_of("hstu", "interleaved")
     events = history(10, 3, requests=False, at=20_000)
     for name in "ids", "actions", "values", "timestamps", "context":
@@ -259,7 +259,7 @@ def test_requests_that_share_their_passes_are_answered_as_each_alone(kind, token
     draw = torch.Generator().manual_seed(seed)
     wanted = [torch.randint(ITEMS, (1 + n * 3 % 7,), generator=draw) for n in range(len(lengths))]
     shared = MFalcon(model, microbatch=microbatch)
-    for _ in range(2):  # cold, then remembered
+    for _ in range(2):  # cold, then cached
         found = scores(shared, events, wanted)
         for (logits, numbers), own, candidates in zip(found, events, wanted):
             expected, values = MFalcon(model, microbatch=microbatch).score(own, candidates, 12_345)

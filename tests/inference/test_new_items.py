@@ -128,7 +128,7 @@ def test_the_others_do_not_depend_on_new_items(place):
     assert np.diff(sorted(mixed[:5])).min() > 1e-3  # all are told apart
 
 
-def test_what_is_remembered_knows_no_new_item(place):
+def test_what_is_cached_knows_no_new_item(place):
     """A name that comes again with other attributes is another item, and what stays is the history alone."""
     ranker = drawn(Recommender(place / "run"))
     one, other = {"new": {"tags": ["sunny"], "text": GOOD}}, {"a": {"text": GOOD}, "new": {"tags": ["rainy"]}}

@@ -113,7 +113,7 @@ def test_a_known_users_answers_are_those_of_the_forward_pass_in_training(kind, p
     lengths = [read(ranker, 100 + user, at) for user, *_, at in expected]
     assert min(lengths) < 3 and max(lengths) == 7
     for user, rows, logits, numbers, at in expected:
-        for _ in range(2):  # computed, and remembered
+        for _ in range(2):  # computed, and from the cache
             answers = ranker.rank(user=100 + user, items=[1000 + LOG.ids[row] for row in rows], at=at)
             found = torch.tensor([list(answer.actions.values()) for answer in answers])
             torch.testing.assert_close(found, logits.sigmoid(), atol=1e-5, rtol=1e-5)
@@ -126,7 +126,7 @@ def test_a_known_users_answers_are_those_of_the_forward_pass_in_training(kind, p
 
 
 @pytest.mark.parametrize("kind", FULL)
-def test_new_events_are_appended_to_what_is_remembered(kind, full):
+def test_new_events_are_appended_to_the_cache(kind, full):
     """Asked again later, a user has had more events; the answer is that of a ranker that never heard of the user."""
     user = int(np.argmax(np.diff(LOG.offsets)))
     rows = slice(LOG.offsets[user], LOG.offsets[user + 1])
@@ -134,15 +134,15 @@ def test_new_events_are_appended_to_what_is_remembered(kind, full):
     if kind == "withheld":
         counted = counted[LOG.kinds[rows] == ENGAGEMENT]
     moments = [*np.unique(LOG.times[rows]), 1000]
-    remembering = Recommender(full / kind)
+    cached = Recommender(full / kind)
     for at in moments:
-        found = remembering.rank(user=100 + user, items=ALL, at=int(at))
+        found = cached.rank(user=100 + user, items=ALL, at=int(at))
         same(found, Recommender(full / kind).rank(user=100 + user, items=ALL, at=int(at)))
     windows = {int(window_start((counted <= at).sum(), 8)) for at in moments}
-    (cache,) = remembering.engine.caches
+    (cache,) = cached.engine.caches
     assert (cache.misses, cache.hits) == (len(windows), len(moments) - len(windows))
     assert cache.hits >= 5
-    assert remembering.engine.ranker.appended >= 5
+    assert cached.engine.ranker.appended >= 5
 
 
 def numbers_of(answers):

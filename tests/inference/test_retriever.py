@@ -1,4 +1,4 @@
-"""A retriever's states are those of the whole model, whatever is remembered and whoever else is in the pass."""
+"""A retriever's states are those of the whole model, whatever is cached and whoever else is in the pass."""
 
 import pytest
 import torch

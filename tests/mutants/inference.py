@@ -135,4 +135,103 @@ MUTANTS = [
         "new[: len(unknown)]",
         "tests/inference/test_new_items.py",
     ),
+    # what a run knows, and tells
+    Mutant(
+        "louder/inference/run.py",
+        "if table.items != len(self.item_ids)",
+        "if table.items < len(self.item_ids)",
+        "tests/inference/test_recommender.py",
+    ),
+    Mutant(
+        "louder/inference/run.py",
+        "series) != known or not",
+        "series) != known and not",
+        "tests/inference/test_ranker.py -k another_kind",
+    ),
+    Mutant("louder/inference/run.py", "for path in (run, ranker)", "for path in (run,)", ENGINE),
+    Mutant("louder/inference/run.py", "self.ranking.main or self.actions[0]", "self.actions[-1]", ENGINE),
+    Mutant("louder/inference/run.py", "if name in logged else name", "if name not in logged else name", FACADE),
+    Mutant("louder/inference/run.py", "self.actions if self.vocabulary.actions else ()", "()", ENGINE),
+    Mutant(
+        "louder/inference/run.py", "return self.ranking is None or self.ranking.next_item > 0", "return True", ENGINE
+    ),
+    Mutant(
+        "louder/inference/run.py",
+        "stray := [name for name in context or {} if name not in names]",
+        "stray := []",
+        ENGINE,
+    ),
+    Mutant("louder/inference/engine.py", "scores[number] = -torch.inf", "pass", ENGINE),
+    Mutant("louder/inference/engine.py", "twin.retriever = twin.ranker", "pass", ENGINE),
+    Mutant(
+        "louder/inference/engine.py",
+        "Result(ids, scores.numpy(), read, window.skipped,",
+        "Result(ids, scores.numpy(), read, 0,",
+        ENGINE,
+    ),
+    Mutant("louder/inference/engine.py", "self.step([x])", "pass", ENGINE),
+    Mutant(
+        "louder/inference/engine.py",
+        "kept = min(int((own_ids >= 0).sum()), self.wanted(x.request))",
+        "kept = self.wanted(x.request)",
+        ENGINE,
+    ),
+    Mutant(
+        "louder/inference/engine.py",
+        "if self.retriever is None or not len(window.sequence.ids)",
+        "if not len(window.sequence.ids)",
+        ENGINE,
+    ),
+    Mutant("louder/inference/engine.py", "scores[torch.from_numpy(~mask)] = -torch.inf", "pass", ENGINE),
+    Mutant("louder/inference/runner.py", "x.kv.truncate(length)", "pass", MFALCON),
+    Mutant(
+        "louder/inference/runner.py",
+        "first, end = kv.length - before, len(rows.x) - self.pending(history)",
+        "first, end = kv.length - before, len(rows.x)",
+        MFALCON,
+    ),
+    Mutant(
+        "louder/inference/runner.py",
+        "offsets=history.offsets - history.offsets.new_tensor([0, first])",
+        "offsets=history.offsets",
+        MFALCON,
+    ),
+    Mutant("louder/inference/explain.py", "np.delete(window.rows, row)", "np.delete(window.rows, 0)", ENGINE),
+    Mutant("louder/inference/explain.py", "of_events / of_events.sum()", "of_events / of_events.max()", SHARES),
+    Mutant("louder/inference/explain.py", "max(count, LEFT_OUT)", "count", ENGINE),
+    Mutant(
+        "louder/inference/request.py",
+        "key=lambda event: event.time",
+        "key=lambda event: -event.time",
+        "tests/inference/test_request.py",
+    ),
+    Mutant(
+        "louder/inference/recommender.py", "abs(event.time) >= 1 << 62", "False", "tests/inference/test_recommender.py"
+    ),
+    Mutant(
+        "louder/inference/retrieval.py",
+        "table.kinds == ENGAGEMENT",
+        "table.kinds >= 0",
+        "tests/inference/test_stored_index.py",
+    ),
+    Mutant(
+        "louder/inference/retrieval.py", 'side="right") - 1', 'side="left") - 1', "tests/inference/test_stored_index.py"
+    ),
+    Mutant(
+        "louder/inference/search.py", 'if (run / "index").is_dir()', "if False", "tests/inference/test_stored_index.py"
+    ),
+    Mutant(
+        "louder/inference/stored_index.py",
+        'facts.get("sha256") != sha256(file)',
+        "False",
+        "tests/inference/test_stored_index.py",
+    ),
+    Mutant("louder/inference/reranking.py", "(1 - diversity) * relevance", "relevance", RERANKING),
+    Mutant("louder/inference/reranking.py", "left[best] = False", "pass", RERANKING),
+    Mutant(
+        "louder/inference/catalogue.py",
+        "if attribute.size <= MOST_VALUES",
+        "if attribute.size < MOST_VALUES",
+        CATALOGUE,
+    ),
 ]
