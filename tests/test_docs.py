@@ -16,6 +16,7 @@ import typer
 
 from docs.hooks import commands as commands_hook
 from docs.hooks import docstrings, first_screen, settings
+from louder.config import override
 from louder.inference.recommender import Recommender
 from louder.training.config import Config
 
@@ -93,6 +94,8 @@ def test_every_setting_of_every_config_is_in_the_reference() -> None:
         "evaluation",
     }
     assert {f"`{path}`" for path in plain - nested} == rows.keys() - {"setting", "---"}
+    override(Config(name="x"), ["data.split.kind=time", "data.split.validation_from=1", "data.split.test_from=2"])
+    assert {"`data.split.kind`", "`data.split.test_from`", "`data.stochastic_length.alpha`"} < rows.keys()
     assert rows["`training.epochs`"] == ["`int`", "`101`", ""]
     assert rows["`training.seed`"][1] == "`42`"
     assert (

@@ -56,7 +56,9 @@ MUTANTS = [
     Mutant(DEMO, "sample.history[-6:]", "sample.history[:6]", DEMO_TESTS),
     Mutant(DEMO, "    if name != NAME:", "    if name is None:", DEMO_TESTS),
     Mutant(DEMO, "time_bias=manifest.has_times", "time_bias=True", DEMO_TESTS),
-    Mutant("docs/hooks/settings.py", "return [cls for part", "return [part for part", DOCS_TESTS),
+    Mutant(
+        "docs/hooks/settings.py", 'configs(held, f"{path}{field.name}.")', 'configs(held, f"{field.name}.")', DOCS_TESTS
+    ),
     Mutant("docs/hooks/settings.py", "reversed(cls.__mro__)", "reversed(cls.__mro__[:1])", DOCS_TESTS),
     Mutant("docs/hooks/docstrings.py", "found[-1] = found[-1][0], f", "found[-1] = found[0][0], f", DOCS_TESTS),
     Mutant("docs/hooks/docstrings.py", "<= known:\n            for", ":\n            for", DOCS_TESTS),
