@@ -23,8 +23,5 @@ class EvaluationConfig:
     def __post_init__(self) -> None:
         require_at_least(1, "evaluation", self, "every_epochs")
         require_one_of(
-            "evaluation",
-            self,
-            seen=("window", "history", "none"),
-            select=(*RETRIEVAL_SELECTORS, *RANKING_SELECTORS),
+            "evaluation", self, seen=("window", "history", "none"), select=(*RETRIEVAL_SELECTORS, *RANKING_SELECTORS)
         )

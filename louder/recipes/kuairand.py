@@ -13,14 +13,7 @@ from dataclasses import replace
 from louder.data.config import DataConfig
 from louder.data.targets import SplitConfig
 from louder.evaluation.config import EvaluationConfig
-from louder.models import (
-    DLRMConfig,
-    HSTUConfig,
-    ModelConfig,
-    RankingConfig,
-    TransformerConfig,
-    WukongConfig,
-)
+from louder.models import DLRMConfig, HSTUConfig, ModelConfig, RankingConfig, TransformerConfig, WukongConfig
 from louder.training.config import Config, TrainingConfig
 
 SPLIT = SplitConfig(kind="time", validation_from=1_651_852_800, test_from=1_651_939_200)  # 7 and 8 May 2022, UTC+8

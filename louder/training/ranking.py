@@ -18,13 +18,7 @@ from louder.errors import InputError
 from louder.evaluation.ranking import evaluate, next_item_ranks
 from louder.evaluation.retrieval_metrics import retrieval_metrics
 from louder.inference.run import Run
-from louder.models import (
-    AnyRanker,
-    ImpressionConfig,
-    RankingModel,
-    Vocabulary,
-    build_ranker,
-)
+from louder.models import AnyRanker, ImpressionConfig, RankingModel, Vocabulary, build_ranker
 from louder.models.flops import flops
 from louder.results import Row
 from louder.schema import Manifest

@@ -23,12 +23,7 @@ def open_task(config: Config) -> Task[Any, Any]:
 
 
 def evaluate_run(
-    run: Path,
-    *,
-    part: str = "test",
-    table: str | None = None,
-    seen: str | None = None,
-    on_batch: OnBatch | None = None,
+    run: Path, *, part: str = "test", table: str | None = None, seen: str | None = None, on_batch: OnBatch | None = None
 ) -> Row:
     """Measure the best checkpoint of a run. The result says which protocol chose the epoch.
 
