@@ -12,13 +12,12 @@ from louder.models.hstu import HSTU, HSTUConfig
 from louder.models.mol import MoL, MoLConfig
 from louder.models.ranking import RankingConfig, RankingModel
 from louder.models.sasrec import SASRec, SASRecConfig
-from louder.models.sequential import SequentialModel
+from louder.models.sequential import SequentialConfig, SequentialModel
 from louder.models.transformer import Transformer, TransformerConfig
 from louder.models.wukong import Wukong, WukongConfig
 
-SequentialConfig = HSTUConfig | SASRecConfig | TransformerConfig
 ImpressionConfig = DLRMConfig | WukongConfig  # rankers that see one exposure at a time, with counters
-ModelConfig = SequentialConfig | ImpressionConfig
+ModelConfig = HSTUConfig | SASRecConfig | TransformerConfig | ImpressionConfig
 AnyRanker = RankingModel | DLRM | Wukong
 AnyModel = SequentialModel | AnyRanker
 KINDS: dict[str, type[ModelConfig]] = {config.kind: config for config in get_args(ModelConfig)}
@@ -34,17 +33,12 @@ def config_from_dict(values: Values) -> ModelConfig:
 
 def build(config: ModelConfig, vocabulary: Vocabulary, mol: MoLConfig | None = None) -> SequentialModel:
     """The sequential model that a config describes, with random weights; it scores by dot product if `mol` is None."""
-    model: SequentialModel
-    if isinstance(config, HSTUConfig):
-        model = HSTU(config, vocabulary)
-    elif isinstance(config, SASRecConfig):
-        model = SASRec(config, vocabulary)
-    elif isinstance(config, TransformerConfig):
-        model = Transformer(config, vocabulary)
-    else:
+    if not isinstance(config, SequentialConfig):
         raise InputError(
             f"model.kind={config.kind} ranks what is shown, and finds no next item. Use a ranking recipe: ml1m:rank_dlrm."
         )
+    models: dict[str, type[SequentialModel]] = {"hstu": HSTU, "sasrec": SASRec, "transformer": Transformer}
+    model = models[config.kind](config, vocabulary)
     if mol is not None:
         model.similarity = MoL(mol, config.width)
     return model
@@ -68,31 +62,3 @@ def build_ranker(
     # actions have tokens of their own here
     backbone = build(config, Vocabulary(items=vocabulary.items, series=vocabulary.series))
     return RankingModel(backbone, ranking, vocabulary, item_attributes)
-
-
-__all__ = [
-    "DLRM",
-    "HSTU",
-    "AnyModel",
-    "AnyRanker",
-    "DLRMConfig",
-    "HSTUConfig",
-    "ImpressionConfig",
-    "MoL",
-    "MoLConfig",
-    "ModelConfig",
-    "RankingConfig",
-    "RankingModel",
-    "SASRec",
-    "SASRecConfig",
-    "SequentialConfig",
-    "SequentialModel",
-    "Transformer",
-    "TransformerConfig",
-    "Vocabulary",
-    "Wukong",
-    "WukongConfig",
-    "build",
-    "build_ranker",
-    "config_from_dict",
-]

@@ -11,7 +11,7 @@ from louder.batch import SequenceBatch
 from louder.config import require_at_least, require_fraction, require_one_of
 from louder.models.embeddings import Vocabulary
 from louder.models.kv_cache import AnyKVCache, NewTokens
-from louder.models.sequential import SequentialModel, layout_of, require_window, seen_by
+from louder.models.sequential import SequentialModel, WindowedConfig, layout_of, seen_by
 from louder.ops.dropout import dropout
 from louder.ops.hstu_attention import compute, hstu_attention
 from louder.ops.hstu_attention.naive import distances, time_buckets
@@ -23,32 +23,24 @@ from louder.ops.softmax_attention import softmax_attention
 
 
 @dataclass(frozen=True, kw_only=True)
-class HSTUConfig:
-    """Shape of one HSTU. The defaults are the official ML-1M settings."""
+class HSTUConfig(WindowedConfig):
+    """Shape of one HSTU. Attention is scaled by 1 / max_len, whatever the batch."""
 
     kind: Literal["hstu"] = "hstu"
-    layers: int = 2
-    heads: int = 1
-    width: int = 50  # of the residual stream, and of the item vectors
     qk_width: int = 50  # per head
     v_width: int = 50  # per head
-    max_len: int = 211  # rows of the position tables; attention is scaled by 1 / max_len, whatever the batch
     position_bias: bool = True  # rab by distance
     time_bias: bool = True  # rab by time
     time_buckets: int = 129
-    window: int | None = None  # a token sees so many before it; None for all
-    global_prefix: int = 0  # and so many of the user's first ones besides
     attention: str = "silu"  # or "softmax", the paper's ablation
     gating: bool = True  # Norm(AV) * U; False leaves U out, an ablation
-    dropout: float = 0.2  # of the input
     linear_dropout: float = 0.2  # before each output projection
-    normalised: bool = True  # L2-normalise states and item vectors
 
     def __post_init__(self) -> None:
-        require_at_least(1, "model", self, "layers", "heads", "width", "qk_width", "v_width", "max_len", "time_buckets")
-        require_fraction("model", self, "dropout", "linear_dropout")
+        super().__post_init__()
+        require_at_least(1, "model", self, "qk_width", "v_width", "time_buckets")
+        require_fraction("model", self, "linear_dropout")
         require_one_of("model", self, attention=("silu", "softmax"))
-        require_window(self)
 
 
 class HSTU(SequentialModel):

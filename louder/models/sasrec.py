@@ -8,10 +8,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from louder.batch import SequenceBatch
-from louder.config import require_at_least, require_fraction
+from louder.config import require_at_least
 from louder.errors import InputError
 from louder.models.embeddings import Vocabulary
-from louder.models.sequential import SequentialModel
+from louder.models.sequential import SequentialConfig, SequentialModel
 from louder.ops.dropout import dropout
 from louder.ops.layout import Layout
 from louder.ops.softmax_attention import softmax_attention
@@ -20,21 +20,15 @@ NORM_EPS = 1e-8
 
 
 @dataclass(frozen=True, kw_only=True)
-class SASRecConfig:
-    """Shape of one SASRec. The defaults are the official ML-1M settings."""
+class SASRecConfig(SequentialConfig):
+    """Shape of one SASRec. Dropout is everywhere: of the input, the attention weights and the feed-forward part."""
 
     kind: Literal["sasrec"] = "sasrec"
-    layers: int = 2
-    heads: int = 1
-    width: int = 50
     hidden: int = 50  # of the feed-forward part
-    max_len: int = 211  # rows of the position table
-    dropout: float = 0.2  # everywhere: input, attention weights, feed-forward
-    normalised: bool = True
 
     def __post_init__(self) -> None:
-        require_at_least(1, "model", self, "layers", "heads", "width", "hidden", "max_len")
-        require_fraction("model", self, "dropout")
+        super().__post_init__()
+        require_at_least(1, "model", self, "hidden")
         if self.width % self.heads:
             raise InputError(f"model.width is {self.width}, but it must be a multiple of model.heads, {self.heads}.")
 

@@ -1,13 +1,13 @@
 """What HSTU, SASRec and the Transformer share: tokens in, one vector a token out, compared with item vectors."""
 
-from typing import Protocol
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from louder.batch import SequenceBatch
-from louder.config import require_at_least
+from louder.config import require_at_least, require_fraction
 from louder.errors import InputError
 from louder.models.embeddings import EmbeddingTable, EventEmbedding, Vocabulary
 from louder.models.kv_cache import AnyKVCache, NewTokens
@@ -17,30 +17,39 @@ from louder.ops.layout import Layout, visible
 NORM_EPS = 1e-6
 
 
-class SequentialConfig(Protocol):
-    """The settings that every sequential model has."""
+@dataclass(frozen=True, kw_only=True)
+class SequentialConfig:
+    """The settings that every sequential model has. The defaults are the official ML-1M settings."""
 
-    @property
-    def kind(self) -> str: ...
-    @property
-    def layers(self) -> int: ...
-    @property
-    def width(self) -> int: ...
-    @property
-    def max_len(self) -> int: ...
-    @property
-    def dropout(self) -> float: ...
-    @property
-    def normalised(self) -> bool: ...
+    kind: str
+    layers: int = 2
+    heads: int = 1
+    width: int = 50  # of the residual stream, and of the item vectors
+    max_len: int = 211  # longest history; rows of the position tables, where there are some
+    dropout: float = 0.2  # of the input
+    normalised: bool = True  # L2-normalise states and item vectors
+
+    def __post_init__(self) -> None:
+        require_at_least(1, "model", self, "layers", "heads", "width", "max_len")
+        require_fraction("model", self, "dropout")
 
 
-class WindowedConfig(Protocol):
+@dataclass(frozen=True, kw_only=True)
+class WindowedConfig(SequentialConfig):
     """The settings of a model whose events need not see all before them: see louder.ops.layout."""
 
-    @property
-    def window(self) -> int | None: ...
-    @property
-    def global_prefix(self) -> int: ...
+    window: int | None = None  # a token sees so many before it; None for all
+    global_prefix: int = 0  # and so many of the user's first ones besides
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_at_least(1, "model", self, "window")
+        require_at_least(0, "model", self, "global_prefix")
+        if self.global_prefix and self.window is None:
+            raise InputError(
+                f"model.global_prefix is {self.global_prefix}, but without a window every event sees all before it. "
+                "Pass --set model.window=256, or leave model.global_prefix out."
+            )
 
 
 class DotProduct(nn.Module):
@@ -158,15 +167,3 @@ def seen_by(batch: SequenceBatch, row: int, config: WindowedConfig) -> Tensor:
     """[row + 1] bool: which of one user's tokens up to it a token sees"""
     at = torch.tensor(row, device=batch.ids.device)
     return visible(at, batch.positions()[row], row + 1, config.window, config.global_prefix)
-
-
-def require_window(config: WindowedConfig) -> None:
-    """Raise InputError for a window or a global prefix that says nothing."""
-    if config.window is not None:
-        require_at_least(1, "model", config, "window")
-    require_at_least(0, "model", config, "global_prefix")
-    if config.global_prefix and config.window is None:
-        raise InputError(
-            f"model.global_prefix is {config.global_prefix}, but without a window every event sees all before it. "
-            "Pass --set model.window=256, or leave model.global_prefix out."
-        )

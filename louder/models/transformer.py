@@ -9,35 +9,26 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from louder.batch import SequenceBatch
-from louder.config import require_at_least, require_fraction
+from louder.config import require_at_least
 from louder.errors import InputError
 from louder.models.embeddings import Vocabulary
 from louder.models.kv_cache import AnyKVCache, NewTokens
-from louder.models.sequential import SequentialModel, layout_of, require_window, seen_by
+from louder.models.sequential import SequentialModel, WindowedConfig, layout_of, seen_by
 from louder.ops.dropout import dropout
 from louder.ops.softmax_attention import softmax_attention
 
 
 @dataclass(frozen=True, kw_only=True)
-class TransformerConfig:
-    """Shape of one Transformer. The defaults fit ML-1M beside HSTU."""
+class TransformerConfig(WindowedConfig):
+    """Shape of one Transformer. Dropout is of the input and of both residual branches; max_len is a limit only."""
 
     kind: Literal["transformer"] = "transformer"
-    layers: int = 2
-    heads: int = 1
-    width: int = 50
     hidden: int = 136  # of SwiGLU; 8/3 of the width has as many parameters as 4 times the width without a gate
-    max_len: int = 211  # longest history; rotary positions need no table, so this is a limit only
-    window: int | None = None  # a token sees so many before it; None for all
-    global_prefix: int = 0  # and so many of the user's first ones besides
     rope_base: float = 10000.0
-    dropout: float = 0.2  # of the input and of both residual branches
-    normalised: bool = True
 
     def __post_init__(self) -> None:
-        require_at_least(1, "model", self, "layers", "heads", "width", "hidden", "max_len")
-        require_fraction("model", self, "dropout")
-        require_window(self)
+        super().__post_init__()
+        require_at_least(1, "model", self, "hidden")
         if self.width % (2 * self.heads):
             raise InputError(
                 f"model.width is {self.width}, but rotary positions need a multiple of twice model.heads, {2 * self.heads}."
