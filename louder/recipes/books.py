@@ -28,9 +28,8 @@ def hstu() -> Config:
 
 def hstu_large() -> Config:
     """HSTU-large: 16 layers, 8 heads."""
-    base = hstu()
     model = HSTUConfig(layers=16, heads=8, width=64, qk_width=8, v_width=8, max_len=61, dropout=0.5, linear_dropout=0.5)
-    return replace(base, name="books-hstu-large", model=model)
+    return replace(hstu(), name="books-hstu-large", model=model)
 
 
 def sasrec() -> Config:

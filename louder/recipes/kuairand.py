@@ -10,6 +10,7 @@ A `value_weight` of 0 means that the watch time is not learned.
 
 from dataclasses import replace
 
+from louder.config import override
 from louder.data.config import DataConfig
 from louder.data.targets import SplitConfig
 from louder.evaluation.config import EvaluationConfig
@@ -33,9 +34,7 @@ def rank_hstu() -> Config:
 
 def rank_joint() -> Config:
     """The same, trained for the next engagement as well, so that one model retrieves and ranks."""
-    base = rank_hstu()
-    assert base.ranking is not None
-    return replace(base, name="kuairand-rank-joint", ranking=replace(base.ranking, next_item=0.2))
+    return override(rank_hstu(), ["name=kuairand-rank-joint", "ranking.next_item=0.2"])
 
 
 def rank_transformer() -> Config:

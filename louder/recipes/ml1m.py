@@ -6,6 +6,7 @@ The rankers' settings are the best of as many random ones for each of HSTU, DLRM
 
 from dataclasses import replace
 
+from louder.config import override
 from louder.data.config import DataConfig
 from louder.data.targets import SplitConfig
 from louder.evaluation.config import EvaluationConfig
@@ -13,7 +14,6 @@ from louder.models import (
     DLRMConfig,
     HSTUConfig,
     ImpressionConfig,
-    MoLConfig,
     RankingConfig,
     SASRecConfig,
     TransformerConfig,
@@ -33,10 +33,8 @@ def hstu() -> Config:
 
 def hstu_large() -> Config:
     """HSTU-large: 4 times the layers, 2 times the heads."""
-    base = hstu()
-    return replace(
-        base, name="ml1m-hstu-large", model=HSTUConfig(layers=8, heads=2, qk_width=25, v_width=25, max_len=211)
-    )
+    model = HSTUConfig(layers=8, heads=2, qk_width=25, v_width=25, max_len=211)
+    return replace(hstu(), name="ml1m-hstu-large", model=model)
 
 
 def hstu_mol() -> Config:
@@ -50,15 +48,9 @@ def hstu_large_mol() -> Config:
 
 
 def _with_mol(base: Config) -> Config:
-    assert isinstance(base.model, HSTUConfig)
-    return replace(
-        base,
-        name=f"{base.name}-mol",
-        model=replace(base.model, normalised=False),
-        mol=MoLConfig(user_rows=6040),  # a row for each of ML-1M's users
-        loss=replace(base.loss, temperature=1.0),
-        training=replace(base.training, weight_decay=1e-3),
-    )
+    settings = ["model.normalised=false", "loss.temperature=1", "training.weight_decay=1e-3"]
+    rows_of_users = "mol.user_rows=6040"  # all of ML-1M's
+    return override(base, [f"name={base.name}-mol", rows_of_users, *settings])
 
 
 def sasrec() -> Config:
@@ -91,11 +83,8 @@ def rank_hstu() -> Config:
 
 def rank_transformer() -> Config:
     """The same with a LLaMA-style Transformer."""
-    return replace(
-        rank_hstu(),
-        name="ml1m-rank-transformer",
-        model=TransformerConfig(layers=4, heads=2, width=64, hidden=176, max_len=404),
-    )
+    model = TransformerConfig(layers=4, heads=2, width=64, hidden=176, max_len=404)
+    return replace(rank_hstu(), name="ml1m-rank-transformer", model=model)
 
 
 def rank_dlrm() -> Config:
@@ -111,12 +100,5 @@ def rank_wukong() -> Config:
 
 
 def _one_by_one(name: str, model: ImpressionConfig, *, users_per_batch: int) -> Config:
-    base = rank_hstu()
-    assert base.ranking is not None
-    return replace(
-        base,
-        name=name,
-        data=replace(base.data, users_per_batch=users_per_batch),
-        model=model,
-        ranking=replace(base.ranking, next_item=0.0),
-    )
+    base = override(rank_hstu(), [f"data.users_per_batch={users_per_batch}", "ranking.next_item=0"])
+    return replace(base, name=name, model=model)

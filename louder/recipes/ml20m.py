@@ -24,9 +24,8 @@ def hstu_large() -> Config:
 
 def sasrec() -> Config:
     """SASRec: 4 layers, 4 heads."""
-    return replace(
-        hstu(), name="ml20m-sasrec", model=SASRecConfig(layers=4, heads=4, width=256, hidden=256, max_len=211)
-    )
+    model = SASRecConfig(layers=4, heads=4, width=256, hidden=256, max_len=211)
+    return replace(hstu(), name="ml20m-sasrec", model=model)
 
 
 def transformer() -> Config:

@@ -9,6 +9,7 @@ model can reach the paper's figures on it (docs/design.md), so compare models wi
 
 from dataclasses import replace
 
+from louder.config import override
 from louder.data.config import DataConfig
 from louder.data.targets import SplitConfig
 from louder.evaluation.config import EvaluationConfig
@@ -31,9 +32,7 @@ def hstu() -> Config:
 
 def hstu_softmax() -> Config:
     """The paper's ablation: softmax in place of SiLU."""
-    base = hstu()
-    assert isinstance(base.model, HSTUConfig)
-    return replace(base, name="synthetic-hstu-softmax", model=replace(base.model, attention="softmax"))
+    return override(hstu(), ["name=synthetic-hstu-softmax", "model.attention=softmax"])
 
 
 def transformer() -> Config:
@@ -67,16 +66,13 @@ def rank_hstu() -> Config:
 
 def rank_without_series() -> Config:
     """The same without the mood: it loses most of what there is to know."""
-    base = rank_hstu()
-    return replace(base, name="synthetic-rank-without-series", data=replace(base.data, auxiliary=False))
+    return override(rank_hstu(), ["name=synthetic-rank-without-series", "data.auxiliary=false"])
 
 
 def rank_softmax() -> Config:
     """The same with softmax attention, whose weights add up to one. Counts should be harder to see, but it does not lose
     (docs/results.md)."""
-    base = rank_hstu()
-    assert isinstance(base.model, HSTUConfig)
-    return replace(base, name="synthetic-rank-softmax", model=replace(base.model, attention="softmax"))
+    return override(rank_hstu(), ["name=synthetic-rank-softmax", "model.attention=softmax"])
 
 
 def rank_dlrm() -> Config:
