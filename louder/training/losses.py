@@ -1,8 +1,6 @@
 """How well do states tell the item that came next from items that did not? Every loss is a mean over rows with a target."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 import torch.nn.functional as F
@@ -11,6 +9,7 @@ from torch import Tensor
 from louder.config import require_above_zero, require_at_least, require_one_of
 from louder.data import negatives
 from louder.errors import InputError
+from louder.models import RankingModel, SequentialModel
 from louder.ops.candidate_scores import candidate_scores
 from louder.ops.random_bits import new_seed, random_items
 from louder.ops.sampled_softmax import full_softmax, sampled_softmax
@@ -49,14 +48,6 @@ class LossConfig:
             raise InputError(f"loss.shared_negatives are for sampled_softmax only, but loss.kind is {self.kind!r}.")
 
 
-class ItemVectors(Protocol):
-    """What a loss asks of a model."""
-
-    @property
-    def sparse_items(self) -> bool: ...
-    def item_vectors(self, ids: Tensor | None = None) -> Tensor: ...
-
-
 class RetrievalLoss:
     """The loss of a config for one catalogue.
 
@@ -84,19 +75,13 @@ class RetrievalLoss:
             return losses.mean()
         return self.compare(states, item_vectors, targets, self.draw(targets), self.log_weights)
 
-    def of(self, model: ItemVectors, states: Tensor, targets: Tensor) -> Tensor:
-        """The loss against a model's items: those used, where its gradients are to be sparse, or else all."""
-        if model.sparse_items and self.config.kind != "full_softmax":
-            return self.among_used(states, model.item_vectors, targets)
-        return self(states, model.item_vectors().float(), targets)
-
-    def among_used(self, states: Tensor, vectors_of: Callable[[Tensor], Tensor], targets: Tensor) -> Tensor:
-        """The same loss from the vectors of the targets and of the drawn items alone, vectors_of(ids [U]) -> [U, D].
-
-        So the gradient has U rows, and no step passes over the catalogue. Not for full_softmax, which uses every item.
-        """
+    def of(self, model: SequentialModel | RankingModel, states: Tensor, targets: Tensor) -> Tensor:
+        """The loss against a model's items; where its gradients are to be sparse, against the U that are used alone: so
+        the gradient has U rows, and no step passes over the catalogue. full_softmax uses every item."""
+        if not model.sparse_items or self.config.kind == "full_softmax":
+            return self(states, model.item_vectors().float(), targets)
         used, targets, drawn, log_weights = self.draw_used(targets)
-        return self.compare(states, vectors_of(used).float(), targets, drawn, log_weights)
+        return self.compare(states, model.item_vectors(used).float(), targets, drawn, log_weights)
 
     def draw_used(self, targets: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
         """The items used [U], then the targets, the negatives and the log_weights, all by their index among these."""

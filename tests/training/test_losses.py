@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -215,7 +216,7 @@ def test_among_the_used_items_the_loss_and_its_gradients_are_those_of_the_whole_
     whole = loss(states, F.normalize(items, dim=1), targets)
     d_states, d_items = gradients(whole, states, items)
     torch.manual_seed(0)
-    found = loss.among_used(states, vectors_of, targets)
+    found = loss.of(SimpleNamespace(sparse_items=True, item_vectors=vectors_of), states, targets)
     found_d_states, found_d_items = gradients(found, states, items)
     torch.testing.assert_close(found, whole)
     torch.testing.assert_close(found_d_states, d_states)
