@@ -1,13 +1,12 @@
 """What a person sees of a run: a progress bar, and a line for every epoch. On standard error."""
 
 import sys
-from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from louder.results import Row
 from louder.training.config import Config
-
-if TYPE_CHECKING:
-    from rich.progress import Progress, TaskID
 
 
 class Screen:
@@ -15,42 +14,33 @@ class Screen:
 
     def __init__(self, config: Config, *, quiet: bool = False) -> None:
         self.config, self.quiet = config, quiet
-        self.bar: Progress | None = None
-        self.task: TaskID
+        self.bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[note]}"),
+            TimeRemainingColumn(),
+            console=Console(stderr=True),
+            disable=quiet or not sys.stderr.isatty(),
+        )
+        self.task = self.bar.add_task("starting", total=None, note="")
 
     def __enter__(self) -> "Screen":
-        if not self.quiet and sys.stderr.isatty():
-            from rich.console import Console
-            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-            self.bar = Progress(
-                TextColumn("{task.description}"),
-                BarColumn(),
-                MofNCompleteColumn(),
-                TextColumn("{task.fields[note]}"),
-                TimeRemainingColumn(),
-                console=Console(stderr=True),
-            )
-            self.bar.start()
-            self.task = self.bar.add_task("starting", total=None, note="")
+        self.bar.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self.bar is not None:
-            self.bar.stop()
+        self.bar.stop()
 
     def start_epoch(self, epoch: int, steps: int, done: int) -> None:
-        if self.bar is not None:
-            name = f"epoch {epoch + 1}/{self.config.training.epochs}"
-            self.bar.reset(self.task, description=name, total=steps, completed=done, note="")
+        name = f"epoch {epoch + 1}/{self.config.training.epochs}"
+        self.bar.reset(self.task, description=name, total=steps, completed=done, note="")
 
     def step(self, loss: float, events_per_s: float) -> None:
-        if self.bar is not None:
-            self.bar.update(self.task, advance=1, note=f"loss {loss:.4f} · {events_per_s:,.0f} events/s")
+        self.bar.update(self.task, advance=1, note=f"loss {loss:.4f} · {events_per_s:,.0f} events/s")
 
     def status(self, text: str) -> None:
-        if self.bar is not None:
-            self.bar.update(self.task, note=text)
+        self.bar.update(self.task, note=text)
 
     def end_epoch(self, epoch: int, row: Row, headline: str, best_epoch: int) -> None:
         if self.quiet:
@@ -59,7 +49,4 @@ class Screen:
         if "part" in row:
             mark = "  best so far" if best_epoch == epoch else ""
             text += f"  {row['part']}: {headline}{mark}"
-        if self.bar is not None:
-            self.bar.console.print(text, highlight=False)
-        else:
-            print(text, file=sys.stderr, flush=True)
+        self.bar.console.print(text, highlight=False, soft_wrap=True)
