@@ -105,7 +105,7 @@ def step(recipe: str, table: str) -> Callable[[], None]:
     from louder.training.tasks import open_task
 
     config = recipes.load(recipe)
-    task = open_task(replace(config, data=replace(config.data, table=table)))
+    task: Any = open_task(replace(config, data=replace(config.data, table=table)))
     torch.manual_seed(0)
     model = task.build().train()
     optimizers, batches = make_optimizers(model, config.training), cycle(list(islice(task.loader.batches(), 4)))

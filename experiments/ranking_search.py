@@ -82,7 +82,7 @@ def attempt(log: str, model: str, trial: int, table: str, rows: Path) -> None:
         epochs = [row for row in read_rows(folder / "run" / "log.jsonl") if row["kind"] == "epoch" and "part" in row]
     finally:
         shutil.rmtree(folder)
-    main = task.main  # type: ignore[attr-defined]
+    main = task.main  # type: ignore[union-attr]
     curve = [{"epoch": row["epoch"], "ne": row[f"{main}.ne"], "auc": row[f"{main}.auc"]} for row in epochs]
     best = min(curve, key=lambda row: row["ne"])
     append_row(

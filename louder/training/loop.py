@@ -25,7 +25,6 @@ from louder.training.config import Config
 from louder.training.memory import keep_freed_memory
 from louder.training.optimizers import groups, learning_rate, make_optimizers, moments, restore_moments, update
 from louder.training.screen import Screen
-from louder.training.task import AnyBatch, Task
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -123,13 +122,13 @@ def start_folder(run: Path, config: Config, table: Table, *, overwrite: bool) ->
 class Trainer:
     """A model, its optimizers and how far they are."""
 
-    def __init__(self, config: Config, task: Task[Any, Any], run: Path) -> None:
+    def __init__(self, config: Config, task: tasks.Task, run: Path) -> None:
         self.config, self.task, self.run = config, task, run
         keep_freed_memory()
         self.device = choose_device(config.training.device)
         self.loader = task.loader
         torch.manual_seed(config.training.seed)
-        self.model = task.build().to(self.device)
+        self.model: Any = task.build().to(self.device)
         self.optimizers = make_optimizers(self.model, config.training)
         self.progress = Progress()
         self.steps_in_all = sum(self.loader.steps(epoch) for epoch in range(config.training.epochs))
@@ -187,7 +186,7 @@ class Trainer:
         screen.end_epoch(epoch, row, headline, progress.best_epoch)
         self.save()
 
-    def step(self, batch: AnyBatch) -> float:
+    def step(self, batch: Any) -> float:
         """One optimizer step; returns the loss."""
         training, number = self.config.training, self.progress.step
         torch.manual_seed(training.seed * 1_000_003 + number + 1)  # negatives and dropout of this step

@@ -12,10 +12,12 @@ from louder.inference.run import Run
 from louder.results import Row
 from louder.training import ranking, retrieval
 from louder.training.config import Config
-from louder.training.task import OnBatch, Task
+from louder.training.task import OnBatch
+
+Task = ranking.RankingTask | retrieval.RetrievalTask
 
 
-def open_task(config: Config) -> Task[Any, Any]:
+def open_task(config: Config) -> Task:
     """The task with the table that the config names. Raises InputError where they do not fit."""
     if config.ranking is not None:
         return ranking.RankingTask(config, ranking.open_ranking_table(config))
@@ -43,7 +45,7 @@ def evaluate_run(
     if seen:
         config = replace(config, evaluation=replace(config.evaluation, seen=seen))
     task = open_task(config)
-    model = task.load(opened)
+    model: Any = task.load(opened)
     return {
         "run": config.name,
         "protocol": config.protocol,
