@@ -49,4 +49,4 @@ class Screen:
         if "part" in row:
             mark = "  best so far" if best_epoch == epoch else ""
             text += f"  {row['part']}: {headline}{mark}"
-        self.bar.console.print(text, highlight=False, soft_wrap=True)
+        self.bar.console.print(text, markup=False, highlight=False, soft_wrap=True)
