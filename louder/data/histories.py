@@ -30,18 +30,12 @@ def histories(table: Table, keep: int = KEEP) -> Iterator[tuple[RawId, History]]
         start, end = table.offsets[user : user + 2]
         rows = start + np.flatnonzero(table.kinds[start:end] == ENGAGEMENT)
         total, rows = len(rows), rows[-keep:]
-        if total:
-            yield (
-                raw_users[user].as_py(),
-                History(
-                    items=raw_items[table.ids[rows]],
-                    times=table.times[rows].astype(np.int64),
-                    actions=np.zeros(len(rows), np.int64) if table.actions is None else table.actions[rows],
-                    values=np.stack([numbers[rows] for numbers in table.values.values()], axis=1)
-                    if table.values
-                    else np.empty((len(rows), 0), np.float32),
-                    requests=np.full(len(rows), -1, np.int64) if table.requests is None else table.requests[rows],
-                    names=names,
-                    total=total,
-                ),
-            )
+        if not total:
+            continue
+        items, times = raw_items[table.ids[rows]], table.times[rows].astype(np.int64)
+        actions = np.zeros(len(rows), np.int64) if table.actions is None else table.actions[rows]
+        values = np.empty((len(rows), len(table.values)), np.float32)
+        for column, numbers in enumerate(table.values.values()):
+            values[:, column] = numbers[rows]
+        requests = np.full(len(rows), -1, np.int64) if table.requests is None else table.requests[rows]
+        yield raw_users[user].as_py(), History(items, times, actions, values, requests, names, total=total)

@@ -42,15 +42,10 @@ class Arrivals:
                 values[row, names.values.index(name)] = value
         items = np.empty(count, object if texts else np.int64)
         items[:] = [event.item for event in self.events]
-        return History(
-            items=items,
-            times=np.array([event.time for event in self.events], np.int64),
-            actions=np.array([bits(event.actions, names) for event in self.events], np.int64),
-            values=values,
-            requests=np.array([request_number(event.request) for event in self.events], np.int64),
-            names=names,
-            total=count,
-        )
+        times = np.array([event.time for event in self.events], np.int64)
+        actions = np.array([bits(event.actions, names) for event in self.events], np.int64)
+        requests = np.array([request_number(event.request) for event in self.events], np.int64)
+        return History(items, times, actions, values, requests, names, total=count)
 
 
 def by_user(events: Sequence[Arrival], names: Names, settings: StoreSettings) -> dict[RawId, Arrivals]:

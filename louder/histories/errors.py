@@ -2,6 +2,8 @@
 
 from louder.errors import InputError
 
+REFILL = "Move the store away and fill a new one from the table."
+
 
 class StoreGone(Exception):
     """The store cannot be reached (Redis) or written (a full disk). Requests that carry their history can be answered."""

@@ -14,7 +14,7 @@ from louder.errors import InputError, missing_extra
 from louder.histories.errors import StoreGone
 from louder.histories.history import Names
 from louder.histories.merging import Stored, packed_seen
-from louder.histories.packing import HEAD, pack
+from louder.histories.packing import pack
 from louder.histories.settings import StoreSettings, read, written
 from louder.histories.store import Change, HistoryStore
 
@@ -35,7 +35,7 @@ class FileStore(HistoryStore):
     ) -> None:
         self.folder = Path(folder)
         is_store = (self.folder / "data.mdb").exists()
-        if self.folder.exists() and not is_store and not (self.folder.is_dir() and is_empty(self.folder)):
+        if self.folder.exists() and not is_store and not (self.folder.is_dir() and not any(self.folder.iterdir())):
             raise InputError(f"{folder} holds something other than a history store. Choose a new folder for the store.")
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -62,9 +62,6 @@ class FileStore(HistoryStore):
 
     def _packed(self, key: bytes) -> bytes | None:
         return self._run(lambda txn: whole(txn.get(key, db=self._events)))
-
-    def _head(self, key: bytes) -> bytes | None:
-        return self._run(lambda txn: whole(txn.get(key, db=self._events), HEAD))
 
     def _keys(self, low: bytes, high: bytes, limit: int) -> list[bytes]:
         def walk(txn: lmdb.Transaction) -> list[bytes]:
@@ -153,10 +150,6 @@ class FileStore(HistoryStore):
                 self._lmdb.set_mapsize(size)
 
 
-def is_empty(folder: Path) -> bool:
-    return not any(folder.iterdir())
-
-
-def whole(found: bytes | memoryview | None, size: int | None = None) -> bytes | None:
-    """A copy, or the start of one, that is still there when the transaction is over."""
-    return None if found is None else bytes(found[:size])
+def whole(found: bytes | memoryview | None) -> bytes | None:
+    """A copy that is still there when the transaction is over."""
+    return None if found is None else bytes(found)

@@ -4,6 +4,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+COLUMNS = ("items", "times", "actions", "values", "requests")
+
 
 @dataclass(frozen=True)
 class Names:
@@ -13,7 +15,7 @@ class Names:
     values: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class History:
     """Events of one user, oldest first (ties in the order of their arrival).
 
@@ -40,24 +42,11 @@ class History:
 
     def select(self, rows: np.ndarray | slice) -> "History":
         """Some of the events, in the order of `rows`."""
-        return replace(
-            self,
-            items=self.items[rows],
-            times=self.times[rows],
-            actions=self.actions[rows],
-            values=self.values[rows],
-            requests=self.requests[rows],
-        )
+        return replace(self, **{name: getattr(self, name)[rows] for name in COLUMNS})
 
 
 def empty_history(names: Names = Names(), *, texts: bool = False) -> History:
     """Of a user who did nothing yet; `texts`: the kind of the item ids."""
     none = np.empty(0, np.int64)
-    return History(
-        items=none.astype(object) if texts else none,
-        times=none,
-        actions=none,
-        values=np.empty((0, len(names.values)), np.float32),
-        requests=none,
-        names=names,
-    )
+    values = np.empty((0, len(names.values)), np.float32)
+    return History(none.astype(object) if texts else none, none, none, values, none, names)

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from louder.histories.errors import StoreDamaged
-from louder.histories.history import History
+from louder.histories.errors import REFILL, StoreDamaged
+from louder.histories.history import COLUMNS, History
 
 REMEMBERED = 2_000  # ids of events per user: twice what one request may bring, so that sending it again is noticed
 
@@ -36,16 +36,10 @@ class Record:
 
 def merged(old: History, new: History, keep: int) -> History:
     """The latest `keep` of both. Of the same time, old ones come first."""
-    joined = History(
-        items=np.concatenate([old.items, new.items]) if len(old.items) else new.items,
-        times=np.concatenate([old.times, new.times]),
-        actions=np.concatenate([old.actions, new.actions]),
-        values=np.concatenate([old.values, new.values]),
-        requests=np.concatenate([old.requests, new.requests]),
-        names=new.names,
-        version=old.version + new.total,
-        total=old.total + new.total,
-    )
+    joined = replace(new, version=old.version + new.total, total=old.total + new.total)
+    if len(old):
+        columns = {name: np.concatenate([getattr(old, name), getattr(new, name)]) for name in COLUMNS}
+        joined = replace(joined, **columns)
     return joined.select(np.argsort(joined.times, kind="stable")[-keep:])
 
 
@@ -85,9 +79,6 @@ def packed_seen(record: Record) -> bytes:
 
 def unpacked_seen(data: bytes | memoryview) -> tuple[int, np.ndarray]:
     if not len(data) or len(data) % 8:
-        raise StoreDamaged(
-            f"The event ids of a user of the store are damaged: they have {len(data)} bytes. "
-            "Move the store away and fill a new one from the table."
-        )
+        raise StoreDamaged(f"The event ids of a user of the store are damaged: they have {len(data)} bytes. {REFILL}")
     numbers = np.frombuffer(data, "<i8").astype(np.int64)
     return int(numbers[0]), numbers[1:]

@@ -16,7 +16,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from louder.histories.errors import StoreDamaged
+from louder.histories.errors import REFILL, StoreDamaged
 from louder.histories.history import History, Names
 
 FORMAT = 1
@@ -60,8 +60,7 @@ def unpack(data: bytes | memoryview, names: Names = Names()) -> History:
     end = len(view) - CHECKSUM.size
     if end < HEADER.size or zlib.crc32(view[:end]) != CHECKSUM.unpack_from(view, end)[0]:
         raise StoreDamaged(
-            f"A history of the store is damaged: the checksum of its {len(view)} bytes differs. "
-            "Move the store away and fill a new one from the table."
+            f"A history of the store is damaged: the checksum of its {len(view)} bytes differs. {REFILL}"
         )
     form, texts, values, count, version, total = HEADER.unpack_from(view)
     if form != FORMAT:
@@ -79,16 +78,7 @@ def unpack(data: bytes | memoryview, names: Names = Names()) -> History:
     numbers = np.frombuffer(view, "<f4", count * values, at).reshape(count, values).astype(np.float32)
     at += count * values * 4
     items = split(bytes(view[at:end]).decode("utf-8", "surrogatepass"), first) if texts else first
-    return History(
-        items=items,
-        times=times,
-        actions=actions,
-        values=numbers,
-        requests=requests,
-        names=names,
-        version=version,
-        total=total,
-    )
+    return History(items, times, actions, numbers, requests, names, version, total)
 
 
 def unpacked_integers(view: memoryview, at: int, count: int, least: int, width: int) -> np.ndarray:
@@ -102,8 +92,3 @@ def split(text: str, lengths: np.ndarray) -> np.ndarray:
     items = np.empty(len(lengths), object)
     items[:] = [text[start:end] for start, end in pairwise([0, *np.cumsum(lengths).tolist()])]
     return items
-
-
-def packed_version(head: bytes | memoryview | None) -> int:
-    """Version of a packed history, from its first HEAD bytes; 0 of one that is not there."""
-    return struct.unpack_from("<q", head, 8)[0] if head else 0

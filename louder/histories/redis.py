@@ -84,10 +84,6 @@ class RedisStore(HistoryStore):
         with self._reached():
             return self._reader.get(EVENTS + key)
 
-    def _head(self, key: bytes) -> bytes | None:
-        with self._reached():
-            return self._reader.getrange(EVENTS + key, 0, HEAD - 1) or None
-
     def _keys(self, low: bytes, high: bytes, limit: int) -> list[bytes]:
         with self._reached():
             return self._reader.zrangebylex(ALL_USERS, b"[" + low, b"(" + high, start=0, num=limit)
@@ -114,12 +110,9 @@ class RedisStore(HistoryStore):
                 after, counts[key] = changes[key](before)
                 if after is not before:
                     asked.append(key)
-                    arguments = [
-                        (packed or b"")[:HEAD],
-                        pack(after.history),
-                        packed_seen(after) if after.appended else b"",
-                    ]
-                    pipe.eval(REPLACE, 3, EVENTS + key, SEEN + key, ALL_USERS, *arguments, key)
+                    new_seen = packed_seen(after) if after.appended else b""
+                    arguments = ((packed or b"")[:HEAD], pack(after.history), new_seen, key)
+                    pipe.eval(REPLACE, 3, EVENTS + key, SEEN + key, ALL_USERS, *arguments)
             if self._syncs:
                 # for duplicates as well: what stored them may have been cut off before they were on the disk
                 pipe.set(b"louder:sync", 1)

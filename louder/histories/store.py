@@ -9,7 +9,7 @@ from louder.histories.arrivals import Arrival, by_user
 from louder.histories.history import History, Names, empty_history
 from louder.histories.keys import EVERYTHING, key_of, ranges, user_of
 from louder.histories.merging import Record, Stored, added, filled, unpacked_seen
-from louder.histories.packing import packed_version, unpack
+from louder.histories.packing import unpack
 from louder.histories.settings import TEXT, StoreSettings, opened, require_kind, settled
 from louder.ids import RawId
 
@@ -42,10 +42,6 @@ class HistoryStore(ABC):
         """Empty for a user whom nobody knows."""
         return self._unpacked(self._packed(self._key(user)))
 
-    def version(self, user: RawId) -> int:
-        """Of `history`, without reading it."""
-        return packed_version(self._head(self._key(user)))
-
     def append(self, events: Sequence[Arrival]) -> Stored:
         """Raises InputError for an unknown action or value; then none of the events is stored."""
         if not events:
@@ -64,18 +60,17 @@ class HistoryStore(ABC):
     def fill(self, histories: Iterable[tuple[RawId, History]]) -> int:
         """Write the first contents of each user, as from a table, under what was appended already; the number of users.
 
-        Until all is written, `filled` stays false; filling again then starts over, and loses nothing that was appended
-        in between."""
+        Until all is written, `filled` stays false; filling again then starts over, and loses nothing appended since."""
         if self.filled():
             raise InputError("The store is filled already. Choose another place to fill a new one.")
 
         def filling(events: History) -> Change:
-            first = replace(events, total=max(events.total, len(events.times)))
+            first = replace(events, total=max(events.total, len(events)))
             return lambda record: (filled(record, first, self.keep), Stored(1, 0))
 
         count, changes = 0, dict[bytes, Change]()
         for user, events in histories:
-            if not len(events.times):
+            if not len(events):
                 continue
             assert events.values.shape[1] == len(self.names.values), "a history must have the values of the store"
             self._settle(user, events.items[0])
@@ -147,10 +142,6 @@ class HistoryStore(ABC):
     @abstractmethod
     def _packed(self, key: bytes) -> bytes | None:
         """The packed events under a key."""
-
-    @abstractmethod
-    def _head(self, key: bytes) -> bytes | None:
-        """Their first HEAD bytes."""
 
     @abstractmethod
     def _keys(self, low: bytes, high: bytes, limit: int) -> list[bytes]:

@@ -23,13 +23,8 @@ def trial_request(model: Engine) -> Request:
     ids = model.catalogue.item_ids
     items = np.array(ids.raws(range(min(10, len(ids)))), dtype=object)
     nothing = np.zeros(len(items), np.int64)
-    history = History(
-        items=items,
-        times=np.arange(len(items)),
-        actions=nothing,
-        values=np.zeros((len(items), 0), np.float32),
-        requests=nothing - 1,
-    )
+    values = np.zeros((len(items), 0), np.float32)
+    history = History(items, np.arange(len(items)), nothing, values, nothing - 1)
     return Request(history=history, at=len(items), seen=True)
 
 

@@ -27,7 +27,7 @@ def test_two_processes_write_at_once(make, url):
     for process in processes:
         process.communicate(timeout=60)
         assert process.returncode == 0
-    assert store.version(writer.SHARED) == store.history(writer.SHARED).total == 120
+    assert store.history(writer.SHARED).version == store.history(writer.SHARED).total == 120
     assert [store.history(number).items.tolist() for number in (1, 2)] == [list(range(60))] * 2
 
 
@@ -42,7 +42,7 @@ def test_a_writer_may_be_killed(make, url):
         stored = store.history(1).items.tolist()
         assert stored == list(range(len(stored))) and len(stored) in (acknowledged, acknowledged + 1)
         # the shared user was written in the same batch
-        assert store.version(writer.SHARED) >= acknowledged
+        assert store.history(writer.SHARED).version >= acknowledged
 
 
 @needs_redis
@@ -55,7 +55,7 @@ def test_a_redis_that_is_gone_and_comes_back(tmp_path):
             server.kill()
             for ask in (
                 lambda: store.history(1),
-                lambda: store.version(1),
+                lambda: store.history(1).version,
                 lambda: store.append([event(1, "x")]),
                 store.users,
                 lambda: open_store(server.url),
@@ -63,7 +63,7 @@ def test_a_redis_that_is_gone_and_comes_back(tmp_path):
                 with pytest.raises(StoreGone, match=r"Redis at .* cannot be used"):
                     ask()
             server.start()
-            assert store.version(1) == 5
+            assert store.history(1).version == 5
         assert store.append([event(1, "x", 9)]).stored == 1
         store.close()
     finally:
@@ -80,7 +80,7 @@ def test_a_redis_that_hangs_is_gone(tmp_path, monkeypatch):
         with pytest.raises(StoreGone):
             store.history(1)
         server.process.send_signal(signal.SIGCONT)
-        assert store.version(1) == 0
+        assert store.history(1).version == 0
         store.close()
     finally:
         server.stop()
@@ -94,7 +94,7 @@ def test_the_map_grows_when_it_is_full(tmp_path):
     child.communicate(timeout=60)
     assert child.returncode == 0
     assert store._lmdb.info()["map_size"] > 1 << 17
-    assert all(store.version(user) == 100 for user in range(2, 60)) and store.version(1) == 200
+    assert all(store.history(user).version == 100 for user in range(2, 60)) and store.history(1).version == 200
     store.close()
 
 

@@ -20,8 +20,8 @@ MUTANTS = [
         "np.fromiter(map(len, history.items[::-1])",
         PACKING,
     ),
-    Mutant(HISTORIES + "packing.py", 'struct.unpack_from("<q", head, 8)', 'struct.unpack_from("<i", head, 8)', PACKING),
-    Mutant(HISTORIES + "packing.py", "        names=names,\n", "", STORE),
+    Mutant(HISTORIES + "packing.py", "HEAD = 16", "HEAD = 8", PACKING),
+    Mutant(HISTORIES + "packing.py", "requests, names, version, total)", "requests, Names(), version, total)", STORE),
     Mutant(HISTORIES + "packing.py", "at += count * values * 4", "at += count * values * 2", PACKING),
     # an action named twice, columns of values, ids
     Mutant(
@@ -58,7 +58,7 @@ MUTANTS = [
     Mutant(HISTORIES + "store.py", 'low = keys[-1] + b"\\0"', 'low = keys[0] + b"\\0"', STORE),
     Mutant(HISTORIES + "store.py", "                changes = {}\n", "", STORE),
     Mutant(HISTORIES + "store.py", "limit - len(found))", "limit)", STORE),
-    Mutant(HISTORIES + "store.py", "max(events.total, len(events.times))", "len(events.times)", STORE),
+    Mutant(HISTORIES + "store.py", "max(events.total, len(events))", "len(events)", STORE),
     Mutant(HISTORIES + "settings.py", "if len(names.actions) > 63", "if len(names.actions) > 64", STORE_SETTINGS),
     Mutant(
         HISTORIES + "settings.py",
