@@ -38,8 +38,9 @@ def merged(old: History, new: History, keep: int) -> History:
     """The latest `keep` of both. Of the same time, old ones come first."""
     joined = replace(new, version=old.version + new.total, total=old.total + new.total)
     if len(old):
-        columns = {name: np.concatenate([getattr(old, name), getattr(new, name)]) for name in COLUMNS}
-        joined = replace(joined, **columns)
+        both = (np.concatenate([getattr(old, name), getattr(new, name)]) for name in COLUMNS)
+        items, times, actions, values, requests = both
+        joined = History(items, times, actions, values, requests, new.names, joined.version, joined.total)
     return joined.select(np.argsort(joined.times, kind="stable")[-keep:])
 
 

@@ -7,7 +7,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 Job = TypeVar("Job")
@@ -20,13 +19,6 @@ class Overloaded(Exception):
     def __init__(self, seconds: float) -> None:
         super().__init__(seconds)
         self.seconds = seconds
-
-
-@dataclass
-class Waiting(Generic[Job, Answer]):
-    job: Job
-    future: "asyncio.Future[Answer]"
-    loop: asyncio.AbstractEventLoop
 
 
 class Batcher(Generic[Job, Answer]):
@@ -49,7 +41,7 @@ class Batcher(Generic[Job, Answer]):
         max_queue_delay_s: float = 0.2,
     ) -> None:
         self.work, self.max_batch, self.window_s, self.max_queue_delay_s = work, max_batch, window_s, max_queue_delay_s
-        self.queue: deque[Waiting[Job, Answer]] = deque()
+        self.queue: deque[tuple[Job, asyncio.Future[Answer]]] = deque()
         self.changed = threading.Condition()
         self.expected = self.busy = 0  # requests that are arriving, and jobs that are computed
         self.each_s = 0.005  # of a job, averaged over the latest batches
@@ -78,17 +70,16 @@ class Batcher(Generic[Job, Answer]):
         if (wait := self.wait_s()) > self.max_queue_delay_s:
             raise Overloaded(wait)
 
-    def submit(self, job: Job) -> "asyncio.Future[Answer]":
+    def submit(self, job: Job) -> asyncio.Future[Answer]:
         """Called in an event loop. Raises Overloaded, also when the service is about to end."""
         self.admit()
-        loop = asyncio.get_running_loop()
-        waiting: Waiting[Job, Answer] = Waiting(job, loop.create_future(), loop)
+        future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         with self.changed:
             if self.closing:
                 raise Overloaded(1.0)
-            self.queue.append(waiting)
+            self.queue.append((job, future))
             self.changed.notify()
-        return waiting.future
+        return future
 
     def run(self) -> None:
         while True:
@@ -105,14 +96,14 @@ class Batcher(Generic[Job, Answer]):
                 batch = [self.queue.popleft() for _ in range(min(self.max_batch, len(self.queue)))]
                 self.busy = len(batch)
             began = time.perf_counter()
-            answers = self.answers([x.job for x in batch])
+            answers = self.answers([job for job, _ in batch])
             took = time.perf_counter() - began
             # by how much it tells: a lone job that was slow says little of those that will share a pass
             self.each_s += len(batch) / (len(batch) + 50) * (took / len(batch) - self.each_s)
             self.busy = 0
-            for waiting, answer in zip(batch, answers):
+            for (_, future), answer in zip(batch, answers):
                 with suppress(RuntimeError):  # the loop of who asked has ended
-                    waiting.loop.call_soon_threadsafe(settle, waiting.future, answer)
+                    future.get_loop().call_soon_threadsafe(settle, future, answer)
 
     def answers(self, jobs: Sequence[Job]) -> Sequence[Answer | Exception]:
         """A mistake of ours is the answer of who came upon it, and never the end: after one, each job is done alone."""
@@ -129,9 +120,9 @@ class Batcher(Generic[Job, Answer]):
         self.thread.join(timeout=30)
 
 
-def settle(future: "asyncio.Future[Answer]", answer: Answer | Exception) -> None:
-    if future.done():  # who asked has gone
-        return
+def settle(future: asyncio.Future[Answer], answer: Answer | Exception) -> None:
+    if future.done():
+        return  # who asked has gone
     if isinstance(answer, Exception):
         future.set_exception(answer)
     else:

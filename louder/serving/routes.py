@@ -63,44 +63,35 @@ def always(response: Response) -> Callable[[], Response]:
 def add_errors(app: FastAPI) -> None:
     """Every error is a messages.Problem."""
 
-    def refuse(request: Request, status: int, text: str, headers: dict[str, str] | None = None) -> Response:
-        return answer({"error": text, "request": request.scope.get("request_id", "")}, status, headers)
+    for kind in (Refused, InputError, RequestValidationError, Overloaded, StoreGone, HTTPException, Exception):
+        app.add_exception_handler(kind, refuse)
 
-    @app.exception_handler(Refused)
-    async def refused(request: Request, error: Refused) -> Response:
-        return refuse(request, error.status, error.error)
 
-    @app.exception_handler(StoreDamaged)
-    async def damaged(request: Request, error: StoreDamaged) -> Response:
-        print(f"louder: {error}", file=sys.stderr, flush=True)
-        return refuse(request, 500, "The history in the store is damaged; the log of the service says how.")
-
-    @app.exception_handler(InputError)
-    async def wrong(request: Request, error: InputError) -> Response:
-        return refuse(request, 422, str(error))
-
-    @app.exception_handler(RequestValidationError)
-    async def misfit(request: Request, error: RequestValidationError) -> Response:
-        return refuse(request, 422, sentence(error.errors()))
-
-    @app.exception_handler(Overloaded)
-    async def overloaded(request: Request, error: Overloaded) -> Response:
-        text = f"{error.seconds:.2f} s of work are waiting already. Ask again in a second."
-        return refuse(request, 429, text, {"retry-after": str(max(1, round(error.seconds)))})
-
-    @app.exception_handler(StoreGone)
-    async def gone(request: Request, error: StoreGone) -> Response:
-        text = f"The histories cannot be read ({error}). Requests that carry their history are answered."
-        return refuse(request, 503, text, {"retry-after": "1"})
-
-    @app.exception_handler(Exception)
-    async def ours(request: Request, error: Exception) -> Response:
-        traceback.print_exception(error)
-        return refuse(request, 500, "The service has a mistake of its own; its log says which.")
-
-    @app.exception_handler(HTTPException)
-    async def other(request: Request, error: HTTPException) -> Response:
-        return refuse(request, error.status_code, str(error.detail), dict(error.headers or {}))
+async def refuse(request: Request, error: Exception) -> Response:
+    headers: dict[str, str] = {}
+    match error:
+        case Refused():
+            status, text = error.status, error.error
+        case StoreDamaged():
+            print(f"louder: {error}", file=sys.stderr, flush=True)
+            status, text = 500, "The history in the store is damaged; the log of the service says how."
+        case InputError():
+            status, text = 422, str(error)
+        case RequestValidationError():
+            status, text = 422, sentence(error.errors())
+        case Overloaded():
+            status, text = 429, f"{error.seconds:.2f} s of work are waiting already. Ask again in a second."
+            headers["retry-after"] = str(max(1, round(error.seconds)))
+        case StoreGone():
+            status = 503
+            text = f"The histories cannot be read ({error}). Requests that carry their history are answered."
+            headers["retry-after"] = "1"
+        case HTTPException():
+            status, text, headers = error.status_code, str(error.detail), dict(error.headers or {})
+        case _:
+            traceback.print_exception(error)
+            status, text = 500, "The service has a mistake of its own; its log says which."
+    return answer({"error": text, "request": request.scope.get("request_id", "")}, status, headers)
 
 
 def add_recommendations(app: FastAPI, service: Service) -> None:
@@ -126,7 +117,7 @@ def add_recommendations(app: FastAPI, service: Service) -> None:
     @post("/v1/similar", m.SimilarRequest, {"item": 1, "k": 5})
     async def similar(request: Request) -> Response:
         """Items that the model takes for alike. Nobody asks, so `seen` changes nothing."""
-        return answer(await service.similar(await read(m.SimilarRequest, request)))
+        return answer(await service.answer(await read(m.SimilarRequest, request)))
 
 
 def add_histories(app: FastAPI, service: Service) -> None:

@@ -95,23 +95,20 @@ class Service:
 
     # --- in the event loop --------------------------------------------------------------------------------------------
 
-    async def answer(self, message: m.UserRequest) -> dict[str, Json]:
-        """messages.Answer"""
+    async def answer(self, message: m.UserRequest | m.SimilarRequest) -> dict[str, Json]:
+        """messages.Answer; to what is similar nobody asks, so `seen` changes nothing."""
         began = time.perf_counter()
         self.batcher.admit()
         with self.batcher.arriving():
-            request = request_of(message, await self.history_for(message))
-            recommends = isinstance(message, m.RecommendRequest)
-            explain = isinstance(message, m.RecommendRequest) and message.explain
-            job = Job(request, explain=explain, attributes=recommends, previous=message.model == "previous")
+            if isinstance(message, m.SimilarRequest):
+                job = Job(request_of(message, empty_history()), similar_to=message.item, attributes=True)
+            else:
+                request = request_of(message, await self.history_for(message))
+                recommends = isinstance(message, m.RecommendRequest)
+                explain = isinstance(message, m.RecommendRequest) and message.explain
+                job = Job(request, explain=explain, attributes=recommends, previous=message.model == "previous")
             answer = self.batcher.submit(job)
-        return await timed(answer, began)
-
-    async def similar(self, message: m.SimilarRequest) -> dict[str, Json]:
-        """messages.Answer; nobody asks, so `seen` changes nothing."""
-        began = time.perf_counter()
-        job = Job(request_of(message, empty_history()), similar_to=message.item, attributes=True)
-        return await timed(self.batcher.submit(job), began)
+        return {**await answer, "milliseconds": round(1000 * (time.perf_counter() - began), 3)}
 
     async def history_for(self, message: m.UserRequest) -> History:
         if (message.user is None) == (message.history is None):
@@ -179,10 +176,6 @@ class Service:
         self.readers.shutdown()
         self.writers.shutdown()
         self.store.close()
-
-
-async def timed(answer: "asyncio.Future[dict[str, Json]]", began: float) -> dict[str, Json]:
-    return {**await answer, "milliseconds": round(1000 * (time.perf_counter() - began), 3)}
 
 
 def answers(model: Engine | None, jobs: Sequence[Job]) -> Sequence[dict[str, Json] | Exception]:

@@ -3,7 +3,6 @@
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 
@@ -15,29 +14,19 @@ from louder.serving import messages as m
 from louder.serving.reload import Models
 from louder.serving.wire import Json
 
+SAME = {"user", "k", "retrieve", "seen", "allow", "deny", "where", "weights", "diversity"}  # in message and request
+
 
 def request_of(message: m.UserRequest | m.SimilarRequest, history: History) -> Request:
-    request = Request(history=history, at=0)
+    fields = {name: value for name, value in message if name in SAME} | {"history": history, "at": 0}
     if isinstance(message, m.UserRequest):
-        request = replace(
-            request,
-            at=int(time.time()) if message.at is None else message.at,
-            context=message.context or None,
-            user=message.user,
-        )
-    if isinstance(message, m.Filters):
-        request = replace(request, seen=message.seen, allow=message.allow, deny=message.deny, where=message.where)
-    match message:
-        case m.RetrieveRequest():
-            return replace(request, k=message.k, retrieve=0)
-        case m.RankRequest():
-            return replace(request, candidates=message.items, k=len(message.items))
-        case m.RecommendRequest():
-            weights, diversity = message.weights, message.diversity
-            return replace(request, k=message.k, retrieve=message.retrieve, weights=weights, diversity=diversity)
-        case m.SimilarRequest():
-            return replace(request, k=message.k)
-    return request
+        fields["at"] = int(time.time()) if message.at is None else message.at
+        fields["context"] = message.context or None
+    if isinstance(message, m.RetrieveRequest):
+        fields["retrieve"] = 0
+    if isinstance(message, m.RankRequest):
+        fields |= {"candidates": message.items, "k": len(message.items)}
+    return Request(**fields)
 
 
 def result_view(

@@ -115,12 +115,7 @@ MUTANTS = [
     # messages, jobs, models
     Mutant(SERVING + "views.py", "slice(-limit, None)", "slice(0, limit)", VIEWS),
     Mutant(SERVING + "views.py", "max(history.total, len(history))", "history.total", VIEWS),
-    Mutant(
-        SERVING + "views.py",
-        "return replace(request, k=message.k, retrieve=0)",
-        "return replace(request, k=message.k)",
-        VIEWS,
-    ),
+    Mutant(SERVING + "views.py", 'fields["retrieve"] = 0', "pass", VIEWS),
     Mutant(SERVING + "views.py", "if place < len(reasons)", "if place == 0 and reasons", f"{VIEWS} {JOBS}"),
     Mutant(SERVING + "service.py", "result.items[:EXPLAINED]", "result.items", JOBS),
     Mutant(SERVING + "service.py", "time.monotonic() + RETRY_S", "time.monotonic()", JOBS),

@@ -151,7 +151,7 @@ def test_a_request_needs_a_user_or_a_history(service):
 
 def test_what_each_kind_of_request_is_shown(service):
     async def ask(message):
-        return await (service.similar if isinstance(message, m.SimilarRequest) else service.answer)(message)
+        return await service.answer(message)
 
     shown = {}
     for message in (
