@@ -8,12 +8,12 @@ from louder.data import stochastic_length
 from louder.data.config import DataConfig
 from louder.data.loader import Loader
 from louder.data.table import Table, ranges
-from louder.data.targets import split, target_rows
+from louder.data.targets import Spans, split, target_rows
 from louder.data.window import query_times, sequence_batch, table_columns
 
 
 class RetrievalLoader(Loader[RetrievalBatch]):
-    """See Loader. Training predicts the next positive engagement from every row; evaluation only the last one.
+    """See Loader. Training predicts the next positive engagement from every row; evaluation the latest target alone.
 
     spans     the part's users: their history and latest target, as rows of the table
     positive  [T] bool, rows of the table that may be predicted
@@ -36,7 +36,7 @@ class RetrievalLoader(Loader[RetrievalBatch]):
         spans = split(table, part, config.split, held_out=held_out, positive=mask)
         starts, lasts = np.searchsorted(self.rows, [spans.starts, spans.lasts])
         some = starts < lasts  # a history of auxiliary tokens alone is empty without them, and predicts nothing
-        self.spans, self.starts, self.lasts = spans.taken(some), starts[some], lasts[some]
+        self.spans, self.starts, self.lasts = Spans(*(x[some] for x in spans)), starts[some], lasts[some]
         self.lengths = np.minimum(self.spans.lasts - self.spans.starts, config.max_len)
         self.is_target = self.positive[self.rows]
         self.columns = table_columns(self.read, actions=config.actions, kinds=config.auxiliary)

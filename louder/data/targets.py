@@ -1,6 +1,7 @@
 """Which events are history and which are to be predicted."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -41,23 +42,12 @@ class SplitConfig:
             raise InputError(f"data.split.test_users must be between 0 and 0.5, but it is {self.test_users}.")
 
 
-@dataclass(frozen=True)
-class Spans:
-    """One span of the table's rows for each of S users: its last row is the latest target, the rows before are history.
-
-    users [S]    starts [S]    lasts [S] row of the latest target; starts < lasts
-    """
+class Spans(NamedTuple):
+    """Of each of S users one span of the table's rows [S]: from the start of the history to the latest target."""
 
     users: np.ndarray
     starts: np.ndarray
-    lasts: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.users)
-
-    def taken(self, kept: np.ndarray) -> "Spans":
-        """Those of some users: `kept` [S] bool."""
-        return Spans(self.users[kept], self.starts[kept], self.lasts[kept])
+    lasts: np.ndarray  # above starts
 
 
 def target_rows(table: Table, positive: int = 0) -> np.ndarray:
@@ -85,52 +75,45 @@ def split(table: Table, part: str, config: SplitConfig, *, held_out: int, positi
     before, upto = np.searchsorted(rows, begin), np.searchsorted(rows, end)  # each user's targets: rows[before:upto]
     if config.kind == "time":
         lasts = time_lasts(table, part, config, rows, held_out)
-    elif config.kind == "users":
-        lasts = users_lasts(part, config, rows, before, upto, held_out)
     else:
-        back = {"test": 1, "validation": 2, "train": held_out + 1}[part]
-        lasts = nth_from(rows, before, upto, back)
+        by_user = config.kind == "users"
+        at = upto - (1 if by_user else {"test": 1, "validation": 2, "train": held_out + 1}[part])
+        lasts = np.full(table.users, -1, dtype=np.int64)  # of users with fewer targets
+        there = (at >= before) & (not by_user or users_in(part, config, table.users, held_out))
+        lasts[there] = rows[at[there]]
     users = np.flatnonzero(lasts > begin)
     return Spans(users, begin[users], lasts[users])
 
 
-def nth_from(rows: np.ndarray, before: np.ndarray, upto: np.ndarray, back: int) -> np.ndarray:
-    """[U] each user's `back`-th target counted from the end; -1 where there are fewer."""
-    at = upto - back
-    return np.where(at >= before, rows[np.clip(at, 0, max(len(rows) - 1, 0))] if len(rows) else -1, -1)
-
-
-def users_lasts(
-    part: str, config: SplitConfig, rows: np.ndarray, before: np.ndarray, upto: np.ndarray, held_out: int
-) -> np.ndarray:
-    users = len(before)
+def users_in(part: str, config: SplitConfig, users: int, held_out: int) -> np.ndarray:
+    """[U] bool: the users of a part, where whole users are held out."""
     share = max(1, round(users * config.test_users))
-    first_test = users - share
-    first_validation = first_test - share if held_out == 2 else first_test
-    bounds = {"train": (0, first_validation), "validation": (first_validation, first_test), "test": (first_test, users)}
-    low, high = bounds[part]
-    lasts = nth_from(rows, before, upto, 1)
+    test = users - share
+    validation = test - share if held_out == 2 else test
+    low, high = {"train": (0, validation), "validation": (validation, test), "test": (test, users)}[part]
     index = np.arange(users)
-    return np.where((index >= low) & (index < high), lasts, -1)
+    return (index >= low) & (index < high)
 
 
 def time_lasts(table: Table, part: str, config: SplitConfig, rows: np.ndarray, held_out: int) -> np.ndarray:
     """[U] by a global cut, so that no user is trained on events later than another's test."""
+    inside = in_time(table.times[rows], part, config, held_out)
+    user, rows = np.searchsorted(table.offsets[1:], rows[inside], side="right"), rows[inside]
+    if part != "train":
+        user, rows = user[::-1], rows[::-1]
+    lasts = np.full(table.users, -1, dtype=np.int64)
+    lasts[user] = rows  # the last assignment wins: in training the last before the cut, else the first after it
+    return lasts
+
+
+def in_time(times: np.ndarray, part: str, config: SplitConfig, held_out: int) -> np.ndarray:
+    """Which of the times are in a part, where it is time that divides."""
     assert config.validation_from is not None
     assert config.test_from is not None
-    begin, end = table.offsets[:-1], table.offsets[1:]
-    times = table.times[rows]
-    user = np.searchsorted(end, rows, side="right")
-    lasts = np.full(len(begin), -1, dtype=np.int64)
     if part == "train":
-        cut = config.validation_from if held_out == 2 else config.test_from
-        inside = times < cut
-        lasts[user[inside]] = rows[inside]  # rows ascend, so the last assignment of a user wins
-        return lasts
-    low, high = (config.validation_from, config.test_from) if part == "validation" else (config.test_from, None)
-    inside = (times >= low) & (times < high) if high is not None else times >= low
-    lasts[user[inside][::-1]] = rows[inside][::-1]  # reversed: the first after the cut wins
-    return lasts
+        return times < (config.validation_from if held_out == 2 else config.test_from)
+    after = times >= config.test_from
+    return after if part == "test" else (times >= config.validation_from) & ~after
 
 
 def part_rows(table: Table, part: str, config: SplitConfig, *, held_out: int) -> np.ndarray:
@@ -142,20 +125,10 @@ def part_rows(table: Table, part: str, config: SplitConfig, *, held_out: int) ->
     """
     engaged, heads = table.kinds == ENGAGEMENT, table.request_rows()
     if config.kind == "time":
-        assert config.validation_from is not None
-        assert config.test_from is not None
-        times = table.times[heads]
-        after, upto = times >= config.validation_from, times < config.test_from
-        if held_out == 1:
-            after = ~upto
-        return engaged & {"train": ~after, "validation": after & upto, "test": ~upto}[part]
+        return engaged & in_time(table.times[heads], part, config, held_out) & (part != "validation" or held_out == 2)
     owner = np.repeat(np.arange(table.users), np.diff(table.offsets))
     if config.kind == "users":
-        share = max(1, round(table.users * config.test_users))
-        test = table.users - share
-        validation = test - share if held_out == 2 else test
-        low, high = {"train": (0, validation), "validation": (validation, test), "test": (test, table.users)}[part]
-        return engaged & (owner >= low) & (owner < high)
+        return engaged & users_in(part, config, table.users, held_out)[owner]
     rows = np.flatnonzero(engaged)
     number = np.unique(heads[rows], return_inverse=True)[1]  # of the request, over all users
     latest = np.zeros(table.users, dtype=np.int64)

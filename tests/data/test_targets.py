@@ -178,4 +178,3 @@ def test_a_table_from_files_splits_as_one_in_memory(tmp_path):
     table = open_table(write_table(tmp_path / "t", users))
     found = split(table, "test", LEAVE_LAST_OUT, held_out=2)
     assert (found.users.tolist(), found.starts.tolist(), found.lasts.tolist()) == ([0, 2], [0, 6], [4, 8])
-    assert len(found) == 2
