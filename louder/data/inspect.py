@@ -10,9 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from louder.errors import InputError
+from louder.data.table import damaged, open_part, part_files
 from louder.results import Row
 from louder.schema import ENGAGEMENT, Manifest
 
@@ -74,27 +73,17 @@ def count(folder: Path | str) -> TableCounts:
     lengths = [add(counts, batch) for batch in batches(folder, manifest)]
     counts.lengths = np.concatenate(lengths) if lengths else counts.lengths
     if len(counts.lengths) != manifest.users or not manifest.users:
-        raise InputError(
-            f"{folder} has {len(counts.lengths)} users and its manifest says {manifest.users}; "
-            f"both must be the same, and not zero. Make the table again: louder etl SOURCE -o {folder} --overwrite."
-        )
+        found = f"{folder} has {len(counts.lengths)} users and its manifest says {manifest.users}"
+        raise damaged(folder, f"{found}; both must be the same, and not zero")
     return counts
 
 
 def batches(folder: Path, manifest: Manifest) -> Iterator[pa.RecordBatch]:
-    columns = (
-        ["kind", "id", "time"] + ["actions"] * bool(manifest.actions) + [f"value.{name}" for name in manifest.values]
-    )
-    again = f"Make the table again: louder etl SOURCE -o {folder} --overwrite."
-    for file in sorted((folder / "sequences").glob("part-*.parquet")):
-        try:
-            with pq.ParquetFile(file) as part:
-                for name in columns:
-                    if name not in part.schema_arrow.names:
-                        raise InputError(f"{file} has no column {name!r}, which its manifest speaks of. {again}")
-                yield from part.iter_batches(batch_size=USERS_AT_ONCE, columns=columns)
-        except (pa.ArrowInvalid, OSError) as error:
-            raise InputError(f"{file} cannot be read ({str(error).splitlines()[0]}). {again}") from error
+    columns = ["kind", "id", "time"] + ["actions"] * bool(manifest.actions)
+    columns += [f"value.{name}" for name in manifest.values]
+    for file in part_files(folder):
+        with open_part(file, columns) as part:
+            yield from part.iter_batches(batch_size=USERS_AT_ONCE, columns=columns)
 
 
 def add(counts: TableCounts, batch: pa.RecordBatch) -> np.ndarray:
@@ -136,13 +125,9 @@ def add(counts: TableCounts, batch: pa.RecordBatch) -> np.ndarray:
     return np.bincount(user, minlength=len(batch))
 
 
-def describe(folder: Path | str) -> Row:
-    """Statistics of a table, as plain numbers and texts that JSON can hold. Raises InputError as `count` does."""
-    return summary(count(folder))
-
-
 def summary(counts: TableCounts) -> Row:
-    """Shares are of events unless named otherwise; `time` and `ties` are None where the log has no clock."""
+    """Statistics as plain numbers and texts that JSON can hold. Shares are of events unless named otherwise; `time` and
+    `ties` are None where the log has no clock."""
     manifest, lengths = counts.manifest, counts.lengths
     events = int(lengths.sum())
     cold = int((counts.popularity == 0).sum())

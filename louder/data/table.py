@@ -3,7 +3,8 @@
 pyarrow is imported where a file is read, so that training can be imported where only torch and numpy are installed.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -16,6 +17,7 @@ from louder.schema import ENGAGEMENT, Manifest
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    import pyarrow.parquet as pq
 
     from louder.ids import IdMap
 
@@ -127,6 +129,8 @@ def open_table(path: Path | str, *, values: Sequence[str] = (), requests: bool =
 
     Raises InputError if it is no table, is damaged, or has no such value.
     """
+    import pyarrow.compute as pc
+
     path = Path(path)
     manifest = Manifest.read(path)
     for name in values:
@@ -136,18 +140,17 @@ def open_table(path: Path | str, *, values: Sequence[str] = (), requests: bool =
                 f"{path} has no value {name!r}; {have}. Make it with one: louder etl SOURCE --value {name}=COLUMN."
             )
     requests = requests and manifest.has_requests
-    columns = ["user", "kind", "id", "time"] + (["actions"] if manifest.actions else [])
-    columns += [f"value.{name}" for name in values] + (["request"] if requests else [])
-    parts = read_parts(path, manifest, columns)
-    users = np.concatenate([part.column("user").to_numpy() for part in parts])
-    lengths = np.concatenate([list_lengths(part, "id") for part in parts])
-    order = np.argsort(users, kind="stable")
-    in_order = bool((order == np.arange(len(order))).all())
+    columns = ["user", "kind", "id", "time"] + ["actions"] * bool(manifest.actions)
+    columns += [f"value.{name}" for name in values] + ["request"] * requests
+    read = read_parts(path, manifest, columns)
+    order = np.argsort(read["user"].to_numpy(), kind="stable")
+    lengths = pc.list_value_length(read["id"]).to_numpy()
     starts = np.cumsum(lengths) - lengths
+    in_order = bool((order == np.arange(len(order))).all())
     rows_in_order = None if in_order else ranges(starts[order], lengths[order])
 
     def flat(column: str) -> np.ndarray:
-        values = np.concatenate([flat_values(part, column) for part in parts])
+        values = pc.list_flatten(read[column]).to_numpy()
         return values if rows_in_order is None else values[rows_in_order]
 
     return Table(
@@ -163,45 +166,49 @@ def open_table(path: Path | str, *, values: Sequence[str] = (), requests: bool =
     )
 
 
-def read_parts(path: Path, manifest: Manifest, columns: list[str]) -> list["pa.Table"]:
-    """Each file of a table. Raises InputError if one is damaged or missing."""
+def read_parts(path: Path, manifest: Manifest, columns: list[str]) -> "pa.Table":
+    """The files of a table, one after the other. Raises InputError if one is damaged or missing."""
+    import pyarrow as pa
+
+    parts = []
+    for file in part_files(path):
+        with open_part(file, columns) as part:
+            parts.append(part.read(columns))
+    rows = sum(len(part) for part in parts)
+    if rows != manifest.users or not parts:
+        raise damaged(path, f"{path} has {rows} users, but its manifest says {manifest.users}")
+    return pa.concat_tables(parts)
+
+
+def part_files(path: Path) -> list[Path]:
+    return sorted((path / "sequences").glob("part-*.parquet"))
+
+
+@contextmanager
+def open_part(file: Path, columns: list[str]) -> Iterator["pq.ParquetFile"]:
+    """One of a table's files. Raises InputError if it lacks a column, or turns out to be damaged while it is read."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    parts = []
-    for file in sorted((path / "sequences").glob("part-*.parquet")):
-        try:
-            parts.append(pq.read_table(file, columns=columns).combine_chunks())
-        except (pa.ArrowInvalid, OSError, KeyError) as error:
-            raise InputError(
-                f"{file} cannot be read ({str(error).splitlines()[0]}). Make the table again: louder etl SOURCE -o {path} --overwrite."
-            ) from error
-    rows = sum(len(part) for part in parts)
-    if rows != manifest.users or not parts:
-        raise InputError(
-            f"{path} has {rows} users, but its manifest says {manifest.users}. "
-            f"Make the table again: louder etl SOURCE -o {path} --overwrite."
-        )
-    return parts
+    table = file.parents[1]
+    try:
+        with pq.ParquetFile(file) as part:
+            for name in columns:
+                if name not in part.schema_arrow.names:
+                    raise damaged(table, f"{file} has no column {name!r}, which its manifest speaks of")
+            yield part
+    except (pa.ArrowInvalid, OSError) as error:
+        raise damaged(table, f"{file} cannot be read ({str(error).splitlines()[0]})") from error
+
+
+def damaged(table: Path, what: str) -> InputError:
+    return InputError(f"{what}. Make the table again: louder etl SOURCE -o {table} --overwrite.")
 
 
 def ranges(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
     """[starts[0], starts[0] + 1, ... lengths[0] of them, starts[1], ...] as int64"""
     before = np.cumsum(lengths) - lengths
     return np.arange(lengths.sum(), dtype=np.int64) + np.repeat(starts - before, lengths)
-
-
-def list_lengths(part: "pa.Table", column: str) -> np.ndarray:
-    return np.diff(one_chunk(part, column).offsets.to_numpy())
-
-
-def flat_values(part: "pa.Table", column: str) -> np.ndarray:
-    return one_chunk(part, column).flatten().to_numpy()
-
-
-def one_chunk(part: "pa.Table", column: str) -> "pa.ListArray":
-    values = part.column(column)
-    return values.chunk(0) if values.num_chunks == 1 else values.combine_chunks()
 
 
 def item_attributes(folder: Path) -> "pa.Table | None":
