@@ -26,26 +26,14 @@ SMALL = {"records": 20_000, "items": 4_000, "categories": 20, "length": 128}
 
 
 def event_log(users: np.ndarray, items: np.ndarray, times: np.ndarray) -> pa.RecordBatch:
-    """Three int64 arrays [events] -> one record batch."""
     return pa.record_batch({USER: pa.array(users), ITEM: pa.array(items), TIME: pa.array(times)})
 
 
-# The paper's non-stationary stream -------------------------------------------------------------------------------
-
-
 def released(record: np.ndarray | int, records: int, items: int, initial: float = 0.4) -> np.ndarray:
-    """How many item ids exist when a record is drawn: ids 0 .. released-1 (Appendix C).
-
-    The share `initial` exists from the start, the rest comes linearly: at record 500,000 of 1,000,000 with 20,000
-    items, (0.4 + 0.6 · 0.5) · 20,000 = 14,000.
-    """
+    """How many item ids exist when a record is drawn, the lowest ones: the share `initial` from the start, the rest comes
+    linearly (Appendix C). At record 500,000 of 1,000,000 with 20,000 items, (0.4 + 0.6 · 0.5) · 20,000 = 14,000."""
     share = initial + (1 - initial) * np.asarray(record, np.float64) / records
     return np.floor(share * items + 1e-9).astype(np.int64)  # 1e-9: 0.7 · 20,000 must not fall to 13,999
-
-
-def item_categories(items: int, categories: int, rng: np.random.Generator) -> np.ndarray:
-    """[items] each item's category, uniformly at random."""
-    return rng.integers(0, categories, items)
 
 
 def dirichlet(
@@ -65,28 +53,26 @@ def dirichlet(
     90 % and tests on the last 10 %. It has no clock: `timestamp` is the position, 0 .. length-1.
 
     Each record draws up to `max_categories` categories (how many: uniform on 1 .. max_categories; which: without
-    repetition), a prior H over them (uniform on the simplex) and a strength α ~ U(alpha). Its n-th event takes a
-    category from H with probability α / (α + n - 1), else the category of one of the n - 1 events before it; then any
-    released item of that category. Only categories with a released item are drawn; at the paper's size, where each has
-    about 80 from the start, that is all of them. The paper fixes neither the distribution of "up to 5" nor H's.
+    repetition, of those with a released item), a prior H over them (uniform on the simplex) and a strength α ~ U(alpha);
+    the paper fixes neither the distribution of "up to 5" nor H's. The n-th event takes a category from H with probability
+    α / (α + n - 1), else the category of one of the n - 1 events before it; then any released item of that category.
 
     The paper's size is `dirichlet(**PAPER)`. There a category has about 190 released items when testing begins, all
-    equally likely, so no model can have an HR@10 much over 10 / 190 = .053, and one that knows each record's
-    prior and α has .035. The .0442 to .0893 of the paper's Table 2 therefore come from a stream that differs from its
-    description in some way: compare models on this stream with each other, not with that table.
+    equally likely, so no model can have an HR@10 much over 10 / 190 = .053, and one that knows each record's prior and
+    α has .035. The .0442 to .0893 of the paper's Table 2 come from a stream that differs from its description in some
+    way: compare models on this stream with each other, not with that table.
     """
     require(records >= 1 and length >= 1, "records and length", f"{records} and {length}", "at least 1")
     require(categories >= 1 and max_categories >= 1, "categories", categories, "at least 1")
     require(0 < initial <= 1 and items * initial >= 1, "initial", initial, "a share in (0, 1] of at least one item")
     require(0 < alpha[0] <= alpha[1], "alpha", alpha, "two positive numbers, the smaller first")
     rng = np.random.default_rng(seed)
-    category = item_categories(items, categories, rng)
+    category = rng.integers(0, categories, items)
     by_category = np.argsort(category, kind="stable")  # category after category, ids rising: released ones come first
     starts = np.searchsorted(category[by_category], np.arange(categories))
     keys = category[by_category] * (items + 1) + by_category  # rising, so that one search counts within a category
-    first_item = np.where(
-        np.bincount(category, minlength=categories) > 0, by_category[np.minimum(starts, items - 1)], items
-    )
+    used = np.bincount(category, minlength=categories) > 0
+    first_item = np.where(used, by_category[np.minimum(starts, items - 1)], items)
     by_release = np.argsort(first_item, kind="stable")
 
     for begin in range(0, records, RECORDS_AT_ONCE):
@@ -104,9 +90,8 @@ def dirichlet(
         nth = np.arange(len(record)) * max_categories + slot
         offset = (rng.random(slot.shape, np.float32) * count.ravel()[nth]).astype(np.int64)
         drawn = by_category[starts[chosen].ravel()[nth] + np.minimum(offset, count.ravel()[nth] - 1)]
-        yield event_log(
-            np.repeat(record, length), drawn.T.ravel(), np.tile(np.arange(length, dtype=np.int64), len(record))
-        )
+        place = np.tile(np.arange(length, dtype=np.int64), len(record))
+        yield event_log(np.repeat(record, length), drawn.T.ravel(), place)
 
 
 def distinct(among: np.ndarray, n: int, rng: np.random.Generator) -> np.ndarray:
@@ -142,17 +127,13 @@ def dirichlet_process(prior: np.ndarray, alpha: np.ndarray, length: int, rng: np
     return out
 
 
-# Checkerboard ----------------------------------------------------------------------------------------------------
-
-
 def checkerboard(
     users: int = 1_000, items: int = 200, *, length: int = 20, communities: int = 2, seed: int = 0
 ) -> Iterator[pa.RecordBatch]:
     """Even users like even items: user u only ever meets items i with i ≡ u (mod communities).
 
-    The answer is known by construction: every held-out event is in the user's community, where no item is likelier
-    than another, and a perfect model never recommends from outside it. A user meets no item twice.
-    One event a few hours after the other; rows in order of time.
+    Every held-out event is in the user's community, where no item is likelier than another, so a perfect model never
+    recommends from outside it. A user meets no item twice. Rows are in order of time, a few hours between a user's events.
     """
     most = items // communities if communities >= 1 else 0
     require(communities >= 1 and most >= 1, "communities", communities, f"between 1 and the number of items, {items}")
@@ -166,9 +147,6 @@ def checkerboard(
     yield event_log(np.repeat(np.arange(users), length)[order], item.ravel()[order], time.ravel()[order])
 
 
-# Large and shapeless, for speed ----------------------------------------------------------------------------------
-
-
 def events(n_events: int, n_users: int, n_items: int, seed: int = 0) -> Iterator[pa.RecordBatch]:
     """Independent events for measuring speed: users and times (over a year) uniform, items by Zipf's law.
 
@@ -180,12 +158,9 @@ def events(n_events: int, n_users: int, n_items: int, seed: int = 0) -> Iterator
     for begin in range(0, n_events, EVENTS_AT_ONCE):
         n = min(EVENTS_AT_ONCE, n_events - begin)
         item = np.exp(rng.random(n) * np.log(n_items + 1)).astype(np.int64) - 1
-        yield event_log(
-            rng.integers(0, n_users, n), np.clip(item, 0, n_items - 1), FIRST_TIME + rng.integers(0, 365 * DAY, n)
-        )
+        users, times = rng.integers(0, n_users, n), FIRST_TIME + rng.integers(0, 365 * DAY, n)
+        yield event_log(users, np.clip(item, 0, n_items - 1), times)
 
-
-# A small service -------------------------------------------------------------------------------------------------
 
 GENRES = {
     "Adventure": "Compass Caravan Monsoon Cartographer Lagoon Expedition Rapids Outpost",
@@ -210,13 +185,9 @@ PLACES = [
     "Saltmarsh", "Thistledown", "Tolvane", "Wexcombe",
 ]  # fmt: skip
 PATTERNS = (
-    "The {adjective} {noun}",
-    "The {noun} of {place}",
-    "The {place} {noun}",
-    "{noun} at {place}",
-    "Beyond the {adjective} {noun}",
-    "Return to {place}",
-)
+    "The {adjective} {noun}", "The {noun} of {place}", "The {place} {noun}", "{noun} at {place}",
+    "Beyond the {adjective} {noun}", "Return to {place}",
+)  # fmt: skip
 
 
 def catalogue(items: int, rng: np.random.Generator) -> tuple[pa.Table, np.ndarray, np.ndarray, np.ndarray]:
@@ -232,12 +203,9 @@ def catalogue(items: int, rng: np.random.Generator) -> tuple[pa.Table, np.ndarra
 
     def title(genre: str, patterns: tuple[str, ...]) -> str:
         while True:
-            words = {
-                "adjective": rng.choice(ADJECTIVES),
-                "noun": rng.choice(GENRES[genre].split()),
-                "place": rng.choice(PLACES),
-            }
-            made = str(rng.choice(patterns)).format(**words)
+            adjective, noun = rng.choice(ADJECTIVES), rng.choice(GENRES[genre].split())
+            place = rng.choice(PLACES)
+            made = str(rng.choice(patterns)).format(adjective=adjective, noun=noun, place=place)
             if made not in seen:
                 seen.add(made)
                 return made
@@ -261,10 +229,9 @@ def catalogue(items: int, rng: np.random.Generator) -> tuple[pa.Table, np.ndarra
 def demo_log(seed: int = 0, *, users: int = 2_000, items: int = 600) -> tuple[pa.Table, pa.Table]:
     """A log that looks like a small film service, about 35 events a user, and can be learnt from the order of events.
 
-    Viewers come back in sessions (films within the hour, then days of pause). Two times in three, one who is in the
-    middle of a series takes its next part, most likely of the series seen last and of one that was liked; otherwise
-    they begin a new work, by its popularity (Zipf's law) and their taste in genres, which drifts from one mixture to
-    another over their history. Series are seen in order and nothing is seen twice.
+    Viewers come back in sessions (films within the hour, then days of pause). Two times in three, one in the middle of a
+    series takes its next part, most likely of the one seen last and of one that was liked; else they begin a new work, by
+    its popularity (Zipf's law) and their taste in genres, which drifts over their history. Nothing is seen twice.
 
         returns   events   user_id, item_id, timestamp, watched (0: given up, and the series too), liked; by time
                   items    item_id, title, genres (a list)
@@ -288,15 +255,8 @@ def demo_log(seed: int = 0, *, users: int = 2_000, items: int = 600) -> tuple[pa
 
     number = rng.permutation(users) + 1  # user and item ids should tell nothing of length, series or popularity
     place = rng.permutation(items)
-    log = pa.table(
-        {
-            USER: number[user],
-            ITEM: place[item] + 1,
-            TIME: time,
-            "watched": watched.astype(np.int8),
-            "liked": liked.astype(np.int8),
-        }
-    )
+    ids = {USER: number[user], ITEM: place[item] + 1, TIME: time}
+    log = pa.table(ids | {"watched": watched.astype(np.int8), "liked": liked.astype(np.int8)})
     shuffled = table.take(np.argsort(place)).set_column(0, ITEM, table.column(ITEM))
     return log.take(np.lexsort((nth, user, time))), shuffled
 
@@ -342,9 +302,6 @@ def viewings(
     return [np.concatenate(column) for column in zip(*rows)]
 
 
-# Files -----------------------------------------------------------------------------------------------------------
-
-
 def write_log(
     batches: Iterable[pa.RecordBatch],
     path: Path | str,
@@ -369,17 +326,16 @@ def write_log(
         )
     require_free(path, overwrite)
     temporary = path.with_name(f".{path.name}.tmp")
-    rows = 0
-    writer = None
+    rows, writer = 0, None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         for batch in batches:
             if writer is None:
                 schema = batch.schema.with_metadata({"louder": json.dumps(dict(made_by or {}))})
-                if path.suffix == ".csv":
-                    writer = pc.CSVWriter(temporary, schema)
-                else:
-                    writer = pq.ParquetWriter(temporary, schema, compression="zstd")
+                csv = path.suffix == ".csv"
+                writer = (
+                    pc.CSVWriter(temporary, schema) if csv else pq.ParquetWriter(temporary, schema, compression="zstd")
+                )
             writer.write_batch(batch)
             rows += batch.num_rows
             advance(batch.num_rows)
@@ -389,9 +345,8 @@ def write_log(
     except OSError as error:
         if is_full_disk(error):
             raise full_disk(path.parent) from error
-        raise InputError(
-            f"{path} cannot be written ({error.strerror or error}). Choose another place with -o."
-        ) from error
+        reason = error.strerror or error
+        raise InputError(f"{path} cannot be written ({reason}). Choose another place with -o.") from error
     finally:
         temporary.unlink(missing_ok=True)
     return rows

@@ -59,11 +59,9 @@ class RankingLog:
     users: pa.Table
 
 
-def logit(
-    mood: np.ndarray | int, category: np.ndarray, likes_before: np.ndarray, quality: np.ndarray | float
-) -> np.ndarray:
-    """The log-odds of a like, for whole arrays."""
-    return BIAS + AFFINITY[mood, category] + SLOPE * (np.log1p(likes_before) - CENTRE) + quality
+def logit(mood: int | np.ndarray, category: np.ndarray, likes: np.ndarray, quality: float | np.ndarray) -> np.ndarray:
+    """The log-odds of a like, for whole arrays; `likes` are those before."""
+    return BIAS + AFFINITY[mood, category] + SLOPE * (np.log1p(likes) - CENTRE) + quality
 
 
 def sigmoid(x: np.ndarray) -> np.ndarray:
@@ -73,9 +71,9 @@ def sigmoid(x: np.ndarray) -> np.ndarray:
 def ranking_log(users: int = 2_000, *, requests: int = 30, seed: int = 0) -> RankingLog:
     """Draw a log of `requests` requests a user on average, about twice as many events: 17,000 users make a million.
 
-    Users differ in how many requests they make (log-normal, at most 8 · `requests`), and in which categories they are
-    shown (a Dirichlet draw), so that neither the length of a history nor the share of a category in it tells how many
-    likes the category has. Moods are equally likely, and change to any other one between two requests.
+    Users differ in how many requests they make (log-normal, at most 8 · `requests`) and in which categories they are
+    shown (a Dirichlet draw), so that neither the length of a history nor a category's share of it tells how many likes
+    the category has. Moods are equally likely, and change to any other one between two requests.
     """
     require(users >= 1, "users", users, "at least 1")
     require(requests >= 3, "requests", requests, "at least 3")
@@ -92,30 +90,17 @@ def ranking_log(users: int = 2_000, *, requests: int = 30, seed: int = 0) -> Ran
     user, turn, item, second = user[order], turn[order], item[order], second[order]
     request = np.cumsum((np.diff(user, prepend=-1) != 0) | (np.diff(turn, prepend=-1) != 0))
     ids = {USER: number[user], ITEM: item + 1, TIME: second, REQUEST: request}
-    events = pa.table(
-        ids | {"is_like": like[order].astype(np.int8), "watch": pa.array(watch[order].round(3), from_pandas=True)}
-    )
-    truth = pa.table(
-        {word: ids[word] for word in (USER, ITEM, REQUEST)}
-        | {
-            "probability": sigmoid(x[order]),
-            "log_watch": log_watch[order],
-            "mood": moods[order],
-            "category": category[item],
-            "likes_before": before[order],
-            "quality": quality[item],
-        }
-    )
+    watch = pa.array(watch[order].round(3), from_pandas=True)
+    events = pa.table(ids | {"is_like": like[order].astype(np.int8), "watch": watch})
+    truth = {word: ids[word] for word in (USER, ITEM, REQUEST)}
+    truth |= {"probability": sigmoid(x[order]), "log_watch": log_watch[order], "mood": moods[order]}
+    truth |= {"category": category[item], "likes_before": before[order], "quality": quality[item]}
     user, second, value = (np.concatenate(column) for column in zip(*changes))
     order = np.lexsort((second, number[user]))
-    mood_table = pa.table({USER: number[user], TIME: second, "value": np.array(MOODS)[value]}).take(order)
-    return RankingLog(
-        events=events,
-        truth=truth,
-        mood=mood_table,
-        items=pa.table({ITEM: np.arange(1, ITEMS + 1), "category": np.array(CATEGORIES)[category]}),
-        users=pa.table({USER: np.arange(1, users + 1), "country": rng.choice(COUNTRIES, users)}),
-    )
+    mood = pa.table({USER: number[user], TIME: second, "value": np.array(MOODS)[value]}).take(order)
+    items = pa.table({ITEM: np.arange(1, ITEMS + 1), "category": np.array(CATEGORIES)[category]})
+    people = pa.table({USER: np.arange(1, users + 1), "country": rng.choice(COUNTRIES, users)})
+    return RankingLog(events, pa.table(truth), mood, items, people)
 
 
 def visits(
@@ -170,11 +155,7 @@ def shown(exposure: np.ndarray, category: np.ndarray, rng: np.random.Generator) 
 
 
 def write_ranking_log(
-    log: RankingLog,
-    folder: Path | str,
-    *,
-    made_by: Mapping[str, str | float] | None = None,
-    overwrite: bool = False,
+    log: RankingLog, folder: Path | str, *, made_by: Mapping[str, str | float] | None = None, overwrite: bool = False
 ) -> None:
     """Write log.parquet, truth.parquet (row by row the same events), mood.csv, items.csv, users.csv and schema.yaml.
 

@@ -33,7 +33,7 @@ def test_released_ids_are_the_papers(record, expected):
 
 def test_a_record_draws_released_items_only_and_from_at_most_five_categories():
     user, item, position = columns(synthetic.dirichlet(**STREAM, seed=3))
-    category = synthetic.item_categories(2_000, 20, np.random.default_rng(3))[item].reshape(400, 32)
+    category = np.random.default_rng(3).integers(0, 20, 2_000)[item].reshape(400, 32)
     assert (user == np.repeat(np.arange(400), 32)).all()
     assert (position == np.tile(np.arange(32), 400)).all()
     assert (item < synthetic.released(user, 400, 2_000)).all()
@@ -74,7 +74,7 @@ def test_two_positions_agree_as_often_as_a_dirichlet_process_says(alpha):
 def test_a_small_alpha_gives_fewer_categories():
     def distinct(alpha: float) -> float:
         item = columns(synthetic.dirichlet(**STREAM, alpha=(alpha, alpha), seed=5))[1]
-        category = synthetic.item_categories(2_000, 20, np.random.default_rng(5))[item].reshape(400, 32)
+        category = np.random.default_rng(5).integers(0, 20, 2_000)[item].reshape(400, 32)
         return float(np.mean([len(set(row)) for row in category]))
 
     assert distinct(0.01) < 1.2
