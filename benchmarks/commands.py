@@ -4,7 +4,7 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from importlib import import_module
-from inspect import Parameter, Signature
+from inspect import Parameter, Signature, cleandoc
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
@@ -26,8 +26,18 @@ Dtype = Annotated[str, typer.Option(help="float32, or bfloat16: of the attention
 Full = Annotated[bool, typer.Option("--full", help="The whole set of sizes; takes far longer.")]
 Memory = Annotated[float, typer.Option(help="GiB; what would need more is left out, and the output says so.")]
 Count = Annotated[int | None, typer.Option(min=1)]
+Longest = Annotated[int | None, typer.Option(help="Longest history.", min=2)]
 Lengths = Annotated[list[int] | None, typer.Option("--length", help="Longest history; may be given again.", min=2)]
 Tokens = Annotated[int | None, typer.Option(help="Events in all, about.", min=1)]
+Kinds = Annotated[list[str] | None, typer.Option("--kind", help="May be given again; all by default.")]
+Recipes = Annotated[list[str] | None, typer.Option("--recipe", help="May be given again; all by default.")]
+Users = Annotated[int | None, typer.Option(help="Users at once.", min=1)]
+RealTable = Annotated[Path | None, typer.Option(help="Real batches, of this sequence table.")]
+Epoch = Annotated[bool | None, typer.Option("--epoch", help="Also a whole epoch; needs --table.")]
+Exposures = Annotated[list[int] | None, typer.Option(help="Of each user; may be given again.", min=2)]
+Mixture = Annotated[Path | None, typer.Option(help="Also the catalogue and the users of a run with a mixture.")]
+Items = Annotated[list[int] | None, typer.Option(help="Of a random catalogue; may be given again.", min=1)]
+Best = Annotated[int | None, typer.Option("-k", help="How many items to find.", min=1)]
 
 
 class Bench(NamedTuple):
@@ -35,6 +45,7 @@ class Bench(NamedTuple):
 
     help: str
     options: dict[str, Any]  # typer's annotations
+    example: str = ""
     module: str = ""  # of the bench's name by default
     has_dtype: bool = False
     has_device: bool = True
@@ -45,146 +56,70 @@ BENCHES = {
         """The attention op, beside its reference implementation, the official padded op and scaled_dot_product_attention.
 
         Forward, and forward and backward, of 4 heads of 64, where the longest of the histories has 200 or 1024 of 2048
-        events; with --full 200, 1024, 4096 or 8192 of 8192. "uniform": all as long as the longest; "zipf": few are.
-        "rab": with biases by position and by time. Examples:
-
-            python -m benchmarks attention
-
-            python -m benchmarks attention --kind "zipf rab" --length 2048 --tokens 8192 --dtype bfloat16
-
-            python -m benchmarks attention --full --json benchmarks/results/attention.jsonl
+        events; with --full 200, 1024, 4096 or 8192 of 8192. Kinds: "uniform", all as long as the longest; "zipf", few
+        are; both also with biases by position and by time, "uniform rab" and "zipf rab"; "targets"; "window".
         """,
-        {
-            "kinds": Annotated[
-                list[str] | None,
-                typer.Option(
-                    "--kind",
-                    help="uniform, uniform rab, zipf, zipf rab, targets, window. May be given again; all by default.",
-                ),
-            ],
-            "lengths": Lengths,
-            "tokens": Tokens,
-            "heads": Count,
-            "width": Annotated[int | None, typer.Option(help="Of a head.", min=1)],
-        },
+        {"kinds": Kinds, "lengths": Lengths, "tokens": Tokens, "heads": Count, "width": Count},
+        example='--kind "zipf rab" --length 2048 --tokens 8192 --dtype bfloat16',
         has_dtype=True,
     ),
     "layer": Bench(
         """One HSTU layer in training, beside itself with torch ops alone and beside Transformer layers of its width.
 
         Also the bytes that each keeps for the backward pass. Width 512, 8 heads, 2048 events in histories of up to 512;
-        with --full 8192 in up to 1024. Examples:
-
-            python -m benchmarks layer
-
-            python -m benchmarks layer --full --dtype bfloat16 --json benchmarks/results/layer.jsonl
+        with --full 8192 in up to 1024.
         """,
-        {
-            "length": Annotated[int | None, typer.Option(help="Longest history.", min=2)],
-            "tokens": Tokens,
-            "width": Count,
-            "heads": Count,
-        },
+        {"length": Longest, "tokens": Tokens, "width": Count, "heads": Count},
         has_dtype=True,
     ),
     "loss": Bench(
         """The sampled and the full softmax, beside their reference implementations, the official way and cross_entropy.
 
-        A batch of ML-1M; with --full also 8,000 rows, 100,000 items and 512 negatives. Examples:
-
-            python -m benchmarks loss
-
-            python -m benchmarks loss --full --json benchmarks/results/loss.jsonl
+        A batch of ML-1M; with --full also 8,000 rows, 100,000 items and 512 negatives.
         """,
         {},
     ),
     "step": Bench(
-        """One whole training step, beside the same with plain torch ops and the official, padded way.
+        """One whole training step of ml1m:hstu, hstu_large and sasrec, beside plain torch ops and the official, padded way.
 
-        Batches of 32 users like those of ML-1M; with --full 128, as the recipes have. Examples:
-
-            python -m benchmarks step
-
-            python -m benchmarks step --full --table tables/ml-1m --epoch --json benchmarks/results/step.jsonl
+        Batches of 32 users like those of ML-1M; with --full 128, as the recipes have.
         """,
-        {
-            "names": Annotated[
-                list[str] | None,
-                typer.Option(
-                    "--recipe", help="ml1m:hstu, ml1m:hstu_large, ml1m:sasrec. May be given again; all by default."
-                ),
-            ],
-            "users": Annotated[int | None, typer.Option(help="Users of a batch.", min=1)],
-            "table": Annotated[Path | None, typer.Option(help="Real batches, of this sequence table.")],
-            "epoch": Annotated[bool | None, typer.Option("--epoch", help="Also a whole epoch; needs --table.")],
-        },
+        {"names": Recipes, "users": Users, "table": RealTable, "epoch": Epoch},
+        example="--full --table tables/ml-1m --epoch",
     ),
     "encoder": Bench(
         """HSTU's encoder with stochastic length, beside a Transformer on padded full histories: the paper's figure 5.
 
         Training with alpha 1.6 to 2.0, and inference. 2 layers of width 512 and 8 heads; 4 users of up to 1024 events and
-        2 of up to 2048; with --full 16 users of up to 1024 events to 2 of up to 8192. Examples:
-
-            python -m benchmarks encoder
-
-            python -m benchmarks encoder --length 8192 --tokens 32768 --repeats 3
-
-            python -m benchmarks encoder --full --json benchmarks/results/encoder.jsonl
+        2 of up to 2048; with --full 16 users of up to 1024 events to 2 of up to 8192.
         """,
-        {
-            "lengths": Lengths,
-            "tokens": Annotated[int | None, typer.Option(help="Users times the longest history.", min=1)],
-            "layers": Count,
-        },
+        {"lengths": Lengths, "tokens": Tokens, "layers": Count},
+        example="--length 8192 --tokens 32768 --repeats 3",
         has_dtype=True,
     ),
     "mfalcon": Bench(
         """M-FALCON: candidates scored against one history, beside a pass without a cache, a pass for each, and a DLRM.
 
         A history that is cached or is computed in the request, by its length, by the number of candidates and by the
-        microbatch; also with bfloat16 and int8 weights. Examples:
-
-            python -m benchmarks mfalcon
-
-            python -m benchmarks mfalcon --full --json benchmarks/results/mfalcon.jsonl
+        microbatch; also with bfloat16 and int8 weights.
         """,
         {},
     ),
     "generative": Bench(
         """Generative training of a ranker, all exposures of a history in one pass, beside a pass for each exposure.
 
-        Users with 50 or 200 exposures; with --full 200 or 1000. Examples:
-
-            python -m benchmarks generative
-
-            python -m benchmarks generative --full --json benchmarks/results/generative.jsonl
+        Users with 50 or 200 exposures; with --full 200 or 1000.
         """,
-        {
-            "exposures": Annotated[
-                list[int] | None, typer.Option("--exposures", help="Of each user; may be given again.", min=2)
-            ]
-        },
+        {"exposures": Exposures},
         has_device=False,
     ),
     "mol": Bench(
         """The best items under a mixture of logits: RAILS' searches beside a score for every item, with their recall.
 
-        32 users, a random catalogue of 10,000 items; with --full also of 100,000. Examples:
-
-            python -m benchmarks mol --run runs/ml1m-hstu-large-mol
-
-            python -m benchmarks mol --full -k 100 --json benchmarks/results/mol_topk.jsonl
+        32 users, a random catalogue of 10,000 items; with --full also of 100,000.
         """,
-        {
-            "run": Annotated[
-                Path | None, typer.Option(help="Also the catalogue and the users of a run with a mixture.")
-            ],
-            "items": Annotated[
-                list[int] | None, typer.Option("--items", help="Of a random catalogue; may be given again.", min=1)
-            ],
-            "k": Annotated[int | None, typer.Option("-k", help="How many items to find.", min=1)],
-            "users": Annotated[int | None, typer.Option(help="Asked for at once.", min=1)],
-        },
+        {"run": Mixture, "items": Items, "k": Best, "users": Users},
+        example="--run runs/ml1m-hstu-large-mol",
         module="mol_topk",
         has_device=False,
     ),
@@ -220,8 +155,14 @@ class Command:
         carry_out(self.name, {own: value for own, value in sizes.items() if value is not None}, **given)
 
 
+def examples(name: str, *options: str) -> str:
+    """The end of a command's help."""
+    return "\n\nExamples:\n\n" + "\n\n".join(f"python -m benchmarks {name} {given}".rstrip() for given in options)
+
+
 for _name, _bench in BENCHES.items():
-    app.command(_name, help=_bench.help)(Command(_name))
+    _usual = f"--full --json benchmarks/results/{_bench.module or _name}.jsonl"
+    app.command(_name, help=cleandoc(_bench.help) + examples(_name, _bench.example, _usual))(Command(_name))
 
 
 @app.command("all")
@@ -242,13 +183,7 @@ def everything(
 
     With --from the page has everything that was measured before, M-FALCON and generative training too.
 
-    Examples:
-
-        python -m benchmarks all -o bench.html
-
-        python -m benchmarks all --full --json benchmarks/results/bench.jsonl
-
-        python -m benchmarks all --from benchmarks/results
+    Example: python -m benchmarks all --from benchmarks/results
     """
     from benchmarks.page import write_page
     from benchmarks.rows import read
@@ -280,11 +215,9 @@ def etl(
 ) -> None:
     """Raw log to sequence table, beside the pandas way of the official preprocessing.
 
-    Needs pandas. Each run is a process of its own, and its start and imports count. Examples:
+    Needs pandas. Each run is a process of its own, and its start and imports count.
 
-        python -m benchmarks etl --source ml-1m.zip --ratings 0 --events 0
-
-        python -m benchmarks etl --events 20000000 --json benchmarks/results/etl.jsonl
+    Example: python -m benchmarks etl --source ml-1m.zip --ratings 0 --events 0
     """
     from rich.console import Console
 
@@ -311,7 +244,7 @@ def etl(
 @app.command()
 def index(
     items: Annotated[list[int] | None, typer.Option("--items", help="May be given again.", min=100)] = None,
-    kind: Annotated[list[str] | None, typer.Option(help="ivf, hnsw. May be given again; both by default.")] = None,
+    kind: Annotated[list[str] | None, typer.Option(help="ivf, hnsw; both by default.")] = None,
     full: Full = False,
     repeats: Annotated[int, typer.Option(help="Searches of each, one after the other in turn.", min=1)] = 200,
     threads: Threads = None,
@@ -320,13 +253,9 @@ def index(
     """The exact index beside IVF and HNSW: time to build, the share of the best 100 that is found, time to search.
 
     10,000 and 100,000 clustered items of width 64, with 1 query and with 64 at once; with --full 1,000,000 too, where
-    HNSW takes several minutes to build. Needs faiss. Examples:
+    HNSW takes several minutes to build. Needs faiss.
 
-        python -m benchmarks index
-
-        python -m benchmarks index --items 1000000 --kind ivf
-
-        python -m benchmarks index --full --json benchmarks/results/index.jsonl
+    Example: python -m benchmarks index --items 1000000 --kind ivf
     """
     import torch
     from rich.console import Console
