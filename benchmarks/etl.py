@@ -11,6 +11,7 @@ import sys
 import time
 import zipfile
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -41,8 +42,6 @@ for name in "item_ids", "ratings", "timestamps":
     sequences[name] = sequences[name].apply(lambda values: ",".join(str(value) for value in values))
 sequences.to_csv(sys.argv[2], index=False, sep=",")
 """
-
-
 Run = tuple[float, int, float]  # wall seconds, peak resident bytes, seconds of processor time of all threads
 
 
@@ -67,40 +66,28 @@ def interleaved(candidates: dict[str, Callable[[], Run]], repeats: int) -> dict[
     for _ in range(repeats):
         for name, candidate in candidates.items():
             runs[name].append(candidate())
-    return {name: numbers(done) for name, done in runs.items()}
-
-
-def numbers(runs: list[Run]) -> dict[str, float]:
-    seconds, peaks, processor = zip(*runs)
-    return {
-        "median_s": round(statistics.median(seconds), 3),
-        "min_s": round(min(seconds), 3),
-        "max_s": round(max(seconds), 3),
-        "peak_bytes": max(peaks),
-        "cpu_s": round(statistics.median(processor), 3),
-        "runs": len(runs),
-    }
-
-
-def beside_pandas(source: Path, work: Path, repeats: int) -> dict[str, dict[str, float]]:
-    """Louder on the archive as it comes, pandas on its ratings.dat, already unpacked."""
-    ratings = unpacked_ratings(source, work)
-    table, sequences = str(work / "table"), str(work / "sequences.csv")
-    return interleaved(
-        {"louder": lambda: run(LOUDER, str(source), table), "pandas": lambda: run(PANDAS, str(ratings), sequences)},
-        repeats,
-    )
+    rows = {}
+    for name, done in runs.items():
+        seconds, peaks, processor = zip(*done)
+        times = {"median_s": statistics.median(seconds), "min_s": min(seconds), "max_s": max(seconds)}
+        times["cpu_s"] = statistics.median(processor)
+        rounded = {of: round(value, 3) for of, value in times.items()}
+        rows[name] = rounded | {"peak_bytes": max(peaks), "runs": repeats}
+    return rows
 
 
 def rows(source: Path | None, ratings: int, events: int, work: Path, repeats: int) -> Iterator[list[Row]]:
-    """Of an archive and of a generated ratings.dat beside pandas, and of generated logs alone; 0 events leave one out."""
+    """Of an archive as it comes and of a generated ratings.dat, beside pandas on the unpacked one; and of generated logs
+    alone. 0 events leave one out."""
     cases = [(source.stem, source)] if source else []
     if ratings:
         (work / "ratings").mkdir()
         write_ratings(work / "ratings" / "ratings.dat", ratings)
         cases.append((f"generated ratings.dat, {ratings:,} events", work / "ratings"))
     for case, path in cases:
-        found = beside_pandas(path, work, repeats).items()
+        louder = partial(run, LOUDER, str(path), str(work / "table"))
+        pandas = partial(run, PANDAS, str(unpacked_ratings(path, work)), str(work / "sequences.csv"))
+        found = interleaved({"louder": louder, "pandas": pandas}, repeats).items()
         yield [{"bench": "etl", "case": case, "implementation": name, **row} for name, row in found]
     for kind in ("parquet", "csv") if events else ():
         facts = {"bench": "etl", "case": f"generated {kind}, {events:,} events", "implementation": "louder"}

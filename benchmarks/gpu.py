@@ -31,49 +31,37 @@ REPEATS = 20
 class Part(NamedTuple):
     """What is measured; what a part leaves of its seconds of ten minutes goes to those after it."""
 
-    module: str
     seconds: float
     sizes: Row
     tiny: Row
 
 
+HALF = {"dtype": "bfloat16"}
 SHAPE, TINY_SHAPE = {"heads": 8, "width": 512}, {"heads": 2, "width": 16}
 LONG, TINY_LENGTHS = {"lengths": [1024, 4096], "tokens": 65536}, {"lengths": [16], "tokens": 32}
 MFALCON = {"amortised": None, "one_pass": None}
 CHECK_SECONDS = 200.0
 PARTS = {
     "attention": Part(
-        "benchmarks.attention",
         120,
-        {"kinds": ["uniform", "zipf rab", "targets"], **LONG, "heads": 8, "width": 64, "dtype": "bfloat16"},
-        {"kinds": ["zipf rab"], **TINY_LENGTHS, "heads": 2, "width": 8, "dtype": "bfloat16"},
+        {"kinds": ["uniform", "zipf rab", "targets"], **LONG, "heads": 8, "width": 64, **HALF},
+        {"kinds": ["zipf rab"], **TINY_LENGTHS, "heads": 2, "width": 8, **HALF},
     ),
     "layer": Part(
-        "benchmarks.layer",
-        60,
-        {"length": 1024, "tokens": 65536, **SHAPE, "dtype": "bfloat16"},
-        {"length": 16, "tokens": 32, **TINY_SHAPE, "dtype": "bfloat16"},
+        60, {"length": 1024, "tokens": 65536, **SHAPE, **HALF}, {"length": 16, "tokens": 32, **TINY_SHAPE, **HALF}
     ),
     "loss": Part(
-        "benchmarks.loss",
         30,
         {"sizes": {"ML-1M": (13_600, 3_883, 50, 128), "100,000 items": (8_000, 100_000, 64, 512)}},
         {"sizes": {"tiny": (6, 9, 4, 3)}},
     ),
     "step": Part(
-        "benchmarks.step",
         70,
         {"names": ["ml1m:hstu", "ml1m:hstu_large", "ml1m:sasrec"], "users": 128},
         {"names": ["ml1m:hstu"], "users": 2},
     ),
-    "encoder": Part(
-        "benchmarks.encoder",
-        60,
-        {**LONG, "layers": 2, **SHAPE, "dtype": "bfloat16"},
-        {**TINY_LENGTHS, "layers": 1, **TINY_SHAPE, "dtype": "bfloat16"},
-    ),
+    "encoder": Part(60, {**LONG, "layers": 2, **SHAPE, **HALF}, {**TINY_LENGTHS, "layers": 1, **TINY_SHAPE, **HALF}),
     "mfalcon": Part(
-        "benchmarks.mfalcon",
         50,
         {"lengths": [4096, 1024], "counts": [1024], "microbatches": [512, 1024], "layers": 4, "width": 256, "heads": 4}
         | MFALCON,
@@ -92,12 +80,11 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument("--child", choices=["check", *PARTS], help=argparse.SUPPRESS)
     given = parser.parse_args(words)
     if given.child:
-        rows = checked(given.interpret) if given.child == "check" else part_rows(PARTS[given.child], given.interpret)
+        rows = checked(given.interpret) if given.child == "check" else part_rows(given.child, given.interpret)
         for row in rows:
             print(json.dumps(row), flush=True)
         return 0
-    minutes = given.minutes or (60 if given.interpret else 10)
-    return run(given.parts, 60 * minutes, given.interpret, given.json)
+    return run(given.parts, 60 * (given.minutes or (60 if given.interpret else 10)), given.interpret, given.json)
 
 
 def run(parts: list[str], seconds: float, interpret: bool, path: Path | None) -> int:
@@ -106,9 +93,8 @@ def run(parts: list[str], seconds: float, interpret: bool, path: Path | None) ->
         import torch
 
         if not torch.cuda.is_available():
-            print(
-                "No GPU was found. Check the kernels without one: python -m benchmarks gpu --interpret", file=sys.stderr
-            )
+            told = "No GPU was found. Check the kernels without one: python -m benchmarks gpu --interpret"
+            print(told, file=sys.stderr)
             return 2
         card = torch.cuda.get_device_name()
     start, share = time.perf_counter(), seconds / (CHECK_SECONDS + sum(part.seconds for part in PARTS.values()))
@@ -116,20 +102,18 @@ def run(parts: list[str], seconds: float, interpret: bool, path: Path | None) ->
     checks, whole = collected("check", interpret, ends)
     wrong = [row for row in checks if not row["agrees"]]
     worst = max(checks, key=lambda row: row["error"] / row["tolerance"], default=None)
-    print(
-        f"{card}: {len(checks) - len(wrong)} of {len(checks)} checks of kernels agree with the reference implementation"
-    )
+    right = f"{len(checks) - len(wrong)} of {len(checks)}"
+    print(f"{card}: {right} checks of kernels agree with the reference implementation")
     if worst and not wrong:
-        print(
-            f"the largest error is {worst['error'] / worst['tolerance']:.1%} of what its type allows ({worst['check']})"
-        )
+        share = worst["error"] / worst["tolerance"]
+        print(f"the largest error is {share:.1%} of what its type allows ({worst['check']})")
     if not checks or wrong or not whole:
         for row in wrong:
             print(f"WRONG  {row['check']}: error {row['error']:.2g}, at most {row['tolerance']:g} is allowed")
         after = f" after {checks[-1]['check']!r}" if checks else ""
         print("No speed is measured" + ("." if whole else f": the check did not end in time or failed{after}."))
         return 1
-    facts = {**provenance(), **versions(), "checked": len(checks)}
+    facts = provenance() | versions() | {"checked": len(checks)}
     for name in parts:
         ends += share * PARTS[name].seconds
         rows, whole = collected(name, interpret, ends, partial(keep, path, {"bench": name, **facts}))
@@ -175,18 +159,18 @@ def checked(interpret: bool) -> Iterator[Row]:
         yield {"check": found.name, "error": found.error, "tolerance": found.tolerance, "agrees": found.agrees}
 
 
-def part_rows(part: Part, interpret: bool) -> Iterator[Row]:
+def part_rows(name: str, interpret: bool) -> Iterator[Row]:
     """Each case of a part, as it is measured: on the GPU, or at tiny sizes on the CPU."""
     import torch
 
     from benchmarks.measure import GIB, measure
 
     device = torch.device("cpu" if interpret else "cuda")
-    sizes = dict(part.tiny if interpret else part.sizes)
+    sizes = dict(PARTS[name].tiny if interpret else PARTS[name].sizes)
     if "dtype" in sizes:
         sizes["dtype"] = getattr(torch, sizes["dtype"])
     memory = 1.0 if interpret else 0.8 * torch.cuda.mem_get_info()[0] / GIB
-    cases = import_module(part.module).cases(**sizes, device=device, memory=memory)
+    cases = import_module(f"benchmarks.{name}").cases(**sizes, device=device, memory=memory)
     return chain.from_iterable(measure(case, 1 if interpret else REPEATS, device) for case in cases)
 
 
@@ -205,9 +189,8 @@ def summary(name: str, rows: list[Row], told: bool) -> list[str]:
     for case, own in groups(measured(rows), lambda row: row["case"]).items():
         reference = reference_of(own)
         if reference is not None:
-            others = [
-                f"{row['implementation']} {multiple(ratio(row, reference))} ×" for row in own if row is not reference
-            ]
+            others = [row for row in own if row is not reference]
+            beside = ", ".join(f"{row['implementation']} {multiple(ratio(row, reference))} ×" for row in others)
             time_ms = f"{reference['implementation']} {short(1000 * reference['median_s'])} ms"
-            lines.append(f"{name:<10}{case:<44}{time_ms:<22}{', '.join(others)}")
+            lines.append(f"{name:<10}{case:<44}{time_ms:<22}{beside}")
     return lines

@@ -27,8 +27,7 @@ COPIES = "ToCopyBackward0", "TBackward0", "PermuteBackward0", "TransposeBackward
 
 @dataclass(frozen=True)
 class Candidate:
-    """One way to compute a case, or a share of it: then its time is that of all. `facts` are fields of its row besides
-    those of the case."""
+    """One way to compute a case, or a share of it: then its time is that of all. `facts` are more fields of its row."""
 
     run: Run
     share: float = 1.0
@@ -51,9 +50,8 @@ class Case:
     def add(self, name: str, run: Run, *, needs: float = 0, share: float = 1.0, **facts: Any) -> None:
         """`needs` is an estimate of its memory in bytes."""
         if needs > self.memory_limit * GIB:
-            self.skipped[name] = (
-                f"would need about {needs / GIB:.1f} GiB of memory, with a limit of {self.memory_limit:g}"
-            )
+            limit = f"with a limit of {self.memory_limit:g}"
+            self.skipped[name] = f"would need about {needs / GIB:.1f} GiB of memory, {limit}"
         else:
             self.candidates[name] = Candidate(run, share, facts)
 
@@ -75,33 +73,21 @@ def measure(case: Case, repeats: int, device: torch.device) -> list[Row]:
     for _ in range(repeats):
         for name, candidate in case.candidates.items():
             seconds[name].append(timed(candidate.run, device) / candidate.share)
-    medians = {name: round(statistics.median(times), 6) for name, times in seconds.items()}
-    where = {"device": device_name(device), "threads": torch.get_num_threads()}
-    rows = [
-        {
-            "case": case.name,
-            "implementation": name,
-            "reference": case.reference,
-            "median_s": medians[name],
-            "min_s": round(min(seconds[name]), 6),
-            "max_s": round(max(seconds[name]), 6),
-            "runs": repeats,
-            "peak_bytes": peaks[name],
-            **where,
-            **case.shape,
-            **per_second(case, medians[name]),
-            **candidate.facts,
-        }
-        for name, candidate in case.candidates.items()
-    ]
+    card = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+    where = {"device": card, "threads": torch.get_num_threads(), **case.shape}
+    rows = []
+    for name, times in seconds.items():
+        median = round(statistics.median(times), 6)
+        row = {"case": case.name, "implementation": name, "reference": case.reference, "median_s": median}
+        row |= {"min_s": round(min(times), 6), "max_s": round(max(times), 6), "runs": repeats}
+        row |= {"peak_bytes": peaks[name], **where}
+        if case.unit:
+            row[f"{case.unit}_per_s"] = round(case.shape[case.unit] / median, 1)
+        rows.append(row | case.candidates[name].facts)
     for name, reason in case.skipped.items():
         names = {"case": case.name, "implementation": name, "reference": case.reference}
-        rows.append({**names, "skipped": reason, **where, **case.shape})
+        rows.append({**names, "skipped": reason, **where})
     return rows
-
-
-def per_second(case: Case, seconds: float) -> dict[str, float]:
-    return {f"{case.unit}_per_s": round(case.shape[case.unit] / seconds, 1)} if case.unit else {}
 
 
 def run(
@@ -149,10 +135,6 @@ def wait(device: torch.device) -> None:
 
 def type_name(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
-
-
-def device_name(device: torch.device) -> str:
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
 def peak_bytes(run: Run, device: torch.device) -> int:

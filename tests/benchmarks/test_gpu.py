@@ -161,7 +161,7 @@ def test_a_summary_skips_what_has_no_reference():
 
 
 def test_loss_runs_at_the_sizes_given():
-    (sampled, _) = {row["case"]: row for row in part_rows(PARTS["loss"], True)}.values()
+    (sampled, _) = {row["case"]: row for row in part_rows("loss", True)}.values()
     assert (sampled["rows"], sampled["items"], sampled["runs"]) == (6, 9, 1)
 
 

@@ -22,7 +22,7 @@ MUTANTS = [
         "benchmarks/measure.py", "if needs > self.memory_limit * GIB:", "if needs >= self.memory_limit * GIB:", MEASURE
     ),
     Mutant("benchmarks/measure.py", "statistics.median(times)", "statistics.mean(times)", MEASURE),
-    Mutant("benchmarks/measure.py", "case.shape[case.unit] / seconds", "seconds / case.shape[case.unit]", MEASURE),
+    Mutant("benchmarks/measure.py", "case.shape[case.unit] / median", "median / case.shape[case.unit]", MEASURE),
     Mutant(
         "benchmarks/measure.py",
         "return out, *torch.autograd.grad(out, leaves, grad)",
