@@ -5,6 +5,7 @@ and compares the answers; one row says how many, and what failed.
 """
 
 import argparse
+import itertools
 import tempfile
 import time
 from collections import Counter
@@ -30,6 +31,7 @@ from louder.training.loop import train
 ROWS = Path(__file__).parent / "results" / "serving.jsonl"
 # that names and ids are known cannot be said in a schema, so what fits it may be refused with 422
 UNSAID = {"positive_data_acceptance": {"enabled": False}}
+SETTINGS: Row = {"generation": {"max-examples": 25}, "checks": UNSAID, "phases": {"stateful": {"enabled": False}}}
 
 
 def small_run(folder: Path) -> Path:
@@ -47,17 +49,9 @@ def small_run(folder: Path) -> Path:
 
 def checked(app: ASGIApp, cases: int) -> Row:
     """Rounds with other seeds, until there were so many cases."""
-    done, failures, statuses, seed = 0, Counter[str](), Counter[str](), 0
+    done, failures, statuses, seeds = 0, Counter[str](), Counter[str](), itertools.count(1)
     while done < cases:
-        seed += 1
-        config = SchemathesisConfig.from_dict(
-            {
-                "seed": seed,
-                "generation": {"max-examples": 25},
-                "checks": UNSAID,
-                "phases": {"stateful": {"enabled": False}},
-            }
-        )
+        config = SchemathesisConfig.from_dict(SETTINGS | {"seed": next(seeds)})
         schema = schemathesis.openapi.from_asgi("/openapi.json", app, config=config)
         for event in from_schema(schema).execute():
             if isinstance(event, events.FatalError | events.NonFatalError):
@@ -67,11 +61,10 @@ def checked(app: ASGIApp, cases: int) -> Row:
             done += len(event.recorder.cases)
             for exchange in event.recorder.interactions.values():
                 statuses[str(exchange.response.status_code if exchange.response else "none")] += 1
-            for checks in event.recorder.checks.values():
-                for check in checks:
-                    if check.failure_info is not None:
-                        failures[check.name] += 1
-                        print(event.recorder.label, check.failure_info.failure, check.failure_info.code_sample)
+            for check in itertools.chain.from_iterable(event.recorder.checks.values()):
+                if check.failure_info is not None:
+                    failures[check.name] += 1
+                    print(event.recorder.label, check.failure_info.failure, check.failure_info.code_sample)
         print(f"{done:,} cases, failures {dict(failures)}", flush=True)
     return {"cases": done, "failures": dict(failures), "statuses": dict(sorted(statuses.items()))}
 

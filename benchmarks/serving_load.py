@@ -22,7 +22,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.request import urlopen
@@ -53,12 +53,9 @@ class Seen:
         return round(1000 * ordered[min(len(ordered) - 1, int(share * len(ordered)))], 2) if ordered else None
 
     def facts(self) -> Row:
-        return {
-            "requests": sum(self.statuses.values()),
-            "statuses": {str(status): count for status, count in sorted(self.statuses.items())},
-            "p50_ms": self.quantile(0.5),
-            "p99_ms": self.quantile(0.99),
-        }
+        statuses = {str(status): count for status, count in sorted(self.statuses.items())}
+        times = {"p50_ms": self.quantile(0.5), "p99_ms": self.quantile(0.99)}
+        return {"requests": self.statuses.total(), "statuses": statuses, **times}
 
 
 class Connections:
@@ -79,13 +76,15 @@ class Connections:
             writer.close()
         return await asyncio.open_connection("127.0.0.1", self.port)
 
+    async def warm(self, body: "Body", users: list[int]) -> None:
+        for user in users:
+            await self.post(*body(user))
+
     async def post(self, path: str, body: bytes) -> tuple[int, bytes]:
         reader, writer = await self.connection()
-        head = (
-            f"POST {path} HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
-        )
+        head = f"POST {path} HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: {len(body)}"
         try:
-            writer.write(head.encode() + body)
+            writer.write(head.encode() + b"\r\n\r\n" + body)
             top = await reader.readuntil(b"\r\n\r\n")
             status = int(top[9:12])
             length = next(int(line[15:]) for line in top.lower().split(b"\r\n") if line.startswith(b"content-length:"))
@@ -108,15 +107,16 @@ def retrieve(user: int) -> tuple[str, bytes]:
     return "/v1/retrieve", json.dumps({"user": user, "k": 100, "at": AT}).encode()
 
 
+BODIES: dict[str, Body] = {"retrieve top-100": retrieve, "recommend, 500 ranked": recommend}
+
+
 def telling(events: int) -> Body:
     """So many events of one user in each request; every id is new"""
     number = itertools.count()
 
     def tell(user: int) -> tuple[str, bytes]:
-        new = [
-            {"user": user, "id": f"{events}-{next(number)}", "item": 1193, "time": AT, "actions": []}
-            for _ in range(events)
-        ]
+        event = {"user": user, "item": 1193, "time": AT, "actions": []}
+        new = [{**event, "id": f"{events}-{next(number)}"} for _ in range(events)]
         return "/v1/events", json.dumps({"events": new}).encode()
 
     return tell
@@ -225,45 +225,38 @@ class Server:
         self.process.wait(30)
 
 
-async def warm(port: int, body: Body, users: list[int]) -> None:
-    connections = Connections(port)
-    for user in users:
-        await connections.post(*body(user))
-
-
 class Load:
     def __init__(self, arguments: argparse.Namespace) -> None:
         self.a = arguments
         self.folder = Path(tempfile.mkdtemp(prefix="louder-load-"))
         self.users = random.Random(0).sample(range(1, USERS + 1), arguments.active)
         self.options = ["--ranker", arguments.ranker] if arguments.ranker else []
-        if arguments.threads:
-            self.options += ["--threads", str(arguments.threads)]
-        self.cache = ["--cache", arguments.cache]
+        self.options += ["--threads", str(arguments.threads)] if arguments.threads else []
         self.rate = 0.0
 
     def write(self, case: str, facts: Row, implementation: str = "louder") -> None:
-        row = {
-            "bench": "serving",
-            "case": case,
-            "implementation": implementation,
-            "active_users": len(self.users),
-            "cache": self.a.cache,
-            **facts,
-            **provenance(),
-        }
+        row: Row = {"bench": "serving", "case": case, "implementation": implementation}
+        row |= {"active_users": len(self.users), "cache": self.a.cache, **facts, **provenance()}
         print(json.dumps(row), flush=True)
         if self.a.json:
             append_row(self.a.json, row)
 
-    async def server(self, *options: str, run: str | None = None, store: str | None = None) -> Server:
-        given = [*self.options, *(self.cache if "--no-cache" not in options else []), *options]
+    async def server(self, *cache: str, run: str | None = None, store: str = "") -> Server:
+        given = [*self.options, *(cache or ("--cache", self.a.cache))]
         return await Server(run or self.a.run, *given, store=store or str(self.folder / "store")).ready()
+
+    @contextlib.asynccontextmanager
+    async def warm(self) -> AsyncIterator[Server]:
+        """A service that has cached the history of every user."""
+        server = await self.server()
+        await Connections(server.port).warm(recommend, self.users)
+        yield server
+        server.stop()
 
     async def latency(self) -> None:
         server = await self.server()
-        for name, body in ("retrieve top-100", retrieve), ("recommend, 500 ranked", recommend):
-            await warm(server.port, body, self.users)
+        for name, body in BODIES.items():
+            await Connections(server.port).warm(body, self.users)
             seen, _ = await closed(server.port, body, self.users, 1, self.a.seconds)
             self.write(f"{name}, cached, one client", seen.facts())
         server.stop()
@@ -271,8 +264,8 @@ class Load:
     async def saturation(self) -> None:
         """The two servers take turns."""
         kept, never = await self.server(), await self.server("--no-cache", store=str(self.folder / "other"))
-        for name, body in ("retrieve top-100", retrieve), ("recommend, 500 ranked", recommend):
-            await warm(kept.port, body, self.users)
+        for name, body in BODIES.items():
+            await Connections(kept.port).warm(body, self.users)
             rates: dict[str, list[float]] = {"louder": [], "no-cache": []}
             answers = {"louder": Seen(), "no-cache": Seen()}
             for _ in range(3):
@@ -291,41 +284,35 @@ class Load:
 
     async def saturated(self) -> float:
         if not self.rate:
-            server = await self.server()
-            await warm(server.port, recommend, self.users)
-            _, self.rate = await closed(server.port, recommend, self.users, 16, self.a.seconds)
-            server.stop()
+            async with self.warm() as server:
+                _, self.rate = await closed(server.port, recommend, self.users, 16, self.a.seconds)
         return self.rate
 
     async def half(self) -> None:
         rate = await self.saturated() / 2
-        server = await self.server()
-        await warm(server.port, recommend, self.users)
-        memory = [server.mib()]  # each second, and of these each minute's is told
-        seen = await opened(
-            server.port, recommend, self.users, rate, self.a.long, each_second=lambda: memory.append(server.mib())
-        )
-        memory = [*memory[::60], server.mib()]
-        facts = {"per_second": round(rate, 1), "seconds": self.a.long, "mib": memory}
-        self.write("recommend at half of saturation", facts | seen.facts())
-        server.stop()
+        async with self.warm() as server:
+            memory = [server.mib()]  # each second, and of these each minute's is told
+
+            def noted() -> None:
+                memory.append(server.mib())
+
+            seen = await opened(server.port, recommend, self.users, rate, self.a.long, each_second=noted)
+            facts = {"per_second": round(rate, 1), "seconds": self.a.long, "mib": [*memory[::60], server.mib()]}
+            self.write("recommend at half of saturation", facts | seen.facts())
 
     async def overload(self) -> None:
         rate = await self.saturated() * 3
-        server = await self.server()
-        await warm(server.port, recommend, self.users)
-        seen = await opened(server.port, recommend, self.users, rate, self.a.over)
-        after, connections = time.perf_counter(), Connections(server.port)
-        quick = 0
-        while quick < 10 and time.perf_counter() < after + 30:
-            began = time.perf_counter()
-            status, _ = await connections.post(*recommend(self.users[quick]))
-            quick = quick + 1 if status == 200 and time.perf_counter() - began < 0.1 else 0
-            await asyncio.sleep(0.02)
-        recovered = round(time.perf_counter() - after, 2)
-        facts = {"per_second": round(rate, 1), "seconds": self.a.over, "recovered_s": recovered}
-        self.write("recommend at three times saturation", facts | seen.facts())
-        server.stop()
+        async with self.warm() as server:
+            seen = await opened(server.port, recommend, self.users, rate, self.a.over)
+            after, connections, quick = time.perf_counter(), Connections(server.port), 0
+            while quick < 10 and time.perf_counter() < after + 30:
+                began = time.perf_counter()
+                status, _ = await connections.post(*recommend(self.users[quick]))
+                quick = quick + 1 if status == 200 and time.perf_counter() - began < 0.1 else 0
+                await asyncio.sleep(0.02)
+            recovered = round(time.perf_counter() - after, 2)
+            facts = {"per_second": round(rate, 1), "seconds": self.a.over, "recovered_s": recovered}
+            self.write("recommend at three times saturation", facts | seen.facts())
 
     async def reloads(self) -> None:
         """Two checkpoints take turns behind a link; every answer must be of the model that it names."""
@@ -342,12 +329,10 @@ class Load:
         users = self.users[:50]
         store = open_store(str(self.folder / "store"))
         truth: dict[tuple[str, int], list[float]] = {}
-        models = [Engine(run, self.a.ranker) for run in (self.a.run, other)]
-        for model in models:
+        for model in (Engine(run, self.a.ranker) for run in (self.a.run, other)):
             for user in users:
-                q = Request(history=store.history(user), at=AT, k=20, user=user)
-                found = model.recommend(q)
-                truth[model.version, user] = found.scores.tolist()
+                request = Request(history=store.history(user), at=AT, k=20, user=user)
+                truth[model.version, user] = model.recommend(request).scores.tolist()
         store.close()
         versions: Counter = Counter()
 
@@ -361,18 +346,15 @@ class Load:
             fits = len(scores) == len(expected) and all(abs(a - b) < 1e-4 for a, b in zip(scores, expected))
             return None if fits else f"user {user}: scores are not those of {told['model']}"
 
-        turn = 0
+        turns = itertools.islice(itertools.cycle((other, Path(self.a.run))), self.a.reloads)
 
         def swap() -> None:
-            nonlocal turn
-            turn += 1
-            if turn <= self.a.reloads:
-                publish(other if turn % 2 else Path(self.a.run), link)
+            if run := next(turns, None):
+                publish(run, link)
 
         rate = await self.saturated() / 2
-        seconds = self.a.reloads + 5
         with contextlib.redirect_stdout(None):
-            seen = await opened(server.port, recommend, users, rate, seconds, check, swap)
+            seen = await opened(server.port, recommend, users, rate, self.a.reloads + 5, check, swap)
         facts = {"reloads": self.a.reloads, "per_second": round(rate, 1), "versions": dict(versions.most_common())}
         bad = len(seen.wrong) + seen.statuses.total() - seen.statuses[200] - seen.statuses[0]  # those are wrong already
         self.write("hot reloads", facts | seen.facts() | {"mixed_or_failed": bad, "first": seen.wrong[:3]})
@@ -384,17 +366,16 @@ class Load:
         running = start()
         await asyncio.sleep(1)
         server = await self.server(store=f"redis://127.0.0.1:{port}/0")
-        await warm(server.port, recommend, self.users[:50])
+        connections = Connections(server.port)
+        await connections.warm(recommend, self.users[:50])
         past = [{"item": item, "time": 978_000_000 + n, "actions": []} for n, item in enumerate((1193, 661, 914, 3408))]
         carried = json.dumps({"history": past, "k": 10, "at": AT}).encode()
-        connections = Connections(server.port)
         found: dict[str, Counter] = {}
 
         async def phase(name: str, seconds: float) -> float | None:
-            end, first = time.perf_counter() + seconds, None
-            began = time.perf_counter()
+            began, first = time.perf_counter(), None
             found[name] = Counter()
-            while time.perf_counter() < end:
+            while time.perf_counter() < began + seconds:
                 status, _ = await connections.post("/v1/recommend", carried)
                 found[name][f"history {status}"] += 1
                 status, _ = await connections.post(*recommend(self.users[0]))
@@ -422,22 +403,19 @@ class Load:
         await asyncio.sleep(1)
         for kind, store in ("files", str(self.folder / "sized-store")), ("redis", f"redis://127.0.0.1:{port}/0"):
             server = await self.server(store=store)
-            facts: Row = {"mib": server.mib()}
+            facts: Row = {"mib": server.mib(), "users": USERS}
             if kind == "files":
-                held = sum(file.stat().st_blocks * 512 for file in Path(store).iterdir())
+                facts["store_bytes"] = sum(file.stat().st_blocks * 512 for file in Path(store).iterdir())
             else:
-                held = Redis(port=port).info("memory")["used_memory"]
-            facts |= {"store_bytes": held, "users": USERS}
-            await warm(server.port, recommend, self.users)
+                facts["store_bytes"] = Redis(port=port).info("memory")["used_memory"]
+            await Connections(server.port).warm(recommend, self.users)
             told = {line.split()[0]: float(line.split()[1]) for line in server.metrics() if line[0] != "#"}
             facts |= {"cached_histories": told["louder_cached_histories"], "cached_bytes": told["louder_cached_bytes"]}
             facts["mib_with_cache"] = server.mib()
             for events in 1, 100:
                 seen, rate = await closed(server.port, telling(events), self.users, 8, self.a.seconds / 2)
-                facts |= {
-                    f"events_per_second_by_{events}": round(rate * events),
-                    f"p99_ms_by_{events}": seen.quantile(0.99),
-                }
+                facts[f"events_per_second_by_{events}"] = round(rate * events)
+                facts[f"p99_ms_by_{events}"] = seen.quantile(0.99)
             self.write(f"sizing, {kind}", facts)
             server.stop()
         running.kill()
@@ -468,14 +446,9 @@ def changed(run: Path) -> None:
 
 
 def main() -> None:
-    parts: dict[str, Callable[[Load], Coroutine[None, None, None]]] = {
-        "latency": Load.latency,
-        "saturation": Load.saturation,
-        "half": Load.half,
-        "overload": Load.overload,
-        "reloads": Load.reloads,
-        "redis": Load.redis,
-        "sizing": Load.sizing,
+    parts = {
+        part.__name__: part
+        for part in (Load.latency, Load.saturation, Load.half, Load.overload, Load.reloads, Load.redis, Load.sizing)
     }
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", help="a retrieval run of ML-1M, or a joint one")

@@ -38,15 +38,9 @@ def main() -> None:
         finally:
             if server:
                 server.stop()
-    row = {
-        "bench": "store_kill",
-        "case": f"{'redis-server' if server else 'writer'} killed {options.kills} times",
-        "implementation": options.store,
-        "kills": options.kills,
-        **found,
-        "seed": options.seed,
-        **provenance(),
-    }
+    case = f"{'redis-server' if server else 'writer'} killed {options.kills} times"
+    row = {"bench": "store_kill", "case": case, "implementation": options.store, "kills": options.kills}
+    row |= {**found, "seed": options.seed, **provenance()}
     append_row(options.json, row)
     print(row)
     sys.exit(bool(found["lost"] or found["damaged"] or found["stored_twice"]))
@@ -59,28 +53,20 @@ def rounds(url: str, server: Server | None, kills: int, seed: int) -> dict[str, 
     acknowledged: dict[int, int] = {}
     seconds, stored_twice = 0.0, 0
     for number in range(1, kills + 1):
-        process = subprocess.Popen(
-            [sys.executable, "-m", writer.__name__, url, str(number), "0", "1000000"],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-        )
+        words = [sys.executable, "-m", writer.__name__, url, str(number), "0", "1000000"]
+        process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
         assert process.stdout is not None
         first = process.stdout.readline()
         started = time.perf_counter()
         time.sleep(draw.uniform(0, 1))
+        (server or process).kill()
+        seconds += time.perf_counter() - started
+        rest = process.stdout.read()  # the writer ends when the store is gone
         if server:
-            server.kill()
-            seconds += time.perf_counter() - started
-            rest = process.stdout.read()  # the writer ends when the store is gone
             server.start()
-        else:
-            process.kill()
-            seconds += time.perf_counter() - started
-            rest = process.stdout.read()
         process.wait()
         process.stdout.close()
-        acknowledged[number] = len([line for line in (first + rest).split("\n") if line])
+        acknowledged[number] = len((first + rest).split())
         last = acknowledged[number] - 1
         store = open_store(url, keep=KEEP)
         again = [Arrival(user=user, id=f"{number}-{last}", item=last, time=last) for user in (writer.SHARED, number)]
@@ -97,9 +83,7 @@ def rounds(url: str, server: Server | None, kills: int, seed: int) -> dict[str, 
         "acknowledged": 2 * both,
         "lost": sum(max(0, acknowledged[number] - totals[number]) for number in totals) + max(0, both - shared),
         "stored_unacknowledged": sum(totals.values()) + shared - 2 * both,
-        "damaged": sum(
-            history.items.tolist() != list(range(totals[number]))[-KEEP:] for number, history in histories.items()
-        ),
+        "damaged": sum(own.items.tolist() != list(range(own.total))[-KEEP:] for own in histories.values()),
         "stored_twice": stored_twice,
         "acknowledged_per_s": round(2 * both / seconds, 1),
     }
