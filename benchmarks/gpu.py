@@ -105,8 +105,8 @@ def run(parts: list[str], seconds: float, interpret: bool, path: Path | None) ->
     right = f"{len(checks) - len(wrong)} of {len(checks)}"
     print(f"{card}: {right} checks of kernels agree with the reference implementation")
     if worst and not wrong:
-        share = worst["error"] / worst["tolerance"]
-        print(f"the largest error is {share:.1%} of what its type allows ({worst['check']})")
+        of_allowed = worst["error"] / worst["tolerance"]
+        print(f"the largest error is {of_allowed:.1%} of what its type allows ({worst['check']})")
     if not checks or wrong or not whole:
         for row in wrong:
             print(f"WRONG  {row['check']}: error {row['error']:.2g}, at most {row['tolerance']:g} is allowed")

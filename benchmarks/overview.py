@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from statistics import median
 from typing import NamedTuple
 
-from benchmarks.rows import Row, groups, measured, multiple, place, ratio, reference_of
+from benchmarks.rows import BENCHES, Row, groups, measured, multiple, place, ratio, reference_of
 from louder.reports.markup import Html, joined, tag
 
 HEAD = "", "", "median ×", "least – most", "memory ×", "cases"
@@ -21,31 +21,24 @@ class Span(NamedTuple):
     cases: int
 
 
-def overview(rows: Sequence[Row], titles: dict[str, str]) -> Html:
-    """`titles` of the benches, which are sections of the page, in their order."""
-    found = groups(alike(rows), lambda row: row["bench"])
-    benches = {bench: spans(found[bench]) for bench in titles if bench in found}
+def overview(rows: Sequence[Row]) -> Html:
+    """Of the benches, which are sections of the page, in their order; without the rankers that were made to be many
+    times M-FALCON's DLRM."""
+    alike = [row for row in measured(rows) if row.get("kind") not in ("amortised", "one pass")]
+    found = groups(alike, lambda row: row["bench"])
+    benches = {bench: spans(found[bench]) for bench in BENCHES if bench in found}
     at = scale([end for own in benches.values() for span in own.values() for end in (span.least, span.most)])
     lines = []
     for bench, own in benches.items():
-        heading = joined([tag("a", titles[bench], href=f"#{bench}"), f" · {beside(found[bench][0]['reference'])}"])
+        heading = joined([tag("a", BENCHES[bench], href=f"#{bench}"), f" · {beside(found[bench][0]['reference'])}"])
         lines.append(tag("tr", tag("th", heading, colspan=len(HEAD))))
         for name, span in own.items():
-            numbers = (
-                multiple(span.median),
-                f"{multiple(span.least)} – {multiple(span.most)}",
-                "" if math.isnan(span.memory) else multiple(span.memory),
-                span.cases,
-            )
+            ends = f"{multiple(span.least)} – {multiple(span.most)}"
+            numbers = multiple(span.median), ends, "" if math.isnan(span.memory) else multiple(span.memory), span.cases
             cells = joined(tag("td", number, class_="number") for number in numbers)
             lines.append(tag("tr", tag("td", name), tag("td", bar(span, at)), cells))
     head = tag("tr", joined(tag("th", name, class_="number") for name in HEAD))
     return tag("div", tag("table", tag("thead", head), tag("tbody", joined(lines)), class_="overview"), class_="scroll")
-
-
-def alike(rows: Sequence[Row]) -> list[Row]:
-    """What was measured; of M-FALCON without the rankers that were made to be many times the DLRM."""
-    return [row for row in measured(rows) if row.get("kind") not in ("amortised", "one pass")]
 
 
 def spans(rows: Sequence[Row]) -> dict[str, Span]:
@@ -73,12 +66,9 @@ def scale(numbers: Sequence[float]) -> Callable[[float], float]:
 
 def bar(span: Span, at: Callable[[float], float]) -> Html:
     """From the least to the most, a mark at the median and a line at 1."""
+    from_to = tag("i", style=f"left: {at(span.least)}%; right: {100 - at(span.most):.1f}%")
     return tag(
-        "div",
-        tag("s", style=f"left: {at(1)}%"),
-        tag("i", style=f"left: {at(span.least)}%; right: {100 - at(span.most):.1f}%"),
-        tag("b", style=f"left: {at(span.median)}%"),
-        class_="span",
+        "div", tag("s", style=f"left: {at(1)}%"), from_to, tag("b", style=f"left: {at(span.median)}%"), class_="span"
     )
 
 

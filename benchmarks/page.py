@@ -10,7 +10,6 @@ from benchmarks.rows import (
     EXTRA,
     MIB,
     RATIOS,
-    Row,
     columns,
     groups,
     left_out,
@@ -23,6 +22,7 @@ from benchmarks.rows import (
 )
 from louder.folders import write_text
 from louder.reports.markup import Html, details, document, figures, joined, section, table, tag
+from louder.results import Row
 
 NOTES = {
     "attention": (
@@ -78,7 +78,7 @@ RATES = "candidates_per_s", "labels_per_s", "max_error", "recall"
 def write_page(rows: Sequence[Row], path: Path) -> None:
     """An overview, a section for each bench, and what made the rows."""
     summary = tag("p", SUMMARY, tag("span", f" {SCALE}", class_="wide"))
-    header = tag("header", tag("h1", "Speed and memory"), summary, overview(rows, BENCHES))
+    header = tag("header", tag("h1", "Speed and memory"), summary, overview(rows))
     benches = groups(rows, lambda row: row["bench"])
     sections = [bench_section(bench, benches[bench]) for bench in BENCHES if bench in benches]
     write_text(path, document("Louder: speed and memory", [header, *sections, provenance(rows)]))
@@ -146,12 +146,11 @@ def provenance(rows: Sequence[Row]) -> Html:
     def different(name: str) -> list[str]:
         return list(groups(rows, lambda row: str(row.get(name, ""))))
 
+    def lines(texts: Iterable[object]) -> Html:
+        return joined(tag("div", one) for one in texts)
+
     facts: list[tuple[str, object]] = [("measured on", lines(groups(rows, place)))]
-    for name in "date", "commit", "louder", "python":
-        facts.append((name.capitalize() if name in ("louder", "python") else name, ", ".join(different(name))))
+    names = {"date": "date", "commit": "commit", "louder": "Louder", "python": "Python"}
+    facts += [(title, ", ".join(different(name))) for name, title in names.items()]
     facts.append(("commands", lines(tag("code", command) for command in different("command"))))
     return section("How it was measured", METHOD, details(facts))
-
-
-def lines(texts: Iterable[object]) -> Html:
-    return joined(tag("div", one) for one in texts)

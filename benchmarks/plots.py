@@ -42,9 +42,8 @@ def is_own(implementation: str) -> bool:
 
 
 def legend(shades: dict[str, str]) -> Html:
-    return tag(
-        "p", joined(tag("span", tag("i", data_colour=colour), name) for name, colour in shades.items()), class_="legend"
-    )
+    entries = joined(tag("span", tag("i", data_colour=colour), name) for name, colour in shades.items())
+    return tag("p", entries, class_="legend")
 
 
 def as_lines(bench: str, rows: Sequence[Row]) -> list[Row]:
@@ -96,14 +95,9 @@ AXES = {
 }
 
 
-class Quantity(NamedTuple):
-    name: str
-    unit: str
-    value: Value
-
-
-SPEED = Quantity("Speed", "candidates a second", lambda row: row["candidates_per_s"])
-ERROR = Quantity("Error", "of a probability, at most", lambda row: row["max_error"])
+Quantity = tuple[str, str, Value]  # name, unit
+SPEED: Quantity = "Speed", "candidates a second", lambda row: row["candidates_per_s"]
+ERROR: Quantity = "Error", "of a probability, at most", lambda row: row["max_error"]
 
 
 def draw_mfalcon(rows: Sequence[Row], shades: dict[str, str]) -> list[Strip]:
@@ -114,10 +108,8 @@ def draw_mfalcon(rows: Sequence[Row], shades: dict[str, str]) -> list[Strip]:
         reduced = [row for row in own if "weights" in row]
         exact = [row for row in whole if row["implementation"] == row["reference"]]
         speeds = [sweep(whole, axis, usual, SPEED, shades) for axis in AXES]
-        weights = [
-            sweep(chosen, "candidates", usual, of, shades)
-            for chosen, of in ((exact + reduced, SPEED), (reduced, ERROR))
-        ]
+        smaller = (exact + reduced, SPEED), (reduced, ERROR)
+        weights = [sweep(chosen, "candidates", usual, of, shades) for chosen, of in smaller]
         strips.append(Strip(f"Ways to score, {model}", [figure for figure in speeds if figure]))
         strips.append(Strip("Smaller weights, history cached", [figure for figure in weights if figure]))
     return [strip for strip in strips if strip.figures]
@@ -136,8 +128,9 @@ def sweep(
         return None
     words, letter = AXES[axis]
     x = f"{letter} (" + ", ".join(f"{AXES[name][1]} = {number}" for name, number in held.items()) + ")"
-    figure = draw_lines(found, f"{of.name} by {words}", axis, x, of.unit, of.value, shades)
-    return logarithmic([figure], [of.value(row) for row in found])[0]
+    name, unit, value = of
+    figure = draw_lines(found, f"{name} by {words}", axis, x, unit, value, shades)
+    return logarithmic([figure], [value(row) for row in found])[0]
 
 
 # One figure -------------------------------------------------------------------------------------------------------
@@ -179,13 +172,9 @@ def logarithmic(figures: list["Figure"], values: Sequence[float]) -> list["Figur
         low, high = min(logs), max(logs)
         margin = 0.06 * (high - low) + 0.02
         numbers = ticks(high - low, math.floor(low - margin), math.ceil(high + margin))
+        labels = [short(number) for number in numbers]
         for figure in figures:
-            figure.update_yaxes(
-                type="log",
-                range=[low - margin, high + margin],
-                tickvals=numbers,
-                ticktext=[short(number) for number in numbers],
-            )
+            figure.update_yaxes(type="log", range=[low - margin, high + margin], tickvals=numbers, ticktext=labels)
     return figures
 
 

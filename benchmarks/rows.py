@@ -17,6 +17,7 @@ BENCHES = {
     "mfalcon": "M-FALCON",
     "mol_topk": "Top k under a mixture of logits",
 }
+MEASURE = "python -m benchmarks all --json FILE"
 MIB = 1 << 20
 RATIOS = {  # by the reference
     "louder": "time ×",
@@ -42,9 +43,7 @@ def read(source: Path) -> list[Row]:
     found: dict[tuple[str | int | None, ...], Row] = {}
     for file in files:
         if not file.is_file():
-            raise InputError(
-                f"There is no file or folder {source}. Measure first: python -m benchmarks all --json FILE."
-            )
+            raise InputError(f"There is no file or folder {source}. Measure first: {MEASURE}.")
         for row in read_rows(file):
             if row.get("bench") in BENCHES:
                 names = "bench", "case", "implementation", "tokens", "dtype", "device", "threads", "machine"
@@ -52,7 +51,7 @@ def read(source: Path) -> list[Row]:
                 found.pop(key, None)
                 found[key] = row
     if not found:
-        raise InputError(f"{source} has no rows of a benchmark. Measure first: python -m benchmarks all --json FILE.")
+        raise InputError(f"{source} has no rows of a benchmark. Measure first: {MEASURE}.")
     return list(found.values())
 
 
@@ -65,10 +64,8 @@ def groups(rows: Iterable[Row], key: Callable[[Row], str]) -> dict[str, list[Row
 
 def place(row: Row) -> str:
     """AMD EPYC, 2 cores, 2 threads, float32"""
-    threads = row["threads"]
-    where = row["device"]
-    if where == "cpu":
-        where = f"{row.get('machine', 'cpu')}, {threads} thread{'' if threads == 1 else 's'}"
+    threads = f"{row['threads']} thread{'' if row['threads'] == 1 else 's'}"
+    where = f"{row.get('machine', 'cpu')}, {threads}" if row["device"] == "cpu" else row["device"]
     return f"{where}, {row['dtype']}"
 
 

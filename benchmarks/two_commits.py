@@ -16,13 +16,15 @@ import socket
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from functools import partial
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import IO, Any
-from urllib.error import URLError
 from urllib.request import urlopen
 
 CASES = {
@@ -31,11 +33,9 @@ CASES = {
     "step hstu_large": "a training step of 128 users, ml1m:hstu_large",
     "mfalcon": "1,024 candidates after a cached history of 1,000 events",
 }
-ROUTES = {
-    "retrieve": ("/v1/retrieve", {"k": 100}),
-    "recommend": ("/v1/recommend", {"k": 20, "retrieve": 500}),
-}
+ROUTES = {"retrieve": ("/v1/retrieve", {"k": 100}), "recommend": ("/v1/recommend", {"k": 20, "retrieve": 500})}
 AT = 1_046_454_590  # after ML-1M's last event, so that the same request has the same answer
+JSON = {"content-type": "application/json"}
 USERS = 40  # who ask in turns, so that their histories are cached
 
 
@@ -50,20 +50,16 @@ def worker(table: str) -> None:
     runs: dict[str, Callable[[], None]] = {}
     for line in sys.stdin:
         name = line.strip()
+        kind, _, recipe = name.partition(" ")
         if name not in runs:
-            runs[name] = prepared(name, table)
+            runs[name] = (
+                step(f"ml1m:{recipe}", table) if recipe else {"attention": attention, "mfalcon": mfalcon}[kind]()
+            )
             for _ in range(3):
                 runs[name]()
         began = time.perf_counter()
         runs[name]()
         print(time.perf_counter() - began, flush=True)
-
-
-def prepared(name: str, table: str) -> Callable[[], None]:
-    kind, _, recipe = name.partition(" ")
-    if kind == "attention":
-        return attention()
-    return step(f"ml1m:{recipe}", table) if kind == "step" else mfalcon()
 
 
 def attention() -> Callable[[], None]:
@@ -153,33 +149,29 @@ def environment(tree: Path, threads: int) -> dict[str, str]:
     return os.environ | {"PYTHONPATH": str(tree.resolve()), "OMP_NUM_THREADS": str(threads)}
 
 
-class Worker:
-    def __init__(self, tree: Path, table: Path, threads: int) -> None:
-        command = [sys.executable, str(Path(__file__).resolve()), "--worker", str(table.resolve())]
-        self.process = subprocess.Popen(
-            command, cwd=tree, env=environment(tree, threads), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
-
-    def seconds(self, name: str) -> float:
-        assert self.process.stdin and self.process.stdout
-        print(name, file=self.process.stdin, flush=True)
-        line = self.process.stdout.readline()
-        if not line:
-            raise SystemExit(f"The checkout's process ended at {name!r}; what it said is above.")
-        return float(line)
-
-    def close(self) -> None:
-        self.process.kill()
+def start_worker(tree: Path, table: Path, threads: int) -> subprocess.Popen[str]:
+    command = [sys.executable, str(Path(__file__).resolve()), "--worker", str(table.resolve())]
+    own, pipe = environment(tree, threads), subprocess.PIPE
+    return subprocess.Popen(command, cwd=tree, env=own, stdin=pipe, stdout=pipe, text=True)
 
 
-def in_turns(pairs: int, before: Callable[[], float], after: Callable[[], float]) -> tuple[list[float], list[float]]:
+def seconds_of(process: subprocess.Popen[str], name: str) -> float:
+    assert process.stdin and process.stdout
+    print(name, file=process.stdin, flush=True)
+    line = process.stdout.readline()
+    if not line:
+        raise SystemExit(f"The checkout's process ended at {name!r}; what it said is above.")
+    return float(line)
+
+
+def in_turns(pairs: int, *runs: Callable[[], float]) -> list[list[float]]:
     """A B B A A B …: whoever comes second comes first the next time."""
-    a: list[float] = []
-    b: list[float] = []
+    seconds: list[list[float]] = [[] for _ in runs]
+    turns = list(zip(seconds, runs))
     for number in range(pairs):
-        for own, run in ((a, before), (b, after))[:: 1 if number % 2 == 0 else -1]:
+        for own, run in turns[:: -1 if number % 2 else 1]:
             own.append(run())
-    return a, b
+    return seconds
 
 
 def told(name: str, what: str, unit: str, a: list[float], b: list[float]) -> dict[str, Any]:
@@ -188,9 +180,8 @@ def told(name: str, what: str, unit: str, a: list[float], b: list[float]) -> dic
     row: dict[str, Any] = {"case": name, "what": what, "pairs": len(a), "unit": unit}
     row |= {"before": round(statistics.median(a), 6), "after": round(statistics.median(b), 6)}
     row |= {"ratio": round(middle, 4), "ratio_quartiles": [round(low, 4), round(high, 4)]}
-    print(
-        f"{name:24} before {row['before']:>12} after {row['after']:>12} {unit:10} × {middle:.3f} ({low:.3f} to {high:.3f})"
-    )
+    ratio = f"× {middle:.3f} ({low:.3f} to {high:.3f})"
+    print(f"{name:24} before {row['before']:>12} after {row['after']:>12} {unit:10} {ratio}")
     return row
 
 
@@ -208,7 +199,7 @@ def service(tree: Path, run: Path, ranker: Path, table: Path, threads: int, log:
             try:
                 urlopen(f"http://127.0.0.1:{port}/readyz", timeout=5)
                 break
-            except (URLError, OSError):
+            except OSError:  # a URLError is one
                 time.sleep(0.5)
         else:
             raise SystemExit(f"The service of {tree} does not answer; see {log.name}.")
@@ -220,9 +211,6 @@ def service(tree: Path, run: Path, ranker: Path, table: Path, threads: int, log:
 
 def asked(port: int, route: str, seconds: float, clients: int = 4) -> float:
     """Milliseconds of service for each answer: `clients` ask for so long, each again when it is answered."""
-    from concurrent.futures import ThreadPoolExecutor
-    from http.client import HTTPConnection
-
     path, body = ROUTES[route]
 
     def client(number: int) -> int:
@@ -230,8 +218,7 @@ def asked(port: int, route: str, seconds: float, clients: int = 4) -> float:
         user, until = number, time.perf_counter() + seconds
         while time.perf_counter() < until:
             user = user % USERS + 1
-            text = json.dumps({"user": user, "at": AT} | body)
-            connection.request("POST", path, text, {"content-type": "application/json"})
+            connection.request("POST", path, json.dumps({"user": user, "at": AT} | body), JSON)
             response = connection.getresponse()
             response.read()
             if response.status != 200:
@@ -255,21 +242,19 @@ def main() -> None:
     parser.add_argument("--cases", nargs="*", default=list(CASES))
     parser.add_argument("--json", type=Path, help="a JSON-lines file to add the rows to")
     given = parser.parse_args()
-    rows = []
+    trees, rows = (given.before, given.after), []
     with ExitStack() as stack:
-        a, b = (Worker(tree, given.table, given.threads) for tree in (given.before, given.after))
-        stack.callback(a.close)
-        stack.callback(b.close)
+        workers = [start_worker(tree, given.table, given.threads) for tree in trees]
+        for process in workers:
+            stack.callback(process.kill)
         for name in given.cases:
-            times = in_turns(given.pairs + 1, partial(a.seconds, name), partial(b.seconds, name))
+            times = in_turns(given.pairs + 1, *(partial(seconds_of, process, name) for process in workers))
             rows.append(told(name, CASES[name], "s", *(own[1:] for own in times)))
     if given.run and given.ranker:
-        import tempfile
-
         with ExitStack() as stack:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
             ports = []
-            for place, tree in enumerate((given.before, given.after)):
+            for place, tree in enumerate(trees):
                 log = stack.enter_context(open(folder / f"{place}.log", "w", encoding="utf-8"))
                 opened = service(tree, given.run, given.ranker, given.table, given.threads, log)
                 ports.append(stack.enter_context(opened))
@@ -282,12 +267,10 @@ def main() -> None:
     if given.json:
         from louder.results import append_row, provenance
 
-        commits = [
-            subprocess.run(["git", "rev-parse", "--short=10", "HEAD"], cwd=tree, capture_output=True, text=True).stdout
-            for tree in (given.before, given.after)
-        ]
+        words = ["git", "rev-parse", "--short=10", "HEAD"]
+        before, after = (subprocess.check_output(words, cwd=tree, text=True).strip() for tree in trees)
         for row in rows:
-            found = {"bench": "two_commits", "commit_before": commits[0].strip(), "commit_after": commits[1].strip()}
+            found = {"bench": "two_commits", "commit_before": before, "commit_after": after}
             append_row(given.json, found | row | {"threads": given.threads} | provenance())
 
 
