@@ -17,6 +17,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from louder.batch import SequenceBatch
 from louder.data.table import Table
@@ -135,7 +136,7 @@ class Engine:
         if self.ranker is not None:
             twin.ranker = MFalcon(self.ranker.model, microbatch=self.ranker.microbatch, cache_bytes=0)
         if isinstance(self.retriever, Retriever):
-            twin.retriever = Retriever(self.retriever.model, cache_bytes=0)
+            twin.retriever = Retriever(self.retriever.backbone, cache_bytes=0)
         elif self.retriever is not None:
             twin.retriever = twin.ranker
         return twin
@@ -269,11 +270,12 @@ class Engine:
             some = [active[n] for n in rows]
             windows = [x.windows[self.finder] for x in some]
             allowed = some[0].allowed
+            excluded = [torch.from_numpy(w.items[:0] if x.request.seen else w.items) for x, w in zip(some, windows)]
             ids, scores = search.search(
                 states[torch.tensor(rows)],
                 [x.request.user for x in some],
                 min(max(self.wanted(x.request) for x in some), len(self.catalogue)),
-                ends_padded([w.items[:0] if x.request.seen else w.items for x, w in zip(some, windows)]),
+                pad_sequence(excluded, batch_first=True, padding_value=-1),
                 None if allowed is None else torch.from_numpy(allowed),
             )
             for x, window, own_ids, own_scores in zip(some, windows, ids, scores):
@@ -341,11 +343,3 @@ class Engine:
     def reasons(self, request: Request, items: np.ndarray, count: int = 3) -> list[list[Attribution]]:
         """For each of these items [n], the events of the history that its score leans on most. See explain."""
         return explain.reasons(self, request, items, count)
-
-
-def ends_padded(rows: Sequence[np.ndarray]) -> Tensor:
-    """[B, longest], -1 where a row has ended"""
-    out = np.full((len(rows), max(map(len, rows), default=0)), -1, dtype=np.int64)
-    for row, own in zip(out, rows):
-        row[: len(own)] = own
-    return torch.from_numpy(out)

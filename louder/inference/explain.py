@@ -9,9 +9,11 @@ import torch
 from torch import Tensor
 
 from louder.batch import SequenceBatch
+from louder.histories.history import History
 from louder.inference.request import Attribution, Request
 from louder.inference.reranking import action_weights
 from louder.inference.retriever import Retriever
+from louder.inference.runner import event_fields
 from louder.models import RankingModel, SequentialModel
 
 if TYPE_CHECKING:
@@ -38,8 +40,11 @@ def reasons(engine: "Engine", request: Request, items: np.ndarray, count: int) -
         left_out = [most(shares[0], max(count, LEFT_OUT))]
     rows = sorted({row for own in left_out for row in own})
     # the window is the latest part of what the model knows of the history; nothing older takes an event's place
-    lacking_one = [request.of(np.delete(window.rows, row), window.at) for row in rows]
-    windows = [window.sequence, *(engine.window(other, runner).sequence for other in lacking_one)]
+    assert isinstance(request.history, History)
+    windows = [sequence]
+    for row in rows:
+        lacking_one = request.history.select(np.delete(window.rows, row))
+        windows.append(engine.window(replace(request, history=lacking_one, at=window.at), runner).sequence)
     whole, *lacking = scores_after(engine, request, windows, chosen, window.at)
     change = {row: (own - whole).tolist() for row, own in zip(rows, lacking)}
     if engine.ranker is None:
@@ -97,25 +102,13 @@ def shares_of_the_last(model: SequentialModel, history: SequenceBatch) -> Tensor
 
 def with_one(history: SequenceBatch, item: int, at: int) -> SequenceBatch:
     """The history with one more event, of which nothing but the item is known."""
-
-    def more(x: Tensor, value: float) -> Tensor:
-        return torch.cat([x, x.new_full((1, *x.shape[1:]), value)])
-
-    def if_any(x: Tensor | None, value: float) -> Tensor | None:
-        return None if x is None else more(x, value)
-
     length = len(history.ids)
-    return replace(
-        history,
-        ids=more(history.ids, item),
-        timestamps=more(history.timestamps, at),
-        query_timestamps=more(history.query_timestamps, at),
-        offsets=torch.tensor([0, length + 1]),
-        actions=if_any(history.actions, 0),
-        kinds=if_any(history.kinds, 0),
-        values=if_any(history.values, torch.nan),
-        prefix_lengths=if_any(history.prefix_lengths, length),
-    )
+    known = {"ids": item, "timestamps": at, "query_timestamps": at, "values": torch.nan, "prefix_lengths": length}
+    longer = {
+        name: torch.cat([x, x.new_full((1, *x.shape[1:]), known.get(name, 0))])
+        for name, x in event_fields(history).items()
+    }
+    return replace(history, offsets=torch.tensor([0, length + 1]), **longer)
 
 
 def most(attention: Sequence[float], count: int) -> list[int]:

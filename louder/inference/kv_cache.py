@@ -63,10 +63,6 @@ class HistoryCache:
             self.bytes -= held.bytes
         return held
 
-    def clear(self) -> None:
-        self.held.clear()
-        self.bytes = 0
-
 
 def is_prefix(held: SequenceBatch, history: SequenceBatch) -> bool:
     """Whether `history` begins with the events that are held."""

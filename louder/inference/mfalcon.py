@@ -12,7 +12,7 @@ from torch import Tensor
 
 from louder.batch import SequenceBatch
 from louder.errors import InputError
-from louder.inference.runner import Prefilled, Rows, Runner, since
+from louder.inference.runner import Prefilled, Runner, TokenRows, since
 from louder.models import RankingModel
 
 
@@ -65,23 +65,16 @@ class MFalcon(Runner):
         for turn in range(max(map(len, parts), default=0)):
             active = [n for n, own in enumerate(parts) if turn < len(own)]
             rows = [pending[n].then(parts[n][turn], at[n]) for n in active]
-            found = self.extend([(caches[n], r) for n, r in zip(active, rows)], [len(parts[n][turn]) for n in active])
-            for n, own in zip(active, found):
+            for n, own in zip(active, self.extend([(caches[n], r) for n, r in zip(active, rows)])):
                 states[n].append(own)
                 pending[n] = pending[n].part(0, 0)  # they are in the cache now, for the next microbatch
         for x, length in zip(prefilled, settled):
-            x.kv.truncate(length)
+            x.kv.length = length
         if not any(states):
             return []
         logits, values = self.model.predict(torch.cat([state for own in states for state in own]))
         sizes = [len(own) for own in candidates]
         return list(zip(logits.split(sizes), values.split(sizes)))
-
-    @torch.no_grad()
-    def next_item_states(self, prefilled: Sequence[Prefilled]) -> Tensor:
-        """[B, D], to compare with `model.item_vectors()`: what histories [B], none of them empty, call for next. The
-        query time of the last event is that of the request. Only a joint model was trained for it."""
-        return self.backbone.normalise(torch.stack([own[-1] for own in self.pending_states(prefilled)]))
 
     def microbatches(self, history: SequenceBatch, candidates: Tensor) -> list[Tensor]:
         if not self.model.config.acts_apart:
@@ -92,7 +85,7 @@ class MFalcon(Runner):
         """All is settled but the last token, of an action, which asks for what comes next at the time of the request."""
         return int(len(history.ids) > 0 and self.model.config.acts_apart)
 
-    def rows(self, history: SequenceBatch, known: int) -> tuple[Rows, int]:
+    def rows(self, history: SequenceBatch, known: int) -> tuple[TokenRows, int]:
         engaged, acts_apart = self.model.engaged(history), self.model.config.acts_apart
         first = max(known - 1, 0)  # its action asks for the next item at a time that was not known then
         if not acts_apart and engaged[:known].any():  # the next item's token has the action of the event before
@@ -103,7 +96,7 @@ class MFalcon(Runner):
         before = first + acts_apart * int(engaged[:first].sum())
         layout, prefix_lengths = tokens.layout, tokens.layout.prefix_lengths
         prefix_lengths = None if prefix_lengths is None else prefix_lengths + before
-        return Rows(tokens.x, layout.timestamps, layout.query_timestamps, prefix_lengths), before
+        return TokenRows(tokens.x, layout.timestamps, layout.query_timestamps, prefix_lengths), before
 
     def last_action(self, history: SequenceBatch) -> Tensor:
         """[1, D] or zeros: what a candidate's token holds of the event before it."""

@@ -1,7 +1,7 @@
 """What is asked of a model, and what it answers: raw ids in, ids of the model out."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import ClassVar, NamedTuple, Protocol
 
 import numpy as np
@@ -55,11 +55,6 @@ class Request:
     context: Mapping[str, object] | None = None
     weights: Mapping[str, float] = field(default_factory=dict)
     diversity: float = 0.0
-
-    def of(self, rows: np.ndarray, at: int) -> "Request":
-        """The same, asked of these events of the history alone."""
-        assert isinstance(self.history, History)
-        return replace(self, history=self.history.select(rows), at=at)
 
 
 @dataclass

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from louder.batch import SequenceBatch
-from louder.inference.runner import Prefilled, Rows, Runner, since
+from louder.inference.runner import Prefilled, Runner, TokenRows, since
 from louder.models import SequentialModel
 from louder.models.kv_cache import KVCache
 
@@ -16,28 +16,23 @@ class Retriever(Runner):
 
     def __init__(self, model: SequentialModel, *, cache_bytes: int = 1 << 30) -> None:
         super().__init__(model.eval(), cache_bytes)
-        self.model = model
 
     @torch.no_grad()
     def next_item_states(self, prefilled: Sequence[Prefilled]) -> Tensor:
-        """[B, D], to compare with `model.item_vectors()`, of histories [B], none of them empty.
-
-        The query time of the last event is that of the request.
-        """
-        if not self.model.keeps_kv:
-            return torch.stack([self.model(x.history)[-1] for x in prefilled])
-        return self.model.normalise(torch.stack([own[-1] for own in self.pending_states(prefilled)]))
+        if self.backbone.keeps_kv:
+            return super().next_item_states(prefilled)
+        return torch.stack([self.backbone(x.history)[-1] for x in prefilled])
 
     def prefill(self, histories: Sequence[tuple[SequenceBatch, Hashable | None]]) -> list[Prefilled]:
-        if self.model.keeps_kv:
+        if self.backbone.keeps_kv:
             return super().prefill(histories)
         none = torch.zeros(0)
-        return [Prefilled(history, KVCache(0), Rows(none, none, none, None), None) for history, _ in histories]
+        return [Prefilled(history, KVCache(0), TokenRows(none, none, none, None), None) for history, _ in histories]
 
-    def rows(self, history: SequenceBatch, known: int) -> tuple[Rows, int]:
+    def rows(self, history: SequenceBatch, known: int) -> tuple[TokenRows, int]:
         first = max(known - 1, 0)  # the last one known asks for what comes next, at a time that was not known then
         new = since(history, first)
-        return Rows(self.model.events(new), new.timestamps, new.query_timestamps, None), first
+        return TokenRows(self.backbone.events(new), new.timestamps, new.query_timestamps, None), first
 
     def pending(self, history: SequenceBatch) -> int:
         return min(1, len(history.ids))

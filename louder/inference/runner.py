@@ -14,23 +14,25 @@ from louder.models.kv_cache import BatchedKVCache, KVCache
 
 
 @dataclass(frozen=True)
-class Rows:
-    """Tokens x [R, D], and what attention wants of them: times [R] and prefix lengths [R]; see SequenceBatch."""
+class TokenRows:
+    """Tokens x [R, D], and what attention wants of them: times [R] and prefix lengths [R]; see SequenceBatch. The last
+    ones may be candidates, which need no prefix lengths: see KVCache.allocate."""
 
     x: Tensor
     times: Tensor
     query_times: Tensor
     prefix_lengths: Tensor | None
+    candidates: int = 0
 
-    def part(self, first: int, end: int) -> "Rows":
+    def part(self, first: int, end: int) -> "TokenRows":
         prefix_lengths = None if self.prefix_lengths is None else self.prefix_lengths[first:end]
-        return Rows(self.x[first:end], self.times[first:end], self.query_times[first:end], prefix_lengths)
+        return TokenRows(self.x[first:end], self.times[first:end], self.query_times[first:end], prefix_lengths)
 
-    def then(self, x: Tensor, at: int) -> "Rows":
-        """With candidates x [M, D] after them, which need no prefix lengths: see KVCache.allocate."""
+    def then(self, x: Tensor, at: int) -> "TokenRows":
+        """With candidates x [M, D] after them."""
         times = self.times.new_full((len(x),), at)
         all_times, all_query_times = torch.cat([self.times, times]), torch.cat([self.query_times, times])
-        return Rows(torch.cat([self.x, x]), all_times, all_query_times, self.prefix_lengths)
+        return TokenRows(torch.cat([self.x, x]), all_times, all_query_times, self.prefix_lengths, len(x))
 
 
 @dataclass
@@ -40,7 +42,7 @@ class Prefilled:
 
     history: SequenceBatch
     kv: KVCache
-    pending: Rows
+    pending: TokenRows
     key: Hashable | None
 
 
@@ -62,7 +64,7 @@ class Runner:
         self.cache = HistoryCache(cache_bytes)
         self.appended = 0
 
-    def rows(self, history: SequenceBatch, known: int) -> tuple[Rows, int]:
+    def rows(self, history: SequenceBatch, known: int) -> tuple[TokenRows, int]:
         raise NotImplementedError
 
     def pending(self, history: SequenceBatch) -> int:
@@ -92,30 +94,27 @@ class Runner:
         for x in prefilled:
             self.cache.put(x.key, CachedHistory(x.kv, x.history))
 
-    def extend(self, parts: Sequence[tuple[KVCache, Rows]], candidates: Sequence[int] | None = None) -> list[Tensor]:
-        """Add each part's rows to its cache, but for the last ones, its candidates; their states [candidates, D]."""
-        counts = candidates or [0] * len(parts)
-        out = []
-        for (kv, rows), count, own in zip(parts, counts, self.forward(parts, counts)):
-            kv.commit(len(rows.x) - count)
-            out.append(own[len(own) - count :])
-        return out
+    def extend(self, parts: Sequence[tuple[KVCache, TokenRows]]) -> list[Tensor]:
+        """Add each part's rows to its cache, but for its candidates; their states [candidates, D]."""
+        states = self.forward(parts)
+        for kv, rows in parts:
+            kv.length += len(rows.x) - rows.candidates
+        return [own[len(own) - rows.candidates :] for own, (_, rows) in zip(states, parts)]
 
-    def pending_states(self, prefilled: Sequence[Prefilled]) -> list[Tensor]:
-        """[pending, D] of each history, which has some; nothing of them stays in the cache."""
-        settled = [x.kv.length for x in prefilled]
-        states = self.forward([(x.kv, x.pending) for x in prefilled], [0] * len(prefilled))
-        for x, length in zip(prefilled, settled):
-            x.kv.truncate(length)
-        return states
+    @torch.no_grad()
+    def next_item_states(self, prefilled: Sequence[Prefilled]) -> Tensor:
+        """[B, D], to compare with `model.item_vectors()`: what histories [B], none of them empty, call for next. The
+        query time of the last event is that of the request."""
+        states = self.forward([(x.kv, x.pending) for x in prefilled])
+        return self.backbone.normalise(torch.stack([own[-1] for own in states]))
 
-    def forward(self, parts: Sequence[tuple[KVCache, Rows]], candidates: Sequence[int]) -> list[Tensor]:
-        """The states of each part's rows; their keys and values are appended to its cache, and not yet committed."""
+    def forward(self, parts: Sequence[tuple[KVCache, TokenRows]]) -> list[Tensor]:
+        """The states of each part's rows; their keys and values are in its cache, but do not count in its length yet."""
         if not parts:
             return []
         new = [
-            kv.allocate(rows.times, rows.query_times, rows.prefix_lengths, candidates=count)
-            for (kv, rows), count in zip(parts, candidates)
+            kv.allocate(rows.times, rows.query_times, rows.prefix_lengths, candidates=rows.candidates)
+            for kv, rows in parts
         ]
         if len(parts) == 1:
             return [self.backbone.extend(parts[0][1].x, new[0], parts[0][0])]
@@ -128,19 +127,12 @@ def since(history: SequenceBatch, first: int) -> SequenceBatch:
     """The events of one user from the first one on."""
     if not first:
         return history
+    later = {name: x[first:] for name, x in event_fields(history).items()}
+    if "prefix_lengths" in later:
+        later["prefix_lengths"] = (later["prefix_lengths"] - first).clamp(min=0)
+    return replace(history, offsets=history.offsets - history.offsets.new_tensor([0, first]), **later)
 
-    def later(x: Tensor | None) -> Tensor | None:
-        return None if x is None else x[first:]
 
-    prefix_lengths = later(history.prefix_lengths)
-    return replace(
-        history,
-        ids=history.ids[first:],
-        timestamps=history.timestamps[first:],
-        query_timestamps=history.query_timestamps[first:],
-        offsets=history.offsets - history.offsets.new_tensor([0, first]),
-        actions=later(history.actions),
-        kinds=later(history.kinds),
-        values=later(history.values),
-        prefix_lengths=None if prefix_lengths is None else (prefix_lengths - first).clamp(min=0),
-    )
+def event_fields(history: SequenceBatch) -> dict[str, Tensor]:
+    """The fields with a row for each event, those that are there."""
+    return {name: x for name, x in vars(history).items() if x is not None and name not in ("offsets", "context")}

@@ -1,10 +1,9 @@
 """Keys and values of tokens that a model has seen, so that only new tokens are computed ("Actions Speak Louder than
 Words", section 3.4).
 
-    allocate   room for tokens that come next, and what attention wants to know of them
-    append     the keys and values of one layer
-    commit     the first so many of them stay
-    truncate   back to the first so many tokens
+    allocate  room for tokens that come next, and what attention wants to know of them
+    append    the keys and values of one layer
+    length    of the tokens that stay: the caller counts those that it keeps, and what is beyond is written over
 """
 
 from collections.abc import Sequence
@@ -69,8 +68,7 @@ class KVCache:
         return NewTokens(layout, positions)
 
     def append(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Write the new tokens' keys and values [M, H, ...] after the cached ones; returns all of them [n + M, H, ...].
-        They stay once they are committed."""
+        """Write the new tokens' keys and values [M, H, ...] after the cached ones; returns all of them [n + M, H, ...]."""
         end = self.length + len(keys)
         all_keys = self.keys[layer] = with_room(self.keys[layer], keys, end)
         all_values = self.values[layer] = with_room(self.values[layer], values, end)
@@ -78,16 +76,8 @@ class KVCache:
         all_values[self.length : end] = values
         return all_keys[:end], all_values[:end]
 
-    def commit(self, tokens: int) -> None:
-        """Keep so many of the tokens that were appended last, the first of them."""
-        self.length += tokens
-
-    def truncate(self, length: int) -> None:
-        """Back to the first `length` tokens."""
-        self.length = length
-
     def scratch(self, room: int) -> "KVCache":
-        """For so many tokens that are truncated right after. Where they are many beside what is cached it is a copy, so
+        """For so many tokens that are dropped right after. Where they are many beside what is cached it is a copy, so
         that no room for them is kept; where they are few, copying what is cached would cost more."""
         if 4 * room <= self.length:
             return self

@@ -296,7 +296,7 @@ def test_a_user_of_the_table_is_answered_as_their_events(engines):
 
 
 def test_a_mixture_knows_the_users_of_the_training(engines):
-    mixture, model = engines["mixture"], engines["mixture"].retriever.model
+    mixture, model = engines["mixture"], engines["mixture"].retriever.backbone
     q = request(LONG[0], retrieve=0, seen=True, k=ITEMS)
     known, stranger = mixture.recommend(q), mixture.recommend(replace(q, user=None))
     batch = mixture.window(q, mixture.retriever).sequence

@@ -65,8 +65,6 @@ def test_the_least_recently_used_is_evicted_first():
     assert list(cache.held) == ["a", "d"]  # what has no room at all drives nobody out
     cache.put(None, held(1))
     assert len(cache) == 2 and cache.bytes == 71
-    cache.clear()
-    assert len(cache) == cache.bytes == 0
 
 
 def test_what_is_taken_is_out_of_the_cache_and_hits_are_counted():

@@ -31,7 +31,7 @@ def parts(model, user, cache, ends, prefix_lengths=None):
         rows = slice(start, end)
         own = None if prefix_lengths is None else prefix_lengths[rows]
         yield x[rows], cache.allocate(user["timestamps"][rows], user["query_timestamps"][rows], own)
-        cache.commit(end - start)
+        cache.length += end - start
 
 
 @every_config

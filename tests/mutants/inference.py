@@ -29,7 +29,9 @@ MUTANTS = [
     Mutant("louder/inference/mfalcon.py", "candidates + self.last_action(history)", "candidates", MFALCON),
     Mutant("louder/inference/mfalcon.py", "acts_apart * int(engaged[:first].sum())", "acts_apart * first", MFALCON),
     Mutant("louder/inference/retriever.py", "max(known - 1, 0)  #", "known  #", "tests/inference/test_retriever.py"),
-    Mutant("louder/inference/runner.py", "kv.commit(len(rows.x) - count)", "kv.commit(len(rows.x))", MFALCON),
+    Mutant(
+        "louder/inference/runner.py", "kv.length += len(rows.x) - rows.candidates", "kv.length += len(rows.x)", MFALCON
+    ),
     Mutant("louder/inference/runner.py", "self.appended += end - first", "self.appended = end", MFALCON),
     # caches
     Mutant(
@@ -183,7 +185,7 @@ MUTANTS = [
         ENGINE,
     ),
     Mutant("louder/inference/engine.py", "scores[torch.from_numpy(~mask)] = -torch.inf", "pass", ENGINE),
-    Mutant("louder/inference/runner.py", "x.kv.truncate(length)", "pass", MFALCON),
+    Mutant("louder/inference/mfalcon.py", "x.kv.length = length", "pass", MFALCON),
     Mutant(
         "louder/inference/runner.py",
         "first, end = kv.length - before, len(rows.x) - self.pending(history)",
