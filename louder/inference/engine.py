@@ -33,7 +33,7 @@ from louder.inference.request import Attribution, Request, Result, TableUser
 from louder.inference.retriever import Retriever
 from louder.inference.run import Run, version_of
 from louder.inference.runner import Prefilled, Runner
-from louder.inference.search import DotProductSearch, MixtureSearch, Search, index_of
+from louder.inference.search import DotProductSearch, MixtureSearch, index_of
 from louder.models import MoL, RankingModel, SequentialModel
 
 
@@ -122,13 +122,12 @@ class Engine:
         self.catalogue = Catalogue(self.run, self.table_path)
         with torch.no_grad():
             self.vectors = model.item_vectors().float()
-        self.search: Search
+        self.search: DotProductSearch | MixtureSearch
         if isinstance(model, SequentialModel) and isinstance(model.similarity, MoL):
             self.search = MixtureSearch(self.run, model)
         else:
             index = Exact(self.vectors) if exact else index_of(self.run.path, self.vectors)
             self.search = DotProductSearch(index, self.vectors)
-        self.stages = reranking.stages(self.vectors)
 
     def twin(self) -> "Engine":
         """The same weights with caches of its own, for another thread."""
@@ -184,7 +183,7 @@ class Engine:
             self.rank([x for x in active if self.ranks(x.request)])
             for x in active:
                 if x.request.candidates is None and isinstance(x.answer, Result):
-                    x.answer = reranking.rerank(x.request, x.answer, self.stages)
+                    x.answer = reranking.rerank(x.request, x.answer, self.vectors)
             for runner in self.runners:
                 runner.release([x.prefilled[runner] for x in active if runner in x.prefilled])
         except InputError as error:
@@ -261,7 +260,7 @@ class Engine:
         if unknown and self.catalogue.popular is not None:
             self.find(unknown, self.catalogue.popular, torch.ones(len(unknown), 1))
 
-    def find(self, active: Sequence[Active], search: Search, states: Tensor) -> None:
+    def find(self, active: Sequence[Active], search: DotProductSearch | MixtureSearch, states: Tensor) -> None:
         """The answers of retrieval. Requests without filters share a search, the others have one each."""
         filtered = [[n] for n, x in enumerate(active) if x.allowed is not None]
         for rows in [[n for n, x in enumerate(active) if x.allowed is None], *filtered]:

@@ -6,7 +6,7 @@ a matrix product rounds differently with its sizes, so what was found is scored 
 
 import math
 from types import ModuleType
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,21 +19,6 @@ NUMBERS_AT_ONCE = 1 << 22  # of the vectors gathered to score pairs: 16 MiB
 CROWDED = 4  # times k: a block with more promising items than that is sorted first
 SPARE = 8  # found on top of k, so that faiss's own rounding does not decide who is k-th
 FEWEST_ALLOWED = 0.05  # of the items
-
-
-class Index(Protocol):
-    """search(queries [B, D], k) -> ids [B, k] int64, scores [B, k] float32, best first.
-
-    excluded  [B, E] ids that a query must not get; below 0 is nobody, so that rows can be of one length
-    allowed   [I] bool: the items that anybody may get
-
-    Where fewer than k items are left, ids are -1 and scores -inf at the end.
-    Raises InputError for queries of another width or not finite, for k below 1, and for masks of other shapes.
-    """
-
-    def search(
-        self, queries: Tensor, k: int, excluded: Tensor | None = None, allowed: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]: ...
 
 
 class Exact:
@@ -58,6 +43,14 @@ class Exact:
     def search(
         self, queries: Tensor, k: int, excluded: Tensor | None = None, allowed: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
+        """queries [B, D] -> ids [B, k] int64, scores [B, k] float32, best first.
+
+        excluded  [B, E] ids that a query must not get; below 0 is nobody, so that rows can be of one length
+        allowed   [I] bool: the items that anybody may get
+
+        Where fewer than k items are left, ids are -1 and scores -inf at the end.
+        Raises InputError for queries of another width or not finite, for k below 1, and for masks of other shapes.
+        """
         queries, excluded = checked(self.vectors, queries, k, excluded, allowed)
         numbers = None
         if allowed is not None:
@@ -185,6 +178,9 @@ class HNSW(Approximate):
     def parameters(self, selector: Any, share: float) -> Any:
         # only allowed items count among those kept, so more must be kept to walk as far
         return faiss().SearchParametersHNSW(sel=selector, efSearch=math.ceil(self.settings["search"] / share))
+
+
+Index = Exact | Approximate
 
 
 def recall(found: Tensor, right: Tensor) -> float:

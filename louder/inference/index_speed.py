@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from louder.inference.index import HNSW, IVF, Approximate, Exact, Index, faiss
+from louder.inference.index import HNSW, IVF, Approximate, Index, faiss
 
 AT_ONCE = 1, 64
 BUILDERS: dict[str, Callable[..., Approximate]] = {"ivf": IVF.build, "hnsw": HNSW.build}
@@ -41,4 +41,4 @@ def index_bytes(index: Index) -> int:
     """What a search reads, vectors included: faiss has its own copy of them."""
     if isinstance(index, Approximate):
         return int(faiss().serialize_index(index.index).nbytes)
-    return index.vectors.nbytes if isinstance(index, Exact) else 0
+    return index.vectors.nbytes

@@ -14,9 +14,11 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from louder.errors import InputError
+from louder.inference.index import padded
 from louder.models import MoL
 
 BLOCK_PRODUCTS = 1 << 24  # of a query's components and an item's, held at once: 64 MiB
@@ -111,10 +113,8 @@ class MoLTopK:
     def best(self, queries: Tensor, found: Tensor, k: int) -> Top:
         """The k best by phi of the items found [B, I]."""
         scored = found.sum(1)
-        rows, columns = found.nonzero(as_tuple=True)
-        place = torch.arange(len(rows), device=rows.device) - (scored.cumsum(0) - scored)[rows]
-        ids = columns.new_full((len(queries), max(k, int(scored.max()) if len(scored) else 0)), -1)
-        ids[rows, place] = columns
+        ids = padded(found)
+        ids = F.pad(ids, (0, max(0, k - ids.shape[1])), value=-1)
         scores = self.phi(queries, ids.clamp(min=0)).masked_fill(ids < 0, -torch.inf)
         top = scores.topk(k)
         return Top(ids.gather(1, top.indices), top.values, scored)

@@ -60,42 +60,38 @@ def encode_new_items(columns: Sequence[Column], items: NewItems) -> list[Column]
     Raises InputError for a name that is no column, for what does not fit its column, and for an item of which nothing
     that is given was known in training.
     """
-    for item, given in items.items():
-        check(columns, item, given)
-    return [
-        categories(column, items) if isinstance(column, Attribute) else rows_of_vectors(column, items)
-        for column in columns
-    ]
+    rows = [encoded(columns, item, given) for item, given in items.items()]
+    return [with_rows(column, [row[n] for row in rows]) for n, column in enumerate(columns)]
 
 
-def check(columns: Sequence[Column], item: RawId, given: Mapping[str, Value]) -> None:
+def encoded(columns: Sequence[Column], item: RawId, given: Mapping[str, Value]) -> list[np.ndarray]:
+    """Of each column, the item's vector [W] or its codes"""
     names = [column.name for column in columns]
     for name in given:
         if name not in names:
             near = difflib.get_close_matches(str(name), names, n=1, cutoff=0.5)
             hint = f"Did you mean {near[0]!r}?" if near else "Leave it out."
             raise InputError(f"The new item {item!r} has {name!r}, but the model knows {', '.join(names)}. {hint}")
+    row = []
     for column in columns:
         value = given.get(column.name)
-        if isinstance(column, Vectors):
-            if any(vector(column, item, value)):
-                return
-        elif any(codes(column, item, value)):
-            return
-    raise InputError(
-        f"Nothing that is given of the new item {item!r} was known in training, so there is nothing to score it by. "
-        f"Give values that other items have ({example(columns)}), or leave the item out."
-    )
+        row.append(vector(column, item, value) if isinstance(column, Vectors) else codes(column, item, value))
+    if not any(map(np.any, row)):
+        raise InputError(
+            f"Nothing that is given of the new item {item!r} was known in training, so there is nothing to score it by. "
+            f"Give values that other items have ({example(columns)}), or leave the item out."
+        )
+    return row
 
 
-def categories(column: Attribute, items: NewItems) -> Attribute:
-    rows = [codes(column, item, given.get(column.name)) for item, given in items.items()]
-    offsets = np.cumsum([0, *map(len, rows)])
-    flat = torch.tensor([code for row in rows for code in row], dtype=torch.int64)
-    return replace(column, codes=flat, offsets=torch.from_numpy(offsets))
+def with_rows(column: Column, rows: Sequence[np.ndarray]) -> Column:
+    if isinstance(column, Vectors):
+        return Vectors(column.name, torch.from_numpy(np.stack(rows)))
+    offsets = torch.from_numpy(np.cumsum([0, *map(len, rows)]))
+    return replace(column, codes=torch.from_numpy(np.concatenate(rows)), offsets=offsets)
 
 
-def codes(column: Attribute, item: RawId, value: Value) -> list[int]:
+def codes(column: Attribute, item: RawId, value: Value) -> np.ndarray:
     if isinstance(value, list | tuple) and not column.is_list:
         raise InputError(
             f"The new item {item!r} has {column.name!r} = {shown(value)}, but items have one {column.name}, not a list. "
@@ -103,12 +99,7 @@ def codes(column: Attribute, item: RawId, value: Value) -> list[int]:
         )
     values = value if isinstance(value, list | tuple) else [value]
     known = [code for code in (code_of(column, value) for value in values) if code != UNKNOWN]
-    return known if known or column.is_list else [UNKNOWN]
-
-
-def rows_of_vectors(column: Vectors, items: NewItems) -> Vectors:
-    rows = [vector(column, item, given.get(column.name)) for item, given in items.items()]
-    return Vectors(column.name, torch.from_numpy(np.stack(rows)))
+    return np.array(known if known or column.is_list else [UNKNOWN], dtype=np.int64)
 
 
 def vector(column: Vectors, item: RawId, value: Value) -> np.ndarray:

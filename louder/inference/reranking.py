@@ -1,6 +1,6 @@
-"""What happens to an answer after the models: stages, each of which takes a request and its result and gives a result."""
+"""What happens to an answer after the models."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -13,36 +13,17 @@ from louder.inference.request import Request, Result
 
 MOST_DIVERSE = 200  # best candidates among which diversity chooses
 
-Stage = Callable[[Request, Result], Result]
 
-
-def stages(vectors: Tensor) -> list[Stage]:
-    """Those of an answer that is chosen from what was found, in their order; vectors [I, D] of the items."""
-
-    def diversity(request: Request, result: Result) -> Result:
-        if not request.diversity:
-            return result
+def rerank(request: Request, result: Result, vectors: Tensor) -> Result:
+    """The k of the result that are best, or best and diverse; vectors [I, D] of the items."""
+    result = taken(result, np.argsort(-result.scores, kind="stable"))
+    if request.diversity:
         own = vectors[torch.from_numpy(result.items[:MOST_DIVERSE])]
-        return taken(result, diverse(own, result.scores[:MOST_DIVERSE], request.k, request.diversity))
-
-    return [best_first, diversity, first_k]
-
-
-def rerank(request: Request, result: Result, through: Sequence[Stage]) -> Result:
-    for stage in through:
-        result = stage(request, result)
-    return result
+        result = taken(result, diverse(own, result.scores[:MOST_DIVERSE], request.k, request.diversity))
+    return taken(result, slice(request.k))
 
 
-def best_first(request: Request, result: Result) -> Result:
-    return taken(result, np.argsort(-result.scores, kind="stable"))
-
-
-def first_k(request: Request, result: Result) -> Result:
-    return taken(result, np.arange(min(request.k, len(result.items))))
-
-
-def taken(result: Result, rows: np.ndarray) -> Result:
+def taken(result: Result, rows: np.ndarray | slice) -> Result:
     """Some items of a result, in the order of `rows`."""
     return replace(
         result,

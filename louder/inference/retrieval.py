@@ -1,6 +1,5 @@
 """What a run finds items with: the vectors of its items, and states of its users to compare them with."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,17 +56,11 @@ def open_retrieval(run: Path, table: Path | None = None) -> Retrieval:
         if len(users):
             raws = engine.table.user_ids.raws(users)
             requests = [Request(history=TableUser(engine.table, n), user=raw) for n, raw in zip(users.tolist(), raws)]
-            states = [states_of(engine, requests[n : n + AT_ONCE]) for n in range(0, len(requests), AT_ONCE)]
-            return Retrieval(engine.run.folder, items, torch.cat(states), "users")
+            histories = [(engine.window(request, engine.retriever).sequence, None) for request in requests]
+            parts = [engine.retriever.prefill(histories[n : n + AT_ONCE]) for n in range(0, len(histories), AT_ONCE)]
+            states = torch.cat([engine.retriever.next_item_states(part) for part in parts]).float()
+            return Retrieval(engine.run.folder, items, states, "users")
     return Retrieval(engine.run.folder, items, items[evenly(np.arange(len(items)))], "items")
-
-
-@torch.no_grad()
-def states_of(engine: Engine, requests: Sequence[Request]) -> Tensor:
-    """[B, D] what histories, none of them empty, are compared with items by"""
-    assert engine.retriever is not None
-    histories = [(engine.window(request, engine.retriever).sequence, None) for request in requests]
-    return engine.retriever.next_item_states(engine.retriever.prefill(histories)).float()
 
 
 def users_with_events(table: Table) -> np.ndarray:

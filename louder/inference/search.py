@@ -3,7 +3,6 @@
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -17,23 +16,15 @@ from louder.inference.run import Run
 from louder.models import SequentialModel
 
 
-class Search(Protocol):
-    """Compares states [B, D] of users with the catalogue.
+class DotProductSearch:
+    """Compares states [B, D] of users with the catalogue, as MixtureSearch does.
 
-    search  -> ids [B, k] and scores [B, k], best first, as Index.search gives them
+    search  -> ids [B, k] and scores [B, k], best first, as an Index gives them
     scores  -> [B, n] of n items
 
     users   [B] raw ids, None for somebody unknown: a mixture may have learned vectors of users
     """
 
-    def search(
-        self, states: Tensor, users: Sequence[RawId | None], k: int, excluded: Tensor, allowed: Tensor | None
-    ) -> tuple[Tensor, Tensor]: ...
-
-    def scores(self, states: Tensor, users: Sequence[RawId | None], items: Tensor) -> Tensor: ...
-
-
-class DotProductSearch:
     def __init__(self, index: Index, vectors: Tensor) -> None:
         """vectors [I, D]"""
         self.index, self.vectors = index, vectors

@@ -7,7 +7,7 @@ import torch
 from louder.errors import InputError
 from louder.histories.history import empty_history
 from louder.inference.request import Request, Result
-from louder.inference.reranking import MOST_DIVERSE, action_weights, diverse, rerank, stages
+from louder.inference.reranking import MOST_DIVERSE, action_weights, diverse, rerank
 
 X, Y, Z = [1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]
 NOBODY = empty_history()
@@ -26,11 +26,11 @@ def test_the_best_come_first_with_all_that_is_known_of_them():
         probabilities=np.arange(8.0).reshape(4, 2),
         values=np.arange(4.0)[:, None],
     )
-    found = rerank(asked(k=3), result, stages(torch.eye(9)))
+    found = rerank(asked(k=3), result, torch.eye(9))
     assert found.items.tolist() == [6, 8, 7]  # equal scores stay in their order
     assert found.probabilities[:, 0].tolist() == [2, 6, 4] and found.values[:, 0].tolist() == [1, 3, 2]
     assert (found.read, found.skipped) == (3, 1)
-    bare = rerank(asked(k=9), Result(np.array([1, 2]), np.array([0.0, 1.0]), 0, 0), stages(torch.eye(9)))
+    bare = rerank(asked(k=9), Result(np.array([1, 2]), np.array([0.0, 1.0]), 0, 0), torch.eye(9))
     assert bare.items.tolist() == [2, 1] and bare.probabilities is None and bare.values is None
 
 
@@ -64,9 +64,9 @@ def test_equal_scores_are_equally_relevant_and_nothing_is_no_mistake():
 def test_diversity_chooses_among_the_first_of_many():
     count = MOST_DIVERSE + 50
     result = Result(np.arange(count), np.linspace(1, 0, count), 1, 0)
-    found = rerank(asked(k=count, diversity=0.5), result, stages(torch.eye(count)))
+    found = rerank(asked(k=count, diversity=0.5), result, torch.eye(count))
     assert sorted(found.items.tolist()) == list(range(MOST_DIVERSE))
-    assert len(rerank(asked(k=count), result, stages(torch.eye(count))).items) == count
+    assert len(rerank(asked(k=count), result, torch.eye(count)).items) == count
 
 
 def test_weights_are_of_the_actions_by_name():
