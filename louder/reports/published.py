@@ -35,70 +35,42 @@ class PublishedResults:
     rows: tuple[PublishedRow, ...]
 
 
-def paper(model: str, hr10: float, hr50: float, hr200: float, ndcg10: float, ndcg200: float) -> PublishedRow:
-    """In the order of the paper's columns; it has no NDCG@50."""
-    values = {"hr@10": hr10, "hr@50": hr50, "hr@200": hr200, "ndcg@10": ndcg10, "ndcg@200": ndcg200}
-    return PublishedRow(model, PAPER, values)
+def row(model: str, source: str, *metrics: float | None) -> PublishedRow:
+    """Metrics in the order of COLUMNS; the paper has no NDCG@50."""
+    return PublishedRow(model, source, {name: value for name, value in zip(COLUMNS, metrics) if value is not None})
 
 
-def readme(
-    model: str,
-    hr10: float,
-    ndcg10: float,
-    hr50: float,
-    ndcg50: float,
-    hr200: float,
-    ndcg200: float,
-    source: str = README,
-) -> PublishedRow:
-    """In the order of the README's columns."""
-    values = {"hr@10": hr10, "hr@50": hr50, "hr@200": hr200, "ndcg@10": ndcg10, "ndcg@50": ndcg50, "ndcg@200": ndcg200}
-    return PublishedRow(model, source, values)
-
-
+ML1M = (
+    row("SASRec", PAPER, 0.2853, 0.5474, 0.7528, 0.1603, None, 0.2498),
+    row("SASRec", README, 0.2853, 0.5474, 0.7528, 0.1603, 0.2185, 0.2498),
+    row("HSTU", PAPER, 0.3097, 0.5754, 0.7716, 0.1720, None, 0.2606),
+    row("HSTU", README, 0.3097, 0.5754, 0.7716, 0.1720, 0.2307, 0.2606),
+    row("HSTU-large", PAPER, 0.3294, 0.5935, 0.7839, 0.1893, None, 0.2771),
+    row("HSTU-large", README, 0.3294, 0.5935, 0.7839, 0.1893, 0.2481, 0.2771),
+    row("HSTU-large, MoL", RAILS, 0.3412, 0.6013, 0.7877, 0.1979, 0.2556, 0.2840),
+)
+ML20M = (
+    row("SASRec", PAPER, 0.2906, 0.5499, 0.7655, 0.1621, None, 0.2521),
+    row("SASRec", README, 0.2889, 0.5503, 0.7661, 0.1621, 0.2199, 0.2527),
+    row("HSTU", PAPER, 0.3252, 0.5885, 0.7943, 0.1878, None, 0.2774),
+    row("HSTU", README, 0.3273, 0.5889, 0.7952, 0.1895, 0.2473, 0.2787),
+    row("HSTU-large", PAPER, 0.3567, 0.6149, 0.8076, 0.2106, None, 0.2971),
+    row("HSTU-large", README, 0.3556, 0.6143, 0.8074, 0.2098, 0.2671, 0.2965),
+    row("HSTU-large, MoL", RAILS, 0.3661, 0.6234, 0.8116, 0.2181, 0.2753, 0.3039),
+)
+BOOKS = (
+    row("SASRec", PAPER, 0.0292, 0.0729, 0.1400, 0.0156, None, 0.0350),
+    row("SASRec", README, 0.0306, 0.0754, 0.1431, 0.0164, 0.0260, 0.0362),
+    row("HSTU", PAPER, 0.0404, 0.0943, 0.1710, 0.0219, None, 0.0450),
+    row("HSTU", README, 0.0416, 0.0957, 0.1735, 0.0227, 0.0344, 0.0461),
+    row("HSTU-large", PAPER, 0.0469, 0.1066, 0.1876, 0.0257, None, 0.0508),
+    row("HSTU-large", README, 0.0478, 0.1082, 0.1908, 0.0262, 0.0393, 0.0517),
+    row("HSTU-large, MoL", RAILS, 0.0613, 0.1292, 0.2167, 0.0350, 0.0498, 0.0629),
+)
 DATASETS = {
-    "ml1m": PublishedResults(
-        "MovieLens-1M",
-        "users",
-        6_040,
-        (
-            paper("SASRec", 0.2853, 0.5474, 0.7528, 0.1603, 0.2498),
-            readme("SASRec", 0.2853, 0.1603, 0.5474, 0.2185, 0.7528, 0.2498),
-            paper("HSTU", 0.3097, 0.5754, 0.7716, 0.1720, 0.2606),
-            readme("HSTU", 0.3097, 0.1720, 0.5754, 0.2307, 0.7716, 0.2606),
-            paper("HSTU-large", 0.3294, 0.5935, 0.7839, 0.1893, 0.2771),
-            readme("HSTU-large", 0.3294, 0.1893, 0.5935, 0.2481, 0.7839, 0.2771),
-            readme("HSTU-large, MoL", 0.3412, 0.1979, 0.6013, 0.2556, 0.7877, 0.2840, source=RAILS),
-        ),
-    ),
-    "ml20m": PublishedResults(
-        "MovieLens-20M",
-        "users",
-        138_493,
-        (
-            paper("SASRec", 0.2906, 0.5499, 0.7655, 0.1621, 0.2521),
-            readme("SASRec", 0.2889, 0.1621, 0.5503, 0.2199, 0.7661, 0.2527),
-            paper("HSTU", 0.3252, 0.5885, 0.7943, 0.1878, 0.2774),
-            readme("HSTU", 0.3273, 0.1895, 0.5889, 0.2473, 0.7952, 0.2787),
-            paper("HSTU-large", 0.3567, 0.6149, 0.8076, 0.2106, 0.2971),
-            readme("HSTU-large", 0.3556, 0.2098, 0.6143, 0.2671, 0.8074, 0.2965),
-            readme("HSTU-large, MoL", 0.3661, 0.2181, 0.6234, 0.2753, 0.8116, 0.3039, source=RAILS),
-        ),
-    ),
-    "books": PublishedResults(
-        "Amazon Books",
-        "items",
-        695_762,
-        (
-            paper("SASRec", 0.0292, 0.0729, 0.1400, 0.0156, 0.0350),
-            readme("SASRec", 0.0306, 0.0164, 0.0754, 0.0260, 0.1431, 0.0362),
-            paper("HSTU", 0.0404, 0.0943, 0.1710, 0.0219, 0.0450),
-            readme("HSTU", 0.0416, 0.0227, 0.0957, 0.0344, 0.1735, 0.0461),
-            paper("HSTU-large", 0.0469, 0.1066, 0.1876, 0.0257, 0.0508),
-            readme("HSTU-large", 0.0478, 0.0262, 0.1082, 0.0393, 0.1908, 0.0517),
-            readme("HSTU-large, MoL", 0.0613, 0.0350, 0.1292, 0.0498, 0.2167, 0.0629, source=RAILS),
-        ),
-    ),
+    "ml1m": PublishedResults("MovieLens-1M", "users", 6_040, ML1M),
+    "ml20m": PublishedResults("MovieLens-20M", "users", 138_493, ML20M),
+    "books": PublishedResults("Amazon Books", "items", 695_762, BOOKS),
 }
 
 

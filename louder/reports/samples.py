@@ -1,7 +1,7 @@
 """A few users, what they did, and what the model would have shown them just before their held-out event."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -79,7 +79,7 @@ def draw(run: Path, config: Config, table: Table, *, users: int = 5, k: int = 10
         target = int(batch.rows[number])
         best = scores[number].topk(min(k, int((scores[number] > -torch.inf).sum())))
         recommended = [
-            item_line(catalogue, item, score=score, held_out=item == int(targets[number]))
+            replace(item_line(catalogue, item), score=score, held_out=item == int(targets[number]))
             for item, score in zip(best.indices.tolist(), best.values.tolist())
         ]
         left_out = scores[number, targets[number]] == -torch.inf
@@ -105,30 +105,13 @@ def engagements(loader: RetrievalLoader, span: int) -> Sequence[int]:
 
 def event_line(catalogue: Catalogue, table: Table, row: int) -> Line:
     bits = int(table.actions[row]) if table.actions is not None else 0
-    return item_line(
-        catalogue,
-        int(table.ids[row]),
+    return replace(
+        item_line(catalogue, int(table.ids[row])),
         time=int(table.times[row]) if table.manifest.has_times else None,
         actions=tuple(name for bit, name in enumerate(table.manifest.actions) if bits >> bit & 1),
     )
 
 
-def item_line(
-    catalogue: Catalogue,
-    item: int,
-    *,
-    time: int | None = None,
-    actions: tuple[str, ...] = (),
-    score: float | None = None,
-    held_out: bool = False,
-) -> Line:
+def item_line(catalogue: Catalogue, item: int) -> Line:
     raw, title = catalogue.describe(item)
-    return Line(
-        item=raw,
-        title=title,
-        genres=catalogue.text(item, "genres"),
-        time=time,
-        actions=actions,
-        score=score,
-        held_out=held_out,
-    )
+    return Line(raw, title, catalogue.text(item, "genres"))
