@@ -22,71 +22,45 @@ Meaning = partial(typer.Option, rich_help_panel="What the log means")
 Filter = partial(typer.Option, rich_help_panel="What stays")
 Machine = partial(typer.Option, rich_help_panel="How it runs")
 
-Sources = Annotated[
-    list[str],
-    typer.Argument(help="A file, a folder, an archive, `archive.zip::member`, or several files.", show_default=False),
-]
-Output = Annotated[Path, typer.Option("-o", "--output", help="The folder to make.", show_default=False)]
-Name = Annotated[Text, typer.Option(help="Name of the data set; by default that of the source.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the table if it exists.")]
-
-SchemaFile = Annotated[Path | None, Meaning(help="A YAML file that says what the columns mean.")]
+SOURCES = "A file, a folder, an archive, `archive.zip::member`, or several files."
 COLUMN = "Which column holds user_id, item_id, timestamp, rating or request_id. Repeatable."
-Column = Annotated[Texts, Meaning(metavar="WORD=NAME", help=COLUMN)]
+ACTION = "An action: a flag column (click=is_click) or a rule ('like=rating >= 4'). Repeatable."
+SERIES = "A category that changes now and then (city=city): its changes become tokens. Repeatable."
+DUPLICATES = "Keep rows that are equal in every used column once; by default in KuaiRand alone."
 FORMAT = (
     "movielens, kuairand, amazon-ratings, leave-one-out, sequences, csv, parquet or jsonl; by default it is recognised."
 )
-Format = Annotated[Text, Meaning(help=FORMAT)]
 UNIT = (
     "s, ms, us, ns or iso (texts such as 2024-05-01 10:00:00, UTC unless they say otherwise). "
     "By default dates are seen and numbers are seconds."
 )
-TimeUnit = Annotated[Text, Meaning(help=UNIT)]
-NoTimes = Annotated[bool, Meaning("--no-times", help="There is no clock: the order of the log counts.")]
-StringIds = Annotated[bool, Meaning("--string-ids", help="Ids are texts, even if all look like numbers.")]
-ACTION = "An action: a flag column (click=is_click) or a rule ('like=rating >= 4'). Repeatable."
-Action = Annotated[Texts, Meaning(metavar="NAME=RULE", help=ACTION)]
-VALUE = "A number of each event, such as watch=play_time_ms. Repeatable."
-Value = Annotated[Texts, Meaning(metavar="NAME=COLUMN", help=VALUE)]
-SERIES = "A category that changes now and then (city=city): its changes become tokens. Repeatable."
-Series = Annotated[Texts, Meaning(metavar="NAME=COLUMN", help=SERIES)]
-Items = Annotated[Text, Meaning(metavar="FILE", help="Attributes of items; all of them join the catalogue.")]
-Users = Annotated[Text, Meaning(metavar="FILE", help="Attributes of users.")]
-
-MinUserEvents = Annotated[int, Filter(help="One pass: drop users with fewer events in the log.")]
-MinItemEvents = Annotated[int, Filter(help="One pass: drop items with fewer events in the log.")]
-KCore = Annotated[int, Filter(help="Drop users and items with fewer events, until all have as many.")]
-DUPLICATES = "Keep rows that are equal in every used column once; by default in KuaiRand alone."
-DropDuplicates = Annotated[bool | None, Filter("--drop-duplicates/--keep-duplicates", help=DUPLICATES)]
-
-Memory = Annotated[Text, Machine(metavar="SIZE", help="Memory of the engine before it spills to disk: 4GB.")]
-Threads = Annotated[int | None, Machine(min=1, help="Threads of the engine; by default one a core.")]
-AsJson = Annotated[bool, Machine("--json", help="Print the manifest as JSON on standard output.")]
 
 
 def etl(
-    source: Sources,
-    output: Output,
-    schema: SchemaFile = None,
-    column: Column = None,
-    format: Format = None,
-    time_unit: TimeUnit = None,
-    no_times: NoTimes = False,
-    string_ids: StringIds = False,
-    action: Action = None,
-    value: Value = None,
-    series: Series = None,
-    items: Items = None,
-    users: Users = None,
-    min_user_events: MinUserEvents = 0,
-    min_item_events: MinItemEvents = 0,
-    k_core: KCore = 0,
-    drop_duplicates: DropDuplicates = None,
-    name: Name = None,
-    overwrite: Overwrite = False,
-    memory: Memory = None,
-    threads: Threads = None,
-    as_json: AsJson = False,
+    source: Annotated[list[str], typer.Argument(help=SOURCES, show_default=False)],
+    output: Annotated[Path, typer.Option("-o", "--output", help="The folder to make.", show_default=False)],
+    schema: Annotated[Path | None, Meaning(help="A YAML file that says what the columns mean.")] = None,
+    column: Annotated[Texts, Meaning(metavar="WORD=NAME", help=COLUMN)] = None,
+    format: Annotated[Text, Meaning(help=FORMAT)] = None,
+    time_unit: Annotated[Text, Meaning(help=UNIT)] = None,
+    no_times: Annotated[bool, Meaning("--no-times", help="There is no clock: the order of the log counts.")] = False,
+    string_ids: Annotated[bool, Meaning("--string-ids", help="Ids are texts, even if all look like numbers.")] = False,
+    action: Annotated[Texts, Meaning(metavar="NAME=RULE", help=ACTION)] = None,
+    value: Annotated[
+        Texts, Meaning(metavar="NAME=COLUMN", help="A number of each event, such as watch=play_time_ms. Repeatable.")
+    ] = None,
+    series: Annotated[Texts, Meaning(metavar="NAME=COLUMN", help=SERIES)] = None,
+    items: Annotated[Text, Meaning(metavar="FILE", help="Attributes of items; all of them join the catalogue.")] = None,
+    users: Annotated[Text, Meaning(metavar="FILE", help="Attributes of users.")] = None,
+    min_user_events: Annotated[int, Filter(help="One pass: drop users with fewer events in the log.")] = 0,
+    min_item_events: Annotated[int, Filter(help="One pass: drop items with fewer events in the log.")] = 0,
+    k_core: Annotated[int, Filter(help="Drop users and items with fewer events, until all have as many.")] = 0,
+    drop_duplicates: Annotated[bool | None, Filter("--drop-duplicates/--keep-duplicates", help=DUPLICATES)] = None,
+    name: Annotated[Text, typer.Option(help="Name of the data set; by default that of the source.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the table if it exists.")] = False,
+    memory: Annotated[Text, Machine(metavar="SIZE", help="Memory of the engine before it spills to disk: 4GB.")] = None,
+    threads: Annotated[int | None, Machine(min=1, help="Threads of the engine; by default one a core.")] = None,
+    as_json: Annotated[bool, Machine("--json", help="Print the manifest as JSON on standard output.")] = False,
 ) -> None:
     """Make a sequence table from a raw log.
 
