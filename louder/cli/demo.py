@@ -190,29 +190,24 @@ def print_sample(sample: "Sample") -> None:
     """One user, taken as the seed fell: what they did, what would have been recommended, what they did next."""
     from rich.console import Console
     from rich.markup import escape
-    from rich.table import Table
 
+    from louder.cli.show import print_columns
     from louder.reports.run_page import moment
 
-    console = Console(highlight=False)
     timed = sample.held_out.time is not None
-    past = Table(title=f"User {escape(str(sample.user))}, latest of {sample.events:,} events", title_justify="left")
     acted = any(line.actions for line in sample.history)
-    for name in ["time"] * timed + ["item", "genres"] + ["actions"] * acted:
-        past.add_column(name)
-    for line in sample.history[-6:]:
-        cells = [line.name, line.genres, *([", ".join(line.actions)] if acted else [])]
-        past.add_row(*([moment(line)] if timed else []), *map(escape, cells))
-    console.print(past)
-    offered = Table(title="Recommended then", title_justify="left")
-    for name in "rank", "item", "genres", "score":
-        offered.add_column(name, justify="right" if name in ("rank", "score") else "left")
-    for rank, line in enumerate(sample.recommended, 1):
-        cells = [str(rank), escape(line.name), escape(line.genres), f"{line.score:.4f}"]
-        offered.add_row(*cells, style="bold green" if line.held_out else "")
-    console.print(offered)
+    past = [
+        [*([moment(line)] if timed else []), line.name, line.genres, *[", ".join(line.actions)] * acted]
+        for line in sample.history[-6:]
+    ]
+    columns = ["time"] * timed + ["item", "genres"] + ["actions"] * acted
+    print_columns(f"User {sample.user}, latest of {sample.events:,} events", columns, past)
+    offered = [(rank, line.name, line.genres, f"{line.score:.4f}") for rank, line in enumerate(sample.recommended, 1)]
+    hit = next((at for at, line in enumerate(sample.recommended) if line.held_out), -1)
+    columns = ["rank", "item", "genres", "score"]
+    print_columns("Recommended then", columns, offered, right=["rank", "score"], marked=hit)
     rank_text = "had it before" if sample.rank is None else f"ranked {sample.rank:g} of {sample.items:,}"
-    console.print(f"What came next: [bold]{escape(sample.held_out.name)}[/bold], {rank_text}.")
+    Console(highlight=False).print(f"What came next: [bold]{escape(sample.held_out.name)}[/bold], {rank_text}.")
 
 
 def print_next(data: str | None, run: Path, table: Path) -> None:

@@ -77,24 +77,19 @@ def index(
 
 def show(run: Path, facts: Row, indices: dict[str, "Index"], speed: dict[str, dict[int, dict[str, float]]]) -> None:
     """Both indices as a table of the screen, and where the new one is."""
-    from rich.console import Console
-    from rich.table import Table
-
+    from louder.cli.show import print_columns
     from louder.inference.index_speed import AT_ONCE, index_bytes
 
     title = f"{facts['items']:,} items of width {facts['dimension']}, "
     title += f"{facts['queries']:,} queries that are {facts['queries_are']}"
-    shown = Table(title=title, title_justify="left")
-    shown.add_column("index")
-    for column in "recall@10", "recall@100", "1 query, ms", "p99", f"of {AT_ONCE[1]}, ms each", "MiB":
-        shown.add_column(column, justify="right")
+    columns = ["recall@10", "recall@100", "1 query, ms", "p99", f"of {AT_ONCE[1]}, ms each", "MiB"]
+    rows = []
     for name, index in indices.items():
         shares = [1.0 if name == "exact" else facts[f"recall@{k}"] for k in (10, 100)]
         alone, together = (speed[name][n] for n in AT_ONCE)
         times = [1e3 * value for value in (alone["median_s"], alone["p99_s"], together["median_s"])]
         numbers = [f"{share:.4f}" for share in shares] + [f"{time:.3f}" for time in times]
-        shown.add_row(name, *numbers, f"{index_bytes(index) / (1 << 20):.1f}")
-    console = Console()
-    console.print(shown)
+        rows.append([name, *numbers, f"{index_bytes(index) / (1 << 20):.1f}"])
+    print_columns(title, ["index", *columns], rows, right=columns)
     chosen = ", ".join(f"{name} {value}" for name, value in facts["settings"].items())
-    console.print(f"{run / 'index'} is written ({chosen}; built in {facts['build_s']:.1f} s).", soft_wrap=True)
+    print(f"{run / 'index'} is written ({chosen}; built in {facts['build_s']:.1f} s).")

@@ -45,7 +45,7 @@ def rank(
         louder rank runs/ml1m-rank-hstu --user 42 --items 1,2,new-film --new-items new.json
     """
     from louder.cli.etl import pairs
-    from louder.cli.show import warn_of_skipped
+    from louder.cli.show import print_columns, warn_of_skipped
     from louder.errors import InputError
     from louder.inference.new_items import read_new_items
     from louder.inference.recommender import Recommender, read_history
@@ -68,21 +68,14 @@ def rank(
     if json_output:
         print(json.dumps([asdict(answer) for answer in answers]))
         return
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
-
     titled = any(answer.title for answer in answers)
-    shown = Table(title="Probability of each action", title_justify="left")
-    for name in ["item", *(["title"] if titled else [])]:
-        shown.add_column(name)
-    for name in [*actions, *(answers[0].values if answers else ())]:
-        shown.add_column(name, justify="right")
+    names = [*actions, *(answers[0].values if answers else ())]
+    rows = []
     for answer in answers:
         numbers = [f"{probability:.4f}" for probability in answer.actions.values()]
         numbers += [f"{value:.3f}" for value in answer.values.values()]
-        shown.add_row(escape(str(answer.item)), *([escape(answer.title)] if titled else []), *numbers)
-    Console().print(shown)
+        rows.append([answer.item, *[answer.title] * titled, *numbers])
+    print_columns("Probability of each action", ["item", *["title"] * titled, *names], rows, right=names)
 
 
 def candidates(text: str) -> list[str]:

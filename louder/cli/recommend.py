@@ -29,7 +29,7 @@ def recommend(
 
         louder recommend runs/ml1m-hstu --history me.json --json
     """
-    from louder.cli.show import warn_of_skipped
+    from louder.cli.show import print_columns, warn_of_skipped
     from louder.inference.recommender import Recommender, read_history
 
     recommender = Recommender(run, table)
@@ -39,22 +39,8 @@ def recommend(
     if json_output:
         print(json.dumps([asdict(item) for item in items]))
         return
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
-
-    console, catalogue = Console(), recommender.engine.catalogue
-    known = recommender.known_items(user, events)
-    shown = Table(title=f"Latest of {len(known):,} events", title_justify="left")
-    for name in "item", "title", "genres":
-        shown.add_column(name)
-    for number in known[-8:]:
-        raw, title = catalogue.describe(number)
-        shown.add_row(*map(escape, (str(raw), title, catalogue.text(number, "genres"))))
-    console.print(shown)
-    answer = Table(title="Recommended", title_justify="left")
-    for name in "rank", "item", "title", "score":
-        answer.add_column(name, justify="right" if name in ("rank", "score") else "left")
-    for rank, item in enumerate(items, start=1):
-        answer.add_row(str(rank), escape(str(item.item)), escape(item.title), f"{item.score:.4f}")
-    console.print(answer)
+    known, catalogue = recommender.known_items(user, events), recommender.engine.catalogue
+    latest = [(*catalogue.describe(number), catalogue.text(number, "genres")) for number in known[-8:]]
+    print_columns(f"Latest of {len(known):,} events", ["item", "title", "genres"], latest)
+    answer = [(rank, item.item, item.title, f"{item.score:.4f}") for rank, item in enumerate(items, 1)]
+    print_columns("Recommended", ["rank", "item", "title", "score"], answer, right=["rank", "score"])

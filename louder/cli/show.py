@@ -1,7 +1,7 @@
 """Tables on the terminal that several commands share."""
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 
 from louder.results import Row
@@ -93,28 +93,41 @@ def shown(metric: float | None) -> str:
 
 def print_metrics(result: Row) -> None:
     """One evaluation beside popularity, then by length of history."""
-    from rich.console import Console
-    from rich.table import Table
-
-    console = Console()
     title = (
         f"{result['run']} on {result['part']}: {result['users']:,} users, {result['items']:,} items, "
         f"protocol {result['protocol']}, epoch {result['epoch'] + 1}"
     )
-    table = Table(title=title, title_justify="left")
-    table.add_column("metric")
-    for name in result["run"], "popularity":
-        table.add_column(name, justify="right")
-    for name in METRICS:
-        table.add_row(name, f"{result['metrics'][name]:.4f}", f"{result['popularity'][name]:.4f}")
-    console.print(table)
-    groups = Table(title="by length of history", title_justify="left")
-    for name in "history", "users", "hr@10", "ndcg@10", "mrr":
-        groups.add_column(name, justify="right")
-    for group in result["by_length"]:
-        numbers = [f"{group[name]:.4f}" for name in ("hr@10", "ndcg@10", "mrr")]
-        groups.add_row(group["history"], f"{group['users']:,}", *numbers)
-    console.print(groups)
+    columns = [result["run"], "popularity"]
+    metrics = [[name, shown(result["metrics"][name]), shown(result["popularity"][name])] for name in METRICS]
+    print_columns(title, ["metric", *columns], metrics, right=columns)
+    columns = ["hr@10", "ndcg@10", "mrr"]
+    groups = [
+        [group["history"], f"{group['users']:,}", *(shown(group[name]) for name in columns)]
+        for group in result["by_length"]
+    ]
+    columns = ["history", "users", *columns]
+    print_columns("by length of history", columns, groups, right=columns)
+
+
+def print_columns(
+    title: str,
+    columns: Iterable[str],
+    rows: Iterable[Iterable[object]],
+    *,
+    right: Collection[str] = (),
+    marked: int = -1,
+) -> None:
+    """A table as wide as the screen, its texts as they are: `right` are aligned to that side, row `marked` is green."""
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(title=escape(title), title_justify="left")
+    for name in columns:
+        table.add_column(escape(name), justify="right" if name in right else "left")
+    for at, row in enumerate(rows):
+        table.add_row(*(escape(str(cell)) for cell in row), style="bold green" if at == marked else "")
+    Console().print(table)
 
 
 def warn_of_skipped(skipped: int) -> None:
