@@ -34,8 +34,6 @@ USER, ITEM, TIME, RATING, REQUEST = "user_id", "item_id", "timestamp", "rating",
 WORDS = (USER, ITEM, TIME, RATING, REQUEST)
 ENGAGEMENT = 0
 
-TIE_RULE = "events of a user at the same time keep the order of the log"
-
 
 class SourceFile(TypedDict):
     path: str
@@ -67,7 +65,7 @@ class Manifest:
     has_requests: bool = False
     left_out: list[str] = field(default_factory=list)  # columns of the log not used
     left_out_numbers: list[str] = field(default_factory=list)  # those of left_out that hold numbers
-    tie_rule: str = TIE_RULE
+    tie_rule: str = "events of a user at the same time keep the order of the log"
     counts: dict[str, int] = field(default_factory=dict)  # what else was counted: rows read, exact duplicates kept, ...
 
     def write(self, folder: Path) -> None:

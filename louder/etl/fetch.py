@@ -134,7 +134,8 @@ def download(url: str, part: Path, progress: Progress) -> None:
         with urllib.request.urlopen(request, timeout=TIMEOUT_S) as response:
             resumed = getattr(response, "status", None) == http.client.PARTIAL_CONTENT
             start = start if resumed else 0
-            total = size_of(response, start)
+            length = response.headers.get("Content-Length")
+            total = int(length) + start if length is not None else None
             # a weak ETag (W/...) may not be used to join two halves of a file
             validator = response.headers.get("ETag", "W/")
             validator = response.headers.get("Last-Modified", "") if validator.startswith("W/") else validator
@@ -170,19 +171,12 @@ def copy(response: http.client.HTTPResponse, part: Path, start: int, total: int 
     return done
 
 
-def size_of(response: http.client.HTTPResponse, start: int) -> int | None:
-    length = response.headers.get("Content-Length")
-    return int(length) + start if length is not None else None
-
-
 def check(file: Path, source: PublicDataset, again: str) -> None:
     """Raises InputError unless the file has the known checksum, or else the one now published beside it."""
     kind, known = source.checksum.split(":")
     with open(file, "rb") as stream:
         found = hashlib.file_digest(stream, lambda: hashlib.new(kind, usedforsecurity=False)).hexdigest()
-    if found == known:
-        return
-    if kind == "md5" and found == published_md5(source.url):  # the archive was published anew
+    if found == known or (kind == "md5" and found == published_md5(source.url)):  # or it was published anew
         return
     raise InputError(
         f"{file} has {kind} {found}, but the publisher's file has {known}: it is damaged or not the one. {again}"

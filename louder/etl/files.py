@@ -40,10 +40,8 @@ class Input:
 
     def find(self, base: str) -> str | None:
         """The shallowest name whose last part is `base`, or None."""
-        found = sorted(
-            (name for name in self.names if name.rsplit("/", 1)[-1] == base), key=lambda name: name.count("/")
-        )
-        return found[0] if found else None
+        found = [name for name in self.names if name.rsplit("/", 1)[-1] == base]
+        return min(found, key=lambda name: name.count("/"), default=None)
 
     def file(self, name: str) -> Path:
         if self.path.is_dir():
@@ -56,11 +54,9 @@ class Input:
 
     def shown(self, name: str) -> str:
         """How messages call one file of this source."""
-        return (
-            f"{self.path}{MEMBER}{name}"
-            if self.is_archive
-            else str(self.path if self.path.is_file() else self.path / name)
-        )
+        if self.is_archive:
+            return f"{self.path}{MEMBER}{name}"
+        return str(self.path if self.path.is_file() else self.path / name)
 
 
 def open_input(source: str | Path, work: Path) -> Input:
@@ -93,7 +89,7 @@ def open_input(source: str | Path, work: Path) -> Input:
     if not names:
         raise InputError(f"{path} holds no files. Give an archive that holds a log.")
     if member:
-        exact = [name for name in names if name == member or name.rsplit("/", 1)[-1] == member]
+        exact = [name for name in names if member in (name, name.rsplit("/", 1)[-1])]
         if not exact:
             raise InputError(
                 f"{path} has no member {member!r}; it has {some(names)}. Pass one of them: '{path}{MEMBER}MEMBER'."

@@ -1,10 +1,7 @@
 """Raw log -> sequence table: read, transform, write."""
 
-import shlex
 import shutil
-import sys
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from louder.errors import InputError
@@ -72,12 +69,7 @@ def build_table(
             log = read_log(engine, opened, report)
             numbered = transform(engine, log, keep, events_per_part, work, report)
             counts = write_table(engine, log, numbered, folder, report)
-        manifest = describe_table(log, numbered, counts)
-        manifest = replace(manifest, name=name or opened.name, sources=files.result(), command=command())
+        manifest = describe_table(log, numbered, counts, name or opened.name, files.result())
         shutil.rmtree(work)
         manifest.write(folder)
     return manifest
-
-
-def command() -> str:
-    return shlex.join([Path(sys.argv[0]).name or "python", *sys.argv[1:]])

@@ -73,10 +73,9 @@ def refuse_implausible_times(column: ir.Column, unit: str, rows: int, dropped: d
     )
     value = pc.max(values).as_py()
     seconds = value * clean.MICROS[unit] / 1e6
-    for other in ("ms", "us", "ns"):
+    for other, words in ("ms", "milliseconds"), ("us", "microseconds"), ("ns", "nanoseconds"):
         guess = value * clean.MICROS[other] / 1e6
         if clean.MICROS[other] < clean.MICROS[unit] and YEAR_2000 < guess < datetime.now(UTC).timestamp() + 86_400:
-            words = {"ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds"}[other]
             raise InputError(
                 f"The times of {shown}, such as {value:.0f}, would lie {when(seconds)} if they were in {unit}; "
                 f"they look like {words}. Pass --time-unit {other}."

@@ -29,8 +29,7 @@ class CleanLog:
 
     source: LogSource
     table: ir.Table
-    user_kind: str  # "integer" or "string"
-    item_kind: str
+    kinds: dict[str, str]  # of the ids of users and items: "integer" or "string"
     latest: float  # the last plausible moment, in seconds since 1970
     rows: int
     dropped: dict[str, int]
@@ -75,7 +74,7 @@ def read_log(engine: EtlEngine, source: LogSource, report: Report) -> CleanLog:
             f"Pass the columns that hold ids and times: --column {USER_WORD}=NAME --column {ITEM_WORD}=NAME --column {TIME}=NAME."
         )
     left_out = [column for column in found if column not in spec.used]
-    return CleanLog(source, table, kinds[USER_WORD], kinds[ITEM_WORD], latest, total, dropped, left_out)
+    return CleanLog(source, table, kinds, latest, total, dropped, left_out)
 
 
 def cleaned(raw: ir.Table, spec: LogSpec, checks: Sequence[Checked]) -> dict[str, ir.Value]:

@@ -73,7 +73,7 @@ def read_file(
     require_columns(shown, opened.columns, wanted, f"Name it in the schema: series: {{{name}: {form}}}.")
     raw = opened.load(engine, wanted)
     unit = read_time_unit(raw[side.timestamp].as_table().limit(SAMPLE_ROWS)[side.timestamp], side.time_unit, shown)
-    user = clean.raw_id(raw[side.user_id], log.user_kind, USER_WORD)
+    user = clean.raw_id(raw[side.user_id], log.kinds[USER_WORD], USER_WORD)
     moment = clean.microseconds(raw[side.timestamp], unit, log.latest, engine.epoch_us, TIME)
     missing = clean.is_missing(raw[side.value])
     value = clean.Checked(raw[side.value].cast("string"), ~missing, {"value missing": missing})

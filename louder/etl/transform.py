@@ -43,10 +43,6 @@ class EventFilters:
                 "Give one kind."
             )
 
-    @property
-    def drops_items(self) -> bool:
-        return self.k_core > 1 or self.min_item_events > 1
-
 
 @dataclass
 class NumberedLog:
@@ -90,8 +86,8 @@ def transform(
         items = open_attributes(engine, spec.items, "items", spec.column(ITEM_WORD), ITEM_WORD, work)
     if spec.users:
         users = open_attributes(engine, spec.users, "users", spec.column(USER_WORD), USER_WORD, work)
-    if items is not None and not keep.drops_items:
-        catalogue = catalogue.union(attribute_ids(engine, items, log.item_kind, work))
+    if items is not None and max(keep.k_core, keep.min_item_events) <= 1:
+        catalogue = catalogue.union(attribute_ids(engine, items, log.kinds[ITEM_WORD], work))
     user_table, user_ids = vocabulary(engine, "user", events.select(USER))
     item_table, item_ids = vocabulary(engine, "item", catalogue)
     series = list(open_series(engine, log, valid, user_table, work))

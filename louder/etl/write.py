@@ -1,5 +1,7 @@
 """Numbered events -> the files of a sequence table."""
 
+import shlex
+import sys
 from functools import partial
 from pathlib import Path
 
@@ -11,7 +13,7 @@ from louder.etl.numbering import attributes_by_id
 from louder.etl.read import CleanLog, Report
 from louder.etl.sequences import BUCKET, PartCounts, order_of, total, write_part
 from louder.etl.transform import NumberedLog
-from louder.schema import Manifest
+from louder.schema import Manifest, SourceFile
 from louder.version import __version__
 
 
@@ -48,16 +50,17 @@ def write_sequences(
     return counted
 
 
-def describe_table(log: CleanLog, numbered: NumberedLog, counts: PartCounts) -> Manifest:
-    """A manifest that has no name, command and sources yet."""
+def describe_table(
+    log: CleanLog, numbered: NumberedLog, counts: PartCounts, name: str, sources: list[SourceFile]
+) -> Manifest:
     spec = log.source.spec
     first, last = counts.times or (0, 0)
     notes = {key: count for entry in numbered.series for key, count in entry.notes.items()}
     return Manifest(
         louder=__version__,
-        command="",
-        name="",
-        sources=[],
+        command=shlex.join([Path(sys.argv[0]).name or "python", *sys.argv[1:]]),
+        name=name,
+        sources=sources,
         users=len(numbered.users),
         items=len(numbered.items),
         events=counts.events,

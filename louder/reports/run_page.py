@@ -61,24 +61,18 @@ def label(metric: str) -> str:
 
 def headline(run: FinishedRun) -> Html:
     result = run.result
-    metrics, popular = result["metrics"], result["popularity"]
+    own, popular = ({name: number(result[of][name]) for name in METRICS} for of in ("metrics", "popularity"))
     facts = (
         f"{MODELS[run.config.model.kind]} on the {result['part']} part: {result['users']:,} users, {result['items']:,} items · "
         f"protocol {result['protocol']} · epoch {result['epoch'] + 1} of {result.get('epochs_trained', '?')} · "
         f"seed {result['seed']}"
     )
     cards = joined(
-        tag(
-            "div",
-            label(name),
-            tag("b", f"{metrics[name]:.4f}"),
-            tag("small", f"popularity {popular[name]:.4f}"),
-            class_="card",
-        )
+        tag("div", label(name), tag("b", own[name]), tag("small", f"popularity {popular[name]}"), class_="card")
         for name in HEADLINE
     )
     rows = [
-        [label(name), f"{metrics[name]:.4f}", f"{popular[name]:.4f}", times(metrics[name], popular[name])]
+        [label(name), own[name], popular[name], times(result["metrics"][name], result["popularity"][name])]
         for name in METRICS
     ]
     notes = " ".join(
@@ -250,20 +244,10 @@ def config_section(run: FinishedRun) -> Html:
 
 def provenance_section(run: FinishedRun, counts: TableCounts | None) -> Html:
     result = run.result
-    names = {
-        "command": "command",
-        "date": "date",
-        "louder": "Louder",
-        "commit": "commit",
-        "machine": "machine",
-        "threads": "threads",
-        "python": "Python",
-    }
     facts: list[tuple[str, object]] = [("run", tag("code", run.folder))]
-    for key, name in names.items():
-        value = result.get(key)
-        if value:
-            facts.append((name, tag("code", value) if key in ("command", "commit") else value))
+    for name in "command", "date", "Louder", "commit", "machine", "threads", "Python":
+        if value := result.get(name.lower()):
+            facts.append((name, tag("code", value) if name in ("command", "commit") else value))
     for source in counts.manifest.sources if counts else []:
         facts.append(("log", f"{source['path']}, {source['bytes']:,} bytes, SHA-256 {source['sha256']}"))
     return section("Provenance", "", details(facts))

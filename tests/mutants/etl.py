@@ -44,7 +44,7 @@ MUTANTS = [
     Mutant(f"{ETL}/numbering.py", "^(0|[1-9][0-9]{0,17})$", "^([0-9]{1,18})$", NUMBERING),
     Mutant(f"{ETL}/transform.py", "digest.substr(place, 1)", "digest.substr(7 - place, 1)", NUMBERING),
     Mutant(f"{ETL}/transform.py", "tokens.number.fill_null(-1)", "tokens.number.fill_null(0)", TABLES),
-    Mutant(f"{ETL}/transform.py", "not keep.drops_items", "True", TABLES),
+    Mutant(f"{ETL}/transform.py", "max(keep.k_core, keep.min_item_events) <= 1", "True", TABLES),
     Mutant(f"{ETL}/transform.py", "-(-kept // events_per_part)", "kept // events_per_part + 1", TABLES),
     Mutant(f"{ETL}/transform.py", "=not log.source.repeats", "=False", f"{TESTS}/test_kuairand.py"),
     Mutant(

@@ -48,11 +48,8 @@ def recognise(inputs: list[Input]) -> str:
     if kuairand_logs(first):
         return "kuairand"
     if (len(inputs) == 1 and not first.member) or Path(first.member).name in ("ratings.dat", "u.data"):
-        if (
-            first.find("ratings.dat")
-            or first.find("u.data")
-            or (first.find("ratings.csv") and first.find("movies.csv"))
-        ):
+        recent = first.find("ratings.csv") and first.find("movies.csv")
+        if first.find("ratings.dat") or first.find("u.data") or recent:
             return "movielens"
         if all(first.find(f"{part}.csv") for part in ("train", "dev", "test")):
             return "leave-one-out"
@@ -60,11 +57,9 @@ def recognise(inputs: list[Input]) -> str:
     kind = kind_of(first.file(name), first.shown(name))
     if kind != "csv":
         return kind
-    if first.member == "ratings.csv" and first.find("movies.csv"):
-        header = head_lines(first.file(name))[0]
-        if header.startswith("userId,movieId"):
-            return "movielens"
     lines = head_lines(first.file(name))
+    if first.member == "ratings.csv" and first.find("movies.csv") and lines[0].startswith("userId,movieId"):
+        return "movielens"
     if lines and all(re.fullmatch(r"[^,\t]+,[^,\t]+,[0-5](\.\d+)?,\d{9,10}", line) for line in lines[:20]):
         return "amazon-ratings"
     if lines and all(re.fullmatch(r"\S+( \S+)+ ?", line) and not re.search(r"[,;\t|]", line) for line in lines[:20]):
