@@ -16,7 +16,7 @@ FEW = 50  # a lookup of so many times fewer ids than there are is worth an order
 
 
 class IdMap:
-    """A vocabulary. It only ever grows: a raw id keeps its number for good.
+    """A vocabulary: a raw id keeps its number for good.
 
     raw   pyarrow array of n distinct integers or strings; position = id
     """
@@ -70,19 +70,6 @@ class IdMap:
 
     def raws(self, ids: Iterable[int] | np.ndarray) -> list[RawId]:
         return self.raw.take(pa.array(np.asarray(list(ids), dtype=np.int64))).to_pylist()
-
-    def grown(self, raw: Sequence[RawId] | pa.Array) -> "IdMap":
-        """A vocabulary that also holds `raw`: what is new is appended, in order of first appearance.
-
-        Raises InputError for an id that is not of this vocabulary's type.
-        """
-        try:
-            values = pc.unique(pa.array(raw).cast(self.raw.type))
-        except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError) as error:
-            kind = "integers" if pa.types.is_integer(self.raw.type) else "strings"
-            raise InputError(f"The ids of this vocabulary are {kind}, but a new one is not: {error}.") from error
-        new = values.filter(pc.invert(pc.is_in(values, value_set=self.raw)))
-        return IdMap(pa.concat_arrays([self.raw, new]))
 
     def write(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)

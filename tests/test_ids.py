@@ -8,21 +8,7 @@ from hypothesis import strategies as st
 from louder.errors import InputError
 from louder.ids import IdMap
 
-integers = st.lists(st.integers(-(2**63), 2**63 - 1), max_size=20)
 strings = st.lists(st.text(alphabet=st.characters(exclude_categories=["Cs"]), max_size=8), max_size=20)
-
-
-@given(st.one_of(st.tuples(integers, integers, integers), st.tuples(strings, strings, strings)))
-def test_growth_never_renumbers_and_appends_in_order_of_first_appearance(batches):
-    kind = pa.string() if any(isinstance(raw, str) for batch in batches for raw in batch) else pa.int64()
-    vocabulary, expected = IdMap(pa.array([], kind)), []
-    for batch in batches:
-        before = list(expected)
-        expected += [raw for raw in dict.fromkeys(batch) if raw not in expected]
-        vocabulary = vocabulary.grown(pa.array(batch, kind))
-        assert vocabulary.raw.to_pylist() == expected
-        assert vocabulary.ids(pa.array(before, kind)).tolist() == list(range(len(before)))
-    assert vocabulary.raws(range(len(expected))) == expected
 
 
 @given(strings)
@@ -64,11 +50,6 @@ def test_one_unknown_id_is_told_with_examples(raw):
 
 def test_one_known_id_has_its_number():
     assert IdMap(pa.array(["x", "y"])).id("y") == 1
-
-
-def test_new_ids_of_another_type_are_refused_in_a_sentence():
-    with pytest.raises(InputError, match="integer"):
-        IdMap(pa.array([1, 2])).grown(["three"])
 
 
 def test_a_damaged_or_missing_vocabulary_is_refused_in_a_sentence(tmp_path):
