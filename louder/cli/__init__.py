@@ -16,18 +16,10 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command("etl")(etl.etl)
 app.add_typer(data.app, name="data")
-app.command("train")(train.train)
-app.command("evaluate")(evaluate.evaluate)
-app.command("recommend")(recommend.recommend)
-app.command("rank")(rank.rank)
-app.command("index")(index.index)
-app.command("serve")(serve.serve)
-app.command("publish")(serve.publish)
-app.command("rollback")(serve.rollback)
-app.command("report")(report.report)
-app.command("demo")(demo.demo)
+steps = [etl.etl, train.train, evaluate.evaluate, recommend.recommend, rank.rank, index.index]
+for command in [*steps, serve.serve, serve.publish, serve.rollback, report.report, demo.demo]:
+    app.command()(command)
 
 
 @app.command(

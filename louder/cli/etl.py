@@ -1,6 +1,7 @@
 """louder etl: raw log -> sequence table."""
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -145,8 +146,6 @@ def pairs(entries: list[str] | None, flag: str, example: str) -> dict[str, str]:
 
 def byte_count(text: str, option: str = "--memory") -> int:
     """`4GB`, `512MiB` or `2g` in bytes."""
-    import re
-
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)(i?)b?\s*", text, re.IGNORECASE)
     if match is None:
         raise InputError(f"{option} is {text!r}, but it must be a size such as 4GB or 512MB.")

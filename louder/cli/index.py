@@ -55,16 +55,10 @@ def index(
     start = time.perf_counter()
     made, exact = BUILDERS[kind](found.items, **settings), Exact(found.items)
     seconds = time.perf_counter() - start
-    recalls = {}
+    facts: Row = {"queries": len(found.queries), "queries_are": found.source, "build_s": round(seconds, 3)}
     for k in 10, 100:
         right, _ = exact.search(found.queries, k)
-        recalls[k] = round(recall(made.search(found.queries, k)[0], right), 4)
-    facts: Row = {
-        **{f"recall@{k}": share for k, share in recalls.items()},
-        "queries": len(found.queries),
-        "queries_are": found.source,
-        "build_s": round(seconds, 3),
-    }
+        facts[f"recall@{k}"] = round(recall(made.search(found.queries, k)[0], right), 4)
     written = save(run, found.folder, made, facts)
     indices: dict[str, Index] = {"exact": exact, kind: made}
     times = {n: latencies(indices, found.queries, 100, n, repeats=max(10, 200 // n)) for n in AT_ONCE}

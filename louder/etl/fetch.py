@@ -88,10 +88,8 @@ def fetch(name: str, folder: Path | str, progress: Progress = lambda done, total
     """Download a data set as its publisher distributes it, unless it is there already, and check it.
 
     The file appears under its name only when whole and right. A download that breaks off leaves NAME.part,
-    and the next call goes on from there.
-
-        returns   the archive in `folder`
-        raises    InputError: unknown name, no connection, broken off, wrong checksum, full disk
+    and the next call goes on from there. Raises InputError for an unknown name, no connection, a download that
+    broke off, a wrong checksum and a full disk.
     """
     source = dataset(name)
     target = Path(folder) / source.file

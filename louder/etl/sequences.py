@@ -114,11 +114,8 @@ def count(
 
 
 def duplicates(lists: dict[str, pa.Array | np.ndarray], same: np.ndarray, tied: np.ndarray) -> int:
-    """Events that repeat an earlier one of the same user in every column.
-
-    same   [L]  has the user and time of the event before
-    tied   [L]  shares its user and time with another event
-    """
+    """Events that repeat an earlier one in every column. `same` [L] has the user and time of the event before, `tied`
+    [L] those of another event."""
     where = np.flatnonzero(tied)
     hashed = np.cumsum(~same[where]).astype(np.uint64)  # one number for each time of each user
     for name, column in lists.items():

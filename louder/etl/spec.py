@@ -100,12 +100,9 @@ class LogSpec:
         check_keys(self.columns, WORDS, "columns")
         check_choice("time_unit", self.time_unit, TIME_UNITS)
         check_choice("ids", self.ids, ID_KINDS)
-        if len(self.actions) > MAX_ACTIONS:
-            raise InputError(
-                f"There are {len(self.actions)} actions, but at most {MAX_ACTIONS} fit. Name fewer of them."
-            )
-        if len(self.series) > 255:
-            raise InputError(f"There are {len(self.series)} series, but at most 255 fit. Name fewer of them.")
+        for kind, count, most in ("actions", len(self.actions), MAX_ACTIONS), ("series", len(self.series), 255):
+            if count > most:
+                raise InputError(f"There are {count} {kind}, but at most {most} fit. Name fewer of them.")
         for kind, names in ("actions", self.actions), ("values", self.values), ("series", self.series):
             for name in names:
                 if not NAME.fullmatch(name):

@@ -46,16 +46,12 @@ class EventFilters:
 
 @dataclass
 class NumberedLog:
-    """Everything that a table holds, before it is written.
+    """Everything that a table holds, before it is written."""
 
-    events   columns bucket, user_id, kind, id, micros, position; actions, value.X and request where the log has them
-    parts    buckets
-    kept     engagements among the events
-    """
-
+    # columns bucket, user_id, kind, id, micros, position; actions, value.X and request where the log has them
     events: ir.Table
-    parts: int
-    kept: int
+    parts: int  # buckets
+    kept: int  # engagements among the events
     users: IdMap
     items: IdMap
     series: list[AuxiliarySeries]

@@ -49,15 +49,9 @@ def draw_selection(run: FinishedRun) -> Figure | None:
         add_line(figure, epochs, values, hover, colour=colour, name=label)
     chosen = run.result["epoch"] + 1
     figure.add_vline(x=chosen, line_dash="dot", line_color=GREY)
-    figure.add_annotation(
-        x=chosen,
-        y=0,
-        yref="paper",
-        yanchor="bottom",
-        xanchor="right" if chosen > np.mean(epochs) else "left",
-        text=f" chosen: {chosen} ",
-        showarrow=False,
-    )
+    beside = "right" if chosen > np.mean(epochs) else "left"
+    note = {"text": f" chosen: {chosen} ", "showarrow": False, "xanchor": beside, "yanchor": "bottom"}
+    figure.add_annotation(x=chosen, y=0, yref="paper", **note)
     return legend(by_epoch(titled(figure, f"On the {rows[0]['part']} part", "epoch", ""), len(rows)))
 
 

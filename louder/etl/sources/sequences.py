@@ -1,5 +1,6 @@
 """Ordered sequences without times: `user item item ...`, one user a line, oldest first."""
 
+import itertools
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -41,19 +42,8 @@ def open_sequences(engine: EtlEngine, inputs: list[Input], spec: LogSpec, work: 
 def write_sequences(path: Path, out: Path, lines_at_once: int = 50_000) -> None:
     """Lines `user item item ...` -> Parquet with a row per event, in order."""
     schema = pa.schema({USER: pa.string(), ITEM: pa.string()})
+    lines = text_lines(path, "utf-8-sig")
     with pq.ParquetWriter(out, schema) as writer:
-        users: list[str] = []
-        items: list[str] = []
-
-        def flush() -> None:
-            writer.write_table(pa.table({USER: users, ITEM: items}, schema=schema))
-            users.clear()
-            items.clear()
-
-        for count, line in enumerate(text_lines(path, "utf-8-sig"), 1):
-            user, *rest = line.split()
-            users.extend([user] * len(rest))
-            items.extend(rest)
-            if count % lines_at_once == 0:
-                flush()
-        flush()
+        while rows := [line.split() for line in itertools.islice(lines, lines_at_once)]:
+            users = [user for user, *items in rows for _ in items]
+            writer.write_table(pa.table({USER: users, ITEM: [item for row in rows for item in row[1:]]}, schema=schema))

@@ -21,19 +21,14 @@ class RawTable:
 
     An engine reads Parquet only, where a row knows its number in its file: tables that are written by several threads do
     not always keep the order of a CSV (seen with DuckDB 2.0), and the order of the log decides ties.
-
-    columns   names, in order
-    numbers   those of the columns that hold numbers, by their types or (CSV) the first lines
-    parquet   makes Parquet files that hold (at least) the columns it is given, in the order of the log
-              -> their paths, and how many lines could not be split into the columns
-    rejected  those lines, once `load` has counted them
     """
 
     name: str
     columns: list[str]
-    numbers: set[str]
+    numbers: set[str]  # the columns that hold numbers, by their types or (CSV) the first lines
+    # columns -> Parquet files that hold (at least) these in the order of the log, and how many lines could not be split
     parquet: Callable[[list[str]], tuple[list[Path], int]]
-    rejected: int = 0
+    rejected: int = 0  # those lines, once `load` has counted them
 
     def load(self, engine: EtlEngine, columns: Iterable[str] | None = None) -> ir.Table:
         """A table of the engine with these columns and RAW_POSITION, which grows in the order of the log."""
@@ -44,23 +39,15 @@ class RawTable:
 
 @dataclass
 class LogSource:
-    """An event log that is ready to be cleaned.
-
-    shown      how messages call it
-    log        the raw table
-    spec       what its columns mean
-    items      attributes of items, or None; its column "raw" holds their ids
-    users      the same of users
-    repeats    whether an event can be there twice; False: equal rows are one event that was written twice
-    """
+    """An event log that is ready to be cleaned."""
 
     name: str
-    shown: str
+    shown: str  # how messages call it
     log: RawTable
-    spec: LogSpec
-    items: pa.Table | None = None
+    spec: LogSpec  # what its columns mean
+    items: pa.Table | None = None  # attributes of items; the column "raw" holds their ids
     users: pa.Table | None = None
-    repeats: bool = True
+    repeats: bool = True  # an event can be there twice; False: equal rows are one event that was written twice
 
 
 def log_files(source: Input) -> list[str]:
