@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from louder.errors import InputError
+
 
 def rank(
     run: Annotated[Path, typer.Argument(help="Folder of a ranking run.")],
@@ -46,7 +48,6 @@ def rank(
     """
     from louder.cli.etl import pairs
     from louder.cli.show import print_columns, warn_of_skipped
-    from louder.errors import InputError
     from louder.inference.new_items import read_new_items
     from louder.inference.recommender import Recommender, read_history
 
@@ -80,8 +81,6 @@ def rank(
 
 def candidates(text: str) -> list[str]:
     """Raw ids of `1,2,3`, or of a file with one a line."""
-    from louder.errors import InputError
-
     if not text.startswith("@"):
         return [item.strip() for item in text.split(",") if item.strip()]
     path = Path(text[1:])

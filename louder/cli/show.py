@@ -110,12 +110,7 @@ def print_metrics(result: Row) -> None:
 
 
 def print_columns(
-    title: str,
-    columns: Iterable[str],
-    rows: Iterable[Iterable[object]],
-    *,
-    right: Collection[str] = (),
-    marked: int = -1,
+    title: str, columns: Iterable[str], rows: Iterable[Iterable[object]], right: Collection[str] = (), marked: int = -1
 ) -> None:
     """A table as wide as the screen, its texts as they are: `right` are aligned to that side, row `marked` is green."""
     from rich.console import Console

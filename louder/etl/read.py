@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import ibis
 import ibis.expr.types as ir
 
+from louder import schema
 from louder.errors import InputError
 from louder.etl import clean
 from louder.etl.clean import ACTIONS, ITEM, MICROS_COLUMN, POSITION, REASON, REQUEST, USER, Checked
@@ -14,10 +15,6 @@ from louder.etl.engines import RAW_POSITION, EtlEngine
 from louder.etl.probe import id_kind, read_time_unit, refuse_implausible_times
 from louder.etl.sources.source import LogSource
 from louder.etl.spec import LogSpec
-from louder.schema import ITEM as ITEM_WORD
-from louder.schema import REQUEST as REQUEST_WORD
-from louder.schema import TIME, require_columns
-from louder.schema import USER as USER_WORD
 
 SAMPLE_ROWS = 20_000
 Report = Callable[[str], None]
@@ -39,14 +36,14 @@ class CleanLog:
 def read_log(engine: EtlEngine, source: LogSource, report: Report) -> CleanLog:
     """Clean the columns that are used, all rows at once, and store them. Raises InputError if no row can be used."""
     spec, shown, found = source.spec, source.shown, source.log.columns
-    if REQUEST_WORD in found:
-        spec = replace(spec, columns={REQUEST_WORD: REQUEST_WORD, **spec.columns})
-    require_columns(shown, found, spec.used)
+    if schema.REQUEST in found:
+        spec = replace(spec, columns={schema.REQUEST: schema.REQUEST, **spec.columns})
+    schema.require_columns(shown, found, spec.used)
     latest = time.time() + 86_400
     raw = source.log.load(engine, spec.used)
     sample = engine.save("sample", raw.limit(SAMPLE_ROWS))
-    kinds = {word: id_kind(sample[spec.column(word)], spec.ids) for word in (USER_WORD, ITEM_WORD)}
-    clock = spec.column(TIME)
+    kinds = {word: id_kind(sample[spec.column(word)], spec.ids) for word in (schema.USER, schema.ITEM)}
+    clock = spec.column(schema.TIME)
     unit = read_time_unit(sample[clock], spec.time_unit, shown) if spec.has_times else "none"
     report(f"reading (times in {unit})" if spec.has_times else "reading")
     while True:
@@ -71,7 +68,7 @@ def read_log(engine: EtlEngine, source: LogSource, report: Report) -> CleanLog:
     if not usable:
         raise InputError(
             f"None of the {total} rows of {shown} can be used: {listed(dropped)}. "
-            f"Pass the columns that hold ids and times: --column {USER_WORD}=NAME --column {ITEM_WORD}=NAME --column {TIME}=NAME."
+            f"Pass the columns that hold ids and times: --column {schema.USER}=NAME --column {schema.ITEM}=NAME --column {schema.TIME}=NAME."
         )
     left_out = [column for column in found if column not in spec.used]
     return CleanLog(source, table, kinds, latest, total, dropped, left_out)
@@ -87,8 +84,8 @@ def cleaned(raw: ir.Table, spec: LogSpec, checks: Sequence[Checked]) -> dict[str
     for name, column in spec.values.items():
         found[f"value.{name}"] = clean.number(raw[column]).cast("float32")
     texts = {f"series.{name}": column for name, column in spec.log_series.items()}
-    if REQUEST_WORD in spec.columns:
-        texts[REQUEST] = spec.column(REQUEST_WORD)
+    if schema.REQUEST in spec.columns:
+        texts[REQUEST] = spec.column(schema.REQUEST)
     for name, column in texts.items():
         found[name] = ibis.ifelse(clean.is_missing(raw[column]), None, raw[column].cast("string"))
     return found

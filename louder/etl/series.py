@@ -7,6 +7,7 @@ from pathlib import Path
 import ibis
 import ibis.expr.types as ir
 
+from louder import schema
 from louder.errors import InputError
 from louder.etl import clean, filters
 from louder.etl.clean import MICROS_COLUMN, POSITION, REASON, USER
@@ -18,8 +19,6 @@ from louder.etl.sequences import ID
 from louder.etl.sources.attributes import open_side_file
 from louder.etl.spec import SideFile
 from louder.ids import IdMap
-from louder.schema import TIME, require_columns
-from louder.schema import USER as USER_WORD
 
 VALUE = "value"
 
@@ -70,11 +69,11 @@ def read_file(
     wanted = [side.user_id, side.timestamp, side.value]
     opened, shown = open_side_file(side, f"raw_series_{kind}", wanted, work)
     form = "{file: ..., user_id: NAME, timestamp: NAME, value: NAME}"
-    require_columns(shown, opened.columns, wanted, f"Name it in the schema: series: {{{name}: {form}}}.")
+    schema.require_columns(shown, opened.columns, wanted, f"Name it in the schema: series: {{{name}: {form}}}.")
     raw = opened.load(engine, wanted)
     unit = read_time_unit(raw[side.timestamp].as_table().limit(SAMPLE_ROWS)[side.timestamp], side.time_unit, shown)
-    user = clean.raw_id(raw[side.user_id], log.kinds[USER_WORD], USER_WORD)
-    moment = clean.microseconds(raw[side.timestamp], unit, log.latest, engine.epoch_us, TIME)
+    user = clean.raw_id(raw[side.user_id], log.kinds[schema.USER], schema.USER)
+    moment = clean.microseconds(raw[side.timestamp], unit, log.latest, engine.epoch_us, schema.TIME)
     missing = clean.is_missing(raw[side.value])
     value = clean.Checked(raw[side.value].cast("string"), ~missing, {"value missing": missing})
     columns = {USER: user.value, MICROS_COLUMN: moment.value, VALUE: value.value, POSITION: raw[RAW_POSITION]}

@@ -9,6 +9,7 @@ import ibis.expr.types as ir
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from louder import schema
 from louder.errors import InputError
 from louder.etl import filters
 from louder.etl.clean import ACTIONS, ITEM, MICROS_COLUMN, POSITION, REASON, REQUEST, USER
@@ -19,8 +20,6 @@ from louder.etl.sequences import BUCKET, ID, KIND, USER_ID
 from louder.etl.series import AuxiliarySeries, open_series
 from louder.etl.sources.attributes import open_attributes
 from louder.ids import IdMap
-from louder.schema import ITEM as ITEM_WORD
-from louder.schema import USER as USER_WORD
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,11 +78,11 @@ def transform(
         )
     items, users = log.source.items, log.source.users
     if spec.items:
-        items = open_attributes(engine, spec.items, "items", spec.column(ITEM_WORD), ITEM_WORD, work)
+        items = open_attributes(engine, spec.items, "items", spec.column(schema.ITEM), schema.ITEM, work)
     if spec.users:
-        users = open_attributes(engine, spec.users, "users", spec.column(USER_WORD), USER_WORD, work)
+        users = open_attributes(engine, spec.users, "users", spec.column(schema.USER), schema.USER, work)
     if items is not None and max(keep.k_core, keep.min_item_events) <= 1:
-        catalogue = catalogue.union(attribute_ids(engine, items, log.kinds[ITEM_WORD], work))
+        catalogue = catalogue.union(attribute_ids(engine, items, log.kinds[schema.ITEM], work))
     user_table, user_ids = vocabulary(engine, "user", events.select(USER))
     item_table, item_ids = vocabulary(engine, "item", catalogue)
     series = list(open_series(engine, log, valid, user_table, work))

@@ -75,27 +75,21 @@ def headline(run: FinishedRun) -> Html:
         [label(name), own[name], popular[name], times(result["metrics"][name], result["popularity"][name])]
         for name in METRICS
     ]
-    notes = " ".join(
-        [
-            PROTOCOLS[result["protocol"]],
-            "Every item of the catalogue is ranked; equal scores count half.",
-            SEEN.get(result.get("seen_items_left_out", ""), ""),
-            QUERY_TIME.get(result.get("query_time", ""), ""),
-            "Popularity recommends to everybody what is used most in training.",
-        ]
-    )
+    notes = [
+        PROTOCOLS[result["protocol"]],
+        "Every item of the catalogue is ranked; equal scores count half.",
+        SEEN.get(result.get("seen_items_left_out", ""), ""),
+        QUERY_TIME.get(result.get("query_time", ""), ""),
+        "Popularity recommends to everybody what is used most in training.",
+    ]
+    compared = table(["metric", run.config.name, "popularity", "ratio"], rows, numbers=1)
     return tag(
         "header",
         tag("h1", run.config.name),
         tag("div", facts, class_="muted"),
         tag("div", cards, class_="cards"),
-        tag(
-            "div",
-            table(["metric", run.config.name, "popularity", "ratio"], rows, numbers=1),
-            figure(draw_by_length(run)),
-            class_="sides",
-        ),
-        tag("p", tag("small", notes)),
+        tag("div", compared, figure(draw_by_length(run)), class_="sides"),
+        tag("p", tag("small", " ".join(notes))),
     )
 
 
@@ -186,27 +180,20 @@ def sample_block(sample: Sample) -> Html:
     done = [
         [moment(line) if with_times else earlier + nth, item_cell(line)] for nth, line in enumerate(sample.history, 1)
     ]
-    done.append([moment(target) if with_times else "next", joined([item_cell(target, held_out=True)])])
+    done.append([moment(target) if with_times else "next", item_cell(target, held_out=True)])
     offered = [
         [place, item_cell(line, held_out=line.held_out), f"{line.score:.4f}"]
         for place, line in enumerate(sample.recommended, 1)
     ]
     hit = next((at for at, line in enumerate(sample.recommended) if line.held_out), -1)
-    shown = "Latest" if sample.events > len(sample.history) else "All"
+    shown = f"{'Latest' if earlier else 'All'} {len(sample.history)} of {sample.events:,} events, and the one held out"
+    past = tag("div", tag("h4", shown), table([], done, numbers=9, marked=len(done) - 1))
+    best = tag("div", tag("h4", "Recommended, with scores"), table([], offered, numbers=2, marked=hit))
     return tag(
         "article",
         tag("h3", f"User {sample.user}"),
         tag("div", "What came next: ", tag("b", target.name), f"; {rank}.", class_="muted"),
-        tag(
-            "div",
-            tag(
-                "div",
-                tag("h4", f"{shown} {len(sample.history)} of {sample.events:,} events, and the one held out"),
-                table([], done, numbers=9, marked=len(done) - 1),
-            ),
-            tag("div", tag("h4", "Recommended, with scores"), table([], offered, numbers=2, marked=hit)),
-            class_="sides",
-        ),
+        tag("div", past, best, class_="sides"),
         class_="sample",
     )
 
