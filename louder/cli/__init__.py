@@ -17,9 +17,17 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(data.app, name="data")
-steps = [etl.etl, train.train, evaluate.evaluate, recommend.recommend, rank.rank, index.index]
-for command in [*steps, serve.serve, serve.publish, serve.rollback, report.report, demo.demo]:
-    app.command()(command)
+app.command()(etl.etl)
+app.command()(train.train)
+app.command()(evaluate.evaluate)
+app.command()(recommend.recommend)
+app.command()(rank.rank)
+app.command()(index.index)
+app.command()(serve.serve)
+app.command()(serve.publish)
+app.command()(serve.rollback)
+app.command()(report.report)
+app.command()(demo.demo)
 
 
 @app.command(
