@@ -11,6 +11,7 @@ import torch
 from benchmarks import histories
 from benchmarks.measure import Case
 from benchmarks.request import ACTIONS, ITEMS
+from benchmarks.step import stepper
 from louder import recipes
 from louder.batch import RankingBatch
 from louder.data.config import DataConfig
@@ -20,7 +21,6 @@ from louder.models import HSTUConfig
 from louder.results import Row
 from louder.schema import Manifest
 from louder.training.config import Config
-from louder.training.optimizers import make_optimizers, update
 from louder.training.ranking import RankingTask
 from louder.version import __version__
 
@@ -28,6 +28,7 @@ LABELS = 4000  # of a generative step
 SAMPLED_TOKENS = 16_000  # of an impression-level step, about
 QUICK: Row = {"exposures": [50, 200], "labels": LABELS, "sampled_tokens": SAMPLED_TOKENS}
 FULL = QUICK | {"exposures": [200, 1000]}
+BARE: Row = {"context": (), "item_attributes": (), "item_vectors": (), "id_dropout": 0.0, "next_item": 0.0}
 
 
 def cases(
@@ -49,23 +50,14 @@ def cases(
         some = single.loader.batch(sample)
         config = generative.config.model
         assert isinstance(config, HSTUConfig)
-        shape = {
-            "exposures": count,
-            "users": users,
-            "labels": len(every.target_positions),
-            "max_len": count,
-            "dtype": "float32",
-        }
+        labels_of_all, labels_of_some = len(every.target_positions), len(some.target_positions)
+        shape = {"exposures": count, "users": users, "labels": labels_of_all, "max_len": count, "dtype": "float32"}
         shape |= {"layers": config.layers, "width": config.width}
         case = Case(f"{count:,} exposures a user", shape, memory, unit="labels")
-        case.add("louder", stepper(generative, every, device), tokens=2 * len(every.sequences.ids))
-        case.add(
-            "one pass an exposure",
-            stepper(single, some, device),
-            share=len(some.target_positions) / len(every.target_positions),
-            measured_labels=len(some.target_positions),
-            tokens=2 * len(some.sequences.ids),
-        )
+        case.add("louder", steps(generative, every, device), tokens=2 * len(every.sequences.ids))
+        facts = {"measured_labels": labels_of_some, "tokens": 2 * len(some.sequences.ids)}
+        run = steps(single, some, device)
+        case.add("one pass an exposure", run, share=labels_of_some / labels_of_all, **facts)
         yield case
 
 
@@ -82,15 +74,7 @@ def task_of(exposures: int, users: int, *, one_pass: bool) -> RankingTask:
         name="bench-generative",
         data=DataConfig(max_len=exposures, split=SplitConfig(kind="users", test_users=1e-9), shuffle=False),
         model=replace(recipe.model, max_len=2 * exposures + 1),
-        ranking=replace(
-            recipe.ranking,
-            context=(),
-            item_attributes=(),
-            item_vectors=(),
-            id_dropout=0.0,
-            next_item=0.0,
-            one_pass=one_pass,
-        ),
+        ranking=replace(recipe.ranking, **BARE, one_pass=one_pass),
         training=recipe.training,
         evaluation=recipe.evaluation,
     )
@@ -101,23 +85,11 @@ def table_of(exposures: int, users: int) -> Table:
     """A table in memory, of users with so many exposures each."""
     batch = histories.histories([exposures] * users, items=ITEMS)
     times = batch.timestamps.numpy()
-    manifest = Manifest(
-        louder=__version__,
-        command="",
-        name="bench",
-        sources=[],
-        users=users,
-        items=ITEMS,
-        events=len(times),
-        tokens=len(times),
-        has_times=True,
-        first_time=int(times[0]),
-        last_time=int(times[-1]),
-        dropped={},
-        filters={},
-        actions=[f"action {number}" for number in range(ACTIONS)],
-        values=["value"],
-    )
+    made: Row = {"louder": __version__, "command": "", "name": "bench", "sources": [], "dropped": {}, "filters": {}}
+    counts: Row = {"users": users, "items": ITEMS, "events": len(times), "tokens": len(times)}
+    span: Row = {"has_times": True, "first_time": int(times[0]), "last_time": int(times[-1])}
+    actions = [f"action {number}" for number in range(ACTIONS)]
+    manifest = Manifest(**made, **counts, **span, actions=actions, values=["value"])
     draw = np.random.default_rng(0)
     return Table(
         path=Path("memory"),
@@ -131,15 +103,6 @@ def table_of(exposures: int, users: int) -> Table:
     )
 
 
-def stepper(task: RankingTask, batch: RankingBatch, device: torch.device) -> Callable[[], float]:
-    """A function that does the next step."""
+def steps(task: RankingTask, batch: RankingBatch, device: torch.device) -> Callable[[], float]:
     torch.manual_seed(task.config.training.seed)
-    model = task.build().to(device).train()
-    optimizers = make_optimizers(model, task.config.training)
-
-    def step() -> float:
-        loss = task.loss(model, batch, device)
-        update(model, optimizers, loss, task.config.training.clip_norm)
-        return loss.item()
-
-    return step
+    return stepper(task.build().train(), task.loss, [batch], task.config, device)

@@ -33,25 +33,17 @@ def rows(sizes: Sequence[int], width: int, kinds: Sequence[str], repeats: int) -
         right, _ = indices["exact"].search(queries, K)
         for at_once in AT_ONCE:
             times = latencies(indices, queries, K, at_once, repeats)
-            yield [
-                {
-                    "case": f"{size:,} items, {at_once} quer{'y' if at_once == 1 else 'ies'} at once",
-                    "implementation": name,
-                    "reference": "exact",
-                    **summary(times[name]),
-                    "queries_at_once": at_once,
-                    "build_s": seconds[name],
-                    f"recall@{K}": round(recall(index.search(queries, K)[0], right), 4),
-                    "index_bytes": index_bytes(index),
-                    "device": "cpu",
-                    "threads": torch.get_num_threads(),
-                    "dtype": "float32",
-                    "items": size,
-                    "width": width,
-                    **(index.settings if isinstance(index, Approximate) else {}),
-                }
-                for name, index in indices.items()
-            ]
+            case = f"{size:,} items, {at_once} quer{'y' if at_once == 1 else 'ies'} at once"
+            where: Row = {"device": "cpu", "threads": torch.get_num_threads(), "dtype": "float32"}
+            where |= {"items": size, "width": width}
+            found = []
+            for name, index in indices.items():
+                row: Row = {"case": case, "implementation": name, "reference": "exact", **summary(times[name])}
+                row |= {"queries_at_once": at_once, "build_s": seconds[name]}
+                row[f"recall@{K}"] = round(recall(index.search(queries, K)[0], right), 4)
+                row |= {"index_bytes": index_bytes(index), **where}
+                found.append(row | (index.settings if isinstance(index, Approximate) else {}))
+            yield found
 
 
 def clustered(items: int, width: int, queries: int, seed: int) -> tuple[Tensor, Tensor]:

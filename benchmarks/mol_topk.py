@@ -53,12 +53,10 @@ def trained(run: Path, users: int) -> tuple[MoLTopK, Tensor]:
     opened = Run.open(run)
     model = opened.sequential()
     if not isinstance(model.similarity, MoL):
-        raise InputError(
-            f"{run} scores by dot product, not by a mixture of logits. Train one: louder train ml1m:hstu_mol."
-        )
+        told = f"{run} scores by dot product, not by a mixture of logits"
+        raise InputError(f"{told}. Train one: louder train ml1m:hstu_mol.")
     config = from_dict(Config, opened.config)
-    loader = part_loader(open_config_table(config), config, "test")
-    batch = next(loader.batches())
+    batch = next(part_loader(open_config_table(config), config, "test").batches())
     queries = model.queries(batch.sequences, batch.users)
     if len(queries) < users:
         raise InputError(f"A batch of {run} has {len(queries)} users, but --users is {users}: ask for fewer.")
@@ -67,13 +65,8 @@ def trained(run: Path, users: int) -> tuple[MoLTopK, Tensor]:
 
 def case_of(name: str, index: MoLTopK, queries: Tensor, *, k: int, memory: float) -> Case:
     config, count = index.mol.config, len(index.items)
-    shape = {
-        "users": len(queries),
-        "items": count,
-        "k": k,
-        "components": f"{config.query_components} x {config.item_components} x {config.width}",
-        "dtype": "float32",
-    }
+    components = f"{config.query_components} x {config.item_components} x {config.width}"
+    shape = {"users": len(queries), "items": count, "k": k, "components": components, "dtype": "float32"}
     case = Case(name, shape, memory, reference="brute force", unit="users")
     searches: dict[str, Callable[[], Top]] = {
         "brute force": partial(index.brute_force, queries, k),

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,7 +19,7 @@ from louder import recipes
 from louder.batch import RetrievalBatch
 from louder.data import negatives
 from louder.errors import InputError
-from louder.models import HSTUConfig, ImpressionConfig, SASRecConfig, SequentialModel, Vocabulary, build
+from louder.models import AnyModel, HSTUConfig, ImpressionConfig, SASRecConfig, SequentialModel, Vocabulary, build
 from louder.ops.sampled_softmax import naive
 from louder.results import Row
 from louder.training import retrieval
@@ -64,29 +65,22 @@ def cases(
         model = build(config.model, vocabulary)
         model.train()
         tokens = [len(batch.targets) for batch in batches]
-        shape = {
-            "recipe": name,
-            "data": "table" if table else "synthetic",
-            "users": users,
-            "tokens": round(sum(tokens) / len(tokens)),
-            "max_len": config.model.max_len,
-            "width": config.model.width,
-            "layers": config.model.layers,
-            "heads": config.model.heads,
-            "items": vocabulary.items,
-            "negatives": config.loss.num_negatives,
-            "dtype": config.training.precision,
-        }
+        shape: Row = {"recipe": name, "data": "table" if table else "synthetic", "users": users}
+        shape |= {"tokens": round(sum(tokens) / len(tokens))}
+        shape |= {of: getattr(config.model, of) for of in ("max_len", "width", "layers", "heads")}
+        shape |= {"items": vocabulary.items, "negatives": config.loss.num_negatives}
+        shape |= {"dtype": config.training.precision}
         case = Case(f"{name}, {users} users", shape, memory)
         loss = RetrievalLoss(config.loss, torch.zeros(vocabulary.items, dtype=torch.float64))
         plain, official = plain_model(model, padded=False), plain_model(model, padded=True)
         turns = batches, config, device
-        case.add("louder", stepper(model, loss, *turns))
-        case.add("naive", stepper(plain, partial(naive_loss, config.loss), *turns))
+        case.add("louder", stepper(model, partial(batch_loss, loss), *turns))
+        case.add("naive", stepper(plain, partial(batch_loss, partial(naive_loss, config.loss)), *turns))
         scores = users * config.model.max_len**2 * (16 * config.model.heads + 8)
         gathered = 4 * max(tokens) * config.loss.num_negatives * config.model.width
         needs = config.model.layers * scores + 2.2 * gathered
-        case.add("padded", stepper(official, partial(official_loss, official, config.loss), *turns), needs=needs)
+        own_loss = partial(batch_loss, partial(official_loss, official, config.loss))
+        case.add("padded", stepper(official, own_loss, *turns), needs=needs)
         yield case
 
 
@@ -144,23 +138,22 @@ def plain_model(model: SequentialModel, *, padded: bool) -> SequentialModel:
 
 
 def stepper(
-    model: SequentialModel,
-    loss: retrieval.Loss,
-    batches: Sequence[RetrievalBatch],
-    config: Config,
-    device: torch.device,
+    model: AnyModel, loss: Callable[..., Tensor], batches: Sequence[Any], config: Config, device: torch.device
 ) -> Callable[[], float]:
-    """A function that does the next step."""
-    model.to(device)
-    optimizers = make_optimizers(model, config.training)
+    """A function that does the next step; the loss is called with the model, the next of the batches and the device."""
+    optimizers = make_optimizers(model.to(device), config.training)
     turns = itertools.cycle(batches)
 
     def step() -> float:
-        value = retrieval.batch_loss(model, loss, next(turns), device)
+        value = loss(model, next(turns), device)
         update(model, optimizers, value, config.training.clip_norm)
         return value.item()
 
     return step
+
+
+def batch_loss(loss: retrieval.Loss, model: SequentialModel, batch: RetrievalBatch, device: torch.device) -> Tensor:
+    return retrieval.batch_loss(model, loss, batch, device)
 
 
 def naive_loss(config: LossConfig, states: Tensor, table: Tensor, targets: Tensor) -> Tensor:
@@ -172,6 +165,5 @@ def official_loss(model: SequentialModel, config: LossConfig, states: Tensor, ta
     """The official code normalises the vectors that it gathered, so this reads the model's table, not the normalised one."""
     drawn = negatives.uniform(len(targets), config.num_negatives, len(table)).to(targets.device)
     raw = model.events.items.vectors()
-    return sampled_softmax(
-        states, raw, targets, drawn, temperature=config.temperature, normalised=model.config.normalised
-    ).mean()
+    how: Row = {"temperature": config.temperature, "normalised": model.config.normalised}
+    return sampled_softmax(states, raw, targets, drawn, **how).mean()

@@ -82,13 +82,8 @@ def main() -> None:
     config = override(recipes.load("ml1m:rank_hstu"), settings)
     generative = curve(config, arguments.seconds / 4)
     single = curve(override(config, ["ranking.one_pass=false"]), arguments.seconds)
-    facts = {
-        "experiment": "generative-to-equal-ne",
-        "part": "validation",
-        "sequences_per_batch": config.data.users_per_batch,
-        "threads": torch.get_num_threads(),
-        "seed": config.training.seed,
-    }
+    facts: Row = {"experiment": "generative-to-equal-ne", "part": "validation", "seed": config.training.seed}
+    facts |= {"sequences_per_batch": config.data.users_per_batch, "threads": torch.get_num_threads()}
     curves = {"curves": {"generative": generative, "impression": single}}
     append_row(arguments.rows, facts | compared(generative, single) | curves | provenance())
 

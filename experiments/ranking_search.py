@@ -13,7 +13,6 @@ search_page.py draws the trials and their curves.
 import argparse
 import random
 import shlex
-import shutil
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -72,40 +71,23 @@ def settings_of(log: str, model: str, trial: int) -> list[str]:
 def attempt(log: str, model: str, trial: int, table: str, rows: Path) -> None:
     settings = settings_of(log, model, trial)
     config = override(recipes.load(f"{log}:rank_{model}"), [f"data.table={table}", *settings])
-    folder = Path(tempfile.mkdtemp(prefix="louder-search-"))
-    try:
-        task = open_task(config)
-        trainer = Trainer(config, task, folder / "run")
-        start_folder(folder / "run", config, task.table, overwrite=False)
+    with tempfile.TemporaryDirectory(prefix="louder-search-") as folder:
+        run, task = Path(folder) / "run", open_task(config)
+        trainer = Trainer(config, task, run)
+        start_folder(run, config, task.table, overwrite=False)
         with Screen(config, quiet=True) as screen:
             trainer.run_to_end(screen)
-        epochs = [row for row in read_rows(folder / "run" / "log.jsonl") if row["kind"] == "epoch" and "part" in row]
-    finally:
-        shutil.rmtree(folder)
+        epochs = [row for row in read_rows(run / "log.jsonl") if row["kind"] == "epoch" and "part" in row]
     main = task.main  # type: ignore[union-attr]
     curve = [{"epoch": row["epoch"], "ne": row[f"{main}.ne"], "auc": row[f"{main}.auc"]} for row in epochs]
     best = min(curve, key=lambda row: row["ne"])
-    append_row(
-        rows,
-        {
-            "experiment": f"{log}-search",
-            "model": model,
-            "trial": trial,
-            "settings": settings,
-            "part": "validation",
-            "main": main,
-            **best,
-            "curve": curve,
-            "train_seconds": round(trainer.progress.seconds, 1),
-            "parameters": sum(x.numel() for x in trainer.model.parameters()),
-            "seed": config.training.seed,
-            **provenance(),
-        },
-    )
-    print(
-        f"{log} {model} trial {trial}: validation NE {best['ne']:.4f} AUC {best['auc']:.4f}  {shlex.join(settings)}",
-        flush=True,
-    )
+    row: Row = {"experiment": f"{log}-search", "model": model, "trial": trial, "settings": settings}
+    row |= {"part": "validation", "main": main, **best, "curve": curve}
+    row |= {"train_seconds": round(trainer.progress.seconds, 1), "seed": config.training.seed}
+    row["parameters"] = sum(x.numel() for x in trainer.model.parameters())
+    append_row(rows, row | provenance())
+    scores = f"validation NE {best['ne']:.4f} AUC {best['auc']:.4f}"
+    print(f"{log} {model} trial {trial}: {scores}  {shlex.join(settings)}", flush=True)
 
 
 def best_of(rows: list[Row], log: str, model: str) -> Row:
@@ -124,11 +106,8 @@ def main() -> None:
     arguments = parser.parse_args()
     done = read_rows(arguments.rows) if arguments.rows.exists() else []
     if arguments.best:
-        print(
-            " ".join(
-                f"--set {shlex.quote(setting)}" for setting in best_of(done, arguments.log, arguments.best)["settings"]
-            )
-        )
+        settings = best_of(done, arguments.log, arguments.best)["settings"]
+        print(" ".join(f"--set {shlex.quote(setting)}" for setting in settings))
         return
     table = arguments.table or {"kuairand": "tables/kuairand-pure", "ml1m": "tables/ml-1m"}[arguments.log]
     known = {(row["experiment"], row["model"], row["trial"]) for row in done}

@@ -6,6 +6,7 @@ A row is that of `louder train`, with the size. Those that are in the file alrea
 """
 
 import argparse
+import itertools
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -42,14 +43,12 @@ def main() -> None:
     arguments = parser.parse_args()
     rows = read_rows(arguments.rows) if arguments.rows.exists() else []
     done = {(row["experiment"], row["size"], row["seed"]) for row in rows}
-    for seed in arguments.seeds:
-        for model in arguments.models:
-            for size, settings in SIZES[model].items():
-                recipe = recipes.load(f"{arguments.log}:rank_{model}")
+    for seed, model in itertools.product(arguments.seeds, arguments.models):
+        recipe = recipes.load(f"{arguments.log}:rank_{model}")
+        for size, settings in SIZES[model].items():
+            if (recipe.name, size, seed) not in done:
                 config = override(recipe, [f"training.seed={seed}", *settings])
                 facts = {"experiment": recipe.name, "size": size, "settings": settings}
-                if (recipe.name, size, seed) in done:
-                    continue
                 with tempfile.TemporaryDirectory(prefix="louder-sizes-") as folder:
                     result = train(replace(config, name=f"{recipe.name}-{size}"), Path(folder) / "run")
                 append_row(arguments.rows, facts | result | provenance())

@@ -18,9 +18,9 @@ from louder.reports.theme import BLUE, GREEN, GREY, ORANGE
 from louder.results import Row, read_rows
 
 COLOURS = {"hstu": BLUE, "dlrm": ORANGE, "wukong": GREEN}
-NOTE = (
-    "NE of the main action on the validation part; lower is better, and 1 is what the share of positives alone gives."
-)
+POINTS: Row = {"boxpoints": "all", "pointpos": 0, "jitter": 0.6, "hoveron": "points"}
+POINTS_ALONE: Row = POINTS | {"line": {"width": 0}, "fillcolor": "rgba(0,0,0,0)"}  # without the box
+NOTE = "NE of the main action on the validation part; lower is better; the share of positives alone gives 1."
 
 
 def write_search_page(rows: Sequence[Row], output: Path) -> None:
@@ -38,18 +38,11 @@ def search_section(name: str, rows: Sequence[Row]) -> Html:
         figure.update_yaxes(range=[low, high])
     best = {model: min(own, key=lambda row: row["ne"]) for model, own in models.items()}
     head = ["model", "best settings", "trials", "best NE", "its AUC", "median NE", "epoch"]
-    lines = [
-        [
-            model,
-            said(best[model]),
-            len(own),
-            f"{best[model]['ne']:.4f}",
-            f"{best[model]['auc']:.4f}",
-            f"{statistics.median(row['ne'] for row in own):.4f}",
-            best[model]["epoch"] + 1,
-        ]
-        for model, own in models.items()
-    ]
+    lines = []
+    for model, own in models.items():
+        scores = best[model]["ne"], best[model]["auc"], statistics.median(row["ne"] for row in own)
+        shown = [f"{score:.4f}" for score in scores]
+        lines.append([model, said(best[model]), len(own), *shown, best[model]["epoch"] + 1])
     learning = joined([tag("h3", "Learning curves, the best trial's in colour"), figures(curves, columns=3)])
     return section(name, NOTE, table(head, lines, numbers=2), tried, learning)
 
@@ -62,15 +55,10 @@ def draw_trials(models: dict[str, list[Row]]) -> Figure:
             x=[model] * len(own),
             y=[row["ne"] for row in own],
             name=model,
-            boxpoints="all",
-            pointpos=0,
-            jitter=0.6,
             marker={"color": colour(model), "opacity": 0.75},
-            line={"width": 0},  # the points alone
-            fillcolor="rgba(0,0,0,0)",
+            **POINTS_ALONE,
             text=[f"trial {row['trial']}: {said(row)}" for row in own],
             hovertemplate="%{y:.4f}, %{text}<extra></extra>",
-            hoveron="points",
         )
     return titled(figure, "All trials", "", "validation NE")
 
@@ -87,9 +75,8 @@ def draw_best_so_far(models: dict[str, list[Row]]) -> Figure:
             line={"color": colour(model), "width": 2.5, "shape": "hv"},
             hovertemplate=f"{model}, %{{x}} trials: %{{y:.4f}}<extra></extra>",
         )
-    return legend(titled(figure, "The best of so many trials", "trials", "validation NE")).update_xaxes(
-        rangemode="tozero"
-    )
+    legend(titled(figure, "The best of so many trials", "trials", "validation NE"))
+    return figure.update_xaxes(rangemode="tozero")
 
 
 def draw_curves(model: str, rows: Sequence[Row]) -> Figure:

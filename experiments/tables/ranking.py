@@ -37,9 +37,8 @@ def ranking(log: str, file: str = "ranking", names: dict[str, str] = RANKERS) ->
     for model, rows in models.items():
         if rows:
             action = action or rows[0]["main"]
-            means = [
-                mean_and_deviation([row["actions"][action][of] for row in rows]) for of in ("ne", "auc", "gauc_user")
-            ]
+            of_action = [row["actions"][action] for row in rows]
+            means = [mean_and_deviation([one[of] for one in of_action]) for of in ("ne", "auc", "gauc_user")]
             seeds = ", ".join(str(row["seed"]) for row in rows if "seed" in row)
             commits = ", ".join(dict.fromkeys(row["commit"] for row in rows))
             lines.append([names[model], *means, seeds, *computed(rows[-1]), commits])
@@ -79,9 +78,8 @@ def search() -> list[str]:
     """A line for each log and model: how good its random settings were on the validation part, and which was best."""
     lines = []
     for (log, title), (model, name) in itertools.product(LOGS.items(), RANKERS.items()):
-        tried = [
-            row for row in rows_of("ranking_search") if (row["experiment"], row["model"]) == (f"{log}-search", model)
-        ]
+        wanted = f"{log}-search", model
+        tried = [row for row in rows_of("ranking_search") if (row["experiment"], row["model"]) == wanted]
         if tried:
             best, median = min(tried, key=lambda row: row["ne"]), statistics.median(row["ne"] for row in tried)
             settings = ", ".join(f"`{one}`" for one in best["settings"]) or "those of the recipe"

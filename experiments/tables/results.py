@@ -1,5 +1,8 @@
 """docs/results.md: next items on MovieLens-1M, the ETL and the demo."""
 
+from functools import partial
+
+from benchmarks.rows import groups
 from experiments.tables.lines import Tables, mean_and_deviation, mib, number, rows_of, table
 from louder.reports.published import DATASETS, PAPER
 from louder.results import Row
@@ -37,11 +40,8 @@ def ml1m_means(protocol: str) -> list[str]:
 
 def models(rows: list[Row], protocol: str) -> dict[str, list[Row]]:
     """The rows of each model that was measured, by its name."""
-    found = {
-        name: [row for row in rows if (row["protocol"], row["experiment"]) == (protocol, experiment)]
-        for experiment, name in NAMES.items()
-    }
-    return {name: own for name, own in found.items() if own}
+    found = groups((row for row in rows if row["protocol"] == protocol), lambda row: row["experiment"])
+    return {name: found[experiment] for experiment, name in NAMES.items() if experiment in found}
 
 
 def popularity(rows: list[Row], protocol: str, empty: int) -> list[list[str]]:
@@ -61,27 +61,21 @@ def values(metrics: dict[str, float]) -> list[str]:
 
 
 def etl() -> list[str]:
-    lines = [
-        [row["case"], row["implementation"], f"{row['median_s']:.2f}", mib(row), row["commit"]]
-        for row in rows_of("etl")
-    ]
+    rows = rows_of("etl")
+    lines = [[row["case"], row["implementation"], f"{row['median_s']:.2f}", mib(row), row["commit"]] for row in rows]
     return table(["log", "implementation", "median s", "peak MiB", "commit"], lines)
 
 
 def demo() -> list[str]:
     names = "hr@10", "ndcg@10", "popularity_hr@10", "popularity_ndcg@10"
     head = ["seconds in all", "HR@10", "NDCG@10", "popularity HR@10", "popularity NDCG@10", "machine"]
-    lines = [
-        [f"{row['seconds']:.0f}", *(number(row[name]) for name in names), row["machine"]] for row in rows_of("demo")
-    ]
-    return table(head, lines)
+    rows = rows_of("demo")
+    return table(head, [[f"{row['seconds']:.0f}", *(number(row[x]) for x in names), row["machine"]] for row in rows])
 
 
 TABLES: Tables = {
-    "ml1m validated": lambda: ml1m("validated"),
-    "ml1m official": lambda: ml1m("official"),
-    "ml1m validated means": lambda: ml1m_means("validated"),
-    "ml1m official means": lambda: ml1m_means("official"),
+    **{f"ml1m {protocol}": partial(ml1m, protocol) for protocol in ("validated", "official")},
+    **{f"ml1m {protocol} means": partial(ml1m_means, protocol) for protocol in ("validated", "official")},
     "etl": etl,
     "demo": demo,
 }

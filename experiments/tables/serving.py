@@ -19,48 +19,31 @@ def serving() -> list[str]:
     contract = next(row for row in rows if row["bench"] == "serving_contract")
     memory = f"{half['mib'][0]:,} MiB before, {half['mib'][1]:,} after a minute, {half['mib'][-1]:,} after all"
     counts = ", ".join(f"{count} {name}" for name, count in gone["gone"].items())
+    at_half = f"{HALF} ({half['per_second']:.0f} a second), {half['seconds']:.0f} s"
+    accepted, well = "accepted p99 300 ms, the rest 429, well again in 5 s", f"{over['recovered_s']:.1f} s"
+    wrong = f"{swaps['mixed_or_failed']} failed or mixed of {swaps['requests']:,}, by {len(swaps['versions'])} models"
+    violations = f"{sum(contract['failures'].values())} of {contract['cases']:,} cases"
+    outage = f"Redis gone for {gone['seconds']:.0f} s", "with a history answered, others 503, back by itself"
     lines = [
         ("retrieve 100, kept history, one client", "p50 5 ms, p99 15 ms", latency(alone[RETRIEVE])),
         ("recommend (500 ranked), kept history, one client", "", latency(alone[RECOMMEND])),
-        (
-            f"{HALF} ({half['per_second']:.0f} a second), {half['seconds']:.0f} s",
-            "p99 100 ms, no errors, memory flat",
-            f"{latency(half)}; {statuses(half)}; {memory}",
-        ),
+        (at_half, "p99 100 ms, no errors, memory flat", f"{latency(half)}; {statuses(half)}; {memory}"),
         *(
             (f"{name}, 16 clients, against --no-cache", "5 times", against(by_case, f"{name}, 16 clients"))
             for name in (RETRIEVE, RECOMMEND)
         ),
-        (
-            f"{OVER}, {over['seconds']:.0f} s",
-            "accepted p99 300 ms, the rest 429, well again in 5 s",
-            f"{latency(over)}; {statuses(over)}; {over['recovered_s']:.1f} s",
-        ),
-        (
-            f"{swaps['reloads']} hot reloads at half of saturation",
-            "none failed, none mixed",
-            f"{swaps['mixed_or_failed']} failed or mixed of {swaps['requests']:,}, by {len(swaps['versions'])} models",
-        ),
-        *(
-            (
-                f"kill -9, {kills[store]['kills']} times, {name}",
-                "no acknowledged event lost",
-                f"{kills[store]['lost']} of {kills[store]['acknowledged']:,}",
-            )
-            for store, name in {"files": "files", "redis": "Redis"}.items()
-        ),
-        (
-            "Schemathesis",
-            "10,000 cases, no 5xx, no violation",
-            f"{sum(contract['failures'].values())} of {contract['cases']:,} cases",
-        ),
-        (
-            f"Redis gone for {gone['seconds']:.0f} s",
-            "with a history answered, others 503, back by itself",
-            f"{counts}; back after {gone['back_after_s']:.1f} s",
-        ),
+        (f"{OVER}, {over['seconds']:.0f} s", accepted, f"{latency(over)}; {statuses(over)}; {well}"),
+        (f"{swaps['reloads']} hot reloads at half of saturation", "none failed, none mixed", wrong),
+        *(killed(name, kills[store]) for store, name in {"files": "files", "redis": "Redis"}.items()),
+        ("Schemathesis", "10,000 cases, no 5xx, no violation", violations),
+        (*outage, f"{counts}; back after {gone['back_after_s']:.1f} s"),
     ]
     return table(["what", "asked", "measured"], lines)
+
+
+def killed(store: str, row: Row) -> tuple[str, str, str]:
+    lost = f"{row['lost']} of {row['acknowledged']:,}"
+    return f"kill -9, {row['kills']} times, {store}", "no acknowledged event lost", lost
 
 
 def latency(row: Row) -> str:
