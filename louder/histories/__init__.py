@@ -7,22 +7,11 @@ store = open_store("redis://localhost:6379/0")
 from louder.errors import InputError
 from louder.histories.arrivals import Arrival
 from louder.histories.errors import StoreDamaged, StoreGone
-from louder.histories.history import History, Names, empty_history
+from louder.histories.history import History, Names
 from louder.histories.merging import Stored
 from louder.histories.store import KEEP, HistoryStore
 
-__all__ = [
-    "KEEP",
-    "Arrival",
-    "History",
-    "HistoryStore",
-    "Names",
-    "StoreDamaged",
-    "StoreGone",
-    "Stored",
-    "empty_history",
-    "open_store",
-]
+__all__ = ["KEEP", "Arrival", "History", "HistoryStore", "Names", "StoreDamaged", "StoreGone", "Stored", "open_store"]
 
 
 def open_store(url: str, *, names: Names | None = None, keep: int = KEEP) -> HistoryStore:

@@ -17,25 +17,16 @@ class Names:
 
 @dataclass(frozen=True)
 class History:
-    """Events of one user, oldest first (ties in the order of their arrival).
+    """Events of one user, oldest first (ties in the order of their arrival)."""
 
-    items     T raw ids: int64 array, or an object array of texts
-    times     [T] int64 seconds
-    actions   [T] int64 bits, by names.actions
-    values    [T, V] float32, by names.values; NaN where absent
-    requests  [T] int64, the same number for items of one request; -1 = none
-    version   of a stored history: grows with every event; what was computed from an equal version is still right
-    total     of a stored history: events ever stored of the user, of which the latest are here
-    """
-
-    items: np.ndarray
-    times: np.ndarray
-    actions: np.ndarray
-    values: np.ndarray
-    requests: np.ndarray
+    items: np.ndarray  # T raw ids: int64, or an object array of texts
+    times: np.ndarray  # [T] int64 seconds
+    actions: np.ndarray  # [T] int64 bits, by names.actions
+    values: np.ndarray  # [T, V] float32, by names.values; NaN where absent
+    requests: np.ndarray  # [T] int64, the same number for items of one request; -1 = none
     names: Names = Names()
-    version: int = 0
-    total: int = 0
+    version: int = 0  # grows with every event stored; what was computed from an equal version is still right
+    total: int = 0  # events ever stored of the user, of which the latest are here
 
     def __len__(self) -> int:
         return len(self.times)

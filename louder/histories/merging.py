@@ -23,14 +23,11 @@ class Stored:
 
 @dataclass(frozen=True)
 class Record:
-    """All that a store keeps of one user.
-
-    appended  events ever appended; the others of history.total came when the store was filled
-    seen      [at most REMEMBERED] int64, hashes of the ids of the latest appended events, in order of arrival
-    """
+    """All that a store keeps of one user."""
 
     history: History
-    appended: int = 0
+    appended: int = 0  # events ever; the others of history.total came when the store was filled
+    # [at most REMEMBERED] int64, hashes of the ids of the latest appended events, in order of arrival
     seen: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
 
 

@@ -11,12 +11,13 @@ MAX_ID = 200  # characters
 MAX_EVENTS = 1_000  # of one request
 MAX_CANDIDATES = 16_384
 
+Name = Annotated[StrictStr, Field(min_length=1, max_length=MAX_ID)]
 Integer = Annotated[StrictInt, Field(ge=-(2**63), le=2**63 - 1)]
-Id = Integer | Annotated[StrictStr, Field(min_length=1, max_length=MAX_ID)]
+Id = Integer | Name
 Time = Annotated[StrictInt, Field(ge=0, le=2**53)]
 Value = Annotated[float, Field(ge=-1e15, le=1e15, strict=True)]  # its square fits into 32 bits
 Weight = Annotated[float, Field(ge=-1e6, le=1e6, strict=True)]
-Name = Annotated[StrictStr, Field(min_length=1, max_length=MAX_ID)]
+Candidates = Annotated[StrictInt, Field(ge=1, le=MAX_CANDIDATES)]
 
 
 class Message(BaseModel):
@@ -66,7 +67,7 @@ class Filters(Message):
 
 
 class RetrieveRequest(UserRequest, Filters):
-    k: Annotated[StrictInt, Field(ge=1, le=MAX_CANDIDATES)] = 100
+    k: Candidates = 100
 
 
 class RankRequest(UserRequest):
@@ -75,9 +76,7 @@ class RankRequest(UserRequest):
 
 class RecommendRequest(UserRequest, Filters):
     k: Annotated[StrictInt, Field(ge=1, le=1_000)] = 10
-    retrieve: Annotated[StrictInt, Field(ge=1, le=MAX_CANDIDATES)] = Field(
-        default=500, description="Candidates that the first stage gives the second."
-    )
+    retrieve: Candidates = Field(default=500, description="Candidates that the first stage gives the second.")
     weights: dict[Name, Weight] = Field(
         default={},
         max_length=64,

@@ -41,8 +41,7 @@ class Metrics:
         self.reloads = alike("louder_reloads", "New models taken")
         self.refused = alike("louder_reloads_refused", "New models refused")
         self.latest: deque[float] = deque(maxlen=LATEST)  # seconds
-        self.per_second = [0] * SECONDS
-        self.newest = int(time.time())
+        self.per_second, self.newest = [0] * SECONDS, int(time.time())
 
     def observe(self, route: str, status: int, seconds: float) -> None:
         """A request was answered. The page's own polling (/v1/stats) is no traffic."""

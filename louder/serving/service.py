@@ -42,44 +42,29 @@ RETRY_S = 1.0  # for so long a store that could not be reached is not asked agai
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """What `louder serve` was told.
-
-    run, ranker        the runs; see Engine
-    table              the sequence table, in place of the run's: it fills an empty store
-    store              a folder, or redis://…
-    keep               events of a user that the store keeps
-    token              what requests must bear; "" for none
-    cache_bytes        the most that the KV caches of the live model take; see Engine
-    max_queue_delay_s  a request that would wait longer for its turn is answered 429
-    """
+    """What `louder serve` was told."""
 
     run: Path
-    store: str
+    store: str  # a folder, or redis://…
     ranker: Path | None = None
-    table: Path | None = None
-    keep: int = 1000
-    token: str = ""
-    cache_bytes: int = 1 << 30
-    max_queue_delay_s: float = 0.2
+    table: Path | None = None  # in place of the run's: it fills an empty store
+    keep: int = 1000  # events of a user that the store keeps
+    token: str = ""  # what requests must bear; "" for none
+    cache_bytes: int = 1 << 30  # the most that the KV caches of the live model take
+    max_queue_delay_s: float = 0.2  # a request that would wait longer for its turn is answered 429
     log: bool = True
     reload_every_s: float = 1.0
 
 
 @dataclass(frozen=True)
 class Job:
-    """What the thread that computes is asked.
-
-    similar_to  the items like this one are wanted, not those that the history calls for
-    explain     with reasons for the first items
-    attributes  with the attributes of the items
-    previous    of the model before the live one
-    """
+    """What the thread that computes is asked."""
 
     request: Request
-    similar_to: RawId | None = None
-    explain: bool = False
-    attributes: bool = False
-    previous: bool = False
+    similar_to: RawId | None = None  # items like this one are wanted, not those that the history calls for
+    explain: bool = False  # with reasons for the first items
+    attributes: bool = False  # with the attributes of the items
+    previous: bool = False  # of the model before the live one
 
 
 class Service:
@@ -88,8 +73,7 @@ class Service:
     def __init__(self, settings: Settings, store: HistoryStore, models: Models) -> None:
         self.settings, self.store, self.models = settings, store, models
         self.metrics = Metrics()
-        self.readers = ThreadPoolExecutor(8, "readers")
-        self.writers = ThreadPoolExecutor(4, "writers")
+        self.readers, self.writers = ThreadPoolExecutor(8, "readers"), ThreadPoolExecutor(4, "writers")
         self.gone_until, self.gone = 0.0, ""
         self.batcher = Batcher(self.compute, max_queue_delay_s=settings.max_queue_delay_s)
 
@@ -243,10 +227,10 @@ def fill(store: HistoryStore, model: Engine, keep: int) -> None:
 
 
 def service_from_environment() -> Service:
-    given = json.loads(os.environ[ENVIRONMENT])
-    paths = {name: Path(given[name]) for name in ("run", "ranker", "table") if given.get(name)}
     import torch
 
+    given = json.loads(os.environ[ENVIRONMENT])
+    paths = {name: Path(given[name]) for name in ("run", "ranker", "table") if given.get(name)}
     torch.set_num_threads(given.pop("threads"))
     service = open_service(Settings(**(given | paths)))
     # a full collection goes through all that importing made, 0.1 to 0.3 s in which nobody is answered
