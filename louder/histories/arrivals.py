@@ -27,38 +27,34 @@ class Arrival:
     request: str | None = None
 
 
-@dataclass
-class Arrivals:
-    """History of one user, in the order of their arrival."""
-
-    events: list[Arrival] = field(default_factory=list)
-    ids: list[int] = field(default_factory=list)  # 64-bit hashes of the events' ids
-
-    def columns(self, names: Names) -> History:
-        count, texts = len(self.events), isinstance(self.events[0].item, str)
-        values = np.full((count, len(names.values)), np.nan, np.float32)
-        for row, event in enumerate(self.events):
-            for name, value in event.values.items():
-                values[row, names.values.index(name)] = value
-        items = np.empty(count, object if texts else np.int64)
-        items[:] = [event.item for event in self.events]
-        times = np.array([event.time for event in self.events], np.int64)
-        actions = np.array([bits(event.actions, names) for event in self.events], np.int64)
-        requests = np.array([request_number(event.request) for event in self.events], np.int64)
-        return History(items, times, actions, values, requests, names, total=count)
+def columns(events: Sequence[Arrival], names: Names) -> History:
+    """Events of one user, in the order of their arrival."""
+    values = np.full((len(events), len(names.values)), np.nan, np.float32)
+    for row, event in enumerate(events):
+        for name, value in event.values.items():
+            values[row, names.values.index(name)] = value
+    items = np.empty(len(events), object if isinstance(events[0].item, str) else np.int64)
+    items[:] = [event.item for event in events]
+    times = np.array([event.time for event in events], np.int64)
+    actions = np.array([bits(event.actions, names) for event in events], np.int64)
+    requests = np.array([request_number(event.request) for event in events], np.int64)
+    return History(items, times, actions, values, requests, names, total=len(events))
 
 
-def by_user(events: Sequence[Arrival], names: Names, settings: StoreSettings) -> dict[RawId, Arrivals]:
+def event_ids(events: Sequence[Arrival]) -> list[int]:
+    """64-bit hashes of the events' ids."""
+    return [int.from_bytes(digest(event.id), "little", signed=True) for event in events]
+
+
+def by_user(events: Sequence[Arrival], names: Names, settings: StoreSettings) -> dict[RawId, list[Arrival]]:
     """Raises InputError for an unknown action or value, an id of the wrong kind, or a number that does not fit."""
     settings = settled(settings, events[0].user, events[0].item)
-    users: dict[RawId, Arrivals] = {}
+    users: dict[RawId, list[Arrival]] = {}
     for event in events:
         require_kind("user", event.user, settings.users)
         require_kind("item", event.item, settings.items)
         check(event, names)
-        arrivals = users.setdefault(event.user, Arrivals())
-        arrivals.events.append(event)
-        arrivals.ids.append(int.from_bytes(digest(event.id), "little", signed=True))
+        users.setdefault(event.user, []).append(event)
     return users
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from louder.errors import InputError
-from louder.histories.arrivals import Arrival, by_user
+from louder.histories.arrivals import Arrival, by_user, columns, event_ids
 from louder.histories.history import History, Names, empty_history
 from louder.histories.keys import EVERYTHING, key_of, ranges, user_of
 from louder.histories.merging import Record, Stored, added, filled, unpacked_seen
@@ -51,11 +51,11 @@ class HistoryStore(ABC):
         if self._settle(events[0].user, events[0].item):
             by_user(events, self.names, self.settings)  # another process may have been first, with another kind
 
-        def adding(user: RawId) -> Change:
-            columns = users[user].columns(self.names)
-            return lambda record: added(record, columns, users[user].ids, self.keep)
+        def adding(own: Sequence[Arrival]) -> Change:
+            arrived, ids = columns(own, self.names), event_ids(own)
+            return lambda record: added(record, arrived, ids, self.keep)
 
-        return self._update({keys[user]: adding(user) for user in users})
+        return self._update({keys[user]: adding(own) for user, own in users.items()})
 
     def fill(self, histories: Iterable[tuple[RawId, History]]) -> int:
         """Write the first contents of each user, as from a table, under what was appended already; the number of users.

@@ -5,7 +5,7 @@ import math
 import pytest
 
 from louder.errors import InputError
-from louder.histories.arrivals import Arrivals, bits, by_user, request_number
+from louder.histories.arrivals import bits, by_user, columns, event_ids, request_number
 from louder.histories.history import Names
 from louder.histories.settings import StoreSettings
 from tests.histories.events import NAMES, event
@@ -22,8 +22,8 @@ def test_an_action_sets_its_own_bit_however_often_it_is_named(actions, expected)
 
 
 def test_the_last_action_of_many_fits_into_64_bits():
-    columns = Arrivals([event(1, "a", actions=("a62", "a0", "a62"))]).columns(MANY)
-    assert columns.actions.tolist() == [(1 << 62) + 1]
+    made = columns([event(1, "a", actions=("a62", "a0", "a62"))], MANY)
+    assert made.actions.tolist() == [(1 << 62) + 1]
 
 
 def test_values_go_to_their_columns_and_the_others_are_absent():
@@ -32,24 +32,25 @@ def test_values_go_to_their_columns_and_the_others_are_absent():
         event(1, "b"),
         event(1, "c", values={"seconds": 0.0, "rating": -1}),
     ]
-    columns = Arrivals(events).columns(NAMES)
-    shown = [[None if math.isnan(value) else value for value in row] for row in columns.values.tolist()]
+    made = columns(events, NAMES)
+    shown = [[None if math.isnan(value) else value for value in row] for row in made.values.tolist()]
     assert shown == [[None, 2.0], [None, None], [0.0, -1.0]]
-    assert columns.names == NAMES and columns.total == len(columns) == 3
+    assert made.names == NAMES and made.total == len(made) == 3
 
 
 def test_arrivals_are_parted_by_user_in_their_order():
     events = [event(2, "a", item=1), event(1, "a", item=2), event(2, "b", item=3)]
     users = by_user(events, NAMES, StoreSettings(NAMES))
-    assert {user: [one.item for one in own.events] for user, own in users.items()} == {2: [1, 3], 1: [2]}
-    assert users[2].ids[0] == users[1].ids[0] != users[2].ids[1]
+    assert {user: [one.item for one in own] for user, own in users.items()} == {2: [1, 3], 1: [2]}
+    (first, second), (other,) = event_ids(users[2]), event_ids(users[1])
+    assert first == other != second
 
 
 def test_ids_are_hashes_of_64_bits():
     """Of fewer bits, two of a user's many ids would soon be taken for one."""
-    (arrivals,) = by_user([event(1, number) for number in range(64)], NAMES, StoreSettings(NAMES)).values()
-    assert len(set(arrivals.ids)) == 64 and -(1 << 63) <= min(arrivals.ids) < -(1 << 62)
-    assert 1 << 62 < max(arrivals.ids) < 1 << 63
+    ids = event_ids([event(1, number) for number in range(64)])
+    assert len(set(ids)) == 64 and -(1 << 63) <= min(ids) < -(1 << 62)
+    assert 1 << 62 < max(ids) < 1 << 63
 
 
 def test_equal_requests_have_equal_numbers_for_good():

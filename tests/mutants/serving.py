@@ -126,7 +126,7 @@ MUTANTS = [
         "tests/serving/test_reload.py -k rollback",
     ),
     Mutant(SERVING + "service.py", "if job.previous == previous", "if job.previous <= previous", JOBS),
-    Mutant(SERVING + "reload.py", "SLOWER * took[False] + 1", "SLOWER * took[False]", RELOAD),
+    Mutant(SERVING + "reload.py", "SLOWER * live_s + 1", "SLOWER * live_s", RELOAD),
     Mutant(SERVING + "reload.py", "self.refusals += reason != self.refused", "self.refusals += 1", RELOAD),
     Mutant(SERVING + "reload.py", "self.both = new, self.live", "self.both = new, self.previous", RELOAD),
     Mutant(SERVING + "reload.py", "at=int(x.times[-1]) + 1", "at=int(x.times[-1])", RELOAD),

@@ -57,14 +57,9 @@ async function open() {
   document.title = name === null ? "Louder" : `User ${name} · Louder`;
   picked(name ?? "");
   if (name === null) return;
-  let found;
-  try {
-    found = await history(name);
-    if (inAddress() !== name) return; // another user was picked meanwhile
-  } catch (error) {
-    if (inAddress() === name) byId("notices").replaceChildren(notice(error, open));
-    return;
-  }
+  const found = await history(name).catch(error => error);
+  if (inAddress() !== name) return; // another user was picked meanwhile
+  if (found instanceof Error) return byId("notices").replaceChildren(notice(found, open));
   user = found.user;
   byId("work").hidden = false;
   byId("past-title").textContent = `What user ${name} did`;
@@ -79,10 +74,7 @@ const history = name => get(`v1/users/${encodeURIComponent(name)}/history?limit=
 
 function showPast(found) {
   if (found) [past, total] = [found.events.reverse(), found.total];
-  showTimeline([...pending, ...past], total + pending.length, async () => {
-    limit += STEP;
-    await refreshHistory();
-  });
+  showTimeline([...pending, ...past], total + pending.length, () => { limit += STEP; return refreshHistory(); });
 }
 
 async function refreshHistory() {

@@ -85,9 +85,7 @@ export function changes(items, before) {
   return parts.length ? `${parts.join(", ")}.` : "the order stays.";
 }
 
-function positions(root) {
-  return new Map([...root.children].map(node => [node.dataset.item, node.getBoundingClientRect().top]));
-}
+const positions = root => new Map([...root.children].map(node => [node.dataset.item, node.getBoundingClientRect().top]));
 
 function slide(cards, tops) {
   if (calm.matches) return;

@@ -8,13 +8,9 @@ export function showPair(root, live, previous) {
   const lines = draw("svg", { class: "lines", "aria-hidden": "true" });
   const columns = [column("Live", live, previous, "the previous model"), column("Previous", previous, live, "the live model")];
   const pair = make("div", { className: "pair" }, columns[0], lines, columns[1]);
-  root.replaceChildren(make("p", { className: "lead" }, summary(live, previous)), pair);
-  new ResizeObserver(() => connect(pair, lines)).observe(pair);
-}
-
-function summary(live, previous) {
   const common = live.items.filter(item => previous.items.some(other => other.item === item.item)).length;
-  return `${common} of ${live.items.length} are in both lists.`;
+  root.replaceChildren(make("p", { className: "lead" }, `${common} of ${live.items.length} are in both lists.`), pair);
+  new ResizeObserver(() => connect(pair, lines)).observe(pair);
 }
 
 function column(title, answer, other, name) {

@@ -32,9 +32,9 @@ export const digits = value => value.toLocaleString("en", { minimumSignificantDi
 export const signed = value => (value > 0 ? "+" : value < 0 ? "−" : "±") + digits(Math.abs(value));
 export const plural = (count, word) => `${count.toLocaleString("en")} ${word}${count === 1 ? "" : "s"}`;
 
-/** An action's or an attribute's name as people read it: is_click → click */
 /** What an item is called: its title, or its id where the log has none. */
 export const called = ({ title, item }) => title || `Item ${item}`;
+/** An action's or an attribute's name as people read it: is_click → click */
 export const words = name => name.replace(/^is_/, "").replaceAll("_", " ");
 
 /** A problem in one sentence, and a way to try again. */
