@@ -67,7 +67,8 @@ def test_a_time_beyond_64_bits_is_refused(time):
     with pytest.raises(InputError, match="does not fit into 64 bits"):
         by_user([event(1, "a", time)], NAMES, StoreSettings(NAMES))
     for fits in (1 << 63) - 1, -(1 << 63):
-        assert by_user([event(1, "a", fits)], NAMES, StoreSettings(NAMES))[1].columns(NAMES).times.tolist() == [fits]
+        (own,) = by_user([event(1, "a", fits)], NAMES, StoreSettings(NAMES)).values()
+        assert columns(own, NAMES).times.tolist() == [fits]
 
 
 @pytest.mark.parametrize("sign", [1, -1])
