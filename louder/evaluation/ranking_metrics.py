@@ -23,7 +23,8 @@ class RankingMetrics:
 
     def __init__(self, actions: Sequence[str], values: Sequence[str] = ()) -> None:
         self.actions, self.values = tuple(actions), tuple(values)
-        self.batches: list[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]] = []
+        nobody, nothing = np.zeros(0, dtype=np.int64), np.zeros((0, len(self.actions)), dtype=bool)
+        self.batches = [(nobody, nobody, nothing.astype(np.float32), nothing)]  # users, requests, probabilities, labels
         self.log_loss, self.expected = np.zeros((2, len(self.actions)))  # sums over the impressions
         self.squared, self.absolute = np.zeros((2, len(self.values)))
         self.count = np.zeros(len(self.values), dtype=np.int64)
@@ -112,16 +113,12 @@ class RankingMetrics:
             positives, impressions
         values           for each by name: rmse, mae, count
         """
-        if self.batches:
-            users, requests = (np.concatenate(column) for column in list(zip(*self.batches))[:2])
-        else:
-            users = requests = np.zeros(0, dtype=np.int64)
+        users, requests = (np.concatenate([batch[column] for batch in self.batches]) for column in (0, 1))
         user, in_request = numbered(users), requests >= 0
         # by the pair, so that requests of two users that share a number stay two
         request = numbered(user[in_request] * (len(user) + 1) + numbered(requests[in_request]))
-        report: Row = {"impressions": len(users), "actions": {}, "values": {}}
-        for j, name in enumerate(self.actions):
-            report["actions"][name] = self.of_action(j, user, in_request, request)
+        report: Row = {"impressions": len(users), "values": {}}
+        report["actions"] = {x: self.of_action(j, user, in_request, request) for j, x in enumerate(self.actions)}
         for j, name in enumerate(self.values):
             squared, count = ratio(self.squared[j], self.count[j]), int(self.count[j])
             rmse = None if squared is None else squared**0.5
@@ -130,10 +127,7 @@ class RankingMetrics:
 
     def of_action(self, j: int, user: np.ndarray, in_request: np.ndarray, request: np.ndarray) -> Row:
         """The metrics of action j. user [M] and request [R] are numbered from 0, and R impressions are in_request [M]."""
-        probabilities, labels = np.zeros(0, dtype=np.float32), np.zeros(0, dtype=bool)
-        if self.batches:
-            probabilities = np.concatenate([batch[2][:, j] for batch in self.batches])
-            labels = np.concatenate([batch[3][:, j] for batch in self.batches])
+        probabilities, labels = (np.concatenate([batch[x][:, j] for batch in self.batches]) for x in (2, 3))
         positives, impressions = int(labels.sum()), len(labels)
         log_loss = ratio(self.log_loss[j], impressions)
         gauc_user, users_counted = grouped_auc(probabilities, labels, user)

@@ -1,5 +1,7 @@
 """Ranks in, numbers out. One relevant item a user, so recall@k equals HR@k."""
 
+from itertools import pairwise
+
 import numpy as np
 
 from louder.results import Row
@@ -25,20 +27,17 @@ def mean_reciprocal_rank(ranks: np.ndarray) -> float:
 
 def retrieval_metrics(ranks: np.ndarray) -> dict[str, float]:
     """Every metric of ranks [U], by name: hr@k, recall@k, ndcg@k for each cutoff, and mrr."""
-    metrics = {f"hr@{k}": hit_rate(ranks, k) for k in CUTOFFS}
-    metrics |= {f"recall@{k}": hit_rate(ranks, k) for k in CUTOFFS}
-    metrics |= {f"ndcg@{k}": ndcg(ranks, k) for k in CUTOFFS}
+    of_cutoff = {"hr": hit_rate, "recall": hit_rate, "ndcg": ndcg}
+    metrics = {f"{name}@{k}": metric(ranks, k) for name, metric in of_cutoff.items() for k in CUTOFFS}
     return metrics | {"mrr": mean_reciprocal_rank(ranks)}
 
 
 def by_length(ranks: np.ndarray, lengths: np.ndarray) -> list[Row]:
     """Metrics for each group of users by history length [U]."""
     rows: list[Row] = []
-    low = 1
-    for high in (*GROUPS, None):
-        chosen = (lengths >= low) & (lengths <= high) if high else lengths >= low
+    for below, high in pairwise((0, *GROUPS, np.inf)):
+        chosen = (lengths > below) & (lengths <= high)
         if chosen.any():
-            name = f"{low}-{high}" if high else f"{low}+"
+            name = f"{below + 1}-{high}" if high < np.inf else f"{below + 1}+"
             rows.append({"history": name, "users": int(chosen.sum())} | retrieval_metrics(ranks[chosen]))
-        low = high + 1 if high else low
     return rows

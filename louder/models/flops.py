@@ -34,13 +34,12 @@ def flops(model: nn.Module, batch: Any) -> int:
 
 def formulas() -> dict[OpOverloadPacket, Callable[..., int]]:
     """What torch does not know how to count."""
-    return {
-        torch.ops.louder.hstu_layer: by_name(torch.ops.louder.hstu_layer, of_layer),
-        torch.ops.louder.hstu_attention: by_name(torch.ops.louder.hstu_attention, of_attention),
-        torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: by_name(
-            torch.ops.aten._scaled_dot_product_flash_attention_for_cpu, of_padded_attention
-        ),
+    of_op = {
+        torch.ops.louder.hstu_layer: of_layer,
+        torch.ops.louder.hstu_attention: of_attention,
+        torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: of_padded_attention,
     }
+    return {op: by_name(op, formula) for op, formula in of_op.items()}
 
 
 def by_name(op: OpOverloadPacket, formula: Callable[[Given], int]) -> Callable[..., int]:

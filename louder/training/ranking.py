@@ -156,8 +156,7 @@ class RankingTask:
 
     def evaluate(self, model: AnyRanker, part: str, device: torch.device) -> Score:
         report = self.measure(model, part, device)
-        metrics = flat(report)
-        main = self.main
+        metrics, main = flat(report), self.main
         selected = report["actions"][main][self.config.evaluation.select]
         if selected is None:
             raise InputError(
@@ -224,9 +223,7 @@ def read(
 
 def flat(report: Row) -> dict[str, float]:
     """ACTION.METRIC, VALUE.METRIC and next_item.METRIC as one level, without those that are not defined."""
-    groups = {**report["actions"], **report["values"]}
-    if "next_item" in report:
-        groups["next_item"] = report["next_item"]
+    groups = {**report["actions"], **report["values"], "next_item": report.get("next_item", {})}
     return {
         f"{name}.{metric}": float(value)
         for name, metrics in groups.items()

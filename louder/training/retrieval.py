@@ -10,7 +10,7 @@ from louder.batch import RetrievalBatch
 from louder.data.retrieval import RetrievalLoader
 from louder.data.table import Table, open_table
 from louder.errors import InputError
-from louder.evaluation.retrieval import Evaluation, Scorer, evaluate, model_scorer, popularity_scorer
+from louder.evaluation.retrieval import Evaluation, evaluate, model_scorer, popularity_scorer
 from louder.inference.run import Run
 from louder.models import MoL, SequentialModel, Vocabulary, build
 from louder.results import Row
@@ -97,9 +97,10 @@ class RetrievalTask:
     def report(self, model: SequentialModel, part: str, device: torch.device, on_batch: OnBatch | None = None) -> Row:
         """Every metric, also by length of the history, and those of what is most popular."""
         result = evaluate_part(model, self.table, self.config, part, device, on_batch)
-        popular = evaluate_scorer(popularity_scorer(self.counts), self.table, self.config, part)
+        loader, seen = part_loader(self.table, self.config, part), self.config.evaluation.seen
+        popular = evaluate(popularity_scorer(self.counts), loader, seen=seen)
         return {
-            "seen_items_left_out": self.config.evaluation.seen,
+            "seen_items_left_out": seen,
             "query_time": self.config.data.query_time,
             **result.report(),
             "popularity": popular.metrics(),
@@ -135,11 +136,6 @@ def evaluate_part(
     on_batch: OnBatch | None = None,
 ) -> Evaluation:
     """Rank the targets of "validation" or "test" with the model as it is (dropout off)."""
+    loader, seen = part_loader(table, config, part), config.evaluation.seen
     with dropout_off(model):
-        return evaluate_scorer(model_scorer(model, device), table, config, part, on_batch)
-
-
-def evaluate_scorer(
-    scorer: Scorer, table: Table, config: Config, part: str, on_batch: OnBatch | None = None
-) -> Evaluation:
-    return evaluate(scorer, part_loader(table, config, part), seen=config.evaluation.seen, on_batch=on_batch)
+        return evaluate(model_scorer(model, device), loader, seen=seen, on_batch=on_batch)
