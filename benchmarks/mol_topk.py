@@ -15,7 +15,8 @@ from louder.inference.run import Run
 from louder.models import MoL, MoLConfig
 from louder.results import Row
 from louder.training.config import Config
-from louder.training.retrieval import open_config_table, part_loader
+from louder.training.retrieval import part_loader
+from louder.training.task import open_config_table
 
 WIDTH = 50  # of states and items, as on ML-1M
 EACH = 5, 10, 50, 100  # k' of the paper's TopKPerEmbd, TopKAvg and CombTopK

@@ -26,6 +26,7 @@ from louder.training import retrieval
 from louder.training.config import Config
 from louder.training.losses import LossConfig, RetrievalLoss
 from louder.training.optimizers import make_optimizers, update
+from louder.training.task import open_config_table
 
 RECIPES = "ml1m:hstu", "ml1m:hstu_large", "ml1m:sasrec"
 ITEMS = 3883
@@ -87,7 +88,7 @@ def cases(
 def epoch_case(name: str, folder: Path, device: torch.device, memory: float) -> Case:
     config = recipes.load(name)
     config = replace(config, data=replace(config.data, table=str(folder)))
-    task = retrieval.RetrievalTask(config, retrieval.open_config_table(config))
+    task = retrieval.RetrievalTask(config, open_config_table(config))
     torch.manual_seed(config.training.seed)
     model = task.build().train().to(device)
     optimizers = make_optimizers(model, config.training)
@@ -118,7 +119,7 @@ def synthetic(config: Config, users: int) -> tuple[list[RetrievalBatch], Vocabul
 
 def real(config: Config, folder: Path, users: int) -> tuple[list[RetrievalBatch], Vocabulary]:
     config = replace(config, data=replace(config.data, table=str(folder), users_per_batch=users))
-    table = retrieval.open_config_table(config)
+    table = open_config_table(config)
     loader = retrieval.part_loader(table, config, "train")
     return list(itertools.islice(loader.batches(), BATCHES)), retrieval.vocabulary(table, config)
 

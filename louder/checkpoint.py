@@ -93,8 +93,9 @@ def load_tensors(folder: Path, name: str) -> dict[str, Tensor]:
         raise InputError(damaged(file)) from error
 
 
-def load_into(model: nn.Module, tensors: dict[str, Tensor], folder: Path) -> None:
-    """Raises InputError if the weights are not those of this model."""
+def load_model(model: nn.Module, folder: Path) -> None:
+    """Raises InputError if the weights are missing, damaged, or not those of this model."""
+    tensors = load_tensors(folder, "model")
     try:
         model.load_state_dict(tensors)
     except RuntimeError as error:

@@ -14,9 +14,8 @@ from louder.errors import InputError
 T = TypeVar("T")
 Values = Mapping[str, Any]  # of a config, as JSON and YAML hold them
 
-RENAMED = {
-    "model.unit": "unit_hidden"
-}  # settings by their old names, which runs and files may hold, and their new ones
+# settings by their old names, which runs and files may hold, and their new ones
+RENAMED = {"model.unit": "unit_hidden"}
 
 
 def to_dict(config: Any) -> dict[str, Any]:
@@ -118,8 +117,12 @@ def tell_renamed(old: str, new: str) -> None:
 
 
 def nested(cls: Any, name: str, value: Any) -> Any:
-    """The dataclass that a field holds. Of several, the one whose `kind` the values name."""
-    hint = get_type_hints(cls)[name]
+    """The dataclass that a field holds, if it does."""
+    return of_kind(get_type_hints(cls)[name], name, value)
+
+
+def of_kind(hint: Any, name: str, value: Any) -> Any:
+    """The dataclass of a type. Of several, the one whose `kind` the values name."""
     options = [x for x in (get_args(hint) if get_origin(hint) in (Union, UnionType) else [hint]) if is_dataclass(x)]
     if len(options) < 2:
         return options[0] if options else None

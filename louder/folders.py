@@ -118,8 +118,5 @@ def sync(folder: Path) -> None:
     """Make every file in a folder survive a power cut, so that the rename after it never points at empty files."""
     for file in folder.rglob("*"):
         if file.is_file():
-            descriptor = os.open(file, os.O_RDONLY)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
+            with open(file, "rb") as opened:
+                os.fsync(opened.fileno())

@@ -99,7 +99,7 @@ def test_another_format_is_told(folder):
 
 def test_weights_of_another_model_are_told(folder):
     with pytest.raises(InputError, match="do not fit the model of its config"):
-        checkpoint.load_into(torch.nn.Linear(4, 2), checkpoint.load_tensors(folder, "model"), folder)
+        checkpoint.load_model(torch.nn.Linear(4, 2), folder)
 
 
 def test_a_full_disk_keeps_the_checkpoint_that_was_there(folder, monkeypatch):

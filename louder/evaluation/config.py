@@ -13,10 +13,9 @@ RANKING_SELECTORS = "ne", "log_loss", "auc"  # of the main action
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationConfig:
-    """seen: items left out of the ranking, because the user has had them: those in the model's "window" (the official
-    code), in the whole "history", or "none" """
-
-    seen: str = "window"
+    seen: str = (
+        "window"  # items left out: those in the model's "window" (the official code), in the "history", or "none"
+    )
     every_epochs: int = 1
     select: str = "ndcg@10"  # the metric that chooses the best epoch
 

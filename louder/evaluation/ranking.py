@@ -25,11 +25,8 @@ def evaluate(
     device: torch.device,
     on_batch: Callable[[int], None] | None = None,
 ) -> Row:
-    """The report of RankingMetrics on every exposure of the loader's part. `on_batch(exposures)` after each batch.
-
-    An exposure is predicted from all events before its request, those of the same part included: their outcome is
-    known by then.
-    """
+    """The report of RankingMetrics on every exposure of the loader's part, each predicted from all events before its
+    request, those of the same part included. `on_batch(exposures)` after each batch."""
     metrics = RankingMetrics(actions, values)
     for batch in loader.batches():
         logits, predicted = model(batch.to(device))
@@ -52,9 +49,7 @@ def next_item_ranks(
     model: RankingModel, loader: RankingLoader, device: torch.device, *, seen: str = "window", at_once: int = 4096
 ) -> np.ndarray:
     """[R] the rank of each next item of the part in the whole catalogue, from the state after the request before it.
-
-    `seen`: items of the model's "window" are left out, or "none" are.
-    """
+    `seen`: items of the model's "window" are left out, or "none" are."""
     items, ranks = model.item_vectors(), []
     for batch in loader.batches():
         (rows,) = torch.where(batch.next_items >= 0)

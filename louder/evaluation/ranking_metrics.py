@@ -8,14 +8,13 @@ from numpy.typing import ArrayLike
 from louder.errors import InputError
 from louder.results import Row
 
-# A float32 sigmoid is exactly 1 from a logit of 17 on, and one such prediction that is wrong would make the log-loss
-# infinite. 1e-7 is about the distance from 1 to the next float32, and the same on both sides.
+# a float32 sigmoid is exactly 1 from a logit of 17 on, and wrong would make the log-loss infinite; 1e-7 is about the
+# distance from 1 to the next float32
 CLAMP = 1e-7
 
 
 class RankingMetrics:
-    """Takes predictions in batches, and says how good they are. The batches and their order change nothing, but for
-    the rounding of float64 sums.
+    """Takes predictions in batches, and says how good they are. Batches and their order change nothing but rounding.
 
     Kept for each impression: user and request (16 bytes), and for each action a float32 probability and a label
     (5 bytes), since an exact AUC needs them all. For processes that evaluate a part each: pickle, send, `merge`.
@@ -88,10 +87,10 @@ class RankingMetrics:
 
     def merge(self, other: "RankingMetrics") -> None:
         """Add all that another one, of the same actions and values, was given."""
+        own, others = (list(x.actions + x.values) for x in (self, other))
         if (self.actions, self.values) != (other.actions, other.values):
             raise InputError(
-                f"Metrics of {list(other.actions + other.values)} cannot be added to those of "
-                f"{list(self.actions + self.values)}: both must have the same actions and values."
+                f"Metrics of {others} cannot be added to those of {own}: both must have the same actions and values."
             )
         self.batches += other.batches
         for name in "log_loss", "expected", "squared", "absolute", "count":

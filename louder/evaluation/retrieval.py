@@ -1,7 +1,7 @@
 """Exact rank of each user's target in the whole catalogue."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -23,12 +23,9 @@ Scorer = Callable[[RetrievalBatch], tuple[Tensor, Callable[[Tensor], Tensor]]]
 
 @dataclass
 class Evaluation:
-    """ranks [U] of the targets, lengths [U] of the histories given to the model, and the share of the catalogue that
-    was in anybody's first k."""
-
-    ranks: np.ndarray
-    lengths: np.ndarray
-    coverage: dict[str, float] = field(default_factory=dict)
+    ranks: np.ndarray  # [U] of the targets
+    lengths: np.ndarray  # [U] of the histories given to the model
+    coverage: dict[str, float]  # the share of the catalogue that was in anybody's first k
 
     def metrics(self) -> dict[str, float]:
         return retrieval_metrics(self.ranks) | self.coverage
@@ -41,11 +38,10 @@ class Evaluation:
 def evaluate(
     scorer: Scorer, loader: RetrievalLoader, *, seen: str = "window", on_batch: Callable[[int], None] | None = None
 ) -> Evaluation:
-    """Rank the target of every span of `loader` in the catalogue. Exact: every item is scored and counted.
+    """Rank the target of every span of `loader` in the catalogue. `on_batch(users)` is called after each batch.
 
     rank = 1 + items that score higher + half of the other items that score the same. Seen items are left out; a
     target that is itself among them can't be recommended, so its rank is beyond the last item and every cutoff.
-    `on_batch(users)` is called after each batch.
     """
     ranks, lengths = [], []
     shown: dict[int, Tensor] = {}
@@ -96,8 +92,7 @@ def seen_items(table: Table, batch: RetrievalBatch, seen: str) -> tuple[np.ndarr
     if seen == "none":
         return np.empty(0, dtype=np.int64), np.zeros(users, dtype=np.int64)
     if seen == "window":
-        ids, kinds = batch.sequences.ids.numpy(), batch.sequences.kinds
-        lengths = batch.sequences.lengths.numpy()
+        ids, kinds, lengths = batch.sequences.ids.numpy(), batch.sequences.kinds, batch.sequences.lengths.numpy()
         engaged = np.ones(len(ids), dtype=bool) if kinds is None else kinds.numpy() == 0
     else:
         starts, ends = table.offsets[batch.users.numpy()], batch.rows.numpy()
@@ -120,7 +115,7 @@ def model_scorer(model: SequentialModel, device: torch.device | str = "cpu") -> 
 
 
 def popularity_scorer(popularity: np.ndarray) -> Scorer:
-    """Score every item by how often it is used, the same for all users: what a model has to beat."""
+    """Score every item by how often it is used: what a model has to beat."""
     items = torch.from_numpy(popularity.astype(np.float32))[:, None]
 
     def scorer(batch: RetrievalBatch) -> tuple[Tensor, Callable[[Tensor], Tensor]]:

@@ -203,7 +203,7 @@ class Run:
         """The model of a run that predicts the next item, dropout off. Raises InputError for a ranking run."""
         self.require_next_item()
         model = models.build(self.model, self.vocabulary, self.mol)
-        checkpoint.load_into(model, checkpoint.load_tensors(self.folder, "model"), self.folder)
+        checkpoint.load_model(model, self.folder)
         return model.eval()
 
     def ranker(self) -> AnyRanker:
@@ -211,7 +211,7 @@ class Run:
         self.require_ranking()
         assert self.ranking is not None
         model = models.build_ranker(self.model, self.ranking, self.vocabulary, self.item_columns())
-        checkpoint.load_into(model, checkpoint.load_tensors(self.folder, "model"), self.folder)
+        checkpoint.load_model(model, self.folder)
         return model.eval()
 
     def generative_ranker(self) -> RankingModel:

@@ -1,9 +1,8 @@
 """SequenceBatch in, one state a token out; and rankers on them. One file per paper."""
 
 from collections.abc import Sequence
-from typing import get_args
 
-from louder.config import Values, from_dict
+from louder.config import Values, from_dict, of_kind
 from louder.data.attributes import Column
 from louder.errors import InputError
 from louder.models.dlrm import DLRM, DLRMConfig
@@ -20,15 +19,12 @@ ImpressionConfig = DLRMConfig | WukongConfig  # rankers that see one exposure at
 ModelConfig = HSTUConfig | SASRecConfig | TransformerConfig | ImpressionConfig
 AnyRanker = RankingModel | DLRM | Wukong
 AnyModel = SequentialModel | AnyRanker
-KINDS: dict[str, type[ModelConfig]] = {config.kind: config for config in get_args(ModelConfig)}
 
 
 def config_from_dict(values: Values) -> ModelConfig:
     """The config of a model from plain values, such as those of a checkpoint."""
-    kind = values.get("kind")
-    if kind not in KINDS:
-        raise InputError(f"model.kind is {kind!r}, but it must be one of {', '.join(KINDS)}.")
-    return from_dict(KINDS[kind], values, "model")
+    config: ModelConfig = from_dict(of_kind(ModelConfig, "model", values), values, "model")
+    return config
 
 
 def build(config: ModelConfig, vocabulary: Vocabulary, mol: MoLConfig | None = None) -> SequentialModel:
@@ -48,15 +44,15 @@ def build_ranker(
     config: ModelConfig, ranking: RankingConfig, vocabulary: Vocabulary, item_attributes: Sequence[Column]
 ) -> AnyRanker:
     """The ranker that a config describes, with random weights; `item_attributes` are the columns that it names."""
-    if ranking.id_dropout and isinstance(config, ImpressionConfig):
-        raise InputError(
-            f"ranking.id_dropout is for the items that come with a request, which model.kind={config.kind} does not "
-            "answer: --set ranking.id_dropout=0."
-        )
-    if isinstance(config, DLRMConfig):
-        return DLRM(config, vocabulary, list(item_attributes))
-    if isinstance(config, WukongConfig):
-        return Wukong(config, vocabulary, list(item_attributes))
+    if isinstance(config, ImpressionConfig):
+        if ranking.id_dropout:
+            raise InputError(
+                f"ranking.id_dropout is for the items that come with a request, which model.kind={config.kind} does "
+                "not answer: --set ranking.id_dropout=0."
+            )
+        if isinstance(config, DLRMConfig):
+            return DLRM(config, vocabulary, item_attributes)
+        return Wukong(config, vocabulary, item_attributes)
     if isinstance(config, SASRecConfig):
         raise InputError("model.kind=sasrec keeps no keys and values to rank with. Use hstu or transformer.")
     # actions have tokens of their own here

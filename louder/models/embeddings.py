@@ -1,5 +1,4 @@
-"""Ids -> vectors: tables behind one interface, and the vector of a token: its item, what was done with it, or the value of
-an auxiliary series."""
+"""Ids -> vectors: tables behind one interface, and the vector of a token."""
 
 from dataclasses import dataclass
 
@@ -28,8 +27,7 @@ class Vocabulary:
 
 class EmbeddingTable(nn.Module):
     """A vector of width D for each id of one vocabulary. Models and training know a table by this alone, so one of another
-    kind (of ids that come and go, or sharded over processes) can take its place in a finished model:
-    `model.events.items = ...`.
+    kind can take its place in a finished model: `model.events.items = ...`.
 
         forward(ids [...])  -> [..., D] look up, differentiable
         vectors()           -> [I, D] of all I ids in their order, differentiable: a catalogue
@@ -37,8 +35,7 @@ class EmbeddingTable(nn.Module):
         grow(count)         so many new ids; the weights are new Parameters then
         reset(rows [N])     new vectors in rows that somebody else had
 
-    What an optimizer keeps of a row has to change with it, so a trainer grows and resets by `training.tables`. Saved and
-    loaded by `state_dict`, as every module.
+    What an optimizer keeps of a row has to change with it, so a trainer grows and resets by `training.tables`.
     """
 
     width: int  # D
@@ -124,7 +121,7 @@ class EventEmbedding(nn.Module):
         draw_tables(self)
 
     def tables(self) -> list[EmbeddingTable]:
-        """The tables of which a token uses one row: of items, then of each series."""
+        """Of items, then of each series."""
         return [self.items, *(table for table in self.series if isinstance(table, EmbeddingTable))]
 
     def forward(self, batch: SequenceBatch) -> Tensor:

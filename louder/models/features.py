@@ -20,10 +20,10 @@ DAY_S, HOUR_S = 86400, 3600
 
 @dataclass(frozen=True, kw_only=True)
 class FeaturesConfig:
-    """Shape of the features. A history is as long as data.max_len lets it be, and at most `history` events."""
+    """Shape of the features."""
 
     width: int = 32  # of every feature's vector
-    history: int = 50  # latest events before the request that are read
+    history: int = 50  # latest events before the request that are read, of those that data.max_len lets in
     unit_hidden: int = 36  # hidden width of the activation unit (DIN)
     counter_vectors: int = 4  # vectors that all counters together become
     counter_hidden: int = 128  # hidden width of the MLP that makes them
@@ -38,7 +38,7 @@ class ImpressionModel(nn.Module):
         forward(batch)        -> logits [M, A] float32 of each action, values [M, V] float32
         scores(x [M, n, D])   -> [M, A + V], of an exposure's n vectors
 
-    `batch` is in impression form: the last event of each sequence is the target, and those before it are the history.
+    The last event of each sequence of a batch is the target, and those before it are the history.
     """
 
     def __init__(self, config: FeaturesConfig, vocabulary: Vocabulary, item_attributes: Sequence[Column] = ()) -> None:
@@ -73,14 +73,14 @@ class ImpressionModel(nn.Module):
 
 
 class Features(nn.Module):
-    """An exposure's features, each a vector: user, item, each attribute of the item (vectors are mapped to the width)
-    and of the user, hour and weekday of the request (UTC), the latest value of each auxiliary series, the history as its
-    target attention (DIN) and as its mean, and a few vectors made of all counters.
+    """An exposure's features, each a vector: user, item, each attribute of the two, hour and weekday of the request
+    (UTC), the latest value of each auxiliary series, the history as its target attention (DIN) and as its mean, and a
+    few vectors made of all counters.
 
         forward(batch) -> [M, n, D], n = self.count
 
-    A user's vector is one that all share, plus a row of its own that begins at zero; so a user who was never trained
-    on has the shared one. What was done at the targets is not read.
+    A user's vector is one that all share, plus a row of its own that begins at zero. What was done at the targets is
+    not read.
     """
 
     value_mean: Tensor
@@ -125,32 +125,31 @@ class Features(nn.Module):
 
     def forward(self, batch: RankingBatch) -> Tensor:
         sequences = batch.sequences
-        if len(batch.target_positions) != sequences.users:
+        targets = batch.target_positions
+        if len(targets) != sequences.users:
             raise InputError(
-                f"the batch has {len(batch.target_positions)} targets in {sequences.users} sequences, but this model predicts the "
+                f"the batch has {len(targets)} targets in {sequences.users} sequences, but this model predicts the "
                 "last event of each. Make it with RankingLoader(..., one_pass=False)."
             )
-        ids, times = sequences.ids[batch.target_positions], sequences.timestamps[batch.target_positions]
+        ids, times = sequences.ids[targets], sequences.timestamps[targets]
         item = self.items(ids)
-        found = [item, self.user(batch.users), *self.attributes(ids)]
+        shared = self.everybody.expand(len(ids), -1)
+        user = shared if self.users is None else shared + self.users(batch.users)
+        found = [item, user, *self.attributes(ids)]
         for number, table in enumerate(self.context):
             assert sequences.context is not None, "the vocabulary has attributes of users, but the batch has none"
             found.append(table(sequences.context[:, number]))
         found += [self.hours(times % DAY_S // HOUR_S), self.weekdays(times // DAY_S % 7)]
         found += [latest(table, sequences, kind) for kind, table in enumerate(self.series, 1)]  # type: ignore[arg-type]
-        rows, owner = self.history(sequences, batch.target_positions)
+        rows, owner = self.history(sequences, targets)
         events = self.events(sequences, rows)
         found += [self.attention(events, item, owner), mean_of(events, owner, len(item))]
         x = torch.stack(found, dim=1)
         if not self.vocabulary.counters:
             return x
         assert batch.counters is not None, "the vocabulary has counters, but the batch has none"
-        counters = self.counters(self.norm(batch.counters)).unflatten(1, (-1, self.config.width))
+        counters = self.counters(self.norm(batch.counters)).unflatten(1, (-1, x.shape[2]))
         return torch.cat([x, counters.to(x.dtype)], dim=1)
-
-    def user(self, users: Tensor) -> Tensor:
-        shared = self.everybody.expand(len(users), -1)
-        return shared if self.users is None else shared + self.users(users)
 
     def history(self, sequences: SequenceBatch, targets: Tensor) -> tuple[Tensor, Tensor]:
         """The latest events before each target: their rows [R], and to which of the M exposures each belongs [R]."""

@@ -74,10 +74,7 @@ class HSTULayer(nn.Module):
     def __init__(self, config: HSTUConfig) -> None:
         super().__init__()
         self.config = config
-        self.sizes = [
-            config.heads * size for size in (config.v_width, config.v_width, config.qk_width, config.qk_width)
-        ]
-        self.uvqk = nn.Linear(config.width, sum(self.sizes), bias=False)
+        self.uvqk = nn.Linear(config.width, 2 * config.heads * (config.v_width + config.qk_width), bias=False)
         self.out = nn.Linear(config.heads * config.v_width, config.width)
         nn.init.normal_(self.uvqk.weight, std=0.02)
         nn.init.xavier_uniform_(self.out.weight)
@@ -137,15 +134,12 @@ class HSTULayer(nn.Module):
     def ablated(self, x_LD: Tensor, layout: Layout) -> Tensor:
         """With softmax, or without the gate."""
         config = self.config
-        projected = F.silu(self.uvqk(layer_norm(x_LD)))  # (1)
-        u, v, q, k = projected.split(self.sizes, dim=-1)
-        q, k, v = (x.unflatten(-1, (config.heads, -1)) for x in (q, k, v))  # [L, H, ...]
+        u, v, q, k = split(F.silu(self.uvqk(layer_norm(x_LD))), config.heads, config.qk_width)  # (1)
         silu = config.attention == "silu"
         attention = hstu_attention if silu else softmax_attention
         scale = 1 / config.max_len if silu else config.qk_width**-0.5
         a = attention(q, k, v, layout, scale=scale, position_bias=self.position_bias, time_bias=self.time_bias)  # (2)
-        y = layer_norm(a.flatten(1))
-        y = y * u if config.gating else y
+        y = layer_norm(a.flatten(1)) * (u if config.gating else 1)
         return x_LD + self.out(dropout(y, config.linear_dropout, self.training))  # (3)
 
 

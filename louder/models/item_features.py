@@ -11,11 +11,7 @@ from louder.models.embeddings import draw
 
 
 class CategoryTable(nn.EmbeddingBag):
-    """A category of items as vectors: a row for each of its values; of a list the mean.
-
-    forward(ids [L]) -> [L, D]; zeros where an id is below 0, which stands for an unknown item
-    of(attribute)    -> [R, D] the same of other items, whose codes these are
-    """
+    """A category of items as vectors: a row for each of its values; of a list the mean. See AttributeEmbedding."""
 
     def __init__(self, attribute: Attribute, width: int) -> None:
         super().__init__(attribute.size, width, mode="mean")
@@ -39,11 +35,8 @@ class CategoryTable(nn.EmbeddingBag):
 
 
 class VectorMap(nn.Linear):
-    """A vector of items (of a text, an image), made as long as all others and mapped to the model's width.
-
-    forward(ids [L]) -> [L, D]; zeros where an id is below 0, and where an item has no vector
-    of(vectors)      -> [R, D] the same of other items, whose vectors these are
-    """
+    """A vector of items (of a text, an image), made as long as all others and mapped to the model's width; zeros where
+    an item has none. See AttributeEmbedding."""
 
     def __init__(self, vectors: Vectors, width: int) -> None:
         super().__init__(vectors.matrix.shape[1], width, bias=False)

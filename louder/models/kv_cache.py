@@ -28,9 +28,7 @@ class NewTokens(NamedTuple):
 
 class KVCache:
     """Of one user: keys [n, H, K] and values [n, H, V] of every layer, and the times and prefix lengths of the n tokens.
-
-    The tensors have room for more than n tokens, so that appending copies nothing but what is new.
-    """
+    The tensors have room for more, so that appending copies nothing but what is new."""
 
     def __init__(self, layers: int, device: torch.device | None = None) -> None:
         self.keys: list[Tensor | None] = [None] * layers
@@ -121,9 +119,7 @@ def with_room(held: Tensor | None, like: Tensor, length: int) -> Tensor:
     """`held` with at least `length` rows; what it holds is kept."""
     if held is None:
         return like.new_empty(length, *like.shape[1:])
-    if len(held) >= length:
-        return held
-    return resized(held, len(held), max(length, len(held) * 5 // 4))
+    return held if len(held) >= length else resized(held, len(held), max(length, len(held) * 5 // 4))
 
 
 def resized(held: Tensor, count: int, length: int) -> Tensor:

@@ -113,10 +113,6 @@ class MoL(nn.Module):
         """[..., P, K] of queries or items"""
         return rows[..., : -self.config.logits].unflatten(-1, (-1, self.config.width))
 
-    def gate_inputs(self, rows: Tensor) -> Tensor:
-        """[..., L]"""
-        return rows[..., -self.config.logits :]
-
     @torch.no_grad()
     def scores(self, queries: Tensor, items: Tensor) -> Tensor:
         """All pairs -> [N, I], in blocks"""
@@ -133,7 +129,8 @@ class MoL(nn.Module):
         """queries [N, Q], each beside its own C items [N, C, X] or all beside the same [1, C, X]
         ->  phi [N, C], pi [N, C, L]"""
         logits = self.logits(queries, candidates)
-        gates = self.gate_inputs(queries)[:, None] * self.gate_inputs(candidates)
+        inputs = -self.config.logits
+        gates = queries[:, None, inputs:] * candidates[..., inputs:]
         keep = None
         if self.training and self.config.gate_dropout:
             seed = new_seed().to(logits.device)
@@ -142,9 +139,8 @@ class MoL(nn.Module):
 
     def logits(self, queries: Tensor, candidates: Tensor) -> Tensor:
         """[N, C, L]"""
-        config = self.config
-        components = config.query_components, config.item_components
-        return pair_logits(queries, candidates, components, config.temperature)
+        components = self.config.query_components, self.config.item_components
+        return pair_logits(queries, candidates, components, self.config.temperature)
 
     def cross_weights(self) -> tuple[Tensor, ...]:
         return tuple(self.cross_gate.parameters())

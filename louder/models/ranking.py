@@ -28,15 +28,13 @@ class RankingConfig:
     item_vectors     columns of vectors, such as embeddings of texts or images, that join it as well
     main             the action that chooses the epoch; "" takes the table's first
     log_values       values that are learned, and measured, as log(1 + x)
-    tokens           "paired": an item, the same item with what was done, and so on: what was done need not first find
-                     its item by attention. "interleaved": item, action, item, action, as table 1 of the paper. "added":
-                     one token an event, its item plus the action of the event before: half as long, for logs without
-                     requests
+    tokens           "paired": an item, the same item with what was done, and so on. "interleaved": item, action, item,
+                     action, as table 1 of the paper. "added": one token an event, its item plus the action of the event
+                     before: half as long, for logs without requests
     one_pass         all exposures of a history in one causal pass (generative training); False: a pass for each
     next_item        weight of the next item's loss beside the actions': above 0 it is the joint model of table 11
     value_weight     weight of the squared error of values, beside the actions' log-loss
-    id_dropout       in training, the fraction of items whose id is left out, so that items which nobody has met can be
-                     scored by their attributes and vectors
+    id_dropout       in training, the fraction of items whose id is left out: so items nobody has met can be scored
     hidden           width of the head, as a multiple of the model's
     """
 
@@ -172,8 +170,8 @@ class RankingModel(nn.Module):
     def items(self, ids: Tensor) -> Tensor:
         """[L, D] the vectors of items: of the id, and of each attribute. Zeros where an id is below 0 (unknown).
 
-        Each is dropped out by dimension before they are summed, so that none drowns the others. An id that is left out
-        is so as a whole, and the others are not scaled: as for the items that come with a request (`new_items`).
+        Each is dropped out by dimension before they are summed; an id that is left out is so as a whole, and the others
+        are not scaled: as in `new_items`.
         """
         table, rate = self.backbone.events.items, self.config.attribute_dropout
         known = ids >= 0
@@ -200,8 +198,7 @@ class RankingModel(nn.Module):
         x_items, x_actions = self.items(batch.ids[events]), self.action_vectors(batch, events)
         if self.config.tokens == "paired":
             x_actions = x_actions + x_items
-        x = x.index_copy(0, start[events], x_items)
-        x = x.index_copy(0, acted[events], x_actions)
+        x = x.index_copy(0, start[events], x_items).index_copy(0, acted[events], x_actions)
         return self.finish(batch, x, start, acted, offsets)
 
     def added(self, batch: SequenceBatch) -> Tokens:
@@ -249,13 +246,8 @@ class RankingModel(nn.Module):
             prefix_lengths = torch.arange(len(x), device=x.device) - offsets[:-1].repeat_interleave(offsets.diff())
             owner = torch.arange(batch.users, device=x.device).repeat_interleave(batch.lengths)
             prefix_lengths[start] = start[batch.offsets[:-1][owner] + batch.prefix_lengths] - offsets[:-1][owner]
-        layout = SequenceBatch(
-            ids=torch.zeros_like(times),
-            timestamps=times,
-            query_timestamps=query_times,
-            offsets=offsets,
-            prefix_lengths=prefix_lengths,
-        )
+        when = {"timestamps": times, "query_timestamps": query_times}
+        layout = SequenceBatch(ids=torch.zeros_like(times), **when, offsets=offsets, prefix_lengths=prefix_lengths)
         return Tokens(x, layout, start, acted)
 
     def engaged(self, batch: SequenceBatch) -> Tensor:

@@ -1,5 +1,4 @@
-"""A Transformer in the manner of LLaMA (Touvron et al., 2023): RMSNorm, rotary positions, SwiGLU. The paper's
-Transformer++."""
+"""The paper's Transformer++, as LLaMA (Touvron et al., 2023): RMSNorm, rotary positions, SwiGLU."""
 
 from dataclasses import dataclass
 from typing import Literal

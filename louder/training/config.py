@@ -1,5 +1,6 @@
 """One run is one Config. It travels in the run's checkpoints."""
 
+import math
 from dataclasses import dataclass, field
 
 from louder.config import require_above_zero, require_at_least, require_fraction, require_one_of
@@ -55,7 +56,7 @@ class Config:
 
     protocol   "validated": the last target of a user is for testing, the one before for validation, which alone
                chooses the epoch. "official": as Meta's code, train up to the test target and take the epoch that is
-               best on the test. The numbers of the two must never share a table.
+               best on the test.
     """
 
     name: str
@@ -82,10 +83,8 @@ class Config:
         require_one_of("evaluation", self.evaluation, select=names)
 
     def require_room(self) -> None:
-        """Raises InputError if the data's longest history does not fit into the model."""
-        most, needed = getattr(self.model, "max_len", None), self.data.max_len
-        if most is None:  # a DLRM takes what it is given
-            return
+        """Raises InputError if the data's longest history does not fit into the model. A DLRM takes what it is given."""
+        most, needed = getattr(self.model, "max_len", math.inf), self.data.max_len
         if self.ranking is None:
             if needed > most:
                 raise InputError(

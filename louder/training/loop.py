@@ -70,11 +70,9 @@ def train(config: Config, run: Path, *, resume: bool = False, overwrite: bool = 
         trainer.run_to_end(screen)
         screen.status("measuring the best epoch on the test part")
         metrics = tasks.evaluate_run(run)
-    metrics |= {
-        "train_seconds": round(trainer.progress.seconds, 1),
-        "epochs_trained": trainer.progress.epoch,
-        "threads": torch.get_num_threads(),
-    }
+    progress = trainer.progress
+    metrics |= {"train_seconds": round(progress.seconds, 1), "epochs_trained": progress.epoch}
+    metrics["threads"] = torch.get_num_threads()
     write_text(run / "metrics.json", json.dumps(metrics | provenance(), indent=1) + "\n")
     return metrics
 
@@ -159,9 +157,8 @@ class Trainer:
             events_per_s = tokens / (time.perf_counter() - began)
             screen.step(loss, events_per_s)
             if progress.step % training.log_steps == 0:
-                self.log(
-                    {"kind": "step", "loss": loss, "learning_rate": self.rate(), "events_per_s": round(events_per_s)}
-                )
+                row = {"kind": "step", "loss": loss, "learning_rate": self.rate()}
+                self.log(row | {"events_per_s": round(events_per_s)})
             if progress.step % training.checkpoint_steps == 0 and progress.step_in_epoch < steps:
                 progress.seconds += time.perf_counter() - began
                 self.save()
@@ -171,9 +168,8 @@ class Trainer:
     def end_epoch(self, began: float, tokens: int, screen: Screen) -> None:
         """Evaluate, log and save; `tokens` were trained on since `began`."""
         progress, training, epoch = self.progress, self.config.training, self.progress.epoch
-        loss = progress.loss_sum / max(1, progress.step_in_epoch)
-        events_per_s = round(tokens / max(1e-9, time.perf_counter() - began))
-        row: Row = {"kind": "epoch", "loss": loss, "events_per_s": events_per_s}
+        row: Row = {"kind": "epoch", "loss": progress.loss_sum / max(1, progress.step_in_epoch)}
+        row["events_per_s"] = round(tokens / max(1e-9, time.perf_counter() - began))
         last, headline = epoch + 1 == training.epochs, ""
         if (epoch + 1) % self.config.evaluation.every_epochs == 0 or last:
             screen.status("evaluating")
@@ -211,8 +207,7 @@ class Trainer:
         part, progress = self.config.selection_part, self.progress
         score = self.task.evaluate(self.model, part, self.device)
         if progress.best is None or score.selected > progress.best:
-            progress.best = score.selected
-            progress.best_epoch, progress.best_step = epoch, progress.step
+            progress.best, progress.best_epoch, progress.best_step = score.selected, epoch, progress.step
             progress.evaluations_without_gain = 0
         else:
             progress.evaluations_without_gain += 1
@@ -255,9 +250,8 @@ class Trainer:
     def point_to_best(self) -> None:
         if self.progress.best_step >= 0:
             name = checkpoint.step_folder(self.run, self.progress.best_step).name
-            write_text(
-                self.run / "best.json", json.dumps({"checkpoint": name, "epoch": self.progress.best_epoch}) + "\n"
-            )
+            best = {"checkpoint": name, "epoch": self.progress.best_epoch}
+            write_text(self.run / "best.json", json.dumps(best) + "\n")
 
     def restore(self) -> None:
         """Take up the latest checkpoint, if there is one, and forget what was logged after it."""
@@ -267,7 +261,7 @@ class Trainer:
         log = self.run / "log.jsonl"
         if folder is not None:
             state = checkpoint.load_state(folder)
-            checkpoint.load_into(self.model, checkpoint.load_tensors(folder, "model"), folder)
+            checkpoint.load_model(self.model, folder)
             restore_moments(self.optimizers, self.model, checkpoint.load_tensors(folder, "optimizer"))
             self.progress = Progress(**state["progress"])
             self.point_to_best()

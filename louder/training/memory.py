@@ -8,16 +8,10 @@ LARGEST_MMAP_THRESHOLD = 32 << 20  # what glibc takes at most
 
 
 def keep_freed_memory() -> None:
-    """Stop the C library from giving every large tensor back to the system as soon as it is freed.
-
-    A step frees and asks for the same sizes again and again; each time the system would hand out zeroed pages one by
-    one, which costs more than some kernels. Only glibc (Linux) has this setting; elsewhere nothing happens.
-    """
-    if not sys.platform.startswith("linux"):
-        return
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except AttributeError:  # another C library
+    """Stop the C library from giving every large tensor back to the system as soon as it is freed: zeroed pages for the
+    same sizes in the next step cost more than some kernels. Only glibc (Linux) has this setting."""
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform.startswith("linux") else None
+    if mallopt is None:
         return
     mallopt(MMAP_THRESHOLD, LARGEST_MMAP_THRESHOLD)
     mallopt(TRIM_THRESHOLD, 2**31 - 1)

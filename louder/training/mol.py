@@ -14,11 +14,10 @@ def mol_loss(model: SequentialModel, losses: RetrievalLoss, states: Tensor, user
     mol = model.similarity
     assert isinstance(mol, MoL)
     config = mol.config
-    used = None
     if model.sparse_items:
         used, targets, drawn, log_weights = losses.draw_used(targets)
     else:
-        drawn, log_weights = losses.draw(targets), losses.log_weights
+        used, drawn, log_weights = None, losses.draw(targets), losses.log_weights
     queries, items = mol.queries(states, users), mol.items(model.item_vectors(used))
     positive, probabilities = mol.pairs(queries, items[targets][:, None])
     total = mixture_softmax(

@@ -18,19 +18,18 @@ def make_optimizers(model: AnyModel, training: TrainingConfig) -> Optimizers:
     become sparse. Each group knows its highest rate as "initial_lr"."""
     rate, betas, decay = training.learning_rate, training.betas, training.weight_decay
     row_rate = training.embedding_learning_rate or rate
-    by_row: Optimizers = []
-    tables: set[Tensor] = set()
+    weights: list[Tensor] = []
     if training.embedding_optimizer != "adamw":
         for table in model.tables():
             table.sparse_gradients = True
-        weights = [weight for table in model.tables() for weight in table.parameters()]
-        if training.embedding_optimizer == "rowwise_adamw":
-            by_row = [RowwiseAdamW(weights, lr=row_rate, betas=betas, weight_decay=decay)]
-        else:
-            by_row = [RowwiseAdagrad(weights, lr=row_rate, weight_decay=decay)]
-        tables = set(weights)
+            weights += table.parameters()
+    tables = set(weights)
     rest = [parameter for parameter in model.parameters() if parameter not in tables]
-    optimizers = [torch.optim.AdamW(rest, lr=rate, betas=betas, weight_decay=decay, fused=True), *by_row]
+    optimizers: Optimizers = [torch.optim.AdamW(rest, lr=rate, betas=betas, weight_decay=decay, fused=True)]
+    if training.embedding_optimizer == "rowwise_adamw":
+        optimizers.append(RowwiseAdamW(weights, lr=row_rate, betas=betas, weight_decay=decay))
+    elif training.embedding_optimizer == "rowwise_adagrad":
+        optimizers.append(RowwiseAdagrad(weights, lr=row_rate, weight_decay=decay))
     for group in groups(optimizers):
         group["initial_lr"] = group["lr"]
     return optimizers

@@ -12,7 +12,7 @@ from louder.batch import RankingBatch
 from louder.data.attributes import Attribute, Column, Vectors, encode, vectors
 from louder.data.counters import count
 from louder.data.ranking import RankingLoader
-from louder.data.table import Table, item_attributes, open_table, user_attributes
+from louder.data.table import Table, item_attributes, user_attributes
 from louder.data.window import log1p
 from louder.errors import InputError
 from louder.evaluation.ranking import evaluate, next_item_ranks
@@ -21,10 +21,9 @@ from louder.inference.run import Run
 from louder.models import AnyRanker, ImpressionConfig, RankingModel, Vocabulary, build_ranker
 from louder.models.flops import flops
 from louder.results import Row
-from louder.schema import Manifest
 from louder.training.config import Config
 from louder.training.losses import RetrievalLoss
-from louder.training.task import OnBatch, Score, dropout_off, require_times, table_folder
+from louder.training.task import OnBatch, Score, dropout_off, open_config_table
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -35,9 +34,7 @@ C = TypeVar("C", Attribute, Vectors)
 def open_ranking_table(config: Config) -> Table:
     """The table a config names, with what ranking reads. Raises InputError if it lacks what the config asks for."""
     assert config.ranking is not None
-    folder = table_folder(config)
-    table = open_table(folder, values=Manifest.read(folder).values, requests=True)
-    require_times(table, config)
+    table = open_config_table(config)
     if not table.manifest.actions:
         raise InputError(
             f"{table.path} has no actions, so there is nothing to rank by. Make it with some: "

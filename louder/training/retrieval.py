@@ -8,7 +8,7 @@ from torch import Tensor
 
 from louder.batch import RetrievalBatch
 from louder.data.retrieval import RetrievalLoader
-from louder.data.table import Table, open_table
+from louder.data.table import Table
 from louder.errors import InputError
 from louder.evaluation.retrieval import Evaluation, evaluate, model_scorer, popularity_scorer
 from louder.inference.run import Run
@@ -17,14 +17,7 @@ from louder.results import Row
 from louder.training.config import Config
 from louder.training.losses import RetrievalLoss
 from louder.training.mol import mol_loss
-from louder.training.task import OnBatch, Score, dropout_off, require_times, table_folder
-
-
-def open_config_table(config: Config) -> Table:
-    """The table a config names. Raises InputError if there is none, or if the config asks for what it lacks."""
-    table = open_table(table_folder(config))
-    require_times(table, config)
-    return table
+from louder.training.task import OnBatch, Score, dropout_off
 
 
 def vocabulary(table: Table, config: Config) -> Vocabulary:

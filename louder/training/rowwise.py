@@ -1,12 +1,9 @@
 """Optimizers of embedding tables [I, D]: one second moment a row, and only the rows used are read or written.
 
-An update is lazy. A row without a gradient does not move, is not decayed and keeps its moments as they are; the steps
-of a row are counted by itself, and the bias correction goes by that count. So a row ends where it would be if the steps
-that did not use it had never been. Plain AdamW would move it on, by what is left of its first moment.
+An update is lazy. A row without a gradient does not move, is not decayed and keeps its moments; its steps are counted by
+itself, for the bias correction. So it ends where it would be if the steps that did not use it had never been.
 
-The rows used are those of a sparse gradient (one that occurs twice is added up first), and all rows of a dense one. So
-a dense gradient does what a sparse one with every row does; where its other rows are zero, it still decays them.
-
+The rows used are those of a sparse gradient (one that occurs twice is added up first), and all rows of a dense one.
 The order of every sum is fixed: the same gradients give the same bits.
 """
 
@@ -124,6 +121,5 @@ def used_rows(grad: Tensor) -> tuple[Rows, Tensor]:
 
 
 def second_moments(table: Tensor) -> Tensor:
-    """[I] zeros. Of a table in half precision they are float32, as the arithmetic is; torch's `load_state_dict` would
-    round them to the table's precision, a run of Louder goes on with them as they were."""
+    """[I] zeros. Of a table in half precision they are float32, as the arithmetic is."""
     return torch.zeros(len(table), dtype=torch.promote_types(table.dtype, torch.float32), device=table.device)

@@ -16,9 +16,10 @@ from pathlib import Path
 
 from torch import nn
 
-from louder.data.table import Table
+from louder.data.table import Table, open_table
 from louder.errors import InputError
 from louder.models import HSTUConfig
+from louder.schema import Manifest
 from louder.training.config import Config
 
 OnBatch = Callable[[int], None]  # told how many were measured, after each batch
@@ -33,23 +34,22 @@ class Score:
     headline: str  # what a person reads of it, in a few words
 
 
-def table_folder(config: Config) -> Path:
-    """Raises InputError if the config names no table."""
+def open_config_table(config: Config) -> Table:
+    """The table a config names. Raises InputError if there is none, or if the config needs times that it lacks."""
     if not config.data.table:
         raise InputError("The config names no table. Pass --table FOLDER. Make one: louder etl SOURCE -o FOLDER.")
-    return Path(config.data.table)
-
-
-def require_times(table: Table, config: Config) -> None:
-    """Raises InputError if the config needs times that the table lacks."""
+    folder = Path(config.data.table)
+    ranks = config.ranking is not None
+    table = open_table(folder, values=Manifest.read(folder).values if ranks else (), requests=ranks)
     if table.manifest.has_times:
-        return
+        return table
     if isinstance(config.model, HSTUConfig) and config.model.time_bias:
         raise InputError(
             f"{table.path} has no times, so a bias by time has nothing to learn: --set model.time_bias=false."
         )
     if config.data.split.kind == "time":
         raise InputError(f"{table.path} has no times to split by: --set data.split.kind=leave_last_out.")
+    return table
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from louder.inference.run import Run
 from louder.results import Row
 from louder.training import ranking, retrieval
 from louder.training.config import Config
-from louder.training.task import OnBatch
+from louder.training.task import OnBatch, open_config_table
 
 Task = ranking.RankingTask | retrieval.RetrievalTask
 
@@ -21,7 +21,7 @@ def open_task(config: Config) -> Task:
     """The task with the table that the config names. Raises InputError where they do not fit."""
     if config.ranking is not None:
         return ranking.RankingTask(config, ranking.open_ranking_table(config))
-    return retrieval.RetrievalTask(config, retrieval.open_config_table(config))
+    return retrieval.RetrievalTask(config, open_config_table(config))
 
 
 def evaluate_run(

@@ -146,7 +146,7 @@ def test_u_gates_the_output_only_if_the_config_says_so(gating):
     before = model(batch_of(user))
     with torch.no_grad():
         for layer in model.layers:
-            layer.uvqk.weight[: layer.sizes[0]].normal_()  # the rows of u
+            layer.uvqk.weight[: layer.config.heads * layer.config.v_width].normal_()  # the rows of u
     assert bool((model(batch_of(user)) - before).abs().max() > 1e-3) == gating
 
 

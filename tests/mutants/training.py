@@ -263,8 +263,8 @@ MUTANTS = [
     ),
     Mutant(
         EVALUATION + "retrieval_metrics.py",
-        "low = high + 1 if high else low",
-        "low = high if high else low",
+        "chosen = (lengths > below)",
+        "chosen = (lengths >= below)",
         "tests/evaluation/test_retrieval_metrics.py",
     ),
     # configs and checkpoints

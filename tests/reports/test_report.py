@@ -20,9 +20,9 @@ from louder.reports.report import write_report
 from louder.reports.run import read_run
 from louder.reports.run_page import page
 from louder.schema import Manifest
-from louder.training import retrieval
 from louder.training.config import Config, TrainingConfig
 from louder.training.loop import train
+from louder.training.task import open_config_table
 
 USERS, ITEMS, LENGTH = 60, 20, 8
 EVIL = "<script>alert(1)</script>"
@@ -139,7 +139,7 @@ def test_figures_are_whole(run: Path) -> None:
 def test_samples_are_of_the_evaluation(made: Path) -> None:
     """All users sampled: the ranks that the page shows give the metrics that the run has."""
     config = read_run(made / "run").config
-    table = retrieval.open_config_table(config)
+    table = open_config_table(config)
     drawn = samples.draw(made / "run", config, table, users=USERS, k=10)
     assert len(drawn) == USERS
     result = read_run(made / "run").result
@@ -159,7 +159,7 @@ def test_samples_are_of_the_evaluation(made: Path) -> None:
 
 def test_a_long_history_shows_its_end_and_users_are_drawn_by_the_seed(made: Path) -> None:
     config = read_run(made / "run").config
-    table = retrieval.open_config_table(config)
+    table = open_config_table(config)
     few = samples.draw(made / "run", config, table, users=3, k=2, latest=2)
     for sample in few:
         number = int(str(sample.user).removeprefix("viewer "))

@@ -21,7 +21,8 @@ from louder.training.config import TrainingConfig
 from louder.training.loop import Trainer, choose_device, train
 from louder.training.losses import LossConfig
 from louder.training.optimizers import clip_gradient, groups, learning_rate
-from louder.training.retrieval import open_config_table, part_loader
+from louder.training.retrieval import part_loader
+from louder.training.task import open_config_table
 from louder.training.tasks import evaluate_run, open_task
 
 

@@ -20,7 +20,8 @@ from louder.training.config import Config
 from louder.training.loop import train
 from louder.training.losses import LossConfig, RetrievalLoss
 from louder.training.mol import balance_loss, mol_loss
-from louder.training.retrieval import batch_loss, open_config_table, part_loader
+from louder.training.retrieval import batch_loss, part_loader
+from louder.training.task import open_config_table
 
 MOL = MoLConfig(query_components=3, item_components=2, width=4, query_hidden=8, gate_hidden=6, user_rows=3)
 EXACT = replace(MOL, user_dropout=0, item_dropout=0, gate_dropout=0)
