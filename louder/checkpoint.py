@@ -21,15 +21,11 @@ from louder.errors import InputError
 from louder.folders import new_folder
 
 FORMAT_VERSION = 1
+Tensors = dict[str, Tensor]
 
 
 def save(
-    folder: Path,
-    *,
-    model: dict[str, Tensor],
-    optimizer: dict[str, Tensor],
-    state: dict[str, Any],
-    beside: Path | None = None,
+    folder: Path, *, model: Tensors, optimizer: Tensors, state: dict[str, Any], beside: Path | None = None
 ) -> None:
     """Write a checkpoint. `beside` is a folder whose vocabulary/ and attributes belong to it."""
     from safetensors import SafetensorError
@@ -38,9 +34,8 @@ def save(
     with new_folder(folder, overwrite=True) as temporary:
         for name, tensors in ("model", model), ("optimizer", optimizer):
             try:
-                save_file(
-                    {key: x.detach().contiguous() for key, x in tensors.items()}, temporary / f"{name}.safetensors"
-                )
+                whole = {key: x.detach().contiguous() for key, x in tensors.items()}
+                save_file(whole, temporary / f"{name}.safetensors")
             except SafetensorError as error:
                 if "No space left" in str(error) or "quota" in str(error).lower():
                     raise OSError(errno.ENOSPC, str(error)) from error
@@ -56,8 +51,7 @@ def save(
 
 def attached(folder: Path) -> list[Path]:
     """The files of a table, a run or a checkpoint that turn ids back into raw ids, and into attributes."""
-    # Attributes of users are embedded by their place among the distinct values, so these must stay those of the
-    # training. The whole file is taken, as the whole user vocabulary is: it is of the same size, and copied once a run.
+    # attributes of users are embedded by their place among the distinct values: these must stay those of the training
     attributes = [folder / "items.parquet", folder / "users.parquet"]
     files = [*sorted((folder / "vocabulary").glob("*.parquet")), *attributes]
     return [file for file in files if file.exists()]
@@ -81,7 +75,7 @@ def load_state(folder: Path) -> dict[str, Any]:
     return state
 
 
-def load_tensors(folder: Path, name: str) -> dict[str, Tensor]:
+def load_tensors(folder: Path, name: str) -> Tensors:
     """`name` is "model" or "optimizer". Raises InputError if the file is missing or cut short."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file

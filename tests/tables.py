@@ -13,11 +13,10 @@ import pyarrow.parquet as pq
 
 from louder.data.config import DataConfig
 from louder.data.table import Table
-from louder.evaluation.config import EvaluationConfig
 from louder.ids import IdMap
 from louder.models import HSTUConfig, ModelConfig, RankingConfig
 from louder.schema import Manifest
-from louder.training.config import Config, TrainingConfig
+from louder.training.config import Config, EvaluationConfig, TrainingConfig
 from louder.training.losses import LossConfig
 
 TYPES = {"kind": pa.uint8(), "id": pa.int64(), "time": pa.int64(), "actions": pa.int64()}

@@ -24,9 +24,8 @@ from louder.config import (
 from louder.data.config import DataConfig
 from louder.data.stochastic_length import StochasticLength
 from louder.errors import InputError
-from louder.evaluation.config import EvaluationConfig
 from louder.models import DLRMConfig, HSTUConfig, RankingConfig, SASRecConfig, TransformerConfig, config_from_dict
-from louder.training.config import Config, TrainingConfig
+from louder.training.config import Config, EvaluationConfig, TrainingConfig
 
 BASE = Config(name="base")
 MODELS = HSTUConfig(), SASRecConfig(), TransformerConfig()

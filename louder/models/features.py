@@ -11,8 +11,7 @@ from louder.batch import RankingBatch, SequenceBatch
 from louder.config import require_at_least
 from louder.data.attributes import Column
 from louder.errors import InputError
-from louder.models.embeddings import EmbeddingTable, StaticTable, Vocabulary, draw, draw_tables
-from louder.models.item_features import AttributeEmbedding
+from louder.models.embeddings import AttributeEmbedding, EmbeddingTable, StaticTable, Vocabulary, draw, draw_tables
 from louder.schema import ENGAGEMENT
 
 DAY_S, HOUR_S = 86400, 3600

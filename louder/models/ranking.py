@@ -12,8 +12,7 @@ from louder.batch import RankingBatch, SequenceBatch
 from louder.config import require_at_least, require_fraction, require_one_of
 from louder.data.attributes import Column
 from louder.errors import InputError
-from louder.models.embeddings import EmbeddingTable, Vocabulary, draw
-from louder.models.item_features import AttributeEmbedding
+from louder.models.embeddings import AttributeEmbedding, EmbeddingTable, Vocabulary, draw
 from louder.models.sequential import NORM_EPS, SequentialModel
 from louder.ops.dropout import dropout
 from louder.schema import ENGAGEMENT

@@ -6,9 +6,8 @@ The official filter is one pass: louder etl ratings_Books.csv --min-user-events 
 from dataclasses import replace
 
 from louder.data.config import DataConfig
-from louder.evaluation.config import EvaluationConfig
 from louder.models import HSTUConfig, SASRecConfig, TransformerConfig
-from louder.training.config import Config, TrainingConfig
+from louder.training.config import Config, EvaluationConfig, TrainingConfig
 from louder.training.losses import LossConfig
 
 

@@ -13,9 +13,8 @@ from dataclasses import replace
 from louder.config import override
 from louder.data.config import DataConfig
 from louder.data.targets import SplitConfig
-from louder.evaluation.config import EvaluationConfig
 from louder.models import DLRMConfig, HSTUConfig, ModelConfig, RankingConfig, TransformerConfig, WukongConfig
-from louder.training.config import Config, TrainingConfig
+from louder.training.config import Config, EvaluationConfig, TrainingConfig
 
 SPLIT = SplitConfig(kind="time", validation_from=1_651_852_800, test_from=1_651_939_200)  # 7 and 8 May 2022, UTC+8
 CONTEXT = "user_active_degree", "is_video_author", "follow_user_num_range", "fans_user_num_range", "register_days_range"

@@ -9,7 +9,6 @@ from dataclasses import replace
 from louder.config import override
 from louder.data.config import DataConfig
 from louder.data.targets import SplitConfig
-from louder.evaluation.config import EvaluationConfig
 from louder.models import (
     DLRMConfig,
     HSTUConfig,
@@ -19,7 +18,7 @@ from louder.models import (
     TransformerConfig,
     WukongConfig,
 )
-from louder.training.config import Config, TrainingConfig
+from louder.training.config import Config, EvaluationConfig, TrainingConfig
 
 # about 80 % of the ratings for training, 10 % each for validation and for the test; by time, so nobody sees the future
 SPLIT = SplitConfig(kind="time", validation_from=975_768_738, test_from=978_133_376)

@@ -12,9 +12,8 @@ from dataclasses import replace
 from louder.config import override
 from louder.data.config import DataConfig
 from louder.data.targets import SplitConfig
-from louder.evaluation.config import EvaluationConfig
 from louder.models import DLRMConfig, HSTUConfig, RankingConfig, TransformerConfig
-from louder.training.config import Config, TrainingConfig
+from louder.training.config import Config, EvaluationConfig, TrainingConfig
 
 
 def hstu() -> Config:

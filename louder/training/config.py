@@ -3,12 +3,17 @@
 import math
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from louder.config import require_above_zero, require_at_least, require_fraction, require_one_of
 from louder.data.config import DataConfig
 from louder.errors import InputError
-from louder.evaluation.config import RANKING_SELECTORS, RETRIEVAL_SELECTORS, EvaluationConfig
+from louder.evaluation.retrieval_metrics import retrieval_metrics
 from louder.models import HSTUConfig, ModelConfig, MoLConfig, RankingConfig
 from louder.training.losses import LossConfig
+
+RETRIEVAL_SELECTORS = tuple(retrieval_metrics(np.ones(1)))
+RANKING_SELECTORS = "ne", "log_loss", "auc"  # of the main action
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +53,21 @@ class TrainingConfig:
                 "training.embedding_learning_rate is the rate of a row-wise optimizer, but training.embedding_optimizer "
                 "is 'adamw'. Choose one: --set training.embedding_optimizer=rowwise_adagrad."
             )
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationConfig:
+    seen: str = (
+        "window"  # items left out: those in the model's "window" (the official code), in the "history", or "none"
+    )
+    every_epochs: int = 1
+    select: str = "ndcg@10"  # the metric that chooses the best epoch
+
+    def __post_init__(self) -> None:
+        require_at_least(1, "evaluation", self, "every_epochs")
+        require_one_of(
+            "evaluation", self, seen=("window", "history", "none"), select=(*RETRIEVAL_SELECTORS, *RANKING_SELECTORS)
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

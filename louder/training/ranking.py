@@ -164,23 +164,19 @@ class RankingTask:
         headline = f"{main}: NE {metrics[f'{main}.ne']:.4f}  AUC {metrics[f'{main}.auc']:.4f}"
         return Score(metrics, -selected if down else selected, headline)
 
-    def flops(self, model: AnyRanker, part: str) -> float:
-        """Floating-point operations of the forward pass for each target, of the part's first batch."""
-        batch = next(self.parts[part].batches())
-        return flops(model, batch) / len(batch.target_positions)
-
     @property
     def main(self) -> str:
         """The action that chooses the epoch."""
         return self.ranking.main or self.table.manifest.actions[0]
 
     def report(self, model: AnyRanker, part: str, device: torch.device, on_batch: OnBatch | None = None) -> Row:
-        """Every metric of every action and value, and what a prediction costs."""
+        """Every metric of every action and value, and what a prediction of the part's first batch costs."""
+        batch = next(self.parts[part].batches())
         return {
             "task": "ranking",
             "main": self.main,
             "parameters": sum(x.numel() for x in model.parameters()),
-            "flops_per_exposure": self.flops(model, part),
+            "flops_per_exposure": flops(model, batch) / len(batch.target_positions),
             **self.measure(model, part, device, on_batch),
         }
 

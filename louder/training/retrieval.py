@@ -15,8 +15,7 @@ from louder.inference.run import Run
 from louder.models import MoL, SequentialModel, Vocabulary, build
 from louder.results import Row
 from louder.training.config import Config
-from louder.training.losses import RetrievalLoss
-from louder.training.mol import mol_loss
+from louder.training.losses import RetrievalLoss, mol_loss
 from louder.training.task import OnBatch, Score, dropout_off
 
 

@@ -14,9 +14,8 @@ from hypothesis import strategies as st
 from louder.errors import InputError
 from louder.models import Vocabulary
 from louder.models.dlrm import DLRM, DLRMConfig
-from louder.models.embeddings import StaticTable
+from louder.models.embeddings import StaticTable, VectorMap
 from louder.models.features import RunningNorm, TargetAttention, mean_of
-from louder.models.item_features import VectorMap
 from louder.models.wukong import Wukong, WukongConfig
 
 SHAPE = dict(width=4, history=5, unit_hidden=6, counter_vectors=2, counter_hidden=8, dropout=0.0)

@@ -17,7 +17,7 @@ from louder.data.ranking import RankingLoader
 from louder.data.targets import SplitConfig
 from louder.errors import InputError
 from louder.models import DLRMConfig, HSTUConfig, RankingConfig, TransformerConfig, Vocabulary, build_ranker
-from louder.models.item_features import AttributeEmbedding
+from louder.models.embeddings import AttributeEmbedding
 
 BACKBONES = {
     "hstu": HSTUConfig(layers=2, heads=2, width=8, qk_width=4, v_width=4, max_len=99),

@@ -168,7 +168,7 @@ MUTANTS = [
         "tests/training/test_losses.py -k papers_power",
     ),
     Mutant(
-        TRAINING + "mol.py",
+        TRAINING + "losses.py",
         "config.user_weight * mol.of_users(states, users).square()",
         "mol.of_users(states, users).square()",
         "tests/training/test_mol_training.py -k loss_is_that",
@@ -223,7 +223,7 @@ MUTANTS = [
         "tests/models/test_ranking_model.py -k take_turns",
     ),
     Mutant(
-        MODELS + "item_features.py",
+        MODELS + "embeddings.py",
         "self.item_matrix[ids.clamp(min=0)] * (ids >= 0)[:, None]",
         "self.item_matrix[ids.clamp(min=0)]",
         "tests/models/test_ranking_model.py -k unit_length",

@@ -13,11 +13,10 @@ from louder.data.config import DataConfig
 from louder.data.stochastic_length import StochasticLength
 from louder.data.targets import SplitConfig
 from louder.errors import InputError
-from louder.evaluation.config import EvaluationConfig
 from louder.models import HSTUConfig, SASRecConfig, TransformerConfig
 from louder.results import read_rows
 from louder.training import loop, retrieval
-from louder.training.config import TrainingConfig
+from louder.training.config import EvaluationConfig, TrainingConfig
 from louder.training.loop import Trainer, choose_device, train
 from louder.training.losses import LossConfig
 from louder.training.optimizers import clip_gradient, groups, learning_rate

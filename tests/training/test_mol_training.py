@@ -18,8 +18,7 @@ from louder.inference.run import Run
 from louder.models import HSTUConfig, MoLConfig, Vocabulary, build
 from louder.training.config import Config
 from louder.training.loop import train
-from louder.training.losses import LossConfig, RetrievalLoss
-from louder.training.mol import balance_loss, mol_loss
+from louder.training.losses import LossConfig, RetrievalLoss, balance_loss, mol_loss
 from louder.training.retrieval import batch_loss, part_loader
 from louder.training.task import open_config_table
 

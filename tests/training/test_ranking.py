@@ -19,12 +19,12 @@ from louder.data.ranking import RankingLoader
 from louder.data.table import item_attributes, open_table, user_attributes
 from louder.data.targets import SplitConfig
 from louder.errors import InputError
-from louder.evaluation.config import EvaluationConfig
 from louder.evaluation.ranking_metrics import RankingMetrics
 from louder.inference.run import Run
 from louder.models import DLRMConfig, HSTUConfig, RankingConfig
 from louder.results import read_rows
 from louder.schema import ENGAGEMENT
+from louder.training.config import EvaluationConfig
 from louder.training.loop import train
 from louder.training.ranking import RankingTask, open_ranking_table
 from louder.training.tasks import evaluate_run
