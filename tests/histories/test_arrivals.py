@@ -77,4 +77,4 @@ def test_a_value_beyond_32_bits_is_refused_whatever_its_sign(sign):
     with pytest.raises(InputError, match="32 bits do not hold"):
         by_user([event(1, "a", values={"rating": sign * largest * 1.001})], NAMES, StoreSettings(NAMES))
     users = by_user([event(1, "a", values={"rating": sign * largest})], NAMES, StoreSettings(NAMES))
-    assert users[1].columns(NAMES).values[0, 1] == sign * largest
+    assert columns(users[1], NAMES).values[0, 1] == sign * largest
