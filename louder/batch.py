@@ -50,10 +50,10 @@ class SequenceBatch:
             raise InputError(f"context has {len(self.context)} rows, but there are {self.users} users.")
         if self.offsets.device.type != "cpu":  # reading values would stall the GPU; they were checked before the copy
             return
-        first, last = int(self.offsets[0]), int(self.offsets[-1])
-        if (first, last) != (0, len(self.ids)):
+        first, last, tokens = int(self.offsets[0]), int(self.offsets[-1]), len(self.ids)
+        if (first, last) != (0, tokens):
             raise InputError(
-                f"offsets run from {first} to {last}, but {len(self.ids)} ids need them to run from 0 to {len(self.ids)}. "
+                f"offsets run from {first} to {last}, but {tokens} ids need them to run from 0 to {tokens}. "
                 "For two users with 3 and 2 events, pass [0, 3, 5], not the lengths [3, 2]."
             )
         (backward,) = torch.where(self.offsets.diff() < 0)

@@ -61,8 +61,7 @@ def encode(table: "pa.Table", names: Sequence[str]) -> list[Attribute]:
     Raises InputError for a column that is not there, holds quantities (more than MANY_NUMBERS different numbers)
     or vectors, or is of another type.
     """
-    check_names(table, names)
-    return [encode_column(name, whole(table, name)) for name in names]
+    return [encode_column(name, column_of(table, name)) for name in names]
 
 
 def code_of(attribute: Attribute, value: Any) -> int:
@@ -89,8 +88,7 @@ def vectors(table: "pa.Table", names: Sequence[str]) -> list[Vectors]:
     Raises InputError for a column that is not there or is no such, for lists of several lengths, and for a number that
     is missing or not finite.
     """
-    check_names(table, names)
-    return [vectors_of_column(name, whole(table, name)) for name in names]
+    return [vectors_of_column(name, column_of(table, name)) for name in names]
 
 
 def encode_column(name: str, column: "pa.Array") -> Attribute:
@@ -110,9 +108,8 @@ def encode_column(name: str, column: "pa.Array") -> Attribute:
             "Name another, or store its numbers as texts if they are names."
         )
     distinct = distinct.take(pc.array_sort_indices(distinct))
-    codes = (
-        pc.fill_null(pc.index_in(values, value_set=distinct), -1).to_numpy(zero_copy_only=False).astype(np.int64) + 1
-    )
+    found = pc.fill_null(pc.index_in(values, value_set=distinct), -1)
+    codes = found.to_numpy(zero_copy_only=False).astype(np.int64) + 1
     if is_list:  # what is absent from a list is not in it
         there = codes != UNKNOWN
         lengths = np.bincount(np.repeat(np.arange(rows), lengths)[there], minlength=rows)
@@ -168,9 +165,8 @@ def vectors_of_column(name: str, column: "pa.Array") -> Vectors:
     if len(np.unique(widths)) != 1 or not widths[0]:
         found = f"lists of {widths.min()} to {widths.max()} numbers" if len(widths) else "no list in any row"
         raise InputError(f"The attribute {name!r} has {found}, but vectors must be of one length. Name another.")
-    numbers = pc.list_flatten(lists).cast(pa.float32())
-    filled = pc.fill_null(numbers, float("nan")).to_numpy(zero_copy_only=False)
-    found = filled.reshape(-1, widths[0])
+    numbers = pc.fill_null(pc.list_flatten(lists).cast(pa.float32()), float("nan"))
+    found = numbers.to_numpy(zero_copy_only=False).reshape(-1, widths[0])
     finite = np.isfinite(found).all(axis=1)
     if not finite.all():
         row = int(np.flatnonzero(there)[np.argmin(finite)])
@@ -192,28 +188,22 @@ def label(value: str | float | np.bool_) -> str:
     return str(value)
 
 
-def check_names(table: "pa.Table", names: Sequence[str]) -> None:
-    """Raise InputError for the first name that is no column, with the nearest that is."""
-    known = table.column_names
-    for name in names:
-        if name not in known:
-            near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-            hint = f" Did you mean {near[0]!r}?" if near else ""
-            raise InputError(f"There is no attribute {name!r}; there are {', '.join(known)}.{hint}")
-
-
 def is_list_type(kind: "pa.DataType") -> bool:
     import pyarrow as pa
 
     return pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
 
 
-def whole(table: "pa.Table", name: str) -> "pa.Array":
+def column_of(table: "pa.Table", name: str) -> "pa.Array":
+    """One column. Raises InputError if there is none, with the nearest that is."""
     import pyarrow as pa
 
+    known = table.column_names
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        raise InputError(f"There is no attribute {name!r}; there are {', '.join(known)}.{hint}")
     column = table.column(name)
     if pa.types.is_dictionary(column.type):
         column = column.unify_dictionaries()
-    if column.num_chunks == 1:
-        return column.chunk(0)
     return pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)

@@ -63,12 +63,11 @@ def count(table: Table, attributes: Sequence[Attribute]) -> Counters:
 
     columns = [counts(user), rate, log_since(table.times[rows], user.last, now)]
     columns += [counts(item), smoothed(item, expected), counts(again)]
-    named = [*count_names("user", names), *rate_names("user", names), "user.seconds_since"]
-    named += [*count_names("item", names), *rate_names("item", names), *count_names("user.item", names)]
+    named = named_counters("user", names) + named_counters("item", names)[:-1]
+    named += named_counters("user.item", names)[: 1 + len(names)]
     for attribute in attributes:
         columns.append(of_values(attribute, users, items, rows, begins, table.times[rows], now, happened, rate))
-        prefix = f"user.{attribute.name}"
-        named += [*count_names(prefix, names), *rate_names(prefix, names), f"{prefix}.seconds_since"]
+        named += named_counters(f"user.{attribute.name}", names)
     out = np.zeros((len(table.ids), len(named)), dtype=np.float32)
     out[rows] = np.concatenate(columns, axis=1, dtype=np.float32, casting="same_kind")
     return Counters(out, named)
@@ -142,16 +141,13 @@ def dense(group: np.ndarray) -> np.ndarray:
 
 def counts(found: Earlier) -> np.ndarray:
     """[E, 1 + A]"""
-    return np.log1p(
-        np.concatenate([found.shown[:, None], found.actions], axis=1, dtype=np.float32, casting="same_kind")
-    )
+    return np.log1p(np.column_stack([found.shown, found.actions]).astype(np.float32))
 
 
 def smoothed(found: Earlier, expected: np.ndarray) -> np.ndarray:
     """[E, A] rates, those of few impressions near what is `expected` [E, A]"""
-    return (found.actions.astype(np.float32) + STRENGTH * expected) / (
-        found.shown[:, None].astype(np.float32) + STRENGTH
-    )
+    shown = found.shown[:, None].astype(np.float32)
+    return (found.actions.astype(np.float32) + STRENGTH * expected) / (shown + STRENGTH)
 
 
 def log_since(times: np.ndarray, last: np.ndarray, now: np.ndarray) -> np.ndarray:
@@ -160,9 +156,7 @@ def log_since(times: np.ndarray, last: np.ndarray, now: np.ndarray) -> np.ndarra
     return np.log1p(np.where(last >= 0, now - padded[last], NEVER_S).astype(np.float32))[:, None]
 
 
-def count_names(prefix: str, actions: list[str]) -> list[str]:
-    return [f"{prefix}.shown", *(f"{prefix}.{action}" for action in actions)]
-
-
-def rate_names(prefix: str, actions: list[str]) -> list[str]:
-    return [f"{prefix}.{action}_rate" for action in actions]
+def named_counters(group: str, actions: list[str]) -> list[str]:
+    """Impressions, counts, rates, and the time since the last."""
+    columns = ["shown", *actions, *(f"{action}_rate" for action in actions), "seconds_since"]
+    return [f"{group}.{column}" for column in columns]

@@ -58,7 +58,6 @@ def count(folder: Path | str) -> TableCounts:
     folder = Path(folder)
     manifest = Manifest.read(folder)
     # one second more, so that the last event is inside the last slice also where all are at one time
-    edges = np.linspace(manifest.first_time, manifest.last_time + 1, TIME_BINS + 1)
     counts = TableCounts(
         manifest=manifest,
         lengths=np.zeros(0, np.int64),
@@ -66,12 +65,11 @@ def count(folder: Path | str) -> TableCounts:
         gap_counts=np.zeros(len(GAP_EDGES) - 1, np.int64),
         pauses=np.zeros(len(PAUSES), np.int64),
         time_counts=np.zeros(TIME_BINS, np.int64),
-        time_edges=edges,
+        time_edges=np.linspace(manifest.first_time, manifest.last_time + 1, TIME_BINS + 1),
         actions=dict.fromkeys(manifest.actions, 0),
         values={name: [0, 0.0, np.inf, -np.inf] for name in manifest.values},
     )
-    lengths = [add(counts, batch) for batch in batches(folder, manifest)]
-    counts.lengths = np.concatenate(lengths) if lengths else counts.lengths
+    counts.lengths = np.concatenate([counts.lengths, *(add(counts, batch) for batch in batches(folder, manifest))])
     if len(counts.lengths) != manifest.users or not manifest.users:
         found = f"{folder} has {len(counts.lengths)} users and its manifest says {manifest.users}"
         raise damaged(folder, f"{found}; both must be the same, and not zero")
@@ -108,9 +106,8 @@ def add(counts: TableCounts, batch: pa.RecordBatch) -> np.ndarray:
         counts.tied += int(tied.sum())
         gap = np.diff(time)[same_user]
         counts.gap_counts += np.histogram(gap, GAP_EDGES)[0]
-        counts.pauses += np.bincount(
-            np.searchsorted(list(PAUSES.values()), gap, side="right") - 1, minlength=len(PAUSES)
-        )
+        slot = np.searchsorted(list(PAUSES.values()), gap, side="right") - 1
+        counts.pauses += np.bincount(slot, minlength=len(PAUSES))
         counts.time_counts += np.histogram(time, counts.time_edges)[0]
     if counts.actions:
         mask = flat("actions")[engaged]
@@ -130,9 +127,9 @@ def summary(counts: TableCounts) -> Row:
     `ties` are None where the log has no clock."""
     manifest, lengths = counts.manifest, counts.lengths
     events = int(lengths.sum())
-    cold = int((counts.popularity == 0).sum())
-    one_event = int((lengths == 1).sum())
+    cold, one_event = int((counts.popularity == 0).sum()), int((lengths == 1).sum())
     busiest = np.sort(counts.popularity)[::-1]
+    first, last = manifest.first_time, manifest.last_time
 
     def share(part: int) -> float:
         return part / events if events else 0.0
@@ -150,11 +147,7 @@ def summary(counts: TableCounts) -> Row:
             "p90": float(np.percentile(lengths, 90)),
             "max": int(lengths.max()),
         },
-        "time": {
-            "first": iso(manifest.first_time),
-            "last": iso(manifest.last_time),
-            "days": (manifest.last_time - manifest.first_time) / 86_400,
-        }
+        "time": {"first": iso(first), "last": iso(last), "days": (last - first) / 86_400}
         if manifest.has_times
         else None,
         "ties": {"events": counts.tied, "share": share(counts.tied)} if manifest.has_times else None,
@@ -203,17 +196,10 @@ def rows(found: Row) -> list[tuple[str, str, str]]:
     cold, single, top = found["cold_items"], found["one_event_users"], found["popularity"]
     spread = f"least {lengths['min']:,}, mean {lengths['mean']:,.1f}, 90 % up to {lengths['p90']:,.0f}, most {lengths['max']:,}"
     others = found["tokens"] - found["events"]
+    singles, colds = percent(single["share_of_users"]), percent(cold["share_of_items"])
     out = [
-        (
-            "users",
-            f"{found['users']:,}",
-            f"{single['users']:,} of them ({percent(single['share_of_users'])}) with one event",
-        ),
-        (
-            "items",
-            f"{found['items']:,}",
-            f"{cold['items']:,} of them ({percent(cold['share_of_items'])}) cold: never touched",
-        ),
+        ("users", f"{found['users']:,}", f"{single['users']:,} of them ({singles}) with one event"),
+        ("items", f"{found['items']:,}", f"{cold['items']:,} of them ({colds}) cold: never touched"),
         ("events", f"{found['events']:,}", f"and {others:,} entries of series" if others else ""),
         ("events a user", f"{lengths['median']:,g}", f"median; {spread}"),
         ("top 1 % of items", percent(top["top_1_percent"]), f"of events; top 10 %: {percent(top['top_10_percent'])}"),
@@ -229,8 +215,9 @@ def rows(found: Row) -> list[tuple[str, str, str]]:
     for name, action in found["actions"].items():
         out.append((f"action {name}", percent(action["share"]), f"{action['events']:,} events"))
     for name, value in found["values"].items():
-        mean = f"{value['mean']:,.4g}" if value["mean"] is not None else "none"
-        bounds = f"mean; {value['min']:,.6g} to {value['max']:,.6g}; " if value["mean"] is not None else ""
+        mean, bounds = "none", ""
+        if value["mean"] is not None:
+            mean, bounds = f"{value['mean']:,.4g}", f"mean; {value['min']:,.6g} to {value['max']:,.6g}; "
         out.append((f"value {name}", mean, f"{bounds}{value['missing']:,} missing"))
     out += [(f"series {name}", f"{size:,}", "different values") for name, size in found["series"].items()]
     out += [(f"dropped: {reason}", f"{n:,}", "rows of the log") for reason, n in found["dropped"].items() if n]
