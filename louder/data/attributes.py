@@ -1,8 +1,7 @@
 """Attributes of items and users as codes for embedding tables, or as vectors.
 
-They come from items.parquet and users.parquet of a table or a checkpoint, whose row number is the id
-(`item_attributes` and `user_attributes` in louder.data.table). pyarrow is imported where a column is read, so that
-training can be imported where only torch and numpy are installed.
+They come from items.parquet and users.parquet (`read_attributes`), whose row number is the id. pyarrow is imported where
+a column is read, so that training can be imported where only torch and numpy are installed.
 """
 
 import difflib
@@ -65,10 +64,7 @@ def encode(table: "pa.Table", names: Sequence[str]) -> list[Attribute]:
 
 
 def code_of(attribute: Attribute, value: Any) -> int:
-    """The code of one value as it comes in a request (of each element, if the attribute is a list).
-
-    UNKNOWN for None and for what no row had.
-    """
+    """The code of one value, or element of a list, as it comes in a request; UNKNOWN for None and what no row had."""
     return UNKNOWN if value is None else attribute.code_of_label.get(label(value), UNKNOWN)
 
 
@@ -83,15 +79,12 @@ def first_codes(attributes: Sequence[Attribute]) -> Tensor:
 
 
 def vectors(table: "pa.Table", names: Sequence[str]) -> list[Vectors]:
-    """Columns of lists of fractional numbers, all of one length -> matrices.
-
-    Raises InputError for a column that is not there or is no such, for lists of several lengths, and for a number that
-    is missing or not finite.
-    """
+    """Columns of lists of fractional numbers, all of one length and finite -> matrices. Raises InputError for others."""
     return [vectors_of_column(name, column_of(table, name)) for name in names]
 
 
 def encode_column(name: str, column: "pa.Array") -> Attribute:
+    import pyarrow as pa
     import pyarrow.compute as pc
 
     rows = len(column)
@@ -100,8 +93,11 @@ def encode_column(name: str, column: "pa.Array") -> Attribute:
     if is_list:
         lengths = pc.fill_null(pc.list_value_length(column), 0).to_numpy(zero_copy_only=False).astype(np.int64)
         column = pc.list_flatten(column)  # leaves out null lists
-    values, is_number = plain(name, column, is_list)
+    if pa.types.is_dictionary(column.type):
+        column = column.dictionary_decode()
+    values = plain(name, column, is_list)
     distinct = pc.unique(values).drop_null()
+    is_number = pa.types.is_integer(values.type) or pa.types.is_floating(values.type)
     if is_number and not is_list and len(distinct) > MANY_NUMBERS:
         raise InputError(
             f"The attribute {name!r} has {len(distinct):,} different numbers, so it is a quantity and no category. "
@@ -119,26 +115,20 @@ def encode_column(name: str, column: "pa.Array") -> Attribute:
     return Attribute(name, len(labels), torch.from_numpy(codes), offsets, labels, is_list)
 
 
-def plain(name: str, values: "pa.Array", is_list: bool) -> tuple["pa.Array", bool]:
-    """Values of one of a few types, null where they are absent; and whether they are numbers."""
+def plain(name: str, values: "pa.Array", is_list: bool) -> "pa.Array":
+    """Values of one of a few types, null where they are absent."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
     kind = values.type
-    if pa.types.is_dictionary(kind):
-        return plain(name, values.dictionary_decode(), is_list)
-    if pa.types.is_integer(kind):
-        return values, True
+    if pa.types.is_integer(kind) or pa.types.is_boolean(kind):
+        return values
     if pa.types.is_floating(kind) and not is_list:
         numbers = values.cast(pa.float64())
-        return pc.add(pc.if_else(pc.is_nan(numbers), None, numbers), 0.0), True  # -0 and 0 are one value
-    if pa.types.is_boolean(kind):
-        return values, False
-    if pa.types.is_null(kind):
-        return values.cast(pa.string()), False
-    if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
+        return pc.add(pc.if_else(pc.is_nan(numbers), None, numbers), 0.0)  # -0 and 0 are one value
+    if pa.types.is_null(kind) or kind in (pa.string(), pa.large_string(), pa.string_view()):
         texts = values.cast(pa.large_string())
-        return pc.if_else(pc.equal(texts, ""), None, texts), False
+        return pc.if_else(pc.equal(texts, ""), None, texts)
     if pa.types.is_floating(kind):
         raise InputError(
             f"The attribute {name!r} holds lists of fractional numbers, which are vectors and no categories. "

@@ -112,9 +112,8 @@ def of_values(
     value = codes[ranges(offsets[items], lengths)]
     same = earlier(dense(users[entries] * attribute.size + value), rows[entries], happened[entries], begins[entries])
     found = np.concatenate([counts(same), smoothed(same, rate[entries])], axis=1)
-    ends = np.cumsum(lengths)
     some = lengths > 0
-    firsts = (ends - lengths)[some]
+    firsts = (np.cumsum(lengths) - lengths)[some]
     mean = np.zeros((len(items), found.shape[1]), dtype=np.float32)
     if len(firsts):
         mean[some] = np.add.reduceat(found, firsts, axis=0) / lengths[some, None]

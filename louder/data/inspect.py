@@ -33,16 +33,13 @@ PAUSES = {  # seconds from which each begins
 class TableCounts:
     """What one reading of the table gives; events are engagements, entries of auxiliary series are not counted.
 
-    lengths      [users] events of each user
-    popularity   [items] events of each item id
-    gap_counts   [len(GAP_EDGES) - 1] pauses between a user's consecutive events, of a second and more
-    pauses       [len(PAUSES)] the same in coarse bins, with those of no seconds
-    time_counts  [TIME_BINS] events in equal slices from first to last time, bounds time_edges [TIME_BINS + 1]
+    gap_counts are pauses between a user's consecutive events, of a second and more, between GAP_EDGES; pauses the same
+    in the bins of PAUSES; time_counts events in equal slices from first to last time, with bounds time_edges.
     """
 
     manifest: Manifest
-    lengths: np.ndarray
-    popularity: np.ndarray
+    lengths: np.ndarray  # [users] events of each user
+    popularity: np.ndarray  # [items] events of each item id
     gap_counts: np.ndarray
     pauses: np.ndarray
     time_counts: np.ndarray
@@ -130,23 +127,22 @@ def summary(counts: TableCounts) -> Row:
     cold, one_event = int((counts.popularity == 0).sum()), int((lengths == 1).sum())
     busiest = np.sort(counts.popularity)[::-1]
     first, last = manifest.first_time, manifest.last_time
+    least, median, p90, most = np.percentile(lengths, (0, 50, 90, 100)).tolist()
 
     def share(part: int) -> float:
         return part / events if events else 0.0
 
+    values: dict[str, Row] = {}
+    for name, (n, total, smallest, greatest) in counts.values.items():
+        known = (total / n, float(smallest), float(greatest)) if n else (None, None, None)
+        values[name] = dict(zip(("mean", "min", "max"), known)) | {"missing": events - int(n)}
     return {
         "table": manifest.name,
         "users": manifest.users,
         "items": manifest.items,
         "events": events,
         "tokens": manifest.tokens,
-        "lengths": {
-            "min": int(lengths.min()),
-            "median": float(np.median(lengths)),
-            "mean": float(lengths.mean()),
-            "p90": float(np.percentile(lengths, 90)),
-            "max": int(lengths.max()),
-        },
+        "lengths": {"min": int(least), "median": median, "mean": float(lengths.mean()), "p90": p90, "max": int(most)},
         "time": {"first": iso(first), "last": iso(last), "days": (last - first) / 86_400}
         if manifest.has_times
         else None,
@@ -159,15 +155,7 @@ def summary(counts: TableCounts) -> Row:
             for percent in (1, 10, 50)
         },
         "actions": {name: {"events": n, "share": share(n)} for name, n in counts.actions.items()},
-        "values": {
-            name: {
-                "mean": total / n if n else None,
-                "min": float(least) if n else None,
-                "max": float(greatest) if n else None,
-                "missing": events - int(n),
-            }
-            for name, (n, total, least, greatest) in counts.values.items()
-        },
+        "values": values,
         "series": dict(manifest.series),
         "dropped": dict(manifest.dropped),
         "left_out": list(manifest.left_out),
@@ -179,11 +167,7 @@ def iso(seconds: int) -> str:
 
 
 def length_bins(lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Users by number of events, in bins that double, from the first that has users.
-
-    returns   starts [n]: 0, 1, 2, 4, 8 ...; a bin ends where the next starts
-              users [n]
-    """
+    """Users by number of events, in bins that double: starts [n] 0, 1, 2, 4 ... from the first with users, and users [n]."""
     edges = np.concatenate([[0], 2 ** np.arange(int(lengths.max()).bit_length() + 1)])
     users = np.histogram(lengths, edges)[0]
     first = int(np.flatnonzero(users)[0])

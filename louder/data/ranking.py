@@ -1,7 +1,7 @@
 """Sequence table -> batches for ranking: what did the user do with each item that was shown?
 
-A history longer than `data.max_len` is cut into windows. Where a window begins depends only on how many events came
-before (see window_start), so training, evaluation and serving give a model the same events for the same question.
+Where the window of a history begins depends only on how many events came before (see window_start), so training,
+evaluation and serving give a model the same events for the same question.
 """
 
 from collections.abc import Sequence
@@ -71,10 +71,6 @@ class RankingLoader(Loader[RankingBatch]):
         ends = targets[np.append(begins[1:], len(targets)) - 1] + 1 if len(targets) else targets
         return owner[begins], firsts[begins], ends, targets[begins]
 
-    @property
-    def exposures(self) -> int:
-        return int(self.is_target.sum())
-
     def batch(self, chosen: np.ndarray, epoch: int = 0, number: int = 0) -> RankingBatch:
         firsts, lengths, targets = self.firsts[chosen], self.lengths[chosen], self.targets[chosen]
         rows = ranges(firsts, lengths)
@@ -101,9 +97,8 @@ class RankingLoader(Loader[RankingBatch]):
 
     def labels(self, rows: np.ndarray) -> torch.Tensor:
         """[M, A] float32"""
-        bits = torch.zeros(len(rows), dtype=torch.int64)
-        if self.columns.actions is not None:
-            bits = torch.from_numpy(self.columns.actions[rows])
+        actions = self.columns.actions
+        bits = torch.zeros(len(rows), dtype=torch.int64) if actions is None else torch.from_numpy(actions[rows])
         return (bits[:, None] >> torch.arange(len(self.table.manifest.actions)) & 1).float()
 
     def requests(self, batch: RankingBatch) -> np.ndarray:

@@ -110,8 +110,7 @@ def dirichlet_process(prior: np.ndarray, alpha: np.ndarray, length: int, rng: np
     """R sequences from Dirichlet processes with the weights prior [R, K] and strengths alpha [R] -> int64 [length, R].
 
     One uniform number x in [0, α + n) decides a step that has n earlier ones: if x < α it draws from the prior (for
-    which x / α is uniform again), else the whole part of x - α names the earlier position to repeat. A category with
-    n_c earlier draws is so repeated with probability n_c / (α + n).
+    which x / α is uniform again), else the whole part of x - α names the earlier position to repeat.
     """
     cumulative = np.cumsum(prior, axis=1)
     cumulative = (cumulative / cumulative[:, -1:]).T[:-1]  # [K - 1, R]; exactly 1 where only zero weights follow
@@ -148,11 +147,8 @@ def checkerboard(
 
 
 def events(n_events: int, n_users: int, n_items: int, seed: int = 0) -> Iterator[pa.RecordBatch]:
-    """Independent events for measuring speed: users and times (over a year) uniform, items by Zipf's law.
-
-    Item i, counted from 0, has probability log(1 + 1 / (i + 1)) / log(n_items + 1), near to 1 / (i + 1).
-    Rows are in no order.
-    """
+    """Independent events for measuring speed, in no order: users and times (over a year) uniform, items by Zipf's law
+    (item i, counted from 0, has probability log(1 + 1 / (i + 1)) / log(n_items + 1), near to 1 / (i + 1))."""
     require(min(n_events, n_users, n_items) >= 1, "the smallest size", min(n_events, n_users, n_items), "at least 1")
     rng = np.random.default_rng(seed)
     for begin in range(0, n_events, EVENTS_AT_ONCE):

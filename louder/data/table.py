@@ -136,9 +136,8 @@ def open_table(path: Path | str, *, values: Sequence[str] = (), requests: bool =
     for name in values:
         if name not in manifest.values:
             have = f"its values are {', '.join(manifest.values)}" if manifest.values else "it has no values"
-            raise InputError(
-                f"{path} has no value {name!r}; {have}. Make it with one: louder etl SOURCE --value {name}=COLUMN."
-            )
+            make = f"Make it with one: louder etl SOURCE --value {name}=COLUMN."
+            raise InputError(f"{path} has no value {name!r}; {have}. {make}")
     requests = requests and manifest.has_requests
     columns = ["user", "kind", "id", "time"] + ["actions"] * bool(manifest.actions)
     columns += [f"value.{name}" for name in values] + ["request"] * requests
@@ -211,17 +210,9 @@ def ranges(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
     return np.arange(lengths.sum(), dtype=np.int64) + np.repeat(starts - before, lengths)
 
 
-def item_attributes(folder: Path) -> "pa.Table | None":
-    """items.parquet of a table or a checkpoint: one row per item id; None if the log came without attributes."""
-    return read_if_there(folder / "items.parquet")
-
-
-def user_attributes(folder: Path) -> "pa.Table | None":
-    """users.parquet, likewise: one row per user id."""
-    return read_if_there(folder / "users.parquet")
-
-
-def read_if_there(file: Path) -> "pa.Table | None":
+def read_attributes(folder: Path, name: str) -> "pa.Table | None":
+    """items.parquet or users.parquet of a table or a checkpoint, a row for each id; None if the log had none."""
+    file = folder / f"{name}.parquet"
     import pyarrow.parquet as pq
 
     return pq.read_table(file) if file.is_file() else None

@@ -31,9 +31,8 @@ class SplitConfig:
         require_one_of("data.split", self, kind=("leave_last_out", "time", "users"))
         if self.kind == "time":
             if self.validation_from is None or self.test_from is None:
-                raise InputError(
-                    "data.split.kind=time needs data.split.validation_from and data.split.test_from, in seconds."
-                )
+                both = "data.split.validation_from and data.split.test_from"
+                raise InputError(f"data.split.kind=time needs {both}, in seconds.")
             if self.validation_from >= self.test_from:
                 raise InputError(
                     f"data.split.validation_from is {self.validation_from}; it must be before test_from, {self.test_from}."
@@ -63,10 +62,9 @@ def target_rows(table: Table, positive: int = 0) -> np.ndarray:
 def split(table: Table, part: str, config: SplitConfig, *, held_out: int, positive: int = 0) -> Spans:
     """The spans of "train", "validation" or "test".
 
-    `held_out` is 2 where validation is kept from training (protocol `validated`), 1 where only the test is
-    (protocol `official`: "train" then reaches up to the test target, and there is no validation part).
-    Train spans end at the latest trainable target; every row in them predicts the next (see RetrievalLoader).
-    Users without history before a target have no span: nothing can be predicted from nothing.
+    `held_out` is 2 where validation is kept from training (protocol `validated`), 1 where only the test is (`official`:
+    "train" then reaches up to the test target, and there is no validation part). Every row of a train span predicts the
+    next (see RetrievalLoader). Users without history before a target have no span.
     """
     assert part in ("train", "validation", "test")
     assert held_out in (1, 2)

@@ -8,12 +8,9 @@ Training, evaluation and every kind of answer build their batches here, so the s
 
 - **Windows.** Retrieval reads the latest `max_len` tokens; ranking begins at `window_start`, which moves by hops.
 - **Requests.** Items of one request have the time and the prefix length of its first one, their head (`request_heads`).
-- **Query times.** The time of the next event or, after the last one, of the request; with query_time=withheld each
-  event's own.
-- **Values.** Those that are learned as log(1 + x) are read as that (`log1p`); absent ones are NaN.
-- **Actions and values** go by name: what only one side knows is left out of the bits, or NaN.
-- **Unknown items.** Events of items that the model does not know are left out of a history and counted (`skipped`): a
-  store or a client may hold newer ones. A history of which nothing is known is like an empty one.
+- **Query times.** The time of the next event or, after the last one, of the request; if withheld, each event's own.
+- **Actions and values** go by name: what only one side knows is left out of the bits, or NaN. Some values are logged.
+- **Unknown items.** Events of items that the model does not know, but a store or client does, are left out (`skipped`).
 """
 
 from collections.abc import Sequence
@@ -96,12 +93,8 @@ class Reader:
         items = history.items[:end]
         ids = self.item_ids.ids(items if items.dtype != object else items.tolist()) if end else np.zeros(0, np.int64)
         rows = np.flatnonzero(ids >= 0)
-        values = tuple(
-            history.values[rows, history.names.values.index(name)]
-            if name in history.names.values
-            else np.full(len(rows), np.nan, dtype=np.float32)
-            for name in self.values
-        )
+        known, absent = history.names.values, np.full(len(rows), np.nan, dtype=np.float32)
+        values = [history.values[rows, known.index(name)] if name in known else absent for name in self.values]
         columns = Columns(
             ids=ids[rows],
             times=history.times[rows],
@@ -124,7 +117,7 @@ class Reader:
             times=own.times,
             kinds=own.kinds if self.series else None,
             actions=remapped(bits, own.manifest.actions, self.actions) if self.actions else None,
-            values=self.logged(tuple(own.values[name] for name in self.values)),
+            values=self.logged([own.values[name] for name in self.values]),
             heads=own.request_rows() if self.ranking else None,
         )
         return Encoded(columns, rows, 0)
@@ -144,7 +137,7 @@ class Reader:
         lengths = np.array([end - first])
         return sequence_batch(columns, rows, lengths, query, firsts=np.array([first]), context=context)
 
-    def logged(self, values: tuple[np.ndarray, ...]) -> tuple[np.ndarray, ...]:
+    def logged(self, values: Sequence[np.ndarray]) -> tuple[np.ndarray, ...]:
         return tuple(log1p(x) if name in self.log_values else x for name, x in zip(self.values, values))
 
 
@@ -200,7 +193,6 @@ def sequence_batch(
 
 
 def values_at(columns: Columns, rows: np.ndarray) -> Tensor:
-    """[L, V] float32"""
     found = [torch.from_numpy(column[rows]) for column in columns.values]
     return torch.stack(found, dim=1) if found else torch.zeros(len(rows), 0)
 
@@ -213,9 +205,8 @@ def query_times(columns: Columns, rows: np.ndarray, following: np.ndarray, query
 def window_start(before: np.ndarray, max_len: int) -> np.ndarray:
     """First event of the window in which an event is predicted that has `before` [...] events of its user before it.
 
-    A window has room for `max_len` events, the one that is predicted among them. While fewer came before, the history is
-    whole; then the window moves on by half of its length at a time, so that cached keys and values stay valid while it
-    stands, and the model has between a half of `max_len` and all but one.
+    A window has room for `max_len` events, the one that is predicted among them. Once the history is longer, the window
+    moves on by half of its length at a time, so that cached keys and values stay valid while it stands.
     """
     hop = max(1, max_len // 2)
     beyond = before - max_len

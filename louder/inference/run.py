@@ -17,7 +17,7 @@ from louder import checkpoint, models
 from louder.config import from_dict
 from louder.data.attributes import Attribute, Column, code_of, encode, first_codes, vectors
 from louder.data.config import DataConfig
-from louder.data.table import Table, item_attributes, open_table, user_attributes
+from louder.data.table import Table, open_table, read_attributes
 from louder.data.window import Reader
 from louder.errors import InputError
 from louder.models import AnyRanker, ModelConfig, MoLConfig, RankingConfig, RankingModel, SequentialModel, Vocabulary
@@ -102,12 +102,12 @@ class Run:
     @cached_property
     def items(self) -> "pa.Table | None":
         """Attributes, one row an item; None if the log came without."""
-        return item_attributes(self.folder)
+        return read_attributes(self.folder, "items")
 
     @cached_property
     def users(self) -> "pa.Table | None":
         """Likewise of users."""
-        return user_attributes(self.folder)
+        return read_attributes(self.folder, "users")
 
     @cached_property
     def context(self) -> list[Attribute]:

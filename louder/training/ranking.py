@@ -12,7 +12,7 @@ from louder.batch import RankingBatch
 from louder.data.attributes import Attribute, Column, Vectors, encode, vectors
 from louder.data.counters import count
 from louder.data.ranking import RankingLoader
-from louder.data.table import Table, item_attributes, user_attributes
+from louder.data.table import Table, read_attributes
 from louder.data.window import log1p
 from louder.errors import InputError
 from louder.evaluation.ranking import evaluate, next_item_ranks
@@ -58,13 +58,13 @@ class RankingTask:
     def __init__(self, config: Config, table: Table) -> None:
         assert config.ranking is not None
         self.config, self.ranking, self.table = config, config.ranking, table
-        about_items = item_attributes(table.path)
+        about_items, about_users = (read_attributes(table.path, name) for name in ("items", "users"))
         categories = read(encode, about_items, self.ranking.item_attributes, "ranking.item_attributes", "items")
         self.items: list[Column] = [
             *categories,
             *read(vectors, about_items, self.ranking.item_vectors, "ranking.item_vectors", "items"),
         ]
-        self.context = read(encode, user_attributes(table.path), self.ranking.context, "ranking.context", "users")
+        self.context = read(encode, about_users, self.ranking.context, "ranking.context", "users")
         self.counters = None
         if isinstance(config.model, ImpressionConfig):
             self.counters = count(table, categories).values

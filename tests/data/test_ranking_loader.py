@@ -163,7 +163,7 @@ def test_every_exposure_of_a_part_is_asked_for_once(log, way, split, held_out, p
         if not way["one_pass"]:
             assert len(batch.target_positions) == batch.sequences.users
     assert rows == items  # a row names its exposure, also where series are left out
-    assert len(rows) == loader.exposures
+    assert len(rows) == loader.is_target.sum()
     assert sorted(rows) == expected_part(table, part, split, held_out)
 
 

@@ -177,7 +177,7 @@ def test_ranks_share_an_epoch_evenly_and_without_overlap(many, world):
     assert len(together) == len(set(together))
     assert len({data.steps(1) for data in ranks}) == 1
     assert all(len(list(data.batches(1))) == data.steps(1) for data in ranks)
-    left_out = len(ranks[0].spans) - len(together)
+    left_out = len(ranks[0]) - len(together)
     assert left_out < world * CONFIG.users_per_batch
     assert left_out == 0 or world > 1
 

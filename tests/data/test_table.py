@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tables import Token, events, random_users, write_table
 
-from louder.data.table import item_attributes, open_table, ranges, user_attributes
+from louder.data.table import open_table, ranges, read_attributes
 from louder.errors import InputError
 
 
@@ -42,9 +42,9 @@ def test_a_table_says_what_it_holds(tmp_path):
     assert table.actions is None
     assert table.user_ids.id(101) == 1
     assert table.item_ids.raws([2]) == [1002]
-    assert item_attributes(table.path).column("title")[2].as_py() == "Title 2"
-    assert item_attributes(tmp_path) is None
-    assert user_attributes(table.path) is None
+    assert read_attributes(table.path, "items").column("title")[2].as_py() == "Title 2"
+    assert read_attributes(tmp_path, "items") is None
+    assert read_attributes(table.path, "users") is None
 
 
 def test_names_of_actions_become_a_mask(tmp_path):

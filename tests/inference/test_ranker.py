@@ -14,7 +14,7 @@ from tables import random_users, ranking_table, tiny_ranking_config, write_ranki
 from louder.batch import SequenceBatch
 from louder.data.attributes import encode
 from louder.data.ranking import RankingLoader
-from louder.data.table import open_table, user_attributes
+from louder.data.table import open_table, read_attributes
 from louder.data.window import window_start
 from louder.errors import InputError
 from louder.inference import recommender as module
@@ -76,7 +76,7 @@ def asked(run, part):
         replace(data, users_per_batch=1, shuffle=False),
         held_out=2,
         one_pass=True,
-        context=encode(user_attributes(table.path), ["age"]),
+        context=encode(read_attributes(table.path, "users"), ["age"]),
     )
     for batch in loader.batches():
         with torch.no_grad():

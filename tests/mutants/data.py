@@ -141,15 +141,15 @@ MUTANTS = [
     Mutant(
         TARGETS, "rows &= (table.actions & positive) != 0", "rows &= (table.actions & positive) == positive", OF_TARGETS
     ),
-    Mutant(TARGETS, "inside = times < cut", "inside = times <= cut", OF_TARGETS),
-    Mutant(TARGETS, "lasts[user[inside][::-1]] = rows[inside][::-1]", "lasts[user[inside]] = rows[inside]", OF_TARGETS),
+    Mutant(TARGETS, "return times < (config", "return times <= (config", OF_TARGETS),
+    Mutant(TARGETS, "user, rows = user[::-1], rows[::-1]", "pass", OF_TARGETS),
     Mutant(
         TARGETS,
         '{"test": 1, "validation": 2, "train": held_out + 1}[part]',
         '{"test": 1, "validation": 2, "train": held_out}[part]',
         OF_TARGETS,
     ),
-    Mutant(TARGETS, "times = table.times[heads]", "times = table.times", OF_RANKING),
+    Mutant(TARGETS, "in_time(table.times[heads], ", "in_time(table.times, ", OF_RANKING),
     # stochastic length, negatives
     Mutant(SHORT, "max_len**alpha / n**2", "max_len**alpha / (n * max_len)", OF_SHORT),
     Mutant(
@@ -167,9 +167,7 @@ MUTANTS = [
     Mutant(
         ATTRIBUTES, "np.bincount(np.repeat(np.arange(rows), lengths)[there], minlength=rows)", "lengths", OF_ATTRIBUTES
     ),
-    Mutant(
-        ATTRIBUTES, 'return pc.if_else(pc.equal(texts, ""), None, texts), False', "return texts, False", OF_ATTRIBUTES
-    ),
+    Mutant(ATTRIBUTES, 'return pc.if_else(pc.equal(texts, ""), None, texts)', "return texts", OF_ATTRIBUTES),
     Mutant(ATTRIBUTES, "matrix[there] = found", "matrix[: len(found)] = found", OF_ATTRIBUTES),
     Mutant(ATTRIBUTES, "len(distinct) > MANY_NUMBERS", "len(distinct) >= MANY_NUMBERS", OF_ATTRIBUTES),
     Mutant(ATTRIBUTES, "torch.where(lengths > 0, padded[", "torch.where(lengths > 1, padded[", OF_RANKING),

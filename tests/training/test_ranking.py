@@ -16,7 +16,7 @@ from louder.data.attributes import encode
 from louder.data.config import DataConfig
 from louder.data.counters import count
 from louder.data.ranking import RankingLoader
-from louder.data.table import item_attributes, open_table, user_attributes
+from louder.data.table import open_table, read_attributes
 from louder.data.targets import SplitConfig
 from louder.errors import InputError
 from louder.evaluation.ranking_metrics import RankingMetrics
@@ -59,14 +59,14 @@ def one_at_a_time(log, part="test"):
     """Each exposure of a part by itself, after what came before its request."""
     table = open_table(log, values=["watch"], requests=True)
     table.values["watch"] = np.log1p(table.values["watch"])
-    counters = count(table, encode(item_attributes(log), ["genres"])).values
+    counters = count(table, encode(read_attributes(log, "items"), ["genres"])).values
     return RankingLoader(
         table,
         part,
         DataConfig(max_len=8, users_per_batch=1, shuffle=False),
         held_out=2,
         one_pass=False,
-        context=encode(user_attributes(log), ["age"]),
+        context=encode(read_attributes(log, "users"), ["age"]),
         counters=counters,
     )
 
