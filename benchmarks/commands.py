@@ -1,4 +1,4 @@
-"""The command line of the benchmarks: speed and memory, each beside what one would use instead."""
+"""Measure speed and memory, beside what one would use instead."""
 
 import sys
 import tempfile
@@ -126,12 +126,7 @@ BENCHES = {
 }
 ON_ONE_PAGE = "attention", "layer", "loss", "step", "encoder"
 
-app = typer.Typer(
-    help="Measure speed and memory, beside what one would use instead.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-)
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 
 
 class Command:
@@ -191,12 +186,11 @@ def everything(
     if source:
         rows = read(source)
     else:
+        given: dict[str, Any] = {"full": full, "memory": memory, "repeats": repeats, "threads": threads}
         rows = []
         for name in ON_ONE_PAGE:
-            own = {"dtype": dtype} if BENCHES[name].has_dtype else {}
-            rows += carry_out(
-                name, {}, full=full, memory=memory, repeats=repeats, threads=threads, device=device, json=json, **own
-            )
+            own: dict[str, Any] = {"dtype": dtype} if BENCHES[name].has_dtype else {}
+            rows += carry_out(name, {}, **given, device=device, json=json, **own)
     write_page(rows, output)
     typer.echo(f"{output} is written; it opens in any browser, without a network.")
 
@@ -228,12 +222,10 @@ def etl(
     with tempfile.TemporaryDirectory(prefix="louder-bench-") as folder, Console(stderr=True).status("measuring"):
         rows = kept([row for own in etl.rows(source, ratings, events, Path(folder), repeats) for row in own], json)
     head = ["case", "implementation", "median s", "min s", "max s", "CPU s", "peak GiB"]
-    lines = [
-        [row["case"], row["implementation"]]
-        + [f"{row[key]:.2f}" for key in ("median_s", "min_s", "max_s", "cpu_s")]
-        + [f"{row['peak_bytes'] / (1 << 30):.2f}"]
-        for row in rows
-    ]
+    lines = []
+    for row in rows:
+        numbers = *(row[key] for key in ("median_s", "min_s", "max_s", "cpu_s")), row["peak_bytes"] / (1 << 30)
+        lines.append([row["case"], row["implementation"], *(f"{number:.2f}" for number in numbers)])
     Console().print(table(head, lines))
     seconds = {(row["case"], row["implementation"]): row["median_s"] for row in rows}
     for case in (case for case, implementation in seconds if implementation == "pandas"):

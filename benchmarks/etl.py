@@ -4,7 +4,6 @@ Each run is a process of its own: time includes starting Python and importing, m
 """
 
 import os
-import shutil
 import statistics
 import subprocess
 import sys
@@ -99,14 +98,11 @@ def unpacked_ratings(source: Path, work: Path) -> Path:
         return source / "ratings.dat"
     if source.is_file() and zipfile.is_zipfile(source):
         with zipfile.ZipFile(source) as archive:
-            for name in archive.namelist():
-                if name.endswith("ratings.dat"):
-                    with archive.open(name) as member, (work / "ratings.dat").open("wb") as file:
-                        shutil.copyfileobj(member, file)
-                    return work / "ratings.dat"
-    raise InputError(
-        f"{source} has no ratings.dat, which the pandas way reads. Give a MovieLens-1M archive: --source ml-1m.zip."
-    )
+            if names := [name for name in archive.namelist() if name.endswith("ratings.dat")]:
+                (work / "ratings.dat").write_bytes(archive.read(names[0]))
+                return work / "ratings.dat"
+    told = f"{source} has no ratings.dat, which the pandas way reads"
+    raise InputError(f"{told}. Give a MovieLens-1M archive: --source ml-1m.zip.")
 
 
 def generated(rows: int, work: Path, kind: str, repeats: int) -> dict[str, float]:

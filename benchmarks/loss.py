@@ -22,14 +22,9 @@ class Size(NamedTuple):
     negatives: int
 
 
-SIZES = {
-    "ML-1M": Size(13_600, 3_883, 50, 128),  # 128 users with 106 events that have a target
-    "100,000 items": Size(8_000, 100_000, 64, 512),
-}
-
-
-QUICK = {"sizes": {"ML-1M": SIZES["ML-1M"]}}
-FULL = {"sizes": SIZES}
+ML1M = {"ML-1M": Size(13_600, 3_883, 50, 128)}  # 128 users with 106 events that have a target
+QUICK = {"sizes": ML1M}
+FULL = {"sizes": ML1M | {"100,000 items": Size(8_000, 100_000, 64, 512)}}
 
 
 def cases(sizes: Mapping[str, Sequence[int]], *, device: torch.device, memory: float) -> Iterator[Case]:
@@ -53,25 +48,22 @@ def cases(sizes: Mapping[str, Sequence[int]], *, device: torch.device, memory: f
             for shape in ((size.rows,), (size.rows, size.negatives))
         )
         fields = {**size._asdict(), "passes": "forward and backward", "dtype": "float32"}
-        leaves, losses = [states, table], states[:, 0]
+        measured = partial(run, leaves=[states, table], like=states[:, 0])
 
         gathered = 4 * size.rows * size.negatives * size.width
         case = Case(f"sampled softmax, {name}", {"kind": "sampled", **fields}, memory)
         inputs = states, table, targets, negatives
-        case.add("louder", run(partial(sampled_softmax, *inputs, temperature=TEMPERATURE), leaves, losses))
-        case.add(
-            "naive",
-            run(partial(naive.sampled_softmax, *inputs, TEMPERATURE, None), leaves, losses),
-            needs=1.3 * gathered,
-        )
+        reference = partial(naive.sampled_softmax, *inputs, TEMPERATURE, None)
         official = partial(padded.sampled_softmax, *inputs, temperature=TEMPERATURE)
-        case.add("official", run(official, leaves, losses), needs=2.2 * gathered)
+        case.add("louder", measured(partial(sampled_softmax, *inputs, temperature=TEMPERATURE)))
+        case.add("naive", measured(reference), needs=1.3 * gathered)
+        case.add("official", measured(official), needs=2.2 * gathered)
         yield case
 
         logits = 4 * size.rows * size.items
         case = Case(f"full softmax, {name}", {"kind": "full", **fields, "negatives": None}, memory)
-        case.add("louder", run(partial(full_softmax, states, table, targets, temperature=TEMPERATURE), leaves, losses))
-        case.add("cross_entropy", run(partial(cross_entropy, states, table, targets), leaves, losses), needs=3 * logits)
+        case.add("louder", measured(partial(full_softmax, states, table, targets, temperature=TEMPERATURE)))
+        case.add("cross_entropy", measured(partial(cross_entropy, states, table, targets)), needs=3 * logits)
         yield case
 
 

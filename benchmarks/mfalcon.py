@@ -21,26 +21,17 @@ TIMES = 285  # how many times the DLRM's FLOPs for a candidate the paper's ranke
 DLRM_MICROBATCH = 256  # the fastest of 64 to 16384
 
 # n, m and b: the first of each is held while the others take their turn
-QUICK: Row = {
-    "lengths": [1024, 512],
-    "counts": [1024, 16, 256],
-    "microbatches": [512, 64],
-    "layers": 2,
-    "width": 128,
-    "heads": 2,
-    "amortised": None,
-    "one_pass": {"counts": [1024], "n": 528, "width": 128, "heads": 2},
-}
-FULL = QUICK | {
+AXES: Row = {"lengths": [1024, 512], "counts": [1024, 16, 256], "microbatches": [512, 64]}
+FULL_AXES: Row = {
     "lengths": [4096, 512, 1024, 2048, 8192],
     "counts": [1024, 16, 64, 256, 4096, 16384],
     "microbatches": [512, 64, 128, 256, 1024],
-    "layers": 4,
-    "width": 256,
-    "heads": 4,
-    "amortised": {"counts": [1024, 16384], "n": 2048, "width": 1024, "heads": 8},
-    "one_pass": {"counts": [1024, 16384], "n": 528, "width": 128, "heads": 2},
 }
+SMALL: Row = {"n": 528, "width": 128, "heads": 2}
+LARGE: Row = {"n": 2048, "width": 1024, "heads": 8}
+FEW, MANY = {"counts": [1024]}, {"counts": [1024, 16384]}
+QUICK = {**AXES, "layers": 2, "width": 128, "heads": 2, "amortised": None, "one_pass": SMALL | FEW}
+FULL = {**FULL_AXES, "layers": 4, "width": 256, "heads": 4, "amortised": LARGE | MANY, "one_pass": SMALL | MANY}
 
 
 def cases(
@@ -130,11 +121,8 @@ class Scoring:
         self.at = int(self.history.query_timestamps[-1])
         self.one_pass = OnePass(model, self.history)
         # what a candidate adds to a pass is what it takes when the history is cached
-        self.history_flops = flops(self.one_pass, self.candidates(0))
-        self.candidate_flops = flops(self.one_pass, self.candidates(1)) - self.history_flops
-
-    def candidates(self, count: int) -> Tensor:
-        return candidates(count, self.device)
+        self.history_flops = flops(self.one_pass, candidates(0, self.device))
+        self.candidate_flops = flops(self.one_pass, candidates(1, self.device)) - self.history_flops
 
     def case(self, name: str, kind: str, m: int, b: int, memory: float) -> Case:
         config = self.model.backbone.config
@@ -150,13 +138,12 @@ class Scoring:
         """`most`: measure no more candidates than that where the history is cached."""
         m, b = case.shape["candidates"], case.shape["microbatch"]
         self.add_cached(case, "louder, cached", self.model, most or m)
-        cold = MFalcon(self.model, microbatch=b)
-        run = partial(cold.score, self.history, self.candidates(m), self.at)
+        run = partial(MFalcon(self.model, microbatch=b).score, self.history, candidates(m, self.device), self.at)
         case.add("louder, cold", run, flops_per_candidate=self.flops_each(m))
 
     def add_cached(self, case: Case, name: str, model: RankingModel, most: int, **facts: Any) -> None:
         m = case.shape["candidates"]
-        some = self.candidates(m)[:most]
+        some = candidates(m, self.device)[:most]
         mfalcon = MFalcon(model, microbatch=case.shape["microbatch"], cache_bytes=1 << 40)
         run = partial(mfalcon.score, self.history, some, self.at, key=0)
         run()
@@ -168,7 +155,7 @@ class Scoring:
     def add_reduced(self, case: Case, most: int | None = None) -> None:
         """With smaller weights, and the largest error of a probability that comes of it."""
         m = case.shape["candidates"]
-        some = self.candidates(m)[:1024]
+        some = candidates(m, self.device)[:1024]
 
         def probabilities(model: RankingModel) -> Tensor:
             return MFalcon(model).score(self.history, some, self.at)[0].sigmoid()
@@ -182,16 +169,11 @@ class Scoring:
 
     def add_others(self, case: Case) -> None:
         m = case.shape["candidates"]
-        once = torch.no_grad()(self.one_pass)
-        each = self.candidates(m)[:ONE_BY_ONE]
-        case.add("one batch", partial(once, self.candidates(m)), flops_per_candidate=self.flops_each(m))
-        case.add(
-            "one pass per candidate",
-            lambda: [once(one) for one in each.split(1)],
-            share=len(each) / m,
-            flops_per_candidate=self.flops_each(1),
-            measured_candidates=len(each),
-        )
+        once, every = torch.no_grad()(self.one_pass), candidates(m, self.device)
+        each = every[:ONE_BY_ONE]
+        case.add("one batch", partial(once, every), flops_per_candidate=self.flops_each(m))
+        facts = {"flops_per_candidate": self.flops_each(1), "measured_candidates": len(each)}
+        case.add("one pass per candidate", lambda: [once(one) for one in each.split(1)], share=len(each) / m, **facts)
 
 
 def add_dlrm(case: Case, dlrm: DLRM, history: SequenceBatch) -> None:

@@ -1,6 +1,7 @@
 """HSTU and SASRec with torch ops alone, nothing fused, on the parameters of Louder's own: what is measured beside."""
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -14,24 +15,13 @@ from louder.models.sasrec import SASRecLayer
 from louder.models.sequential import NORM_EPS, layout_of
 from louder.ops.hstu_attention import naive
 from louder.ops.jagged import to_jagged, to_padded
-from louder.ops.layout import Layout
 from louder.results import Row
 
 Attention = Callable[..., Tensor]  # called as louder.ops.hstu_attention
 
 
-def naive_attention(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    layout: Layout,
-    *,
-    scale: float,
-    position_bias: Tensor | None = None,
-    time_bias: Tensor | None = None,
-) -> Tensor:
-    """The reference implementation with the call of the op, differentiated by autograd."""
-    return naive.hstu_attention(q, k, v, layout, scale, position_bias, time_bias)
+# the reference implementation with the call of the op, differentiated by autograd
+naive_attention: Attention = partial(naive.hstu_attention, position_bias=None, time_bias=None)
 
 
 def one_user_at_a_time(q: Tensor, k: Tensor, v: Tensor, offsets: Tensor, *, scale: float, dropout: float) -> Tensor:

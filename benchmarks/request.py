@@ -11,6 +11,7 @@ from louder.models import DLRM, HSTU, DLRMConfig, HSTUConfig, RankingConfig, Ran
 from louder.models.hstu import HSTULayer
 from louder.ops.hstu_layer import hstu_layer
 from louder.ops.layout import Layout
+from louder.results import Row
 
 CPU = torch.device("cpu")
 ITEMS, ACTIONS, COUNTERS = 50_000, 3, 32
@@ -28,11 +29,9 @@ def ranker(max_len: int, layers: int, width: int, heads: int, device: torch.devi
 def user(events: int, device: torch.device = CPU) -> SequenceBatch:
     """A history, the time of the request being the last query time."""
     draw = torch.Generator().manual_seed(0)
-    drawn = {
-        "actions": torch.randint(1 << ACTIONS, (events,), generator=draw),
-        "values": torch.randn(events, 1, generator=draw),
-    }
-    return replace(histories.histories([events], items=ITEMS), **drawn).to(device)
+    actions = torch.randint(1 << ACTIONS, (events,), generator=draw)
+    values = torch.randn(events, 1, generator=draw)
+    return replace(histories.histories([events], items=ITEMS), actions=actions, values=values).to(device)
 
 
 def candidates(count: int, device: torch.device = CPU) -> Tensor:
@@ -62,18 +61,10 @@ class OnePass(nn.Module):
         x = x * backbone.config.width**0.5 + backbone.positions(position)  # type: ignore[operator]
         for layer in backbone.layers:
             assert isinstance(layer, HSTULayer)
-            x = hstu_layer(
-                x,
-                layer.uvqk.weight,
-                layer.out.weight,
-                layer.out.bias,
-                layout,
-                heads=layer.config.heads,
-                qk_width=layer.config.qk_width,
-                scale=1 / layer.config.max_len,
-                position_bias=layer.position_bias,
-                time_bias=layer.time_bias,
-            )
+            config, out = layer.config, layer.out
+            sizes: Row = {"heads": config.heads, "qk_width": config.qk_width, "scale": 1 / config.max_len}
+            biases: Row = {"position_bias": layer.position_bias, "time_bias": layer.time_bias}
+            x = hstu_layer(x, layer.uvqk.weight, out.weight, out.bias, layout, **sizes, **biases)
         return model.predict(x[n:])
 
 
