@@ -47,11 +47,7 @@ class FileStore(HistoryStore):
             raise InputError(
                 f"The history store {folder} cannot be opened ({error}). Choose another folder for the store."
             ) from error
-        try:
-            super().__init__(names, keep)
-        except BaseException:
-            self.close()
-            raise
+        super().__init__(names, keep)
 
     def durability(self) -> str:
         return "An acknowledged event is on the disk, and survives a crash of the service and of the machine."

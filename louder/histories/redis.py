@@ -56,13 +56,9 @@ class RedisStore(HistoryStore):
             raise InputError(f"The address of the store is wrong ({error}). Give redis://HOST:PORT/NUMBER.") from error
         facts = self._reader.connection_pool.connection_kwargs
         self._place = facts.get("path") or f"{facts.get('host', 'localhost')}:{facts.get('port', 6379)}"
-        try:
-            with self._reached():
-                self._syncs = self._can_sync()
-            super().__init__(names, keep)
-        except BaseException:
-            self.close()
-            raise
+        super().__init__(names, keep)
+        with self._reached():
+            self._syncs = self._can_sync()
 
     def durability(self) -> str:
         with self._reached():

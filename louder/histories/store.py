@@ -35,7 +35,11 @@ class HistoryStore(ABC):
 
     def __init__(self, names: Names | None, keep: int) -> None:
         self.keep = keep
-        self.settings = self._change_settings(lambda old: opened(old, names))
+        try:
+            self.settings = self._change_settings(lambda old: opened(old, names))
+        except BaseException:
+            self.close()
+            raise
         self.names = self.settings.names
 
     def history(self, user: RawId) -> History:

@@ -23,16 +23,13 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = registry = CollectorRegistry()
+        counter, histogram = partial(Counter, registry=registry), partial(Histogram, registry=registry)
         summed = partial(Gauge, multiprocess_mode="livesum", registry=registry)
         alike = partial(Gauge, multiprocess_mode="livemax", registry=registry)  # all processes take the same models
-        self.requests = Counter(
-            "louder_requests", "Requests by route and status", ["route", "status"], registry=registry
-        )
-        self.seconds = Histogram(
-            "louder_request_seconds", "Time of a request", ["route"], buckets=SECONDS_BUCKETS, registry=registry
-        )
-        self.batch = Histogram("louder_batch_size", "Requests that shared a pass", buckets=SIZES, registry=registry)
-        self.events = Counter("louder_events_stored", "Events stored", registry=registry)
+        self.requests = counter("louder_requests", "Requests by route and status", ["route", "status"])
+        self.seconds = histogram("louder_request_seconds", "Time of a request", ["route"], buckets=SECONDS_BUCKETS)
+        self.batch = histogram("louder_batch_size", "Requests that shared a pass", buckets=SIZES)
+        self.events = counter("louder_events_stored", "Events stored")
         self.in_flight = summed("louder_in_flight", "Requests being answered")
         self.cached = summed("louder_cached_histories", "Histories whose keys and values are kept")
         self.cached_bytes = summed("louder_cached_bytes", "Bytes of kept keys and values")
