@@ -55,10 +55,8 @@ def write_text(path: Path, text: str) -> None:
 
 
 def read_json(path: Path, what: str, kind: type, form: str) -> Any:
-    """The content of a JSON file, which is of one kind (list or dict).
-
-    Raises InputError if it is not; `what` names the file in the sentence, and `form` says what it must be.
-    """
+    """The content of a JSON file of one kind (list or dict). Raises InputError if it is not; `what` names the file in
+    the sentence, and `form` says what it must be."""
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -72,11 +70,8 @@ def read_json(path: Path, what: str, kind: type, form: str) -> Any:
 
 @contextmanager
 def new_folder(path: Path | str, *, overwrite: bool = False) -> Iterator[Path]:
-    """Yield a temporary folder that becomes `path` when the block ends without an exception.
-
-    Raises InputError if `path` exists and `overwrite` is false, or when the disk is full.
-    Whatever goes wrong, nothing is left at `path` that was not there before.
-    """
+    """Yield a temporary folder that becomes `path` when the block ends without an exception; else `path` is as before.
+    Raises InputError if `path` exists and `overwrite` is false, or when the disk is full."""
     path = Path(path)
     require_free(path, overwrite)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")

@@ -41,8 +41,7 @@ class DLRMConfig(FeaturesConfig):
 class DLRM(ImpressionModel):
     def __init__(self, config: DLRMConfig, vocabulary: Vocabulary, item_attributes: Sequence[Column] = ()) -> None:
         super().__init__(config, vocabulary, item_attributes)
-        width = self.features.count * config.width
-        tasks = vocabulary.actions + vocabulary.values
+        width, tasks = self.features.count * config.width, vocabulary.actions + vocabulary.values
         self.crosses = nn.ModuleList(CrossLayer(width) for _ in range(config.cross_layers))
         self.mixture = MMoE(config, width, tasks)
 
@@ -65,10 +64,7 @@ class CrossLayer(nn.Module):
 
 
 class MMoE(nn.Module):
-    """y_t = tower_t(sum over experts e of softmax(G_t x)_e f_e(x)): equations 5 to 7 of Ma et al.
-
-    forward(x [M, D]) -> [M, T], one score for each task
-    """
+    """y_t = tower_t(sum over experts e of softmax(G_t x)_e f_e(x)), equations 5 to 7 of Ma et al.: [M, D] -> [M, T]"""
 
     def __init__(self, config: DLRMConfig, width: int, tasks: int) -> None:
         super().__init__()

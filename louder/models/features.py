@@ -67,7 +67,6 @@ class ImpressionModel(nn.Module):
         return self.features.value_scale
 
     def tables(self) -> list[EmbeddingTable]:
-        """The large tables, whose gradients can be sparse."""
         return self.features.tables()
 
 
@@ -154,8 +153,8 @@ class Features(nn.Module):
         """The latest events before each target: their rows [R], and to which of the M exposures each belongs [R]."""
         is_event = torch.ones_like(sequences.ids) if sequences.kinds is None else (sequences.kinds == ENGAGEMENT).long()
         is_event[targets] = 0
-        owner = torch.arange(sequences.users, device=targets.device)
-        owner = owner.repeat_interleave(sequences.lengths, output_size=len(is_event))
+        users = torch.arange(sequences.users, device=targets.device)
+        owner = users.repeat_interleave(sequences.lengths, output_size=len(is_event))
         upto = is_event.cumsum(0)
         later = upto[targets][owner] - upto  # events of the same history after each row
         (rows,) = torch.where((is_event == 1) & (later < self.config.history))
@@ -182,8 +181,7 @@ class TargetAttention(nn.Module):
 
         forward(events [R, D], target [M, D], owner [R]) -> [M, D]; zeros where there is no history
 
-    The unit is an MLP on [h, t, h - t, h * t]. Its first layer is linear, so h - t adds nothing to h and t: the three
-    others have a matrix each, and that of t is applied once for each target.
+    The unit is an MLP on [h, t, h * t]; its first layer is linear, so the paper's h - t would add nothing.
     """
 
     def __init__(self, width: int, hidden: int) -> None:

@@ -21,8 +21,6 @@ def flops(model: nn.Module, batch: Any) -> int:
 
     Attention counts the pairs of tokens that see each other (softmax attention its padding, too). What is linear in the
     numbers read or written is left out: lookups, sums over a history, norms, activations.
-
-    For FLOPs per example, take a batch of many exposures and divide by how many are asked for.
     """
     training = model.training
     model.eval()

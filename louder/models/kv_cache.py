@@ -16,14 +16,10 @@ from louder.ops.layout import Layout
 
 
 class NewTokens(NamedTuple):
-    """What a model needs for M new tokens of B users (mostly one) that follow n cached ones.
+    """What a model needs for M new tokens of B users (mostly one) that follow n cached ones."""
 
-    layout     of the n + M tokens, the M being the queries; with prefix lengths, times and no window
-    positions  [M] the new tokens' own prefix lengths
-    """
-
-    layout: Layout
-    positions: Tensor
+    layout: Layout  # of the n + M tokens, the M being the queries; with prefix lengths, times and no window
+    positions: Tensor  # [M] the new tokens' own prefix lengths
 
 
 class KVCache:
@@ -66,7 +62,7 @@ class KVCache:
         return NewTokens(layout, positions)
 
     def append(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Write the new tokens' keys and values [M, H, ...] after the cached ones; returns all of them [n + M, H, ...]."""
+        """Write new tokens' keys and values [M, H, ...] after the cached ones; returns all of them [n + M, H, ...]."""
         end = self.length + len(keys)
         all_keys = self.keys[layer] = with_room(self.keys[layer], keys, end)
         all_values = self.values[layer] = with_room(self.values[layer], values, end)

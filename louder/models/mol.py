@@ -2,8 +2,7 @@
 
     phi(q, x) = sum over L = P_q * P_x of  pi_l(q, x) * logit_l,    logit = <f_i(q), g_j(x)> / temperature
 
-f_i are the query's components, g_j the item's, all of length 1; pi is a softmax, so phi lies between the smallest and
-the largest logit. A dot product has the rank of its vectors; a mixture has not. In shapes: P components, K numbers in
+f_i are the query's components, g_j the item's, all of length 1; pi is a softmax. In shapes: P components, K numbers in
 each, L logits of a pair, item components outside: l = j * P_q + i.
 """
 
@@ -75,11 +74,9 @@ class MoL(nn.Module):
         self.query_gate = nn.Sequential(nn.Linear(width, hidden), nn.SiLU(), nn.Linear(hidden, logits, bias=False))
         self.item_gate = nn.Sequential(nn.Linear(width, hidden), nn.SiLU(), nn.Linear(hidden, logits, bias=False))
         self.cross_gate = nn.Sequential(nn.Linear(logits, hidden), nn.SiLU(), nn.Linear(hidden, logits))
-        for module in self.modules():
-            if isinstance(module, nn.Linear):
-                nn.init.xavier_uniform_(module.weight)
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
+        for parameter in self.parameters():
+            start = nn.init.xavier_uniform_ if parameter.dim() == 2 else nn.init.zeros_
+            start(parameter)
         nn.init.normal_(self.query_in.weight, std=0.02)
         # row 0 is for those who are not known: zeros, which no loss moves
         self.users = nn.Embedding(config.user_rows + 1, config.width, padding_idx=0) if config.user_rows else None
@@ -95,7 +92,6 @@ class MoL(nn.Module):
         return self.row(components, self.query_gate(states))
 
     def items(self, vectors: Tensor) -> Tensor:
-        """In training, what dropout leaves of an item is the same for all queries of a step."""
         components = self.item_out(dropout(vectors, self.config.item_dropout, self.training))
         return self.row(components.unflatten(-1, (-1, self.config.width)), self.item_gate(vectors))
 

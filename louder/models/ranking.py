@@ -22,33 +22,23 @@ from louder.schema import ENGAGEMENT
 class RankingConfig:
     """What a ranker is given, and how it learns. The tasks are all actions and values of the table.
 
-    context          attributes of users (columns of users.parquet) that begin every sequence
-    item_attributes  attributes of items (columns of items.parquet) that join the item's token
-    item_vectors     columns of vectors, such as embeddings of texts or images, that join it as well
-    main             the action that chooses the epoch; "" takes the table's first
-    log_values       values that are learned, and measured, as log(1 + x)
     tokens           "paired": an item, the same item with what was done, and so on. "interleaved": item, action, item,
                      action, as table 1 of the paper. "added": one token an event, its item plus the action of the event
                      before: half as long, for logs without requests
-    one_pass         all exposures of a history in one causal pass (generative training); False: a pass for each
-    next_item        weight of the next item's loss beside the actions': above 0 it is the joint model of table 11
-    value_weight     weight of the squared error of values, beside the actions' log-loss
-    id_dropout       in training, the fraction of items whose id is left out: so items nobody has met can be scored
-    hidden           width of the head, as a multiple of the model's
     """
 
-    context: tuple[str, ...] = ()
-    item_attributes: tuple[str, ...] = ()
-    item_vectors: tuple[str, ...] = ()
-    main: str = ""
-    log_values: tuple[str, ...] = ()
+    context: tuple[str, ...] = ()  # attributes of users (columns of users.parquet) that begin every sequence
+    item_attributes: tuple[str, ...] = ()  # attributes of items (columns of items.parquet) that join the item's token
+    item_vectors: tuple[str, ...] = ()  # columns of vectors, such as embeddings of texts, that join it as well
+    main: str = ""  # the action that chooses the epoch; "" takes the table's first
+    log_values: tuple[str, ...] = ()  # values that are learned, and measured, as log(1 + x)
     tokens: str = "paired"
-    one_pass: bool = True
-    next_item: float = 0.0
-    value_weight: float = 0.1
+    one_pass: bool = True  # all exposures of a history in one causal pass (generative training); False: a pass for each
+    next_item: float = 0.0  # weight of the next item's loss: above 0 it is the joint model of table 11
+    value_weight: float = 0.1  # weight of the squared error of values, beside the actions' log-loss
     attribute_dropout: float = 0.1  # by dimension, of each part of an item's token on its own
-    id_dropout: float = 0.0
-    hidden: int = 2
+    id_dropout: float = 0.0  # of whole ids in training: so items nobody has met can be scored by the rest
+    hidden: int = 2  # width of the head, as a multiple of the model's
 
     def __post_init__(self) -> None:
         require_one_of("ranking", self, tokens=("paired", "interleaved", "added"))
@@ -79,18 +69,12 @@ class RankingConfig:
 
 @dataclass(frozen=True)
 class Tokens:
-    """The tokens of a batch of events.
+    """The tokens of a batch of events."""
 
-    x        [T, D]
-    layout   what the layers read: offsets, times and prefix_lengths of the T tokens
-    items    [L] the token of each event's item, or of a series' entry
-    actions  [L] the token that holds each event's action; the same as `items` where there is none of its own
-    """
-
-    x: Tensor
-    layout: SequenceBatch
-    items: Tensor
-    actions: Tensor
+    x: Tensor  # [T, D]
+    layout: SequenceBatch  # what the layers read: offsets, times and prefix_lengths of the T tokens
+    items: Tensor  # [L] the token of each event's item, or of a series' entry
+    actions: Tensor  # [L] the token that holds each event's action; that of `items` where there is none of its own
 
 
 class RankingModel(nn.Module):
@@ -140,12 +124,10 @@ class RankingModel(nn.Module):
         self.value_scale.copy_(scale)
 
     def tables(self) -> list[EmbeddingTable]:
-        """The large tables, whose gradients can be sparse."""
         return self.backbone.tables()
 
     @property
     def sparse_items(self) -> bool:
-        """Whether a loss should ask for the items that it uses, rather than for all."""
         return self.backbone.sparse_items
 
     def states(self, tokens: Tokens) -> Tensor:

@@ -53,7 +53,7 @@ class WindowedConfig(SequentialConfig):
 
 
 class DotProduct(nn.Module):
-    """The similarity of two vectors. A query is a state, and an item its vector. MoL (mol.py) is the other one."""
+    """A query is a state, and an item its vector. MoL (mol.py) is the other similarity."""
 
     def queries(self, states: Tensor, users: Tensor | None = None) -> Tensor:
         return states

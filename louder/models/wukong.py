@@ -46,10 +46,7 @@ class Wukong(ImpressionModel):
 
 
 class WukongLayer(nn.Module):
-    """LN(concat(FMB(X), LCB(X)) + X), of n vectors n_F + n_L; the residual is compressed where n differs from that.
-
-    forward(x [M, n, D]) -> [M, n_F + n_L, D]
-    """
+    """LN(concat(FMB(X), LCB(X)) + X): [M, n, D] -> [M, n_F + n_L, D]; the residual is compressed where n differs."""
 
     def __init__(self, config: WukongConfig, count: int) -> None:
         super().__init__()
@@ -64,11 +61,7 @@ class WukongLayer(nn.Module):
 
 
 class FactorizationMachineBlock(nn.Module):
-    """reshape(MLP(LN(flatten(FM(X))))), with the optimised FM(X) = X (X^T Y) of rank k: n x k products in place of all
-    n x n.
-
-        forward(x [M, n, D]) -> [M, n_F, D]
-    """
+    """reshape(MLP(LN(flatten(FM(X))))), with the optimised FM(X) = X (X^T Y) of rank k: [M, n, D] -> [M, n_F, D]"""
 
     def __init__(self, config: WukongConfig, count: int) -> None:
         super().__init__()
@@ -84,10 +77,7 @@ class FactorizationMachineBlock(nn.Module):
 
 
 class Compression(nn.Module):
-    """W X: m vectors, each a weighted sum of the n given.
-
-    forward(x [M, n, D]) -> [M, m, D]
-    """
+    """W X: m vectors, each a weighted sum of the n given: [M, n, D] -> [M, m, D]"""
 
     def __init__(self, count: int, made: int) -> None:
         super().__init__()

@@ -7,8 +7,7 @@ from louder.training.config import Config, TrainingConfig
 
 def demo() -> Config:
     """A small HSTU, stopped when validation no longer gains."""
-    # chosen on validation: batches of 32 users learn faster than the official 128; half the width, or one layer, saves
-    # little time and ranks worse; longer training gains little
+    # on validation, batches of 32 users learn faster than 128; half the width or one layer saves little and ranks worse
     return Config(
         name="demo",
         data=DataConfig(table="tables/demo", max_len=100, users_per_batch=32),

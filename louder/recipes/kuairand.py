@@ -4,8 +4,7 @@ Of 14 days (China time) the last but one is for validation, the last for the tes
 user, half of them shorter than 7.
 
 Rates, dropout, sizes and weights of HSTU, DLRM and Wukong are the best of as many random settings each, by NE of clicks
-on the validation part (experiments/ranking_search.py). One pass is best: in a second DLRM and Wukong learn the log by heart.
-A `value_weight` of 0 means that the watch time is not learned.
+on the validation part (experiments/ranking_search.py). One pass is best: in a second DLRM and Wukong learn it by heart.
 """
 
 from dataclasses import replace

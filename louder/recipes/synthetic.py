@@ -46,8 +46,7 @@ def rank_hstu() -> Config:
     louder data synth ranking --users 6000 -o logs/ranking
     louder etl logs/ranking/log.parquet --schema logs/ranking/schema.yaml -o tables/synthetic-ranking
 
-    Watch times tell more of the truth than likes do, so they weigh as much. What the truth itself scores, and how near a
-    model comes to it: docs/results.md.
+    Watch times tell more of the truth than likes do, so they weigh as much. What the truth scores: docs/results.md.
     """
     return Config(
         name="synthetic-rank-hstu",
@@ -69,8 +68,7 @@ def rank_without_series() -> Config:
 
 
 def rank_softmax() -> Config:
-    """The same with softmax attention, whose weights add up to one. Counts should be harder to see, but it does not lose
-    (docs/results.md)."""
+    """The same with softmax attention. Counts should be harder to see, but it does not lose (docs/results.md)."""
     return override(rank_hstu(), ["name=synthetic-rank-softmax", "model.attention=softmax"])
 
 

@@ -41,13 +41,9 @@ class TrainingConfig:
         require_at_least(0, "training", self, "seed", "weight_decay", "warmup_steps")
         require_fraction("training", self, "betas")
         require_above_zero("training", self, "learning_rate", "embedding_learning_rate", "clip_norm")
-        require_one_of(
-            "training",
-            self,
-            schedule=("constant", "linear", "cosine"),
-            precision=("float32", "bfloat16"),
-            embedding_optimizer=("adamw", "rowwise_adamw", "rowwise_adagrad"),
-        )
+        optimizers = "adamw", "rowwise_adamw", "rowwise_adagrad"
+        require_one_of("training", self, schedule=("constant", "linear", "cosine"), embedding_optimizer=optimizers)
+        require_one_of("training", self, precision=("float32", "bfloat16"))
         if self.embedding_learning_rate is not None and self.embedding_optimizer == "adamw":
             raise InputError(
                 "training.embedding_learning_rate is the rate of a row-wise optimizer, but training.embedding_optimizer "
@@ -65,9 +61,8 @@ class EvaluationConfig:
 
     def __post_init__(self) -> None:
         require_at_least(1, "evaluation", self, "every_epochs")
-        require_one_of(
-            "evaluation", self, seen=("window", "history", "none"), select=(*RETRIEVAL_SELECTORS, *RANKING_SELECTORS)
-        )
+        require_one_of("evaluation", self, seen=("window", "history", "none"))
+        require_one_of("evaluation", self, select=(*RETRIEVAL_SELECTORS, *RANKING_SELECTORS))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,7 +98,7 @@ class Config:
         require_one_of("evaluation", self.evaluation, select=names)
 
     def require_room(self) -> None:
-        """Raises InputError if the data's longest history does not fit into the model. A DLRM takes what it is given."""
+        """Raises InputError if the data's longest history does not fit into the model. A DLRM takes what there is."""
         most, needed = getattr(self.model, "max_len", math.inf), self.data.max_len
         if self.ranking is None:
             if needed > most:

@@ -36,12 +36,8 @@ class LossConfig:
     gbce_calibration: float = 0.75  # t: 0 is plain BCE, 1 fully calibrated
 
     def __post_init__(self) -> None:
-        require_one_of(
-            "loss",
-            self,
-            kind=("sampled_softmax", "full_softmax", "bce", "gbce"),
-            negatives=("uniform", "in_batch", "popularity"),
-        )
+        kinds = "sampled_softmax", "full_softmax", "bce", "gbce"
+        require_one_of("loss", self, kind=kinds, negatives=("uniform", "in_batch", "popularity"))
         require_at_least(1, "loss", self, "num_negatives")
         require_above_zero("loss", self, "temperature")
         if self.logq and self.kind != "sampled_softmax":
@@ -67,14 +63,13 @@ class RetrievalLoss:
 
     def __call__(self, states: Tensor, item_vectors: Tensor, targets: Tensor) -> Tensor:
         """states [L, D], item_vectors [I, D], targets [L] int64 >= 0  ->  scalar. Draws negatives from torch's generator."""
-        config = self.config
+        config, temperature = self.config, self.config.temperature
         if config.kind == "full_softmax":
-            return full_softmax(states, item_vectors, targets, temperature=config.temperature).mean()
+            return full_softmax(states, item_vectors, targets, temperature=temperature).mean()
         if config.kind == "sampled_softmax" and config.negatives == "uniform" and not config.shared_negatives:
-            losses = sampled_softmax(  # draws what `draw` does, and stores none of it
-                states, item_vectors, targets, config.num_negatives, temperature=config.temperature, seed=new_seed()
-            )
-            return losses.mean()
+            # draws what `draw` does, and stores none of it
+            count, seed = config.num_negatives, new_seed()
+            return sampled_softmax(states, item_vectors, targets, count, temperature=temperature, seed=seed).mean()
         return self.compare(states, item_vectors, targets, self.draw(targets), self.log_weights)
 
     def of(self, model: SequentialModel | RankingModel, states: Tensor, targets: Tensor) -> Tensor:
@@ -96,16 +91,13 @@ class RetrievalLoss:
         self, states: Tensor, vectors: Tensor, targets: Tensor, drawn: Tensor, log_weights: Tensor | None
     ) -> Tensor:
         """The loss against what `draw` gave; targets and drawn number the rows of vectors and of log_weights."""
-        config = self.config
-        if config.kind != "sampled_softmax":
-            return binary_cross_entropy(states, vectors, targets, drawn, config.temperature, self.beta())
-        if log_weights is not None:
-            log_weights = log_weights.to(states.device)
-        if config.shared_negatives:
-            return shared_softmax(states, vectors, targets, drawn[0], config.temperature, log_weights).mean()
-        return sampled_softmax(
-            states, vectors, targets, drawn, temperature=config.temperature, log_weights=log_weights
-        ).mean()
+        temperature = self.config.temperature
+        if self.config.kind != "sampled_softmax":
+            return binary_cross_entropy(states, vectors, targets, drawn, temperature, self.beta())
+        weights = None if log_weights is None else log_weights.to(states.device)
+        if self.config.shared_negatives:
+            return shared_softmax(states, vectors, targets, drawn[0], temperature, weights).mean()
+        return sampled_softmax(states, vectors, targets, drawn, temperature=temperature, log_weights=weights).mean()
 
     def draw(self, targets: Tensor) -> Tensor:
         """[L, R] int64, or [1, R] if all rows share them"""

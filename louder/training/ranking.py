@@ -194,11 +194,7 @@ class RankingTask:
 
 
 def read(
-    function: "Callable[[pa.Table, tuple[str, ...]], list[C]]",
-    table: "pa.Table | None",
-    names: tuple[str, ...],
-    setting: str,
-    what: str,
+    function: Callable[..., list[C]], table: "pa.Table | None", names: tuple[str, ...], setting: str, what: str
 ) -> list[C]:
     """The columns that a setting names, by `encode` or `vectors`."""
     if not names:

@@ -1,7 +1,7 @@
 """Optimizers of embedding tables [I, D]: one second moment a row, and only the rows used are read or written.
 
-An update is lazy. A row without a gradient does not move, is not decayed and keeps its moments; its steps are counted by
-itself, for the bias correction. So it ends where it would be if the steps that did not use it had never been.
+An update is lazy. A row without a gradient does not move, is not decayed and keeps its moments; it counts its own steps
+for the bias correction. So it ends where it would be if the steps that did not use it had never been.
 
 The rows used are those of a sparse gradient (one that occurs twice is added up first), and all rows of a dense one.
 The order of every sum is fixed: the same gradients give the same bits.
