@@ -108,8 +108,7 @@ class RetrievalBatch:
 class RankingBatch:
     """Histories, and M of their L events to predict: "what did the user do with this one?"
 
-    sequences         the B histories, with actions and values; a model must not read those of the row it predicts, nor
-                      those of the same request
+    sequences         the B histories, with actions and values; those of a predicted row's request must not be read
     target_positions  [M] int64 rows of the sequences that are predicted, ascending
     labels            [M, A] float32, 1 where the action happened
     value_targets     [M, V] float32 values to predict, NaN where absent

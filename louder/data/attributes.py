@@ -25,10 +25,8 @@ MANY_NUMBERS = 1000  # a column with more different numbers than this holds quan
 
 @dataclass(frozen=True)
 class Attribute:
-    """One categorical attribute of R rows; row r owns codes[offsets[r] : offsets[r + 1]].
-
-    A scalar column has one code a row, UNKNOWN where it is null; a list column has as many as the list has values.
-    Codes number the distinct values in their order, so the same rows give the same codes.
+    """One categorical attribute of R rows; row r owns codes[offsets[r] : offsets[r + 1]]: one code of a scalar column,
+    UNKNOWN where it is null, and as many as the list has values of a list column. Codes follow the order of the values.
     """
 
     name: str

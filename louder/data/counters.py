@@ -1,8 +1,7 @@
 """Numerical features of an exposure, counted over what happened before its request.
 
 Impression-level rankers (DLRMs) live on such counters; generative recommenders drop them ("Actions Speak Louder than
-Words", section 2.1). Nothing looks ahead: of the user's own events those before the request count, of everybody's
-events those at a strictly earlier time.
+Words", section 2.1). Of the user's own events those before the request count, of everybody's those at an earlier time.
 """
 
 from collections.abc import Sequence
@@ -48,7 +47,7 @@ def count(table: Table, attributes: Sequence[Attribute]) -> Counters:
     begins = table.request_rows()[rows]
     users = np.searchsorted(table.offsets, rows, side="right") - 1
     items, now = table.ids[rows], table.times[begins]
-    _, moments = np.unique(table.times[rows], return_inverse=True)
+    moments = dense(table.times[rows])
     moment = np.zeros(len(table.ids), dtype=np.int64)
     moment[rows] = moments  # number of each row's time among all times
     bits = np.zeros(len(table.ids), dtype=np.int64) if table.actions is None else table.actions
@@ -134,7 +133,7 @@ def known_values(attribute: Attribute) -> tuple[np.ndarray, np.ndarray]:
 
 
 def dense(group: np.ndarray) -> np.ndarray:
-    """The groups numbered 0, 1, 2, ..."""
+    """Each number's rank among the different ones."""
     return np.unique(group, return_inverse=True)[1]
 
 

@@ -97,9 +97,7 @@ def add(counts: TableCounts, batch: pa.RecordBatch) -> np.ndarray:
     if counts.manifest.has_times:
         same_user = user[1:] == user[:-1]
         tie = same_user & (time[1:] == time[:-1])
-        tied = np.zeros(len(time), bool)
-        tied[1:] |= tie
-        tied[:-1] |= tie
+        tied = np.append(tie, False) | np.append(False, tie)
         counts.tied += int(tied.sum())
         gap = np.diff(time)[same_user]
         counts.gap_counts += np.histogram(gap, GAP_EDGES)[0]
@@ -190,14 +188,13 @@ def rows(found: Row) -> list[tuple[str, str, str]]:
         ("repeats", percent(repeats["share"]), f"{repeats['events']:,} events on an item the user had met before"),
     ]
     if time:
-        out += [
-            ("ties", percent(ties["share"]), f"{ties['events']:,} events at the same second as another of the user"),
-            ("time", f"{time['days']:,.1f} days", f"{time['first'][:10]} to {time['last'][:10]} (UTC)"),
-        ]
+        tied = f"{ties['events']:,} events at the same second as another of the user"
+        out.append(("ties", percent(ties["share"]), tied))
+        out.append(("time", f"{time['days']:,.1f} days", f"{time['first'][:10]} to {time['last'][:10]} (UTC)"))
     else:
         out.append(("time", "none", "there is no clock, only the order of events"))
-    for name, action in found["actions"].items():
-        out.append((f"action {name}", percent(action["share"]), f"{action['events']:,} events"))
+    actions = found["actions"].items()
+    out += [(f"action {name}", percent(action["share"]), f"{action['events']:,} events") for name, action in actions]
     for name, value in found["values"].items():
         mean, bounds = "none", ""
         if value["mean"] is not None:

@@ -68,8 +68,7 @@ class Loader(ABC, Generic[Batch]):
 
 
 def pack(tokens: np.ndarray, budget: int) -> np.ndarray:
-    """Where to cut a list of histories of `tokens` [S] each, so that no batch has more than `budget` tokens
-    (a single longer history makes a batch of its own)."""
+    """Where to cut histories of `tokens` [S] each into batches of `budget` tokens, or of one longer history."""
     cuts, ends = [], np.cumsum(tokens)
     start, done = 0, 0
     while start < len(tokens):

@@ -61,9 +61,7 @@ class RetrievalLoader(Loader[RetrievalBatch]):
             rows=torch.from_numpy(self.spans.lasts[chosen]),
         )
 
-    def shorten(
-        self, rows: np.ndarray, lengths: np.ndarray, random: np.random.Generator
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def shorten(self, rows: np.ndarray, lengths: np.ndarray, random: np.random.Generator) -> tuple[np.ndarray, ...]:
         """Stochastic length. A kept token still predicts the event that truly followed it, at its true time."""
         setting = self.config.stochastic_length
         assert setting is not None

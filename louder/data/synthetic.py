@@ -1,7 +1,7 @@
 """Synthetic event logs, whose structure is known because it was put there. Numpy and Arrow only.
 
-Each generator yields Arrow record batches with the columns user_id, item_id, timestamp (int64), so that a log larger
-than memory can be written as it is made. The same seed gives the same log.
+Generators yield Arrow record batches of user_id, item_id, timestamp (int64), so that a log larger than memory can be
+written as it is made. The same seed gives the same log.
 """
 
 import json
@@ -98,7 +98,7 @@ def distinct(among: np.ndarray, n: int, rng: np.random.Generator) -> np.ndarray:
     """among [R] -> [R, n] numbers below `among`, in random order, no two alike in the first min(n, among) of a row."""
     drawn = np.zeros((len(among), n), np.int64)
     for j in range(n):
-        # the j-th draw is among what is left; stepping over the earlier ones, smallest first, finds which that is
+        # the j-th draw is among what is left; stepping over the earlier ones, smallest first, finds it
         new = (rng.random(len(among)) * np.maximum(among - j, 1)).astype(np.int64)
         for earlier in np.sort(drawn[:, :j], axis=1).T:
             new += earlier <= new
@@ -190,8 +190,7 @@ def catalogue(items: int, rng: np.random.Generator) -> tuple[pa.Table, np.ndarra
     """Invent films: about half the titles begin a series of 3 to 7 parts, the others stand alone.
 
     returns   table [items] of item_id, title, genres (a list), by item_id from 1
-              first [W]: row, in order of making, of each work's first part
-              parts [W]: number of its parts; works follow each other, so part p of work w is row first[w] + p
+              first, parts [W]: row of each work's first part, in order of making, and number of its parts
               genres [W, G]: 1 or 2 ones a row
     """
     names = list(GENRES)

@@ -1,11 +1,9 @@
 """A synthetic ranking log: items are shown, and the true probability that each is liked is known. Numpy and Arrow only.
 
-It is made so that two things must be read from a history, beside who and what: the user's mood, which is an auxiliary
-series, and how often the user has liked the item's category, which is a count and not a share.
+Two things must be read from a history, beside who and what: the user's mood, an auxiliary series, and how often the user
+has liked the item's category, a count and not a share.
 
-    P(like) = sigmoid(BIAS + AFFINITY[mood, category] + SLOPE · (log1p(likes before) - CENTRE) + quality of the item)
-
-where "likes before" are the user's earlier likes in the category, before this request.
+    P(like) = sigmoid(BIAS + AFFINITY[mood, category] + SLOPE · (log1p(likes before this request) - CENTRE) + quality)
 """
 
 from collections.abc import Mapping

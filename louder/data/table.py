@@ -72,10 +72,7 @@ class Table:
         return sum(1 << known.index(name) for name in names)
 
     def request_rows(self) -> np.ndarray:
-        """[T] int64, the row of the first event that the same request showed to the same user.
-
-        What has no request id is a request of its own: an event of a log without them, or an entry of a series.
-        """
+        """[T] int64, the row of the first event that the same request showed to the same user; without a request its own."""
         if self.requests is None:
             assert not self.manifest.has_requests, "the table was opened without requests=True"
             return np.arange(len(self.ids), dtype=np.int64)
@@ -109,8 +106,7 @@ class Table:
 
 
 def request_heads(requests: np.ndarray, users: np.ndarray | None = None) -> np.ndarray:
-    """[T] int64: the first row with the same number in `requests` [T], of the same one of `users` [T] where there are
-    several. Each -1 stands alone."""
+    """[T] int64: the first row with the same of `requests` [T], and of `users` [T] if given. Each -1 stands alone."""
     rows = np.arange(len(requests), dtype=np.int64)
     known = np.flatnonzero(requests >= 0)
     if not len(known):
@@ -145,7 +141,7 @@ def open_table(path: Path | str, *, values: Sequence[str] = (), requests: bool =
     order = np.argsort(read["user"].to_numpy(), kind="stable")
     lengths = pc.list_value_length(read["id"]).to_numpy()
     starts = np.cumsum(lengths) - lengths
-    in_order = bool((order == np.arange(len(order))).all())
+    in_order = (order == np.arange(len(order))).all()
     rows_in_order = None if in_order else ranges(starts[order], lengths[order])
 
     def flat(column: str) -> np.ndarray:

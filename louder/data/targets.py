@@ -18,8 +18,8 @@ class SplitConfig:
     leave_last_out  of every user the last target is for testing and the one before for validation
     time            events from `validation_from` on are for validation, from `test_from` on for testing; a user's
                     one target is the first after the cut, predicted from everything before the cut
-    users           whole users: the last `test_users` of them (a share) for testing, as many before for validation.
-                    Users are in the order of their raw ids; a held-out user's last target is predicted
+    users           the last `test_users` of them (a share), by raw id, for testing, as many before for validation; a
+                    held-out user's last target is predicted
     """
 
     kind: str = "leave_last_out"

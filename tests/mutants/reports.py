@@ -33,7 +33,7 @@ MUTANTS = [
     Mutant(TABLE, "counts.time_edges[:-1]) / 2", "counts.time_edges[1:]) / 2", TABLE_TESTS),
     Mutant(TABLE, "edges = GAP_EDGES[bins.start :", "edges = GAP_EDGES[bins.start + 1 :", TABLE_TESTS),
     Mutant("louder/reports/chart.py", "y=[0, *np.repeat(heights, 2)", "y=[*np.repeat(heights, 2)", TABLE_TESTS),
-    Mutant(INSPECT, "tied[:-1] |= tie", "tied[:-1] &= tie", INSPECT_TESTS),
+    Mutant(INSPECT, "np.append(tie, False) | ", "", INSPECT_TESTS),
     Mutant(INSPECT, "time[1:] == time[:-1])", "time[1:] >= time[:-1])", INSPECT_TESTS),
     Mutant(INSPECT, "mask >> bit & 1", "mask >> bit + 1 & 1", INSPECT_TESTS),
     Mutant(INSPECT, 'found["tokens"] - found["events"]', 'found["tokens"]', INSPECT_TESTS),
