@@ -8,21 +8,21 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from benchmarks.measure import require_known
-from louder.inference.index import Approximate, Exact, Index, recall
-from louder.inference.index_speed import AT_ONCE, BUILDERS, index_bytes, latencies, summary
+from louder.inference.index import KINDS, Approximate, Exact, Index, recall
+from louder.inference.index_speed import AT_ONCE, index_bytes, latencies, summary
 from louder.results import Row
 
 K = 100
 ITEMS_OF_A_CLUSTER = 100
 SPREAD = 0.7  # length of what sets an item apart from its cluster, whose centre has length 1
-QUICK: Row = {"sizes": (10_000, 100_000), "width": 64, "kinds": tuple(BUILDERS)}
+QUICK: Row = {"sizes": (10_000, 100_000), "width": 64, "kinds": tuple(KINDS)}
 FULL = QUICK | {"sizes": (10_000, 100_000, 1_000_000)}
 
 
 def rows(sizes: Sequence[int], width: int, kinds: Sequence[str], repeats: int) -> Iterator[list[Row]]:
     """The rows of each size and number of queries at once: clustered items and queries near them, of length 1."""
-    require_known("kind", kinds, BUILDERS)
-    builders: dict[str, Callable[[Tensor], Index]] = {"exact": Exact} | {kind: BUILDERS[kind] for kind in kinds}
+    require_known("kind", kinds, KINDS)
+    builders: dict[str, Callable[[Tensor], Index]] = {"exact": Exact} | {kind: KINDS[kind].build for kind in kinds}
     for size in sizes:
         items, queries = clustered(size, width, queries=1024, seed=0)
         indices, seconds = {}, {}

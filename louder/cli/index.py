@@ -46,14 +46,14 @@ def index(
         known = " and ".join(f"--{name}" for name in OPTIONS[kind])
         raise InputError(f"--{stray[0]} is of the other kind, and --kind {kind} has {known}: leave --{stray[0]} out.")
 
-    from louder.inference.index import Exact, recall
-    from louder.inference.index_speed import AT_ONCE, BUILDERS, latencies, summary
+    from louder.inference.index import KINDS, Exact, recall
+    from louder.inference.index_speed import AT_ONCE, latencies, summary
     from louder.inference.retrieval import open_retrieval
     from louder.inference.stored_index import save
 
     found = open_retrieval(run, table)
     start = time.perf_counter()
-    made, exact = BUILDERS[kind](found.items, **settings), Exact(found.items)
+    made, exact = KINDS[kind].build(found.items, **settings), Exact(found.items)
     seconds = time.perf_counter() - start
     facts: Row = {"queries": len(found.queries), "queries_are": found.source, "build_s": round(seconds, 3)}
     for k in 10, 100:

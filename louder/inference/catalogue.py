@@ -30,8 +30,6 @@ class Catalogue:
     def __len__(self) -> int:
         return len(self.item_ids)
 
-    # --- what items are -----------------------------------------------------------------------------------------------
-
     def described(self, item: int) -> tuple[RawId, str]:
         """Raw id and title, "" where the log came without titles."""
         (raw,) = self.item_ids.raws([item])
@@ -96,8 +94,6 @@ class Catalogue:
             return None
         counts = torch.from_numpy(self.popularity)[:, None]
         return DotProductSearch(Exact(counts), counts)
-
-    # --- which of them ------------------------------------------------------------------------------------------------
 
     def allowed(self, request: Request) -> np.ndarray | None:
         """[I] bool: what the filters of a request leave; None where there are none"""

@@ -34,7 +34,7 @@ from louder.inference.retriever import Retriever
 from louder.inference.run import Run, version_of
 from louder.inference.runner import Prefilled, Runner
 from louder.inference.search import DotProductSearch, MixtureSearch, index_of
-from louder.models import MoL, RankingModel, SequentialModel
+from louder.models import RankingModel, SequentialModel
 
 
 class Window(NamedTuple):
@@ -107,24 +107,24 @@ class Engine:
         self.table_path = Path(table or self.run.data.table)
         cache_bytes //= 1 if ranker is None else 2
         self.ranker: MFalcon | None = None
-        self.retriever: Retriever | MFalcon | None
-        model: SequentialModel | RankingModel
         if self.ranking_run is not None:
-            ranking_model = self.ranking_run.generative_ranker()
-            self.ranker = MFalcon(ranking_model, microbatch=microbatch, cache_bytes=cache_bytes)
-        if self.run.ranking is not None:
-            model, self.retriever = ranking_model, self.ranker if self.run.retrieves else None
+            model = self.ranking_run.generative_ranker()
+            self.ranker = MFalcon(model, microbatch=microbatch, cache_bytes=cache_bytes)
+            if not self.ranking_run.item_ids.raw.equals(self.run.item_ids.raw):
+                raise InputError(f"{ranker} was trained on other items than {run}. Train both on one table.")
+        self.retriever: Retriever | MFalcon | None = self.ranker if self.run.retrieves else None
+        found_by: SequentialModel | RankingModel
+        if self.run.ranking is None:
+            found_by = self.run.sequential()
+            self.retriever = Retriever(found_by, cache_bytes=cache_bytes)
         else:
-            model = self.run.sequential()
-            self.retriever = Retriever(model, cache_bytes=cache_bytes)
-        if self.ranking_run is not None and not self.ranking_run.item_ids.raw.equals(self.run.item_ids.raw):
-            raise InputError(f"{ranker} was trained on other items than {run}. Train both on one table.")
+            found_by = model
         self.catalogue = Catalogue(self.run, self.table_path)
         with torch.no_grad():
-            self.vectors = model.item_vectors().float()
+            self.vectors = found_by.item_vectors().float()
         self.search: DotProductSearch | MixtureSearch
-        if isinstance(model, SequentialModel) and isinstance(model.similarity, MoL):
-            self.search = MixtureSearch(self.run, model)
+        if isinstance(found_by, SequentialModel) and self.run.mol is not None:
+            self.search = MixtureSearch(self.run, found_by)
         else:
             index = Exact(self.vectors) if exact else index_of(self.run.path, self.vectors)
             self.search = DotProductSearch(index, self.vectors)
@@ -140,8 +140,6 @@ class Engine:
             twin.retriever = twin.ranker
         return twin
 
-    # --- what there is ------------------------------------------------------------------------------------------------
-
     @property
     def runners(self) -> list[Runner]:
         return list(dict.fromkeys(x for x in (self.retriever, self.ranker) if x is not None))
@@ -154,8 +152,6 @@ class Engine:
     def table(self) -> Table:
         """Where known users are. Raises InputError if it is not there, or if it does not fit the run."""
         return self.run.open_table(self.table_path)
-
-    # --- answers ------------------------------------------------------------------------------------------------------
 
     def recommend(self, request: Request) -> Result:
         """Raises InputError for a request that cannot be answered."""
@@ -239,8 +235,7 @@ class Engine:
             columns, rows, skipped = run.reader.encode(request.history, request.at)
         sequence = run.reader.batch(columns, request.at, run.context_of(request.user, request.context))
         read = len(sequence.ids)
-        latest = int(sequence.timestamps[-1]) if read else 0
-        at = latest if request.at is None else request.at
+        at = request.at if request.at is not None else int(sequence.timestamps[-1]) if read else 0
         return Window(sequence, rows[len(rows) - read :], columns.items, skipped, at)
 
     def prefill(self, runner: Runner, active: Sequence[Active]) -> list[Prefilled]:
@@ -317,8 +312,6 @@ class Engine:
             scores = probabilities @ x.weights
             read = len(window.sequence.ids)
             x.answer = Result(ids, scores.numpy(), read, window.skipped, probabilities.numpy(), values.float().numpy())
-
-    # --- other questions ----------------------------------------------------------------------------------------------
 
     @torch.no_grad()
     def similar(self, request: Request, item: RawId) -> Result:

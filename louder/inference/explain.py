@@ -79,8 +79,6 @@ def attention_shares(model: RankingModel, history: SequenceBatch, candidates: Te
 
     Each candidate goes through the model as the last event, so this is for some items of a page, not for thousands.
     """
-    if not len(history.ids):
-        return torch.zeros(len(candidates), 0)
     out = []
     for candidate in candidates.tolist():
         batch = with_one(history, candidate, at)

@@ -181,6 +181,7 @@ class HNSW(Approximate):
 
 
 Index = Exact | Approximate
+KINDS: dict[str, type[IVF] | type[HNSW]] = {"ivf": IVF, "hnsw": HNSW}
 
 
 def recall(found: Tensor, right: Tensor) -> float:

@@ -2,15 +2,14 @@
 
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
 
-from louder.inference.index import HNSW, IVF, Approximate, Index, faiss
+from louder.inference.index import Approximate, Index, faiss
 
 AT_ONCE = 1, 64
-BUILDERS: dict[str, Callable[..., Approximate]] = {"ivf": IVF.build, "hnsw": HNSW.build}
 
 
 def latencies(

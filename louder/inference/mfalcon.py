@@ -59,7 +59,9 @@ class MFalcon(Runner):
         `model.items` or `model.new_items`."""
         settled = [x.kv.length for x in prefilled]
         pending = [x.pending for x in prefilled]
-        parts = [self.microbatches(x.history, own) for x, own in zip(prefilled, candidates)]
+        if not self.model.config.acts_apart:
+            candidates = [own + self.last_action(x.history) for x, own in zip(prefilled, candidates)]
+        parts = [own.split(self.microbatch) for own in candidates]
         caches = [x.kv.scratch(len(x.pending.x) + max(map(len, own), default=0)) for x, own in zip(prefilled, parts)]
         states: list[list[Tensor]] = [[] for _ in prefilled]
         for turn in range(max(map(len, parts), default=0)):
@@ -75,11 +77,6 @@ class MFalcon(Runner):
         logits, values = self.model.predict(torch.cat([state for own in states for state in own]))
         sizes = [len(own) for own in candidates]
         return list(zip(logits.split(sizes), values.split(sizes)))
-
-    def microbatches(self, history: SequenceBatch, candidates: Tensor) -> list[Tensor]:
-        if not self.model.config.acts_apart:
-            candidates = candidates + self.last_action(history)
-        return list(candidates.split(self.microbatch))
 
     def pending(self, history: SequenceBatch) -> int:
         """All is settled but the last token, of an action, which asks for what comes next at the time of the request."""

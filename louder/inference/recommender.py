@@ -72,10 +72,8 @@ class Recommender:
         at: int | None = None,
         seen: bool = False,
     ) -> Answers[Recommendation]:
-        """The k items with the highest scores, best first; items of the user's history only if `seen`.
+        """The k items with the highest scores, best first; items of the user's history only if `seen`. For `at` see Request.
 
-        `at` is the time of the request in seconds since 1970; without it, the time of the latest event. The history
-        ends there: later events are not looked at. Events of items that the model does not know are skipped.
         Raises InputError for an unknown user or action, an empty history, k below 1, and for a ranking run.
         """
         if k < 1:
@@ -99,16 +97,13 @@ class Recommender:
     ) -> Answers[Ranked]:
         """What will be done with each of the items, in their order.
 
-        at         seconds since 1970: the time of the request; later events are not looked at. Without it, the time of
-                   the latest event
-        context    attributes of the user, such as {"gender": "F"}: for a history that is given, or in place of the
-                   table's
-        new_items  what is known of candidates that the model has not met, which are scored by it alone:
+        at         see Request
+        context    attributes of the user, in place of the table's: {"gender": "F"}
+        new_items  all that candidates that the model has not met are scored by:
                    {"new-film": {"genres": ["Drama"], "text": [0.1, …]}}
 
-        A candidate that stands twice is answered twice, with the same numbers; one that is in the history is scored
-        as if it were shown again. The history may be empty: then the item and the context decide. Of a history longer
-        than the model's window the latest part counts; events of items that the model does not know are skipped.
+        A candidate of the history is scored as if it were shown again. The history may be empty: then the item and the
+        context decide. Of one longer than the model's window the latest part counts.
         Raises InputError for an unknown user or action, for new items that are known or of which nothing is, for no
         candidates and for more than MAX_CANDIDATES, and for a run that does not rank.
         """
@@ -119,21 +114,12 @@ class Recommender:
                 f"There are {len(items):,} candidates, but one request may have {MAX_CANDIDATES:,}. Send them in parts."
             )
         self.engine.run.require_ranking()
-        result = self.engine.recommend(
-            Request(
-                history=self.past("Ranking", user, history),
-                at=at,
-                user=user,
-                context=context,
-                candidates=items,
-                new_items=new_items or {},
-            )
-        )
+        past, new_items = self.past("Ranking", user, history), new_items or {}
+        request = Request(history=past, at=at, user=user, context=context, candidates=items, new_items=new_items)
+        result = self.engine.recommend(request)
         assert result.probabilities is not None and result.values is not None
-        ranked = []
-        for item, number, probabilities, values in zip(
-            items, result.items.tolist(), result.probabilities.tolist(), result.values.tolist()
-        ):
+        ranked, columns = [], (x.tolist() for x in (result.items, result.probabilities, result.values))
+        for item, number, probabilities, values in zip(items, *columns):
             raw, title = self.engine.catalogue.describe(number) if number >= 0 else (item, "")
             named = dict(zip(self.engine.actions, probabilities)), dict(zip(self.engine.value_names, values))
             ranked.append(Ranked(raw, *named, title))

@@ -181,8 +181,6 @@ class Run:
             )
         return [*encode(self.items, self.ranking.item_attributes), *vectors(self.items, self.ranking.item_vectors)]
 
-    # --- its model ----------------------------------------------------------------------------------------------------
-
     def require_next_item(self) -> None:
         """Raise InputError for a ranking run."""
         if self.ranking is not None:
@@ -223,8 +221,6 @@ class Run:
                 f"evaluate {self.path}. Candidates are ranked by a generative ranker: louder train ml1m:rank_hstu."
             )
         return model
-
-    # --- its table ----------------------------------------------------------------------------------------------------
 
     def open_table(self, path: Path) -> Table:
         """The histories of known users: of the table it was trained on, or of one with the same items, actions, values

@@ -14,11 +14,10 @@ from torch import Tensor
 from louder import checkpoint
 from louder.errors import InputError
 from louder.folders import new_folder, read_json
-from louder.inference.index import HNSW, IVF, Approximate, faiss
+from louder.inference.index import KINDS, Approximate, faiss
 from louder.results import Row
 
 FORMAT_VERSION = 1
-KINDS: dict[str, type[Approximate]] = {"ivf": IVF, "hnsw": HNSW}
 
 
 def save(run: Path, folder: Path, index: Approximate, facts: Row) -> Row:

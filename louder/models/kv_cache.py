@@ -77,9 +77,8 @@ class KVCache:
             return self
         copy = KVCache(len(self.keys), self.times.device)
         n = copy.length = self.length
-        for layer, (keys, values) in enumerate(zip(self.keys, self.values)):
-            if keys is not None and values is not None:
-                copy.keys[layer], copy.values[layer] = resized(keys, n, n + room), resized(values, n, n + room)
+        copy.keys = [x if x is None else resized(x, n, n + room) for x in self.keys]
+        copy.values = [x if x is None else resized(x, n, n + room) for x in self.values]
         copy.times, copy.prefix_lengths = resized(self.times, n, n + room), resized(self.prefix_lengths, n, n + room)
         return copy
 

@@ -26,7 +26,7 @@ MUTANTS = [
         "None if prefix_lengths is None else prefix_lengths",
         MFALCON,
     ),
-    Mutant("louder/inference/mfalcon.py", "candidates + self.last_action(history)", "candidates", MFALCON),
+    Mutant("louder/inference/mfalcon.py", "own + self.last_action(x.history)", "own", MFALCON),
     Mutant("louder/inference/mfalcon.py", "acts_apart * int(engaged[:first].sum())", "acts_apart * first", MFALCON),
     Mutant("louder/inference/retriever.py", "max(known - 1, 0)  #", "known  #", "tests/inference/test_retriever.py"),
     Mutant(
@@ -83,7 +83,7 @@ MUTANTS = [
     Mutant("louder/inference/engine.py", "allowed = some[0].allowed", "allowed = active[0].allowed", ENGINE),
     Mutant("louder/inference/engine.py", "rows[len(rows) - read :]", "rows[:read]", ENGINE),
     Mutant("louder/inference/engine.py", "if runner not in x.prefilled]\n        for", "]\n        for", ENGINE),
-    Mutant("louder/inference/engine.py", "at = latest if request.at is None else request.at", "at = latest", ENGINE),
+    Mutant("louder/inference/engine.py", "request.at if request.at is not None else int(", "int(", ENGINE),
     Mutant(
         "louder/inference/search.py",
         "torch.where(excluded < 0, scores.shape[1], excluded)",
