@@ -22,8 +22,7 @@ class Catalogue:
     """`table_path` is where popularity is counted; items are known without it."""
 
     def __init__(self, run: Run, table_path: Path) -> None:
-        self.item_ids, self.table_path = run.item_ids, table_path
-        self.columns = run.items
+        self.item_ids, self.table_path, self.columns = run.item_ids, table_path, run.items
         self.describe = lru_cache(maxsize=100_000)(self.described)
         self.matching = lru_cache(maxsize=200)(self.matched)
 
@@ -37,8 +36,7 @@ class Catalogue:
 
     def titles(self, raws: Sequence[RawId]) -> list[str]:
         """Likewise of items that the model may not know."""
-        items = self.item_ids.ids(raws).tolist() if raws else []
-        return [self.describe(item)[1] if item >= 0 else "" for item in items]
+        return [self.describe(item)[1] if item >= 0 else "" for item in self.item_ids.ids(raws).tolist()]
 
     def text(self, item: int, column: str) -> str:
         """An attribute for people to read; "" where there is none."""
@@ -99,9 +97,8 @@ class Catalogue:
         """[I] bool: what the filters of a request leave; None where there are none"""
         if request.allow is None and not request.deny and not request.where:
             return None
-        mask = np.ones(len(self), dtype=bool)
+        mask = np.full(len(self), request.allow is None)
         if request.allow is not None:
-            mask[:] = False
             mask[self.known(request.allow)] = True
         mask[self.known(request.deny)] = False
         for name, values in request.where.items():
@@ -113,7 +110,7 @@ class Catalogue:
 
     def known(self, items: Sequence[RawId]) -> np.ndarray:
         """Ids of those that the model knows."""
-        ids = self.item_ids.ids(list(items)) if items else np.empty(0, np.int64)
+        ids = self.item_ids.ids(list(items))
         return ids[ids >= 0]
 
     def matched(self, name: str, value: str) -> np.ndarray:

@@ -59,7 +59,7 @@ class Active:
     """A request on its way through the stages, with what each of them needs."""
 
     request: Request
-    windows: dict[Runner, Window]
+    windows: dict[Runner, Window] = field(default_factory=dict)
     allowed: np.ndarray | None = None
     candidates: tuple[np.ndarray, Tensor] | None = None  # ids and vectors, where they came with the request
     weights: Tensor = field(default_factory=lambda: torch.zeros(0))  # of the actions
@@ -199,7 +199,7 @@ class Engine:
             raise InputError(
                 "weights are of actions, and this model only retrieves. Serve it with a ranker: --ranker RUN."
             )
-        active = Active(request, {})
+        active = Active(request)
         if request.candidates is None:
             active.allowed = self.catalogue.allowed(request)
             window = active.windows[self.finder] = self.window(request, self.finder)
@@ -210,9 +210,8 @@ class Engine:
                 active.windows[self.ranker] = self.window(request, self.ranker)
             active.weights = reranking.action_weights(request, self.actions, self.main)
             if request.candidates is not None:
-                active.candidates = candidate_vectors(
-                    self.ranker.model, self.catalogue.item_ids, request.candidates, request.new_items
-                )
+                model, ids = self.ranker.model, self.catalogue.item_ids
+                active.candidates = candidate_vectors(model, ids, request.candidates, request.new_items)
         return active
 
     @property
@@ -239,7 +238,7 @@ class Engine:
         return Window(sequence, rows[len(rows) - read :], columns.items, skipped, at)
 
     def prefill(self, runner: Runner, active: Sequence[Active]) -> list[Prefilled]:
-        """The histories, ready to be asked: once for all stages of a joint run."""
+        """Once for all stages of a joint run."""
         new = [x for x in active if runner not in x.prefilled]
         for x, own in zip(new, runner.prefill([(x.windows[runner].sequence, x.request.user) for x in new])):
             x.prefilled[runner] = own
@@ -333,5 +332,4 @@ class Engine:
 
     @torch.no_grad()
     def reasons(self, request: Request, items: np.ndarray, count: int = 3) -> list[list[Attribution]]:
-        """For each of these items [n], the events of the history that its score leans on most. See explain."""
         return explain.reasons(self, request, items, count)

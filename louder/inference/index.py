@@ -103,7 +103,7 @@ class Approximate:
         self.index, self.settings = index, settings
 
     def parameters(self, selector: Any, share: float) -> Any:
-        """How faiss is to search, among the items of a selector (None: all), which are this share of all."""
+        """Of a search among the items of a selector (None: all), which are this share of all."""
         raise NotImplementedError
 
     @torch.no_grad()
@@ -163,7 +163,6 @@ class HNSW(Approximate):
 
     @classmethod
     def build(cls, vectors: Tensor, neighbours: int = 32, search: int = 128) -> "HNSW":
-        """A graph with so many neighbours of an item, and a list of `search` candidates at a query."""
         for name, value, least in ("neighbours", neighbours, 2), ("search", search, 1):
             if value < least:
                 raise InputError(f"{name} is {value}, but it must be at least {least}: --{name} N.")

@@ -91,9 +91,8 @@ class MoLTopK:
     def firsts_by_average(self, queries: Tensor, count: int) -> Tensor:
         """[B, I]"""
         products = self.mol.components(queries).mean(1) @ self.mean.T
-        return torch.zeros_like(products, dtype=torch.bool).scatter_(
-            1, products.topk(count, sorted=False).indices, True
-        )
+        best = products.topk(count, sorted=False).indices
+        return torch.zeros_like(products, dtype=torch.bool).scatter_(1, best, True)
 
     def largest_logits(self, queries: Tensor) -> Tensor:
         """[B, I]"""
@@ -126,10 +125,8 @@ class MoLTopK:
             some = ids[:, start : start + BLOCK_PAIRS]
             size = max(1, BLOCK_PAIRS // some.shape[1])
             for row in range(0, len(ids), size):
-                candidates = self.items[some[row : row + size]]
-                out[row : row + size, start : start + BLOCK_PAIRS] = self.mol.pairs(
-                    queries[row : row + size], candidates
-                )[0]
+                own = slice(row, row + size)
+                out[own, start : start + BLOCK_PAIRS] = self.mol.pairs(queries[own], self.items[some[own]])[0]
         return out
 
     def require(self, **counts: int) -> None:

@@ -36,7 +36,6 @@ MOST_VALUES = 500  # distinct values of an attribute that are told, and that ite
 class Run:
     """The best checkpoint of a run, all but its weights, which `sequential` or `ranker` loads.
 
-    path        of the run
     folder      of the checkpoint
     config      the whole training's, as plain values; its parts are below
     ranking     None for a run that predicts the next item alone
@@ -106,18 +105,13 @@ class Run:
 
     @cached_property
     def users(self) -> "pa.Table | None":
-        """Likewise of users."""
         return read_attributes(self.folder, "users")
 
     @cached_property
     def context(self) -> list[Attribute]:
         """The attributes of users that begin every sequence of a ranker."""
         names = self.ranking.context if self.ranking else ()
-        if names and self.users is None:
-            raise InputError(
-                f"{self.folder} has no users.parquet, which its model needs. Copy it from the table, or train again."
-            )
-        return encode(self.users, names) if self.users is not None else []
+        return encode(self.needed(self.users, "users"), names) if names else []
 
     @cached_property
     def user_codes(self) -> Tensor:
@@ -125,8 +119,8 @@ class Run:
         return first_codes(self.context)
 
     def context_of(self, user: "RawId | None", context: Mapping[str, object] | None) -> Tensor | None:
-        """[1, C] codes of attributes that come with a request, unknown where they do not; where none come, those of the
-        training. None where the model reads none. Raises InputError for an attribute that it does not know."""
+        """[1, C] codes of attributes that come with a request; where none come, those of the training. None where the
+        model reads none. Raises InputError for an attribute that it does not know."""
         if self.ranking is None:
             return None
         names = self.ranking.context
@@ -175,14 +169,17 @@ class Run:
         """The attributes and vectors of items that join the token of an item."""
         if self.ranking is None or not (self.ranking.item_attributes or self.ranking.item_vectors):
             return []
-        if self.items is None:
+        items = self.needed(self.items, "items")
+        return [*encode(items, self.ranking.item_attributes), *vectors(items, self.ranking.item_vectors)]
+
+    def needed(self, attributes: "pa.Table | None", what: str) -> "pa.Table":
+        if attributes is None:
             raise InputError(
-                f"{self.folder} has no items.parquet, which its model needs. Copy it from the table, or train again."
+                f"{self.folder} has no {what}.parquet, which its model needs. Copy it from the table, or train again."
             )
-        return [*encode(self.items, self.ranking.item_attributes), *vectors(self.items, self.ranking.item_vectors)]
+        return attributes
 
     def require_next_item(self) -> None:
-        """Raise InputError for a ranking run."""
         if self.ranking is not None:
             raise InputError(
                 f"{self.path} is a ranking run, which recommends nothing by itself. Ask what a user will do with items: "
@@ -190,7 +187,6 @@ class Run:
             )
 
     def require_ranking(self) -> None:
-        """Raise InputError for a run that predicts the next item."""
         if self.ranking is None:
             raise InputError(
                 f"{self.path} predicts the next item, not what is done with it. Recommend with it (louder recommend "

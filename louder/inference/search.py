@@ -62,8 +62,7 @@ class MixtureSearch:
         return self.of(states, users, self.catalogue[items])
 
     def of(self, states: Tensor, users: Sequence[RawId | None], rows: Tensor) -> Tensor:
-        known = [user for user in users if user is not None]
-        found = iter(self.run.user_ids.ids(known).tolist() if known else [])
+        found = iter(self.run.user_ids.ids([user for user in users if user is not None]).tolist())
         ids = torch.tensor([-1 if user is None else next(found) for user in users])
         return self.similarity.scores(self.similarity.queries(states, ids), rows)
 

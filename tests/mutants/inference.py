@@ -8,7 +8,7 @@ CACHE = "tests/inference/test_history_cache.py"
 RERANKING = "tests/inference/test_reranking.py"
 CATALOGUE = "tests/inference/test_catalogue.py"
 FACADE = "tests/inference/test_facade.py"
-SHARES = "tests/serving/test_explain.py -k shares"
+SHARES = "tests/inference/test_explain.py"
 
 MUTANTS = [
     # M-FALCON: wrong cached scores when the items of a request arrive in parts
