@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from louder.data.attributes import vectors
-from louder.data.inspect import describe
+from louder.data.inspect import count, summary
 from louder.errors import InputError
 from louder.etl import LogSpec, SideFile, build_table, read_spec
 
@@ -368,7 +368,7 @@ def test_a_real_log_of_videos_shown(real, tmp_path):
     assert (manifest.users, manifest.items, manifest.events) == (25_156, 7_583, 222_452)
     kept = build_table(real("kuairand-pure-4_25_to_5_08.zip"), tmp_path / "kept", drop_duplicates=False)
     assert (kept.dropped, kept.events) == ({}, 228_329)
-    found = describe(tmp_path / "kept")
+    found = summary(count(tmp_path / "kept"))
     assert {name: action["events"] for name, action in found["actions"].items()} == {
         "click": 100_900,
         "like": 3_915,
