@@ -63,7 +63,7 @@ def draw(run: Path, config: Config, table: Table, *, users: int = 5, k: int = 10
             "Pass the table of the run: --table FOLDER."
         )
     loader = retrieval.part_loader(table, config, "test")
-    drawn = np.random.default_rng(config.training.seed).permutation(len(loader.spans))[:users]
+    drawn = np.random.default_rng(config.training.seed).permutation(len(loader.spans.users))[:users]
     batch = loader.batch(drawn, 0, 0)
     model, catalogue = opened.sequential(), Catalogue(opened, table.path)
     queries = model.queries(batch.sequences, batch.users)

@@ -204,7 +204,7 @@ def test_batches_by_events_keep_to_the_budget(many):
     data = loader(many, replace(CONFIG, events_per_batch=25, max_len=10))
     sizes = [len(batch.targets) for batch in data.batches()]
     assert max(sizes) <= 25
-    assert len(sizes) < len(data.spans)
+    assert len(sizes) < len(data.spans.users)
 
 
 def test_nobody_gives_no_batches(tmp_path):
