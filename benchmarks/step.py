@@ -93,7 +93,13 @@ def epoch_case(name: str, folder: Path, device: torch.device, memory: float) -> 
     model = task.build().train().to(device)
     optimizers = make_optimizers(model, config.training)
     tokens = sum(len(batch.targets) for batch in task.loader.batches())
-    shape = {"recipe": name, "data": "table", "users": len(task.loader.spans.users), "tokens": tokens, "dtype": "float32"}
+    shape = {
+        "recipe": name,
+        "data": "table",
+        "users": len(task.loader.spans.users),
+        "tokens": tokens,
+        "dtype": "float32",
+    }
 
     def run() -> float:
         for batch in task.loader.batches():

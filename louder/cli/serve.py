@@ -144,16 +144,11 @@ def warn_of(ranks: Path, host: str, token: str) -> None:
 
     opened = Run.open(ranks)
     if opened.vocabulary.series and opened.data.auxiliary:
-        print(
-            f"{ranks} was trained with auxiliary series, and a store keeps none, so it is asked without them. "
-            "Train it without: --set data.auxiliary=false.",
-            file=sys.stderr,
-        )
+        asked = f"{ranks} was trained with auxiliary series, and a store keeps none, so it is asked without them."
+        print(f"{asked} Train it without: --set data.auxiliary=false.", file=sys.stderr)
     if host not in ("127.0.0.1", "localhost", "::1") and not token:
-        print(
-            f"Whoever reaches {host} can read and write all histories. Give a token: --token-file FILE.",
-            file=sys.stderr,
-        )
+        open_to_all = f"Whoever reaches {host} can read and write all histories."
+        print(f"{open_to_all} Give a token: --token-file FILE.", file=sys.stderr)
 
 
 def token_of(file: Path | None) -> str:

@@ -35,12 +35,11 @@ def histogram(edges: np.ndarray, heights: np.ndarray, texts: Sequence[str], what
         fill="tozeroy",
         hoverinfo="skip",
     )
-    figure.add_scatter(  # unseen points in the middle of the bars, to hover over
-        x=np.sqrt(edges[:-1] * edges[1:].astype(float)).tolist(),
-        y=heights.tolist(),
-        mode="markers",
-        marker={"opacity": 0},
-        text=list(texts),
-        hovertemplate="%{text}: %{y:,} " + what + "<extra></extra>",
+    # unseen points in the middle of the bars, to hover over
+    middles, hover = (
+        np.sqrt(edges[:-1] * edges[1:].astype(float)).tolist(),
+        f"%{{text}}: %{{y:,}} {what}<extra></extra>",
     )
+    unseen = {"mode": "markers", "marker": {"opacity": 0}}
+    figure.add_scatter(x=middles, y=heights.tolist(), text=list(texts), hovertemplate=hover, **unseen)
     return figure.update_xaxes(type="log")

@@ -81,10 +81,7 @@ def for_run(name: str) -> PublishedResults | None:
 
 def other_data(dataset: PublishedResults, result: Mapping[str, int]) -> str:
     """A sentence if a run was measured on other data than what was published; "" if the counts agree."""
-    found = result[dataset.counted]
+    found, counted = result[dataset.counted], f"{dataset.counted}; the published numbers are of {dataset.count:,}"
     if found == dataset.count:
         return ""
-    return (
-        f"This run was measured with {found:,} {dataset.counted}; the published numbers are of {dataset.count:,}, "
-        "so the two are not of the same data."
-    )
+    return f"This run was measured with {found:,} {counted}, so the two are not of the same data."

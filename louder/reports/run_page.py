@@ -112,14 +112,12 @@ def published_numbers(run: FinishedRun) -> Html:
         rows.insert(0, [run.config.name, "this run", *own])
     else:
         recipe = run.config.name.replace("-", ":", 1).replace("-", "_")
-        note = joined(
-            [
-                "All of protocol official: the authors trained on one more event of each user, and took the epoch that "
-                "was best on the test. This run is of protocol validated, so it is not in this table and not to be "
-                "compared with it. For a run that is: ",
-                tag("code", f"louder train {recipe} --set protocol=official"),
-            ]
+        why = (
+            "All of protocol official: the authors trained on one more event of each user, and took the epoch that was "
+            "best on the test. This run is of protocol validated, so it is not in this table and not to be compared "
+            "with it. For a run that is: "
         )
+        note = joined([why, tag("code", f"louder train {recipe} --set protocol=official")])
     sources = joined(tag("div", tag("small", f"{name}: {source}.")) for name, source in published.SOURCES.items())
     differs = published.other_data(dataset, run.result)
     return section(
