@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -181,15 +182,10 @@ def write(
     from louder.data import synthetic
 
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    made_by = {"kind": kind, **settings}
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("events", total=total)
-        rows = synthetic.write_log(
-            batches,
-            path,
-            made_by={"kind": kind, **settings},
-            overwrite=overwrite,
-            advance=lambda rows: progress.advance(task, rows),
-        )
+        advance = partial(progress.advance, progress.add_task("events", total=total))
+        rows = synthetic.write_log(batches, path, made_by=made_by, overwrite=overwrite, advance=advance)
     print(f"{rows:,} events written to {path}")
 
 

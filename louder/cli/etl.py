@@ -186,14 +186,15 @@ def summary(manifest: "Manifest", output: Path) -> None:
     if manifest.series:
         rows.append(("tokens, with changes of series", manifest.tokens))
     if manifest.has_times:
-        rows += [("first event (UTC)", moment(manifest.first_time)), ("last event (UTC)", moment(manifest.last_time))]
+        for which, second in ("first", manifest.first_time), ("last", manifest.last_time):
+            rows.append((f"{which} event (UTC)", f"{datetime.fromtimestamp(second, UTC):%Y-%m-%d %H:%M}"))
     else:
         rows.append(("times", "none: the order of the log"))
     for title, names in ("actions", manifest.actions), ("values", manifest.values):
         if names:
             rows.append((title, ", ".join(names)))
     rows += [(f"series {series}", f"{size:,} values") for series, size in manifest.series.items()]
-    rows += [(text, count) for text, count in manifest.counts.items()]
+    rows += manifest.counts.items()
     for text, shown in rows:
         table.add_row(escape(text), f"{shown:,}" if isinstance(shown, int) else escape(str(shown)))
     if manifest.dropped:
@@ -208,7 +209,3 @@ def summary(manifest: "Manifest", output: Path) -> None:
         console.print(escape(f"{why}: {', '.join(numbers)}."), soft_wrap=True)
     if others := [column for column in manifest.left_out if column not in numbers]:
         console.print(escape(f"Columns of the log that are not used: {', '.join(others)}."), soft_wrap=True)
-
-
-def moment(seconds: int) -> str:
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M")

@@ -1,5 +1,7 @@
 """Which events stay: duplicates, rare users and items. Ibis expressions; each step is computed once."""
 
+import itertools
+
 import ibis
 import ibis.expr.types as ir
 
@@ -47,13 +49,11 @@ def one_pass(
 def k_core(engine: EtlEngine, events: ir.Table, k: int, dropped: dict[str, int]) -> ir.Table:
     """Drop users and items with fewer than k events, again and again until all that are left have k."""
     start = left = count(events)
-    turn = 0
-    while True:
+    for turn in itertools.count():
         kept = events.semi_join(frequent(events, USER, k), USER)
         kept = kept.semi_join(frequent(kept, ITEM, k), ITEM)
         # two names in turn: a table cannot be replaced while it is read
         events = engine.save(f"core_{turn % 2}", kept)
-        turn += 1
         before, left = left, count(events)
         if left == before:
             break

@@ -18,11 +18,9 @@ COLUMNS = "hr@10", "hr@50", "hr@200", "ndcg@10", "ndcg@50", "ndcg@200"
 
 @dataclass(frozen=True)
 class PublishedRow:
-    """One published line; a metric that its source does not give is not there."""
-
     model: str
     source: str
-    metrics: dict[str, float]
+    metrics: dict[str, float]  # what its source does not give is not there
 
 
 @dataclass(frozen=True)

@@ -29,14 +29,12 @@ def facts_of_table(
 ) -> tuple[TableCounts | None, list[samples.Sample], dict[str, str]]:
     """Statistics and samples, and for what is missing the reason. A table that was named must be right."""
     folder = given or Path(run.config.data.table)
-    counts: TableCounts | None = None
-    drawn: list[samples.Sample] = []
-    missing = {}
     if given is None and not folder.is_dir():
         reason = (
             f"The table {folder} is not there any more. Pass its folder: louder report {run.folder} --table FOLDER."
         )
         return None, [], {"data": reason, "samples": reason}
+    counts, drawn, missing = None, [], {}
     try:
         counts = count(folder)
     except InputError as error:

@@ -38,14 +38,9 @@ def draw_popularity(counts: TableCounts) -> Figure:
     # a curve on log axes needs few points: the first hundred, then some a decade
     rank = np.unique(np.concatenate([np.arange(1, 101), np.geomspace(1, max(len(events), 1), 400)]).astype(np.int64))
     rank = rank[rank <= len(events)]
-    figure = Figure()
-    figure.add_scatter(
-        x=rank.tolist(),
-        y=events[rank - 1].tolist(),
-        mode="lines",
-        line={"color": BLUE, "width": 2.5},
-        hovertemplate="rank %{x:,}: %{y:,} events<extra></extra>",
-    )
+    figure, hover = Figure(), "rank %{x:,}: %{y:,} events<extra></extra>"
+    line = {"color": BLUE, "width": 2.5}
+    figure.add_scatter(x=rank.tolist(), y=events[rank - 1].tolist(), mode="lines", line=line, hovertemplate=hover)
     figure.update_xaxes(type="log", dtick=1).update_yaxes(type="log", dtick=1)
     return titled(figure, "Events of each item, most popular first", "rank (log)", "events (log)")
 

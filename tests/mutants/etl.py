@@ -14,7 +14,7 @@ REASON = f"{CLEAN}::test_the_first_reason_that_holds_counts"
 
 MUTANTS = [
     # which events stay
-    Mutant(f"{ETL}/filters.py", "if left == before:", "if turn == 1 or left == before:", FILTERS),
+    Mutant(f"{ETL}/filters.py", "if left == before:", "if turn == 0 or left == before:", FILTERS),
     Mutant(f"{ETL}/filters.py", "frequent(kept, ITEM, k), ITEM", "frequent(kept, ITEM, k + 1), ITEM", FILTERS),
     Mutant(f"{ETL}/filters.py", "counts.n >= at_least", "counts.n > at_least", FILTERS),
     Mutant(

@@ -100,23 +100,13 @@ def csv_to_parquet(file: File, target: Path, form: Form, chosen: list[str]) -> i
         rejected += 1
         return "skip"
 
-    wide = len(form.delimiter) > 1
+    reading = pc.ReadOptions(column_names=with_gaps(form), skip_rows=int(form.header), block_size=BLOCK_BYTES)
+    quoted = len(form.delimiter) == 1
+    parsing = pc.ParseOptions(delimiter=form.delimiter[0], newlines_in_values=quoted, invalid_row_handler=skip)
+    parsing.quote_char = '"' if quoted else False
+    texts = pc.ConvertOptions(column_types=dict.fromkeys(chosen, pa.string()), include_columns=chosen)
     with csv_errors(shown), pa.input_stream(path, compression="gzip" if is_gzip(path) else None) as stream:
-        reader = pc.open_csv(
-            stream,
-            read_options=pc.ReadOptions(
-                column_names=with_gaps(form), skip_rows=int(form.header), block_size=BLOCK_BYTES
-            ),
-            parse_options=pc.ParseOptions(
-                delimiter=form.delimiter[0],
-                quote_char=False if wide else '"',
-                newlines_in_values=not wide,
-                invalid_row_handler=skip,
-            ),
-            convert_options=pc.ConvertOptions(
-                column_types={column: pa.string() for column in chosen}, include_columns=chosen
-            ),
-        )
+        reader = pc.open_csv(stream, reading, parsing, texts)
         options = {"compression": "lz4", "use_dictionary": False, "write_statistics": False}
         with pq.ParquetWriter(target, reader.schema, **options) as writer:
             for batch in reader:
