@@ -115,12 +115,10 @@ def tensors_of(
     """q, k and v, and the biases by name, if there are any."""
     generator = torch.Generator(device).manual_seed(0)
 
-    def normal(*shape: int, scale: float) -> Tensor:
-        return torch.randn(shape, device=device, generator=generator) * scale
-
-    qkv = [normal(*shape, scale=0.3).to(dtype).requires_grad_() for _ in range(3)]
+    normal = partial(torch.randn, device=device, generator=generator)
+    qkv = [(0.3 * normal(shape)).to(dtype).requires_grad_() for _ in range(3)]
     tables = {"position_bias": length, "time_bias": TIME_BUCKETS} if what.bias else {}
-    return qkv, {name: normal(entries, scale=0.02).requires_grad_() for name, entries in tables.items()}
+    return qkv, {name: (0.02 * normal(entries)).requires_grad_() for name, entries in tables.items()}
 
 
 def layout_of(batch: SequenceBatch, what: Kind, candidates: Tensor) -> Layout:

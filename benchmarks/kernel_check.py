@@ -9,6 +9,7 @@ import importlib
 import itertools
 import random
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from types import MappingProxyType
 from typing import Any, NamedTuple
 from unittest.mock import patch
@@ -150,19 +151,13 @@ def tensors(example: Example) -> tuple[dict[str, Tensor], Row]:
     lengths, queries = list(example.lengths), list(example.queries or example.lengths)
     events, rows = sum(lengths), sum(queries)
 
-    def normal(*shape: int) -> Tensor:
-        return torch.randn(shape, generator=generator).to(example.dtype)
-
-    def integers(values: Sequence[int]) -> Tensor:
-        return torch.tensor(values, dtype=torch.int64)
-
-    floats = {
-        "q": normal(rows, example.heads, example.width),
-        "k": normal(events, example.heads, example.width),
-        "v": normal(events, example.heads, example.v_width),
-    }
+    integers = partial(torch.tensor, dtype=torch.int64)
+    heads, width = example.heads, example.width
+    shapes: dict[str, tuple[int, ...]] = {"q": (rows, heads, width), "k": (events, heads, width)}
+    shapes["v"] = events, heads, example.v_width
     tables = {"position_bias": example.position_bias, "time_bias": example.time_bias}
-    floats |= {name: normal(entries) for name, entries in tables.items() if entries}
+    shapes |= {name: (entries,) for name, entries in tables.items() if entries}
+    floats = {name: torch.randn(shape, generator=generator).to(example.dtype) for name, shape in shapes.items()}
     times = torch.randint(0, 5000, (events,), generator=generator).sort().values
     asked = torch.cat([own[len(own) - n :] for own, n in zip(times.split(lengths), queries)] or [times])
     masks = {name: integers(x) if isinstance(x, list) else x for name, x in example.masks.items()}

@@ -1,7 +1,5 @@
-"""Measured rows -> lines by length of history, number of candidates or microbatch; all axes are logarithmic.
-
-A bench has one legend for all its figures: an implementation has the same colour in each, Louder's own are blue.
-"""
+"""Measured rows -> lines by length of history, number of candidates or microbatch, on logarithmic axes. An
+implementation has the same colour in all figures of a bench; Louder's own are blue."""
 
 import itertools
 import math

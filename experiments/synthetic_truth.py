@@ -48,9 +48,8 @@ def main() -> None:
     parser.add_argument("--rows", type=Path)
     arguments = parser.parse_args()
     config = override(recipes.load("synthetic:rank_hstu"), [f"data.table={arguments.table}"])
-    table = open_ranking_table(config)
-    task = RankingTask(config, table)
-    probabilities = true_probabilities(table, arguments.truth)
+    task = RankingTask(config, open_ranking_table(config))
+    probabilities = true_probabilities(task.table, arguments.truth)
     for part in "validation", "test":
         report = score(task, probabilities, part)
         print(part, report)
