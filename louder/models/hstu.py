@@ -16,7 +16,7 @@ from louder.ops.dropout import dropout
 from louder.ops.hstu_attention import compute, hstu_attention
 from louder.ops.hstu_attention.naive import distances, time_buckets
 from louder.ops.hstu_layer import hstu_layer, split
-from louder.ops.hstu_layer.naive import layer_norm
+from louder.ops.hstu_layer.rows import layer_norm
 from louder.ops.layout import Layout
 from louder.ops.random_bits import new_seed
 from louder.ops.softmax_attention import softmax_attention

@@ -1,4 +1,4 @@
-// What the CPU kernels share: vectors of floats, a small matrix product, exp, and a fair way to hand out work.
+// What the CPU kernels share: vectors of floats, a small matrix product, exp, and dropout, and a fair way to hand out work.
 #pragma once
 
 #include <ATen/Parallel.h>
@@ -168,10 +168,8 @@ inline void multiply_columns(int64_t rows, int64_t depth, const Unit* a, int64_t
     multiply_block<ADD, BLOCK, N>(depth, a + m * a_row, a_row, a_column, b, b_row, c + m * c_row, c_row);
   for (; m + 4 <= rows; m += 4)
     multiply_block<ADD, 4, N>(depth, a + m * a_row, a_row, a_column, b, b_row, c + m * c_row, c_row);
-  if (m + 2 <= rows) {
+  for (; m + 2 <= rows; m += 2)
     multiply_block<ADD, 2, N>(depth, a + m * a_row, a_row, a_column, b, b_row, c + m * c_row, c_row);
-    m += 2;
-  }
   if (m < rows) multiply_block<ADD, 1, N>(depth, a + m * a_row, a_row, a_column, b, b_row, c + m * c_row, c_row);
 }
 
@@ -219,6 +217,30 @@ inline uint32_t mix(uint32_t x) {
 inline uint32_t random_bits(uint64_t seed, uint64_t counter) {
   return mix(mix(static_cast<uint32_t>(counter) ^ static_cast<uint32_t>(seed >> 32)) ^ static_cast<uint32_t>(seed));
 }
+
+// Which elements dropout keeps: see random_bits.keep_factors.
+struct Dropout {
+  uint32_t dropped;
+  float kept_scale;
+  uint64_t seed;
+
+  Dropout(int64_t dropped_, double kept_scale_, int64_t seed_) : dropped(dropped_), kept_scale(kept_scale_), seed(seed_) {}
+
+  // factors [width] of one row
+  void row(int64_t index, int64_t width, float* factors) const {
+    if (dropped == 0) return std::fill(factors, factors + width, 1.0f);
+    const uint64_t first = static_cast<uint64_t>(index) * width;
+    const uint32_t counter = first >> 1, odd = first & 1, columns = width, limit = dropped;
+    const uint64_t own_seed = seed;  // copies: the compiler must know that `factors` does not change them
+    const float scale = kept_scale;
+#pragma omp simd
+    for (uint32_t c = 0; c < columns; ++c) {
+      const uint32_t element = c + odd;
+      const uint32_t bits = random_bits(own_seed, counter + (element >> 1)) >> (16 * (element & 1)) & 0xFFFF;
+      factors[c] = bits >= limit ? scale : 0.0f;
+    }
+  }
+};
 
 // Runs work(next) on every thread; next() gives the tasks 0, 1, ... to whichever thread is free, then -1.
 // Each task must write its own memory only: then the result does not depend on who did what.

@@ -3,7 +3,7 @@
 #include <ATen/ops/empty_like.h>
 #include <torch/library.h>
 
-#include "dropout.h"
+#include "simd.h"
 
 namespace {
 
@@ -12,8 +12,7 @@ constexpr int64_t COLUMNS = 512;  // elements drawn at a time; even, so that no 
 at::Tensor dropout(const at::Tensor& x_, int64_t dropped, double kept_scale, int64_t seed) {
   const auto out_ = at::empty_like(x_);
   TORCH_CHECK(x_.is_contiguous());
-  const louder::Dropout dropout{static_cast<uint32_t>(dropped), static_cast<float>(kept_scale),
-                                static_cast<uint64_t>(seed)};
+  const louder::Dropout dropout(dropped, kept_scale, seed);
   const float* x = x_.const_data_ptr<float>();
   float* out = out_.mutable_data_ptr<float>();
   const int64_t total = x_.numel();

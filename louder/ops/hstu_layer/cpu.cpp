@@ -10,7 +10,6 @@
 #include <tuple>
 #include <vector>
 
-#include "dropout.h"
 #include "simd.h"
 
 namespace {
@@ -20,6 +19,7 @@ using louder::round_up;
 using louder::Vec;
 
 constexpr int64_t GRAIN = 64;  // rows of a task
+constexpr float EPS = 1e-6f;   // of the norms: rows.NORM_EPS
 
 // [rows, width] floats of a tensor whose rows are contiguous
 struct Matrix {
@@ -53,10 +53,10 @@ float sum_of(int64_t count, const Function& function, const Inputs*... inputs) {
   return louder::sum(total) + rest;
 }
 
-Moments moments(const float* x, int64_t width, float eps) {
+Moments moments(const float* x, int64_t width) {
   const float mean = sum_of(width, [](Vec x) { return x; }, x) / width;
   const float squares = sum_of(width, [mean](Vec x) { return (x - mean) * (x - mean); }, x);
-  return {mean, 1.0f / std::sqrt(squares / width + eps)};
+  return {mean, 1.0f / std::sqrt(squares / width + EPS)};
 }
 
 void norm_row(const float* x, const Moments& of_x, int64_t width, float* out) {
@@ -78,21 +78,26 @@ void norm_backward_row(const float* x, const Moments& of_x, const float* d, cons
     louder::map(width, out, gradient, d, x);
 }
 
-at::Tensor norm(const at::Tensor& x_, double eps) {
+// Calls work(row) for all rows.
+template <typename Work>
+void for_rows(int64_t rows, const Work& work) {
+  at::parallel_for(0, rows, GRAIN, [&](int64_t first, int64_t last) {
+    for (int64_t row = first; row < last; ++row) work(row);
+  });
+}
+
+at::Tensor norm(const at::Tensor& x_) {
   const auto out_ = at::empty({x_.size(0), x_.size(1)}, x_.options());
   const Matrix x(x_), out(out_);
-  at::parallel_for(0, x.rows, GRAIN, [&](int64_t first, int64_t last) {
-    for (int64_t row = first; row < last; ++row) norm_row(x[row], moments(x[row], x.width, eps), x.width, out[row]);
-  });
+  for_rows(x.rows, [&](int64_t row) { norm_row(x[row], moments(x[row], x.width), x.width, out[row]); });
   return out_;
 }
 
-at::Tensor norm_backward(const at::Tensor& x_, const at::Tensor& d_, const at::Tensor& add_, double eps) {
+at::Tensor norm_backward(const at::Tensor& x_, const at::Tensor& d_, const at::Tensor& add_) {
   const auto out_ = at::empty({x_.size(0), x_.size(1)}, x_.options());
   const Matrix x(x_), d(d_), add(add_), out(out_);
-  at::parallel_for(0, x.rows, GRAIN, [&](int64_t first, int64_t last) {
-    for (int64_t row = first; row < last; ++row)
-      norm_backward_row(x[row], moments(x[row], x.width, eps), d[row], add[row], x.width, out[row]);
+  for_rows(x.rows, [&](int64_t row) {
+    norm_backward_row(x[row], moments(x[row], x.width), d[row], add[row], x.width, out[row]);
   });
   return out_;
 }
@@ -109,9 +114,8 @@ at::Tensor silu(const at::Tensor& x_) {
 }
 
 // out [width] = dropout(norm(a) * u)
-void gate_row(const float* a, const float* u, int64_t row, int64_t width, const louder::Dropout& dropout, float eps,
-              float* out) {
-  const auto [mean, inverse] = moments(a, width, eps);
+void gate_row(const float* a, const float* u, int64_t row, int64_t width, const louder::Dropout& dropout, float* out) {
+  const auto [mean, inverse] = moments(a, width);
   const auto gate = [mean = mean, inverse = inverse](Vec keep, Vec a, Vec u) { return keep * (a - mean) * inverse * u; };
   dropout.row(row, width, out);
   louder::map(width, out, gate, out, a, u);
@@ -119,8 +123,8 @@ void gate_row(const float* a, const float* u, int64_t row, int64_t width, const 
 
 // Gradients of a and u for that of the gated row; scratch [width]
 void gate_backward_row(const float* grad, const float* a, const float* u, int64_t row, int64_t width,
-                       const louder::Dropout& dropout, float eps, float* scratch, float* da, float* du) {
-  const Moments of_a = moments(a, width, eps);
+                       const louder::Dropout& dropout, float* scratch, float* da, float* du) {
+  const Moments of_a = moments(a, width);
   dropout.row(row, width, du);
   louder::map(width, scratch, [](Vec grad, Vec keep, Vec u) { return grad * keep * u; }, grad, du, u);
   const auto times_norm = [mean = of_a.mean, inverse = of_a.inverse_deviation](Vec grad, Vec keep, Vec a) {
@@ -130,59 +134,47 @@ void gate_backward_row(const float* grad, const float* a, const float* u, int64_
   norm_backward_row(a, of_a, scratch, nullptr, width, da);
 }
 
-void silu_backward_row(const float* x, const float* grad, int64_t width, float* out) {
+// The gradient of one row x, for those of the parts that silu made of it, side by side
+template <typename Parts>
+void silu_backward_row(const float* x, const Parts& parts, int64_t row, float* out) {
   const auto gradient = [](Vec x, Vec grad) {
     const Vec sigmoid = louder::sigmoid(x);
     return grad * (sigmoid + x * sigmoid * (1.0f - sigmoid));
   };
-  louder::map(width, out, gradient, x, grad);
+  for (const Matrix& part : parts) {
+    louder::map(part.width, out, gradient, x, part[row]);
+    x += part.width, out += part.width;
+  }
 }
 
-louder::Dropout dropout_of(int64_t dropped, double kept_scale, int64_t seed) {
-  return {static_cast<uint32_t>(dropped), static_cast<float>(kept_scale), static_cast<uint64_t>(seed)};
-}
-
-at::Tensor gate(const at::Tensor& a_, const at::Tensor& u_, int64_t dropped, double kept_scale, int64_t seed,
-                double eps) {
+at::Tensor gate(const at::Tensor& a_, const at::Tensor& u_, int64_t dropped, double kept_scale, int64_t seed) {
   const auto out_ = at::empty({a_.size(0), a_.size(1)}, a_.options());
   const Matrix a(a_), u(u_), out(out_);
-  const auto dropout = dropout_of(dropped, kept_scale, seed);
-  at::parallel_for(0, a.rows, GRAIN, [&](int64_t first, int64_t last) {
-    for (int64_t row = first; row < last; ++row) gate_row(a[row], u[row], row, a.width, dropout, eps, out[row]);
-  });
+  const louder::Dropout dropout(dropped, kept_scale, seed);
+  for_rows(a.rows, [&](int64_t row) { gate_row(a[row], u[row], row, a.width, dropout, out[row]); });
   return out_;
 }
 
 // Gradients of a and u
 std::tuple<at::Tensor, at::Tensor> gate_backward(const at::Tensor& d_, const at::Tensor& a_, const at::Tensor& u_,
-                                                 int64_t dropped, double kept_scale, int64_t seed, double eps) {
+                                                 int64_t dropped, double kept_scale, int64_t seed) {
   const auto da_ = at::empty({a_.size(0), a_.size(1)}, a_.options()), du_ = at::empty_like(da_);
   const Matrix d(d_), a(a_), u(u_), da(da_), du(du_);
-  const auto dropout = dropout_of(dropped, kept_scale, seed);
+  const louder::Dropout dropout(dropped, kept_scale, seed);
   at::parallel_for(0, a.rows, GRAIN, [&](int64_t first, int64_t last) {
     std::vector<float> scratch(a.width);
     for (int64_t row = first; row < last; ++row)
-      gate_backward_row(d[row], a[row], u[row], row, a.width, dropout, eps, scratch.data(), da[row], du[row]);
+      gate_backward_row(d[row], a[row], u[row], row, a.width, dropout, scratch.data(), da[row], du[row]);
   });
   return {da_, du_};
 }
 
-// The gradient of `projected`, for the gradients of the u, v, q and k that silu made of it, side by side
 at::Tensor silu_backward(const at::Tensor& projected_, const at::Tensor& du_, const at::Tensor& dv_,
                          const at::Tensor& dq_, const at::Tensor& dk_) {
   const auto out_ = at::empty({projected_.size(0), projected_.size(1)}, projected_.options());
   const Matrix projected(projected_), out(out_);
   const Matrix parts[] = {Matrix(du_), Matrix(dv_), Matrix(dq_), Matrix(dk_)};
-  at::parallel_for(0, out.rows, GRAIN, [&](int64_t first, int64_t last) {
-    for (int64_t row = first; row < last; ++row) {
-      const float* x = projected[row];
-      float* to = out[row];
-      for (const Matrix& part : parts) {
-        silu_backward_row(x, part[row], part.width, to);
-        x += part.width, to += part.width;
-      }
-    }
-  });
+  for_rows(out.rows, [&](int64_t row) { silu_backward_row(projected[row], parts, row, out[row]); });
   return out_;
 }
 
@@ -250,14 +242,14 @@ at::Tensor sum_over_row_tiles(int64_t rows, int64_t floats, int64_t height, int6
 }
 
 // norm(x) weightᵀ, and silu of it; weight [N, D]
-std::tuple<at::Tensor, at::Tensor> project(const at::Tensor& x_, const at::Tensor& weight, double eps) {
+std::tuple<at::Tensor, at::Tensor> project(const at::Tensor& x_, const at::Tensor& weight) {
   const Right right(weight, true);
   const int64_t N = right.columns, D = right.depth, wide = round_up(N);
   const auto projected_ = at::empty({x_.size(0), N}, x_.options()), activated_ = at::empty_like(projected_);
   const Matrix x(x_), projected(projected_), activated(activated_);
   for_row_tiles(x.rows, TILE * (D + wide), [&](int64_t first, int64_t count, float* scratch) {
     float *normed = scratch, *product = scratch + TILE * D;
-    for (int64_t r = 0; r < count; ++r) norm_row(x[first + r], moments(x[first + r], D, eps), D, normed + r * D);
+    for (int64_t r = 0; r < count; ++r) norm_row(x[first + r], moments(x[first + r], D), D, normed + r * D);
     right.multiply<false>(count, normed, D, product, wide);
     for (int64_t r = 0; r < count; ++r) {
       const float* from = product + r * wide;
@@ -270,18 +262,18 @@ std::tuple<at::Tensor, at::Tensor> project(const at::Tensor& x_, const at::Tenso
 
 // x + dropout(norm(a) * u) weightᵀ + bias; weight [D, W]
 at::Tensor output(const at::Tensor& x_, const at::Tensor& a_, const at::Tensor& u_, const at::Tensor& weight,
-                  const at::Tensor& bias_, int64_t dropped, double kept_scale, int64_t seed, double eps) {
+                  const at::Tensor& bias_, int64_t dropped, double kept_scale, int64_t seed) {
   const Right right(weight, true);
   const int64_t W = right.depth, D = right.columns, wide = round_up(D);
   const auto out_ = at::empty({x_.size(0), D}, x_.options()), bias_D = bias_.contiguous();
   const Matrix x(x_), a(a_), u(u_), out(out_);
   const float* bias = bias_D.const_data_ptr<float>();
-  const auto dropout = dropout_of(dropped, kept_scale, seed);
+  const louder::Dropout dropout(dropped, kept_scale, seed);
   for_row_tiles(x.rows, TILE * (W + wide), [&](int64_t first, int64_t count, float* scratch) {
     float *gated = scratch, *product = scratch + TILE * W;
     for (int64_t r = 0; r < count; ++r) {
       u.prefetch(first + r), a.prefetch(first + r);
-      gate_row(a[first + r], u[first + r], first + r, W, dropout, eps, gated + r * W);
+      gate_row(a[first + r], u[first + r], first + r, W, dropout, gated + r * W);
     }
     right.multiply<false>(count, gated, W, product, wide);
     for (int64_t r = 0; r < count; ++r) {
@@ -295,24 +287,23 @@ at::Tensor output(const at::Tensor& x_, const at::Tensor& a_, const at::Tensor& 
 // Gradients of a, u and weight, for that of the output
 std::tuple<at::Tensor, at::Tensor, at::Tensor> output_backward(const at::Tensor& grad_, const at::Tensor& a_,
                                                                const at::Tensor& u_, const at::Tensor& weight,
-                                                               int64_t dropped, double kept_scale, int64_t seed,
-                                                               double eps) {
+                                                               int64_t dropped, double kept_scale, int64_t seed) {
   const Right right(weight, false);
   const int64_t D = right.depth, W = right.columns, wide = round_up(W);
   const auto da_ = at::empty({a_.size(0), W}, a_.options()), du_ = at::empty_like(da_);
   const Matrix grad(grad_), a(a_), u(u_), da(da_), du(du_);
-  const auto dropout = dropout_of(dropped, kept_scale, seed);
+  const louder::Dropout dropout(dropped, kept_scale, seed);
   auto d_weight = sum_over_row_tiles(
       a.rows, TILE * 2 * wide + W, D, W, grad_, [&](int64_t first, int64_t count, float* scratch, float* sum) {
         float *d_gated = scratch, *gated = scratch + TILE * wide, *row = gated + TILE * wide;
         right.multiply<false>(count, grad[first], grad.stride, d_gated, wide);
         for (int64_t r = 0; r < count; ++r) {
           u.prefetch(first + r), a.prefetch(first + r);
-          gate_row(a[first + r], u[first + r], first + r, W, dropout, eps, gated + r * wide);
+          gate_row(a[first + r], u[first + r], first + r, W, dropout, gated + r * wide);
         }
         louder::multiply<true>(D, wide, count, grad[first], 1, grad.stride, gated, wide, sum, wide);
         for (int64_t r = 0; r < count; ++r)
-          gate_backward_row(d_gated + r * wide, a[first + r], u[first + r], first + r, W, dropout, eps, row,
+          gate_backward_row(d_gated + r * wide, a[first + r], u[first + r], first + r, W, dropout, row,
                             da[first + r], du[first + r]);
       });
   return {da_, du_, d_weight};
@@ -322,7 +313,7 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> output_backward(const at::Tensor&
 std::tuple<at::Tensor, at::Tensor> project_backward(const at::Tensor& x_, const at::Tensor& projected_,
                                                     const at::Tensor& du_, const at::Tensor& dv_,
                                                     const at::Tensor& dq_, const at::Tensor& dk_,
-                                                    const at::Tensor& weight, const at::Tensor& add_, double eps) {
+                                                    const at::Tensor& weight, const at::Tensor& add_) {
   const Right right(weight, false);
   const int64_t N = right.depth, D = right.columns, wide = round_up(D);
   const auto dx_ = at::empty({x_.size(0), D}, x_.options());
@@ -333,13 +324,8 @@ std::tuple<at::Tensor, at::Tensor> project_backward(const at::Tensor& x_, const 
         float *d_projected = scratch, *normed = scratch + TILE * N, *d_normed = normed + TILE * wide;
         Moments of_x[TILE];
         for (int64_t r = 0; r < count; ++r) {
-          const float* from = projected[first + r];
-          float* to = d_projected + r * N;
-          for (const Matrix& part : parts) {
-            silu_backward_row(from, part[first + r], part.width, to);
-            from += part.width, to += part.width;
-          }
-          of_x[r] = moments(x[first + r], D, eps);
+          silu_backward_row(projected[first + r], parts, first + r, d_projected + r * N);
+          of_x[r] = moments(x[first + r], D);
           norm_row(x[first + r], of_x[r], D, normed + r * wide);
         }
         right.multiply<false>(count, d_projected, N, d_normed, wide);

@@ -12,10 +12,14 @@ from torch import Tensor
 
 from louder.ops import build
 from louder.ops.hstu_attention.naive import exact
-from louder.ops.hstu_layer.naive import NORM_EPS, layer_norm
 from louder.ops.random_bits import keep_factors, kept_scale, threshold
 
+NORM_EPS = 1e-6  # also in cpu.cpp
 NARROW = 256  # the widest layer whose products are not left to a BLAS
+
+
+def layer_norm(x: Tensor) -> Tensor:
+    return F.layer_norm(x, x.shape[-1:], eps=NORM_EPS)
 
 
 def norm_backward(x: Tensor, grad: Tensor, add: Tensor) -> Tensor:
@@ -46,16 +50,6 @@ def factors(seed: Tensor, dropout: float, like: Tensor) -> Tensor:
 def silu_backward(projected: Tensor, du: Tensor, dv: Tensor, dq: Tensor, dk: Tensor) -> Tensor:
     """The gradient of `projected`, for the gradients of the u, v, q and k that silu made of it, side by side."""
     return torch.ops.aten.silu_backward(torch.cat([du, dv, dq, dk], dim=1), projected)
-
-
-PLAIN_ROWS = SimpleNamespace(
-    norm=layer_norm,
-    norm_backward=norm_backward,
-    silu=F.silu,
-    gate=gate,
-    gate_backward=gate_backward,
-    silu_backward=silu_backward,
-)
 
 
 def around_products(rows: SimpleNamespace) -> SimpleNamespace:
@@ -99,21 +93,28 @@ def around_products(rows: SimpleNamespace) -> SimpleNamespace:
     )
 
 
-PLAIN = around_products(PLAIN_ROWS)
+PLAIN = around_products(
+    SimpleNamespace(
+        norm=layer_norm,
+        norm_backward=norm_backward,
+        silu=F.silu,
+        gate=gate,
+        gate_backward=gate_backward,
+        silu_backward=silu_backward,
+    )
+)
 
 
-def draws(dropout: float, seed: Tensor | None) -> tuple[int, float, int, float]:
-    """What cpu.cpp wants to know of dropout, and the norm's epsilon."""
-    if seed is None:
-        return 0, 1.0, 0, NORM_EPS
-    return threshold(dropout), kept_scale(dropout), int(seed), NORM_EPS
+def draws(dropout: float, seed: Tensor | None) -> tuple[int, float, int]:
+    """What cpu.cpp wants to know of dropout."""
+    return (0, 1.0, 0) if seed is None else (threshold(dropout), kept_scale(dropout), int(seed))
 
 
 def compiled_rows() -> SimpleNamespace:
     ops = torch.ops.louder_cpu
     return SimpleNamespace(
-        norm=lambda x: ops.hstu_layer_norm(x, NORM_EPS),
-        norm_backward=lambda x, grad, add: ops.hstu_layer_norm_backward(x, grad, add, NORM_EPS),
+        norm=ops.hstu_layer_norm,
+        norm_backward=ops.hstu_layer_norm_backward,
         silu=ops.hstu_layer_silu,
         gate=lambda a, u, dropout, seed: ops.hstu_layer_gate(a, u, *draws(dropout, seed)),
         gate_backward=lambda grad, a, u, dropout, seed: ops.hstu_layer_gate_backward(grad, a, u, *draws(dropout, seed)),
@@ -124,7 +125,7 @@ def compiled_rows() -> SimpleNamespace:
 def fused() -> SimpleNamespace:
     ops = torch.ops.louder_cpu
     return SimpleNamespace(
-        project=lambda x, weight: ops.hstu_layer_project(x, weight, NORM_EPS),
+        project=ops.hstu_layer_project,
         silu=ops.hstu_layer_silu,
         output=lambda x, a, u, weight, bias, dropout, seed: ops.hstu_layer_output(
             x, a, u, weight, bias, *draws(dropout, seed)
@@ -132,7 +133,7 @@ def fused() -> SimpleNamespace:
         output_backward=lambda grad, a, u, weight, dropout, seed: ops.hstu_layer_output_backward(
             grad, a, u, weight, *draws(dropout, seed)
         ),
-        project_backward=lambda *inputs: ops.hstu_layer_project_backward(*inputs, NORM_EPS),
+        project_backward=ops.hstu_layer_project_backward,
     )
 
 

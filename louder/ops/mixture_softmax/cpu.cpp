@@ -12,7 +12,6 @@
 #include <tuple>
 #include <vector>
 
-#include "dropout.h"
 #include "simd.h"
 
 namespace {
@@ -32,21 +31,14 @@ struct Sizes {
 
 // The cross gate, and each of its matrices the other way round
 struct Cross {
-  at::Tensor w1_, b1_, w2_, b2_, w1_t_, w2_t_;
+  const std::vector<at::Tensor> kept;             // what the pointers point to
   const float *w1, *b1, *w2, *b2, *w1_t, *w2_t;  // [H, L] [H] [L, H] [L] [L, H] [H, L]
-  Cross(const at::Tensor& w1__, const at::Tensor& b1__, const at::Tensor& w2__, const at::Tensor& b2__)
-      : w1_(w1__.contiguous()),
-        b1_(b1__.contiguous()),
-        w2_(w2__.contiguous()),
-        b2_(b2__.contiguous()),
-        w1_t_(w1__.t().contiguous()),
-        w2_t_(w2__.t().contiguous()),
-        w1(w1_.const_data_ptr<float>()),
-        b1(b1_.const_data_ptr<float>()),
-        w2(w2_.const_data_ptr<float>()),
-        b2(b2_.const_data_ptr<float>()),
-        w1_t(w1_t_.const_data_ptr<float>()),
-        w2_t(w2_t_.const_data_ptr<float>()) {}
+  Cross(const at::Tensor& w1_, const at::Tensor& b1_, const at::Tensor& w2_, const at::Tensor& b2_)
+      : kept{w1_.contiguous(), b1_.contiguous(),     w2_.contiguous(),
+             b2_.contiguous(), w1_.t().contiguous(), w2_.t().contiguous()} {
+    const float** pointers[] = {&w1, &b1, &w2, &b2, &w1_t, &w2_t};
+    for (size_t n = 0; n < kept.size(); ++n) *pointers[n] = kept[n].const_data_ptr<float>();
+  }
 };
 
 // Gradients of the cross gate's weights: [L, H] [H] [H, L] [L], end to end
@@ -211,16 +203,15 @@ Gradients mixture_softmax(const at::Tensor& positive_, const at::Tensor& queries
                 " items");
 
   const Cross cross(w1, b1, w2, b2);
-  const louder::Dropout dropout{static_cast<uint32_t>(dropped), static_cast<float>(kept_scale),
-                                static_cast<uint64_t>(seed)};
+  const louder::Dropout dropout(dropped, kept_scale, seed);
   const auto options = queries_.options();
   const auto d_positive_ = at::empty({rows}, options), d_queries_ = at::empty({rows, s.query()}, options);
   const auto d_items_ = at::zeros({count, s.item()}, options);
   float *d_positive = d_positive_.mutable_data_ptr<float>(), *d_queries = d_queries_.mutable_data_ptr<float>();
   float* d_items = d_items_.mutable_data_ptr<float>();
   std::vector<double> losses(PARTS);
-  std::vector<CrossSum> sums(PARTS, CrossSum(s));
-  for (auto& sum : sums) sum = CrossSum(s);  // each with pointers of its own
+  std::vector<CrossSum> sums;  // each with pointers of its own
+  for (int64_t part = 0; part < PARTS; ++part) sums.emplace_back(s);
   const int64_t most = std::min(rows, CHUNK);
   std::vector<float> d_logits(most * R * L), d_gates(most * R * L);
 
