@@ -21,25 +21,25 @@ using louder::multiply;
 using louder::round_up;
 using louder::Vec;
 
+using Optional = std::optional<at::Tensor>;
+
 constexpr int64_t ROWS = 48, COLUMNS = LANES == 16 ? 96 : 48;  // of a tile
 constexpr int64_t PARTIAL_ROWS = 24;        // of a tile with pairs that do not see each other: less is computed in vain
 constexpr int64_t TASK_ROWS = 5 * ROWS;     // queries of a forward task: longer users are shared out
 constexpr int64_t SHARES = 8;               // a user with more than one in so many of all pairs is shared out by heads
 constexpr int64_t CHUNKS = 32;              // partial sums of the tables' gradients, for any number of threads
 
-// A view of [L, H, width].
+// [L, H, width], the tensor itself if its rows are contiguous, else a copy
 template <typename T>
 struct Jagged {
+  const at::Tensor kept;
   T* data;
   int64_t row, head, width;
   explicit Jagged(const at::Tensor& x)
-      : data(static_cast<T*>(x.data_ptr())), row(x.stride(0)), head(x.stride(1)), width(x.size(2)) {
-    TORCH_CHECK(x.stride(2) == 1 || x.size(2) == 1);
-  }
+      : kept(x.stride(2) == 1 ? x : x.contiguous()), data(static_cast<T*>(kept.data_ptr())), row(kept.stride(0)),
+        head(kept.stride(1)), width(kept.size(2)) {}
   T* at(int64_t i, int64_t h) const { return data + i * row + h * head; }
 };
-
-at::Tensor with_contiguous_rows(const at::Tensor& x) { return x.stride(2) == 1 ? x : x.contiguous(); }
 
 // What the two sides of a product are made of: units of so many numbers, neighbours in the direction of its sum.
 template <typename T>
@@ -159,12 +159,11 @@ void unpack(const float* from, int64_t stride, int64_t count, const Jagged<T>& o
 // Who is whose, when it happened and who sees whom: see layout.py.
 struct Layout {
   at::Tensor offsets, query_offsets;
-  std::optional<at::Tensor> prefix_lengths, query_times, key_times;
+  Optional prefix_lengths, query_times, key_times;
   int64_t window, global_prefix;  // 0 for no window; then there is no global prefix either
 
-  Layout(const at::Tensor& offsets_, const std::optional<at::Tensor>& prefix_lengths_,
-         const std::optional<at::Tensor>& query_offsets_, const std::optional<at::Tensor>& query_times_,
-         const std::optional<at::Tensor>& key_times_, std::optional<int64_t> window_, int64_t global_prefix_)
+  Layout(const at::Tensor& offsets_, const Optional& prefix_lengths_, const Optional& query_offsets_,
+         const Optional& query_times_, const Optional& key_times_, std::optional<int64_t> window_, int64_t global_prefix_)
       : offsets(offsets_.contiguous()),
         query_offsets(query_offsets_ ? query_offsets_->contiguous() : offsets),
         prefix_lengths(contiguous(prefix_lengths_)),
@@ -173,9 +172,7 @@ struct Layout {
         window(window_.value_or(0)),
         global_prefix(window > 0 ? global_prefix_ : 0) {}
 
-  static std::optional<at::Tensor> contiguous(const std::optional<at::Tensor>& x) {
-    return x ? std::make_optional(x->contiguous()) : std::nullopt;
-  }
+  static Optional contiguous(const Optional& x) { return x ? Optional(x->contiguous()) : std::nullopt; }
 };
 
 // One user's M queries, the last of its N keys. Rows and keys are counted from the user's first key.
@@ -267,8 +264,8 @@ struct Bias {
   std::vector<int32_t> cells;  // a cell is an eighth of an octave of seconds -> the bucket of its first second
 
   // bucket_starts [T]: the shortest time difference of each bucket, as the float32 that naive.py takes the log of
-  Bias(const std::optional<at::Tensor>& position, const std::optional<at::Tensor>& time_, const Layout& layout,
-       const at::Tensor& bucket_starts, const std::vector<User>& users) {
+  Bias(const Optional& position, const Optional& time_, const Layout& layout, const at::Tensor& bucket_starts,
+       const std::vector<User>& users) {
     if (position) {
       for (const User& user : users) longest = std::max(longest, user.keys);
       distances = position->numel();
@@ -467,11 +464,6 @@ void for_tiles(const User& user, int64_t first, int64_t last, int64_t j, const T
   }
 }
 
-// scores -> scale * silu(score); count fills whole vectors
-void weigh(int64_t count, float scale, float* scores) {
-  louder::map(count, scores, [scale](Vec score) { return score * scale * louder::sigmoid(score); }, scores);
-}
-
 // scores -> scale * silu(score), and gradients of that -> gradients of the scores; count fills whole vectors
 void weigh_backward(int64_t count, float scale, float* scores, float* grads) {
   for (int64_t n = 0; n < count; n += LANES) {
@@ -506,6 +498,7 @@ void forward(const at::Tensor& q_, const at::Tensor& k_, const at::Tensor& v_, c
       last = first;
     }
 
+  const auto weigh = [scale](Vec score) { return score * scale * louder::sigmoid(score); };
   louder::share_tasks(tasks.size(), [&](const auto& next) {
     BiasTile bias_tile(bias);
     alignas(64) float tile[ROWS * COLUMNS];
@@ -532,9 +525,10 @@ void forward(const at::Tensor& q_, const at::Tensor& k_, const at::Tensor& v_, c
           for (int64_t h = 0; h < heads; ++h) {
             const int64_t wide = round_up(columns);
             bias_tile.scores(rows, wide, K, &queries[(h * TASK_ROWS + i - first) * K], K, &keys[h * K * COLUMNS], tile);
-            for (int64_t r = 0; r < rows; ++r) weigh(wide, scale, tile + r * COLUMNS);
-            if (!whole)
-              for (int64_t r = 0; r < rows; ++r) hide(user, i + r, j, tile + r * COLUMNS);
+            for (int64_t r = 0; r < rows; ++r) {
+              louder::map(wide, tile + r * COLUMNS, weigh, tile + r * COLUMNS);
+              if (!whole) hide(user, i + r, j, tile + r * COLUMNS);
+            }
             add_product(rows, V, columns, tile, &values[h * V * units<Unit>(COLUMNS)], V,
                         &totals[(h * TASK_ROWS + i - first) * V]);
           }
@@ -710,27 +704,24 @@ void backward(const at::Tensor& grad_, const at::Tensor& q_, const at::Tensor& k
 }
 
 at::Tensor hstu_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, double scale,
-                          const std::optional<at::Tensor>& position_bias, const std::optional<at::Tensor>& time_bias,
-                          const at::Tensor& offsets, const std::optional<at::Tensor>& prefix_lengths,
-                          const std::optional<at::Tensor>& query_offsets, const std::optional<at::Tensor>& query_times,
-                          const std::optional<at::Tensor>& key_times, std::optional<int64_t> window,
-                          int64_t global_prefix, const at::Tensor& bucket_starts) {
+                          const Optional& position_bias, const Optional& time_bias, const at::Tensor& offsets,
+                          const Optional& prefix_lengths, const Optional& query_offsets, const Optional& query_times,
+                          const Optional& key_times, std::optional<int64_t> window, int64_t global_prefix,
+                          const at::Tensor& bucket_starts) {
   const Layout layout(offsets, prefix_lengths, query_offsets, query_times, key_times, window, global_prefix);
   const auto users = users_of(layout);
   const Bias bias(position_bias, time_bias, layout, bucket_starts, users);
   const auto out = at::empty({q.size(0), q.size(1), v.size(2)}, v.options());
   const auto run = q.scalar_type() == at::kFloat ? forward<float> : forward<at::BFloat16>;
-  run(with_contiguous_rows(q), with_contiguous_rows(k), with_contiguous_rows(v), out, scale, users, bias);
+  run(q, k, v, out, scale, users, bias);
   return out;
 }
 
 std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor> hstu_attention_backward(
     const at::Tensor& grad, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, double scale,
-    const std::optional<at::Tensor>& position_bias, const std::optional<at::Tensor>& time_bias,
-    const at::Tensor& offsets, const std::optional<at::Tensor>& prefix_lengths,
-    const std::optional<at::Tensor>& query_offsets, const std::optional<at::Tensor>& query_times,
-    const std::optional<at::Tensor>& key_times, std::optional<int64_t> window, int64_t global_prefix,
-    const at::Tensor& bucket_starts) {
+    const Optional& position_bias, const Optional& time_bias, const at::Tensor& offsets, const Optional& prefix_lengths,
+    const Optional& query_offsets, const Optional& query_times, const Optional& key_times, std::optional<int64_t> window,
+    int64_t global_prefix, const at::Tensor& bucket_starts) {
   const Layout layout(offsets, prefix_lengths, query_offsets, query_times, key_times, window, global_prefix);
   const auto users = users_of(layout);
   const Bias bias(position_bias, time_bias, layout, bucket_starts, users);
@@ -739,8 +730,7 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor> hstu_atte
   const int64_t table_size = bias.distances + bias.buckets;
   std::vector<double> tables(CHUNKS * table_size);
   const auto run = q.scalar_type() == at::kFloat ? backward<float> : backward<at::BFloat16>;
-  run(with_contiguous_rows(grad), with_contiguous_rows(q), with_contiguous_rows(k), with_contiguous_rows(v), dq, dk,
-      dv, scale, users, bias, tables);
+  run(grad, q, k, v, dq, dk, dv, scale, users, bias, tables);
 
   auto d_tables = at::empty({table_size}, q.options().dtype(at::kFloat));
   for (int64_t n = 0; n < table_size; ++n) {
@@ -748,7 +738,7 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor> hstu_atte
     for (int64_t chunk = 0; chunk < CHUNKS; ++chunk) total += tables[chunk * table_size + n];
     d_tables.mutable_data_ptr<float>()[n] = total;
   }
-  const auto part = [&](int64_t first, int64_t size, const std::optional<at::Tensor>& table) {
+  const auto part = [&](int64_t first, int64_t size, const Optional& table) {
     return d_tables.narrow(0, first, size).to(table ? table->scalar_type() : q.scalar_type(), false, /*copy=*/true);
   };
   return {dq, dk, dv, part(0, bias.distances, position_bias), part(bias.distances, bias.buckets, time_bias)};
