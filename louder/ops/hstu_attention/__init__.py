@@ -12,6 +12,7 @@ from louder.ops import build
 from louder.ops import layout as layouts
 from louder.ops.autograd import Context
 from louder.ops.hstu_attention import naive
+from louder.ops.hstu_attention.naive import Table
 from louder.ops.layout import SCHEMA, Flat, Layout
 
 BIAS_SCHEMA = "Tensor? position_bias, Tensor? time_bias"
@@ -99,16 +100,11 @@ def triton_kernels() -> ModuleType | None:
 
 
 def bucket_starts_on(device: torch.device, time_bias: Tensor | None) -> Tensor:
-    return cached_bucket_starts(device, 0 if time_bias is None else len(time_bias))
+    return bucket_starts(0 if time_bias is None else len(time_bias), device)
 
 
 @functools.cache
-def cached_bucket_starts(device: torch.device, buckets: int) -> Tensor:
-    return bucket_starts(buckets).to(device)
-
-
-@functools.cache
-def bucket_starts(buckets: int) -> Tensor:
+def bucket_starts(buckets: int, device: torch.device | None = None) -> Tensor:
     """The shortest time difference of each bucket, float32 [buckets]; read off naive.time_buckets by bisection."""
     bucket = torch.arange(buckets, device="cpu")
     low, high = torch.ones_like(bucket), torch.full_like(bucket, 2**63 - 1)
@@ -116,45 +112,30 @@ def bucket_starts(buckets: int) -> Tensor:
         middle = low + (high - low) // 2
         reached = naive.time_buckets(middle, buckets) >= bucket
         low, high = torch.where(reached, low, middle + 1), torch.where(reached, middle, high)
-    return torch.where(naive.time_buckets(low, buckets) >= bucket, low.float(), torch.inf)
+    return torch.where(naive.time_buckets(low, buckets) >= bucket, low.float(), torch.inf).to(device)
 
 
 def compute(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    layout: Layout,
-    scale: float,
-    position_bias: Tensor | None,
-    time_bias: Tensor | None,
+    q: Tensor, k: Tensor, v: Tensor, layout: Layout, scale: float, position_bias: Table, time_bias: Table
 ) -> Tensor:
     """hstu_attention by the best means there are, without gradients and without checks: the attention of one new token
     over cached keys takes less time than checking and recording the call."""
+    starts = bucket_starts_on(q.device, time_bias)
     if kernels := on_gpu(q):
-        starts = bucket_starts_on(q.device, time_bias)
         return kernels.forward(q, k, v, layout, scale, position_bias, time_bias, starts)
     if on_cpu(q, k, v, position_bias, time_bias):
-        starts = bucket_starts_on(q.device, time_bias)
         return torch.ops.louder_cpu.hstu_attention(q, k, v, scale, position_bias, time_bias, *layout, starts)
     return naive.hstu_attention(q, k, v, layout, scale, position_bias, time_bias)
 
 
 def compute_backward(
-    grad: Tensor,
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    layout: Layout,
-    scale: float,
-    position_bias: Tensor | None,
-    time_bias: Tensor | None,
+    grad: Tensor, q: Tensor, k: Tensor, v: Tensor, layout: Layout, scale: float, position_bias: Table, time_bias: Table
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Gradients of q, k, v, position_bias and time_bias; the last two are empty where there is no table."""
+    starts = bucket_starts_on(q.device, time_bias)
     if kernels := on_gpu(q):
-        starts = bucket_starts_on(q.device, time_bias)
         return kernels.backward(grad, q, k, v, layout, scale, position_bias, time_bias, starts)
     if on_cpu(grad, q, k, v, position_bias, time_bias):
-        starts = bucket_starts_on(q.device, time_bias)
         return torch.ops.louder_cpu.hstu_attention_backward(
             grad, q, k, v, scale, position_bias, time_bias, *layout, starts
         )
@@ -167,13 +148,7 @@ def compute_backward(
     schema=f"(Tensor q, Tensor k, Tensor v, float scale, {BIAS_SCHEMA}, {SCHEMA}) -> Tensor",
 )
 def attention(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    scale: float,
-    position_bias: Tensor | None,
-    time_bias: Tensor | None,
-    *flat: Flat,
+    q: Tensor, k: Tensor, v: Tensor, scale: float, position_bias: Table, time_bias: Table, *flat: Flat
 ) -> Tensor:
     layout = Layout._make(flat)
     layouts.check_values(layout, len(q), len(k))
@@ -192,28 +167,14 @@ def _(q: Tensor, k: Tensor, v: Tensor, *_: float | Flat) -> Tensor:
     " -> (Tensor, Tensor, Tensor, Tensor, Tensor)",
 )
 def attention_backward(
-    grad: Tensor,
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    scale: float,
-    position_bias: Tensor | None,
-    time_bias: Tensor | None,
-    *flat: Flat,
+    grad: Tensor, q: Tensor, k: Tensor, v: Tensor, scale: float, position_bias: Table, time_bias: Table, *flat: Flat
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     return compute_backward(grad, q, k, v, Layout._make(flat), scale, position_bias, time_bias)
 
 
 @attention_backward.register_fake
 def _(
-    grad: Tensor,
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    scale: float,
-    position_bias: Tensor | None,
-    time_bias: Tensor | None,
-    *_: Flat,
+    grad: Tensor, q: Tensor, k: Tensor, v: Tensor, scale: float, position_bias: Table, time_bias: Table, *_: Flat
 ) -> tuple[Tensor, ...]:
     tables = (q.new_empty(0) if x is None else x.new_empty(x.shape) for x in (position_bias, time_bias))
     return *(x.new_empty(x.shape) for x in (q, k, v)), *tables

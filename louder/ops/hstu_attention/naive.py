@@ -9,6 +9,7 @@ from torch import Tensor
 
 from louder.ops.layout import Layout, visible
 
+Table = Tensor | None  # a bias by distance [P] or by time bucket [T], if there is one
 BUCKET_WIDTH = 0.301  # natural logarithm; a bucket spans a factor of 1.35 in time
 
 
@@ -38,7 +39,7 @@ class User(NamedTuple):
     buckets: Tensor | None  # [M, N] entry of time_bias
 
 
-def users(layout: Layout, position_bias: Tensor | None, time_bias: Tensor | None) -> Iterator[User]:
+def users(layout: Layout, position_bias: Table, time_bias: Table) -> Iterator[User]:
     bounds, query_offsets = layout.offsets.tolist(), layout.query_offsets
     query_bounds = bounds if query_offsets is None else query_offsets.tolist()
     for rows, keys in zip(slices(query_bounds), slices(bounds)):
@@ -67,13 +68,7 @@ def exact(x: Tensor) -> Tensor:
 
 
 def hstu_attention(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    layout: Layout,
-    scale: float,
-    position_bias: Tensor | None,
-    time_bias: Tensor | None,
+    q: Tensor, k: Tensor, v: Tensor, layout: Layout, scale: float, position_bias: Table, time_bias: Table
 ) -> Tensor:
     """See louder.ops.hstu_attention. Differentiable by plain autograd; keeps an [H, M, N] tensor per user."""
     out = []
@@ -85,14 +80,7 @@ def hstu_attention(
 
 
 def hstu_attention_backward(
-    grad: Tensor,
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    layout: Layout,
-    scale: float,
-    position_bias: Tensor | None,
-    time_bias: Tensor | None,
+    grad: Tensor, q: Tensor, k: Tensor, v: Tensor, layout: Layout, scale: float, position_bias: Table, time_bias: Table
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Gradients of q, k, v, position_bias and time_bias; the last two are empty where there is no table.
 

@@ -15,6 +15,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from louder.ops.hstu_attention.naive import Table
 from louder.ops.layout import Layout
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
@@ -55,14 +56,6 @@ def prefix_of(event, prefix_lengths, keys, PREFIX_LENGTHS: tl.constexpr):
     if PREFIX_LENGTHS:
         prefix = tl.load(prefix_lengths + tl.minimum(event, keys - 1)).to(tl.int32)
     return prefix
-
-
-@triton.jit
-def last_prefix_of(prefix_lengths, keys, PREFIX_LENGTHS: tl.constexpr):
-    last = keys
-    if PREFIX_LENGTHS:
-        last = tl.load(prefix_lengths + keys - 1).to(tl.int32)
-    return last
 
 
 @triton.jit
@@ -160,13 +153,6 @@ def add_by_diagonal(d_position, d_scores_MN, prefix, key_start, P: tl.constexpr,
 
 
 @triton.jit
-def add_one_by_one(d_position, d_scores, distances, P: tl.constexpr):
-    """Add d_scores to the distances they belong to, in any order."""
-    entries = tl.minimum(tl.maximum(distances, 0), P - 1)
-    tl.atomic_add(d_position + entries, d_scores, mask=d_scores != 0, sem="relaxed")
-
-
-@triton.jit
 def add_by_bucket(d_time, d_scores, buckets, T: tl.constexpr):
     """Add d_scores to their buckets, summing each bucket first: the buckets of neighbours are few, and in a row."""
     lowest = tl.min(tl.where(d_scores != 0, buckets, T))
@@ -206,7 +192,7 @@ def forward_kernel(
     if first >= queries:
         return
     prefix_lengths += start
-    last_prefix = last_prefix_of(prefix_lengths, keys, PREFIX_LENGTHS)
+    last_prefix = prefix_of(keys, prefix_lengths, keys, PREFIX_LENGTHS)
     head, heads = tl.program_id(1).to(tl.int64), tl.num_programs(1)
     q += query_start * q_row + head * q_head
     k += start * k_row + head * k_head
@@ -269,7 +255,7 @@ def query_gradient_kernel(
     if first >= queries:
         return
     prefix_lengths += start
-    last_prefix = last_prefix_of(prefix_lengths, keys, PREFIX_LENGTHS)
+    last_prefix = prefix_of(keys, prefix_lengths, keys, PREFIX_LENGTHS)
     head, heads = tl.program_id(1).to(tl.int64), tl.num_programs(1)
     q += query_start * q_row + head * q_head
     k += start * k_row + head * k_head
@@ -313,7 +299,8 @@ def query_gradient_kernel(
             if (tl.max(irregular.to(tl.int32), 0) == 0) & (tl.max(prefix, 0) - tl.min(prefix, 0) < BLOCK_N):
                 add_by_diagonal(d_position, d_scores, prefix, key_start, P, BLOCK_N)  # so it is for candidates
             else:
-                add_one_by_one(d_position, d_scores, distances, P)
+                entries = tl.minimum(tl.maximum(distances, 0), P - 1)
+                tl.atomic_add(d_position + entries, d_scores, mask=d_scores != 0, sem="relaxed")
         elif P > 0:  # no more rows than keys
             add_by_diagonal(d_position, d_scores, prefix, key_start, P, BLOCK_N)
         if T > 0:
@@ -350,7 +337,7 @@ def key_gradient_kernel(
     if first >= keys:
         return
     prefix_lengths += start
-    last_prefix = last_prefix_of(prefix_lengths, keys, PREFIX_LENGTHS)
+    last_prefix = prefix_of(keys, prefix_lengths, keys, PREFIX_LENGTHS)
     head, heads = tl.program_id(1).to(tl.int64), tl.num_programs(1)
     q += query_start * q_row + head * q_head
     k += start * k_row + head * k_head
@@ -406,15 +393,9 @@ def key_gradient_kernel(
 
 
 def arguments(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    layout: Layout,
-    scale: float,
-    position_bias: Tensor | None,
-    time_bias: Tensor | None,
-    bucket_starts: Tensor,
-) -> Arguments:
+    q: Tensor, k: Tensor, v: Tensor, layout: Layout, scale: float,
+    position_bias: Table, time_bias: Table, bucket_starts: Tensor,
+) -> Arguments:  # fmt: skip
     """What all kernels take, by name."""
     assert not (INTERPRETED and q.dtype == torch.bfloat16), "Triton's interpreter multiplies bfloat16 wrongly"
     offsets, window = layout.offsets, layout.window or 0
@@ -449,15 +430,9 @@ def launch(kernel: Any, block: str, rows: int, arguments: Arguments) -> None:
 
 
 def forward(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    layout: Layout,
-    scale: float,
-    position_bias: Tensor | None,
-    time_bias: Tensor | None,
-    bucket_starts: Tensor,
-) -> Tensor:
+    q: Tensor, k: Tensor, v: Tensor, layout: Layout, scale: float,
+    position_bias: Table, time_bias: Table, bucket_starts: Tensor,
+) -> Tensor:  # fmt: skip
     """hstu_attention.compute; bucket_starts are of as many buckets as time_bias has."""
     inputs = arguments(q, k, v, layout, scale, position_bias, time_bias, bucket_starts)
     out = v.new_empty(len(q), *v.shape[1:])
@@ -466,16 +441,9 @@ def forward(
 
 
 def backward(
-    grad: Tensor,
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    layout: Layout,
-    scale: float,
-    position_bias: Tensor | None,
-    time_bias: Tensor | None,
-    bucket_starts: Tensor,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    grad: Tensor, q: Tensor, k: Tensor, v: Tensor, layout: Layout, scale: float,
+    position_bias: Table, time_bias: Table, bucket_starts: Tensor,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
     """hstu_attention.compute_backward, likewise. The order of the sums for the two tables differs from run to run."""
     inputs = arguments(q, k, v, layout, scale, position_bias, time_bias, bucket_starts) | {"grad": grad.contiguous()}
     dq, dk, dv = (torch.empty_like(x, memory_format=torch.contiguous_format) for x in (q, k, v))

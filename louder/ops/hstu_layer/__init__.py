@@ -9,6 +9,7 @@ from louder.ops import hstu_attention as attention
 from louder.ops import layout as layouts
 from louder.ops.autograd import Context
 from louder.ops.hstu_attention import BIAS_SCHEMA
+from louder.ops.hstu_attention.naive import Table
 from louder.ops.hstu_layer.rows import implementation
 from louder.ops.layout import SCHEMA, Flat, Layout
 
@@ -55,15 +56,9 @@ def hstu_layer(
 
 
 def check(
-    x: Tensor,
-    uvqk_weight: Tensor,
-    out_weight: Tensor,
-    out_bias: Tensor,
-    layout: Layout,
-    heads: int,
-    qk_width: int,
-    seed: Tensor | None,
-) -> None:
+    x: Tensor, uvqk_weight: Tensor, out_weight: Tensor, out_bias: Tensor,
+    layout: Layout, heads: int, qk_width: int, seed: Tensor | None,
+) -> None:  # fmt: skip
     """Raise ValueError, naming the argument, for a shape that does not fit."""
     if layout.query_offsets is not None:
         raise ValueError("a layer computes all rows: query_offsets must be None")
@@ -97,19 +92,10 @@ def split(projected: Tensor, heads: int, qk_width: int) -> tuple[Tensor, Tensor,
     "bool training) -> (Tensor, Tensor, Tensor)",
 )
 def layer(
-    x: Tensor,
-    uvqk_weight: Tensor,
-    out_weight: Tensor,
-    out_bias: Tensor,
-    heads: int,
-    qk_width: int,
-    scale: float,
-    dropout: float,
-    seed: Tensor | None,
-    position_bias: Tensor | None,
-    time_bias: Tensor | None,
-    *flat: Flat,
-) -> tuple[Tensor, Tensor, Tensor]:
+    x: Tensor, uvqk_weight: Tensor, out_weight: Tensor, out_bias: Tensor,
+    heads: int, qk_width: int, scale: float, dropout: float, seed: Tensor | None,
+    position_bias: Table, time_bias: Table, *flat: Flat,
+) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     """The result, and what the backward pass needs: the projection [L, H (2 V + 2 K)] before silu, and A V [L, H V]."""
     *fields, training = flat
     layout = Layout._make(fields)
@@ -127,11 +113,7 @@ def _(x: Tensor, uvqk_weight: Tensor, out_weight: Tensor, *rest: float | Flat) -
     out = torch.empty_like(x, memory_format=torch.contiguous_format)
     if not rest[-1]:
         return out, x.new_empty(0), x.new_empty(0)
-    return (
-        out,
-        uvqk_weight.new_empty(x.shape[0], len(uvqk_weight)),
-        uvqk_weight.new_empty(x.shape[0], out_weight.shape[1]),
-    )
+    return out, *(uvqk_weight.new_empty(x.shape[0], width) for width in (len(uvqk_weight), out_weight.shape[1]))
 
 
 @torch.library.custom_op(
@@ -141,21 +123,10 @@ def _(x: Tensor, uvqk_weight: Tensor, out_weight: Tensor, *rest: float | Flat) -
     f"{CONSTANTS_SCHEMA}, {BIAS_SCHEMA}, {SCHEMA}) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)",
 )
 def layer_backward(
-    grad: Tensor,
-    projected: Tensor,
-    a: Tensor,
-    x: Tensor,
-    uvqk_weight: Tensor,
-    out_weight: Tensor,
-    heads: int,
-    qk_width: int,
-    scale: float,
-    dropout: float,
-    seed: Tensor | None,
-    position_bias: Tensor | None,
-    time_bias: Tensor | None,
-    *flat: Flat,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    grad: Tensor, projected: Tensor, a: Tensor, x: Tensor, uvqk_weight: Tensor, out_weight: Tensor,
+    heads: int, qk_width: int, scale: float, dropout: float, seed: Tensor | None,
+    position_bias: Table, time_bias: Table, *flat: Flat,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
     """Gradients of x, uvqk_weight, out_weight, out_bias, position_bias and time_bias; the last two are empty where there
     is no table."""
     rows = implementation(x, uvqk_weight, out_weight)
@@ -171,21 +142,10 @@ def layer_backward(
 
 @layer_backward.register_fake
 def _(
-    grad: Tensor,
-    projected: Tensor,
-    a: Tensor,
-    x: Tensor,
-    uvqk_weight: Tensor,
-    out_weight: Tensor,
-    heads: int,
-    qk_width: int,
-    scale: float,
-    dropout: float,
-    seed: Tensor | None,
-    position_bias: Tensor | None,
-    time_bias: Tensor | None,
-    *_: Flat,
-) -> tuple[Tensor, ...]:
+    grad: Tensor, projected: Tensor, a: Tensor, x: Tensor, uvqk_weight: Tensor, out_weight: Tensor,
+    heads: int, qk_width: int, scale: float, dropout: float, seed: Tensor | None,
+    position_bias: Table, time_bias: Table, *_: Flat,
+) -> tuple[Tensor, ...]:  # fmt: skip
     weights = (y.new_empty(y.shape) for y in (x, uvqk_weight, out_weight))
     tables = (x.new_empty(0) if y is None else y.new_empty(y.shape) for y in (position_bias, time_bias))
     return *weights, x.new_empty(x.shape[1]), *tables

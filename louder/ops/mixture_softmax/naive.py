@@ -59,21 +59,15 @@ def mixture_softmax(
     gates = components[0] * components[1]
 
     def block(
-        positive: Tensor,
-        queries: Tensor,
-        numbers: Tensor,
-        targets: Tensor,
-        negatives: Tensor,
-        items: Tensor,
-        *cross: Tensor,
+        positive: Tensor, queries: Tensor, numbers: Tensor, targets: Tensor, negatives: Tensor, *others: Tensor
     ) -> Tensor:
+        items, *cross = others
         candidates = items[negatives]
         keep = None
         if dropout and seed is not None:
             first = int(numbers[0]) * negatives.shape[1] * gates
-            keep = keep_factors(
-                seed.to(items.device), dropout, torch.Size([*negatives.shape, gates]), items.dtype, first
-            )
+            shape = torch.Size([*negatives.shape, gates])
+            keep = keep_factors(seed.to(items.device), dropout, shape, items.dtype, first)
         logits = pair_logits(queries, candidates, components, temperature)
         negative, _ = mixture(logits, queries[:, None, -gates:] * candidates[..., -gates:], cross, keep)
         negative = negative.masked_fill(negatives == targets[:, None], -torch.inf)

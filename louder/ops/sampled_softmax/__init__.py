@@ -44,9 +44,8 @@ def sampled_softmax(
         if seed is None:
             raise ValueError(f"{negatives} negatives need a seed to be drawn from, but seed is None")
         return loss_and_grad_logits(states, table, targets, None, negatives, seed, temperature, log_weights)[0]
-    return loss_and_grad_logits(states, table, targets, negatives, negatives.shape[1], None, temperature, log_weights)[
-        0
-    ]
+    count = negatives.shape[1]
+    return loss_and_grad_logits(states, table, targets, negatives, count, None, temperature, log_weights)[0]
 
 
 def full_softmax(states: Tensor, table: Tensor, targets: Tensor, *, temperature: float) -> Tensor:

@@ -7,12 +7,7 @@ ROWS = 256  # of a block: the [ROWS, 1 + R, D] gathered items are the largest te
 
 
 def logits(
-    states: Tensor,
-    table: Tensor,
-    targets: Tensor,
-    negatives: Tensor,
-    temperature: float,
-    log_weights: Tensor | None,
+    states: Tensor, table: Tensor, targets: Tensor, negatives: Tensor, temperature: float, log_weights: Tensor | None
 ) -> tuple[Tensor, Tensor]:
     """Of a block of rows: the ids [N, 1 + R], the target first, and their logits."""
     ids = torch.cat([targets.clamp(min=0)[:, None], negatives], dim=1)
@@ -25,12 +20,7 @@ def logits(
 
 
 def sampled_softmax(
-    states: Tensor,
-    table: Tensor,
-    targets: Tensor,
-    negatives: Tensor,
-    temperature: float,
-    log_weights: Tensor | None,
+    states: Tensor, table: Tensor, targets: Tensor, negatives: Tensor, temperature: float, log_weights: Tensor | None
 ) -> Tensor:
     """See louder.ops.sampled_softmax. Differentiable by plain autograd, which keeps the items of every block."""
     losses = []
@@ -55,12 +45,7 @@ def table_gradient(
 
 
 def loss_and_grad_logits(
-    states: Tensor,
-    table: Tensor,
-    targets: Tensor,
-    negatives: Tensor,
-    temperature: float,
-    log_weights: Tensor | None,
+    states: Tensor, table: Tensor, targets: Tensor, negatives: Tensor, temperature: float, log_weights: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The losses [L], grad_logits [L, 1 + R] (their gradients by the products of state and item, which are the logits
     times the temperature), and their gradients by the states [L, D].
