@@ -113,7 +113,8 @@ def _(x: Tensor, uvqk_weight: Tensor, out_weight: Tensor, *rest: float | Flat) -
     out = torch.empty_like(x, memory_format=torch.contiguous_format)
     if not rest[-1]:
         return out, x.new_empty(0), x.new_empty(0)
-    return out, *(uvqk_weight.new_empty(x.shape[0], width) for width in (len(uvqk_weight), out_weight.shape[1]))
+    kept = uvqk_weight.new_empty
+    return out, kept(x.shape[0], len(uvqk_weight)), kept(x.shape[0], out_weight.shape[1])
 
 
 @torch.library.custom_op(
