@@ -98,19 +98,19 @@ MUTANTS = [
         TRAINING + "tables.py",
         "                moments[rows] = 0",
         "                pass",
-        "tests/training/test_tables.py -k reset",
+        "tests/training/test_growing_tables.py -k reset",
     ),
     Mutant(
         TRAINING + "tables.py",
         "state = optimizer.state.pop(old)",
         "state = {}",
-        "tests/training/test_tables.py -k growing",
+        "tests/training/test_growing_tables.py -k growing",
     ),
     Mutant(
         TRAINING + "tables.py",
         "new if weight is old else weight for",
         "weight for",
-        "tests/training/test_tables.py -k growing",
+        "tests/training/test_growing_tables.py -k growing",
     ),
     Mutant(
         MODELS + "embeddings.py",
@@ -122,7 +122,7 @@ MUTANTS = [
         MODELS + "embeddings.py",
         "self.weight[rows] = self.new_vectors",
         "self.weight[: len(rows)] = self.new_vectors",
-        "tests/training/test_tables.py -k reset",
+        "tests/training/test_growing_tables.py -k reset",
     ),
     Mutant(
         MODELS + "embeddings.py",

@@ -13,7 +13,10 @@ from louder.batch import RetrievalBatch, SequenceBatch
 from louder.config import from_dict, override, to_dict
 from louder.errors import InputError
 from louder.evaluation.retrieval import evaluate, model_scorer
+from louder.histories.history import Names
+from louder.inference.engine import Engine
 from louder.inference.recommender import Event, Recommender
+from louder.inference.request import Request, history_of
 from louder.inference.run import Run
 from louder.models import HSTUConfig, MoLConfig, Vocabulary, build
 from louder.training.config import Config
@@ -135,14 +138,12 @@ def test_recommendations_are_what_evaluation_ranks(run):
     model, config = opened.sequential(), from_dict(Config, opened.config)
     loader = part_loader(open_config_table(config), config, "test")
     ranks = evaluate(model_scorer(model), loader, seen="history").ranks
-    recommender = Recommender(run)
+    engine = Engine(run)
     for user, rank in zip(loader.spans.users.tolist(), ranks.tolist()):
         *history, target = checkerboard()[user]
-        past = recommender.known_history(100 + user)
-        past = replace(past, **{name: getattr(past, name)[:-1] for name in ("ids", "times", "kinds", "actions")})
-        scores = recommender.scores(past, target.time)
-        scores[[token.id for token in history]] = -torch.inf
-        assert (scores > scores[target.id]).sum() + 1 == rank
+        past = history_of([Event(1000 + token.id, token.time) for token in history], Names())
+        found = engine.recommend(Request(history=past, user=100 + user, at=target.time, k=20)).items.tolist()
+        assert found.index(target.id) + 1 == rank
 
 
 def test_a_known_user_gets_other_scores_than_somebody_with_that_history(run):
