@@ -1,4 +1,4 @@
-"""What happens to an answer after the models."""
+"""What happens to an answer after the models: stages, each of which takes a request and its result and gives a result."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -14,13 +14,29 @@ from louder.inference.request import Request, Result
 MOST_DIVERSE = 200  # best candidates among which diversity chooses
 
 
-def rerank(request: Request, result: Result, vectors: Tensor) -> Result:
-    """The k of the result that are best, or best and diverse; vectors [I, D] of the items."""
-    result = taken(result, np.argsort(-result.scores, kind="stable"))
-    if request.diversity:
-        own = vectors[torch.from_numpy(result.items[:MOST_DIVERSE])]
-        result = taken(result, diverse(own, result.scores[:MOST_DIVERSE], request.k, request.diversity))
+def best_first(request: Request, result: Result, vectors: Tensor) -> Result:
+    return taken(result, np.argsort(-result.scores, kind="stable"))
+
+
+def diversity(request: Request, result: Result, vectors: Tensor) -> Result:
+    if not request.diversity:
+        return result
+    own = vectors[torch.from_numpy(result.items[:MOST_DIVERSE])]
+    return taken(result, diverse(own, result.scores[:MOST_DIVERSE], request.k, request.diversity))
+
+
+def first_k(request: Request, result: Result, vectors: Tensor) -> Result:
     return taken(result, slice(request.k))
+
+
+STAGES = [best_first, diversity, first_k]
+
+
+def rerank(request: Request, result: Result, vectors: Tensor) -> Result:
+    """What was found, stage by stage; vectors [I, D] of the items."""
+    for stage in STAGES:
+        result = stage(request, result, vectors)
+    return result
 
 
 def taken(result: Result, rows: np.ndarray | slice) -> Result:
