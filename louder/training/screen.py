@@ -2,9 +2,6 @@
 
 import sys
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
 from louder.results import Row
 from louder.training.config import Config
 
@@ -13,6 +10,10 @@ class Screen:
     """Used as `with Screen(config) as screen`. Where nobody watches, only the lines are printed."""
 
     def __init__(self, config: Config, *, quiet: bool = False) -> None:
+        # not at the top: training has to load where only torch and numpy are installed
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
         self.config, self.quiet = config, quiet
         self.bar = Progress(
             TextColumn("{task.description}"),
