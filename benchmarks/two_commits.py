@@ -24,9 +24,10 @@ from contextlib import ExitStack, contextmanager
 from functools import partial
 from http.client import HTTPConnection
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 from urllib.request import urlopen
 
+T = TypeVar("T")
 CASES = {
     "attention": "forward and backward, 4 histories of 1,024, 2 heads of 64, both biases",
     "step hstu": "a training step of 128 users, ml1m:hstu",
@@ -164,14 +165,14 @@ def seconds_of(process: subprocess.Popen[str], name: str) -> float:
     return float(line)
 
 
-def in_turns(pairs: int, *runs: Callable[[], float]) -> list[list[float]]:
+def in_turns(pairs: int, *runs: Callable[[], T]) -> list[list[T]]:
     """A B B A A B …: whoever comes second comes first the next time."""
-    seconds: list[list[float]] = [[] for _ in runs]
-    turns = list(zip(seconds, runs))
+    found: list[list[T]] = [[] for _ in runs]
+    turns = list(zip(found, runs))
     for number in range(pairs):
         for own, run in turns[:: -1 if number % 2 else 1]:
             own.append(run())
-    return seconds
+    return found
 
 
 def told(name: str, what: str, unit: str, a: list[float], b: list[float]) -> dict[str, Any]:
@@ -181,12 +182,13 @@ def told(name: str, what: str, unit: str, a: list[float], b: list[float]) -> dic
     row |= {"before": round(statistics.median(a), 6), "after": round(statistics.median(b), 6)}
     row |= {"ratio": round(middle, 4), "ratio_quartiles": [round(low, 4), round(high, 4)]}
     ratio = f"× {middle:.3f} ({low:.3f} to {high:.3f})"
-    print(f"{name:24} before {row['before']:>12} after {row['after']:>12} {unit:10} {ratio}")
+    print(f"{name:24} before {row['before']:>12} after {row['after']:>12} {unit:14} {ratio}")
     return row
 
 
 @contextmanager
-def service(tree: Path, run: Path, ranker: Path, table: Path, threads: int, log: IO[str]) -> Iterator[int]:
+def service(tree: Path, run: Path, ranker: Path, table: Path, threads: int, log: IO[str]) -> Iterator[tuple[int, int]]:
+    """-> its port and its process"""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -203,14 +205,21 @@ def service(tree: Path, run: Path, ranker: Path, table: Path, threads: int, log:
                 time.sleep(0.5)
         else:
             raise SystemExit(f"The service of {tree} does not answer; see {log.name}.")
-        yield port
+        yield port, process.pid
     finally:
         process.terminate()
         process.wait(timeout=30)
 
 
-def asked(port: int, route: str, seconds: float, clients: int = 4) -> float:
-    """Milliseconds of service for each answer: `clients` ask for so long, each again when it is answered."""
+def processor_s(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def asked(service: tuple[int, int], route: str, seconds: float, clients: int = 4) -> tuple[float, float]:
+    """Milliseconds of each answer, by the clock and of the service's processor time: `clients` ask for so long, each again
+    when it is answered. They share the cores with the service, so the second says more of its work."""
+    (port, pid), began = service, processor_s(service[1])
     path, body = ROUTES[route]
 
     def client(number: int) -> int:
@@ -227,7 +236,8 @@ def asked(port: int, route: str, seconds: float, clients: int = 4) -> float:
         return answered
 
     with ThreadPoolExecutor(clients) as pool:
-        return 1000 * seconds / sum(pool.map(client, range(clients)))
+        answers = sum(pool.map(client, range(clients)))
+    return 1000 * seconds / answers, 1000 * (processor_s(pid) - began) / answers
 
 
 def main() -> None:
@@ -253,17 +263,18 @@ def main() -> None:
     if given.run and given.ranker:
         with ExitStack() as stack:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-            ports = []
+            services = []
             for place, tree in enumerate(trees):
                 log = stack.enter_context(open(folder / f"{place}.log", "w", encoding="utf-8"))
                 opened = service(tree, given.run, given.ranker, given.table, given.threads, log)
-                ports.append(stack.enter_context(opened))
+                services.append(stack.enter_context(opened))
             for route in ROUTES:
-                for port in ports:
-                    asked(port, route, 3)
-                times = in_turns(given.pairs, *(partial(asked, port, route, 2) for port in ports))
+                for own in services:
+                    asked(own, route, 3)
+                answers = in_turns(given.pairs, *(partial(asked, own, route, 2) for own in services))
                 what = f"4 clients without a pause, {USERS} users, histories cached"
-                rows.append(told(f"service {route}", what, "ms/answer", *times))
+                for place, unit in enumerate(("ms/answer", "cpu ms/answer")):
+                    rows.append(told(f"service {route}", what, unit, *([x[place] for x in own] for own in answers)))
     if given.json:
         from louder.results import append_row, provenance
 

@@ -57,6 +57,16 @@ def mixtures() -> list[str]:
     return table(["case", "search", "recall", "median ms", "×", "commit"], lines)
 
 
+def two_commits() -> list[str]:
+    """A line for each case and sitting: medians of both commits, and the quartiles of the ratios of pairs."""
+    lines = []
+    for row in rows_of("two_commits"):
+        quartiles = " to ".join(times(ratio) for ratio in row["ratio_quartiles"])
+        medians = f"{row['before']:.4g}", f"{row['after']:.4g}", row["unit"]
+        lines.append([row["case"], *medians, times(row["ratio"]), quartiles, str(row["pairs"])])
+    return table(["case", "before", "after", "", "after / before", "quartiles", "pairs"], lines)
+
+
 # what a case must be beside another way: bench, case, implementation, in its place, at least so many times as fast
 BACKWARD = "forward and backward"
 MFALCON = "n = 4,096, m = 1,024, b = 512"
@@ -97,4 +107,5 @@ TABLES: Tables = {
     "targets": targets,
     "index": index,
     "mixtures": mixtures,
+    "two_commits": two_commits,
 }

@@ -163,6 +163,7 @@ class HNSW(Approximate):
 
     @classmethod
     def build(cls, vectors: Tensor, neighbours: int = 32, search: int = 128) -> "HNSW":
+        """A graph in which each item has so many neighbours; `search` are kept in sight while one looks."""
         for name, value, least in ("neighbours", neighbours, 2), ("search", search, 1):
             if value < least:
                 raise InputError(f"{name} is {value}, but it must be at least {least}: --{name} N.")
