@@ -38,6 +38,22 @@ def ml1m_means(protocol: str) -> list[str]:
     return table([*HEAD, "seeds"], popularity(rows, protocol, empty=1) + lines)
 
 
+def ml1m_restored() -> list[str]:
+    """A line for each run on the restored archive and each filter: what was left out of the catalogue for a user."""
+    rows = rows_of("ml1m_restored")
+    lines = [
+        [
+            NAMES[row["experiment"]],
+            row["protocol"],
+            row["seen_items_left_out"],
+            *values(row["metrics"]),
+            str(row["seed"]),
+        ]
+        for row in rows
+    ]
+    return table([HEAD[0], "protocol", "filter", *HEAD[1:], "seed"], lines)
+
+
 def models(rows: list[Row], protocol: str) -> dict[str, list[Row]]:
     """The rows of each model that was measured, by its name."""
     found = groups((row for row in rows if row["protocol"] == protocol), lambda row: row["experiment"])
@@ -76,6 +92,7 @@ def demo() -> list[str]:
 TABLES: Tables = {
     **{f"ml1m {protocol}": partial(ml1m, protocol) for protocol in ("validated", "official")},
     **{f"ml1m {protocol} means": partial(ml1m_means, protocol) for protocol in ("validated", "official")},
+    "ml1m restored": ml1m_restored,
     "etl": etl,
     "demo": demo,
 }
