@@ -102,10 +102,7 @@ class Catalogue:
             mask[self.known(request.allow)] = True
         mask[self.known(request.deny)] = False
         for name, values in request.where.items():
-            fits = np.zeros(len(self), dtype=bool)
-            for value in values:
-                fits |= self.matching(name, str(value))
-            mask &= fits
+            mask &= self.matching(name, frozenset(map(str, values)))
         return mask
 
     def known(self, items: Sequence[RawId]) -> np.ndarray:
@@ -113,13 +110,14 @@ class Catalogue:
         ids = self.item_ids.ids(list(items))
         return ids[ids >= 0]
 
-    def matched(self, name: str, value: str) -> np.ndarray:
-        """[I] bool: the items of which attribute `name` is, or holds, `value`"""
+    def matched(self, name: str, values: frozenset[str]) -> np.ndarray:
+        """[I] bool: the items of which attribute `name` is, or holds, one of the values; one pass, however many they are"""
         if name not in self.attributes:
             have = ", ".join(self.attributes) or "none"
             raise InputError(f"The filter names the attribute {name!r}, but items have these: {have}.")
         attribute = self.attributes[name]
+        wanted = np.array([label in values for label in attribute.labels], dtype=bool)
         owner = np.repeat(np.arange(len(self)), np.diff(attribute.offsets.numpy()))
         mask = np.zeros(len(self), dtype=bool)
-        mask[owner[attribute.codes.numpy() == attribute.code_of_label.get(value, -1)]] = True
+        mask[owner[wanted[attribute.codes.numpy()]]] = True
         return mask

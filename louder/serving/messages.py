@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, Strict
 MAX_ID = 200  # characters
 MAX_EVENTS = 1_000  # of one request
 MAX_CANDIDATES = 16_384
+MAX_VALUES = 500  # of one filter: items are filtered by attributes that have no more
 
 Name = Annotated[StrictStr, Field(min_length=1, max_length=MAX_ID)]
 Integer = Annotated[StrictInt, Field(ge=-(2**63), le=2**63 - 1)]
@@ -61,7 +62,7 @@ class Filters(Message):
     seen: StrictBool = Field(default=False, description="Also items that are in the history.")
     allow: list[Id] | None = Field(default=None, max_length=MAX_CANDIDATES, description="Only these items.")
     deny: list[Id] = Field(default=[], max_length=MAX_CANDIDATES, description="None of these items.")
-    where: dict[Name, list[Id]] = Field(
+    where: dict[Name, Annotated[list[Id], Field(max_length=MAX_VALUES)]] = Field(
         default={}, max_length=16, description='Attributes and the values they may have: {"genres": ["Drama"]}.'
     )
 

@@ -71,8 +71,13 @@ MUTANTS = [
     ),
     Mutant("louder/inference/reranking.py", "F.normalize(vectors, dim=1)", "vectors", RERANKING),
     # filters: the last of several values alone
-    Mutant("louder/inference/catalogue.py", "fits |= self.matching", "fits = self.matching", CATALOGUE),
-    Mutant("louder/inference/catalogue.py", "mask &= fits", "mask = fits", CATALOGUE),
+    Mutant(
+        "louder/inference/catalogue.py",
+        "label in values for label",
+        "label in sorted(values)[-1:] for label",
+        CATALOGUE,
+    ),
+    Mutant("louder/inference/catalogue.py", "mask &= self.matching", "mask = self.matching", CATALOGUE),
     Mutant("louder/inference/catalogue.py", "mask[self.known(request.deny)] = False", "pass", CATALOGUE),
     Mutant("louder/inference/catalogue.py", "table.ids[table.kinds == ENGAGEMENT]", "table.ids", CATALOGUE),
     # the engine
