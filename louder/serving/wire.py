@@ -26,9 +26,11 @@ class Refused(Exception):
 
 async def read(message: type[M], request: Request) -> M:
     """The body as a message. pydantic's own parser bounds depth and integers, and knows no NaN in a strict number."""
-    kind = request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
+    # a page of another origin can send a body without this header, or with another one, and no browser asks us first
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "application/json":
-        raise Refused(415, f"The body is {kind[:60]}, but it must be application/json.")
+        found = f"is {kind[:60]}" if kind else "has no content type"
+        raise Refused(415, f"The body {found}, but it must be application/json: send the header content-type.")
     body = bytearray()
     try:
         async for part in request.stream():  # its length need not be told

@@ -27,12 +27,12 @@ def received(*parts, kind="application/json"):
     return asyncio.run(read(m.RecommendRequest, Sent(*parts, kind=kind)))
 
 
-@pytest.mark.parametrize("kind", ["application/json", "Application/JSON ; charset=utf-8", None])
+@pytest.mark.parametrize("kind", ["application/json", "Application/JSON ; charset=utf-8"])
 def test_a_body_may_come_in_parts(kind):
     assert received(b'{"us', b'er": 1', b"}", kind=kind).user == 1
 
 
-@pytest.mark.parametrize("kind", ["text/plain", "application/json5", "", "application"])
+@pytest.mark.parametrize("kind", ["text/plain", "application/json5", "", "application", None])
 def test_another_kind_of_body_is_refused(kind):
     with pytest.raises(Refused, match="must be application/json") as told:
         received(b'{"user": 1}', kind=kind)
