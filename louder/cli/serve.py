@@ -152,18 +152,18 @@ def warn_of(ranks: Path, host: str, token: str) -> None:
 
 
 def token_of(file: Path | None) -> str:
-    if file is None:
-        return os.environ.get("LOUDER_TOKEN", "")
+    """Of the file, or of LOUDER_TOKEN; "" where neither is given."""
+    if file is None and not os.environ.get("LOUDER_TOKEN"):
+        return ""
+    where = "LOUDER_TOKEN" if file is None else f"The token file {file}"
     try:
-        token = file.read_text(encoding="utf-8").strip()
+        token = (os.environ["LOUDER_TOKEN"] if file is None else file.read_text(encoding="utf-8")).strip()
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(
-            f"The token file {file} cannot be read ({getattr(error, 'strerror', 'it is not text')}). Write the token into it."
+            f"{where} cannot be read ({getattr(error, 'strerror', 'it is not text')}). Write the token into it."
         ) from error
     if not token or not token.isascii() or not token.isprintable():
-        raise InputError(
-            f"The token file {file} must hold one line of ASCII, since a header carries it. Write such a token into it."
-        )
+        raise InputError(f"{where} must hold one line of ASCII, since a header carries it. Write such a token into it.")
     return token
 
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from louder.cli.serve import publish, rollback, warn_of
+from louder.cli.serve import publish, rollback, token_of, warn_of
 from louder.data.config import DataConfig
 from louder.errors import InputError
 from louder.inference.engine import Engine
@@ -20,6 +20,21 @@ def test_an_open_service_without_a_token_is_warned_of(place, capsys) -> None:
     warn_of(place / "joint", "0.0.0.0", "secret")
     warn_of(place / "joint", "127.0.0.1", "")
     assert capsys.readouterr().err == ""
+
+
+def test_a_token_loses_the_end_of_its_line(tmp_path, monkeypatch) -> None:
+    monkeypatch.delenv("LOUDER_TOKEN", raising=False)
+    assert token_of(None) == ""
+    monkeypatch.setenv(
+        "LOUDER_TOKEN", "secret\n"
+    )  # as `LOUDER_TOKEN="$(cat token; echo)"` and Kubernetes' secrets have it
+    assert token_of(None) == "secret"
+    (tmp_path / "token").write_text(" other\r\n")
+    assert token_of(tmp_path / "token") == "other"
+    for wrong in "two\nlines", "tökn", " \n":
+        monkeypatch.setenv("LOUDER_TOKEN", wrong)
+        with pytest.raises(InputError, match="LOUDER_TOKEN must hold one line of ASCII"):
+            token_of(None)
 
 
 def test_a_run_with_series_is_warned_of(place, capsys, monkeypatch) -> None:
