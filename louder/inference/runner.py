@@ -55,14 +55,12 @@ class Runner:
         pending(history)      -> how many tokens at the end are not settled
 
     What is cached under a key is compared with the history that comes, so a key can be used again after new events:
-    only these are computed. A history that changed is computed anew. `appended` counts tokens that were added to a
-    history that was cached.
+    only these are computed. A history that changed is computed anew.
     """
 
     def __init__(self, backbone: SequentialModel, cache_bytes: int) -> None:
         self.backbone = backbone
         self.cache = HistoryCache(cache_bytes)
-        self.appended = 0
 
     def rows(self, history: SequenceBatch, known: int) -> tuple[TokenRows, int]:
         raise NotImplementedError
@@ -82,8 +80,6 @@ class Runner:
                 kv, known = held.kv, len(held.events.ids)
             rows, before = self.rows(history, known)
             first, end = kv.length - before, len(rows.x) - self.pending(history)
-            if kv.length:
-                self.appended += end - first
             if first < end:
                 parts.append((kv, rows.part(first, end)))
             prefilled.append(Prefilled(history, kv, rows.part(end, len(rows.x)), key))

@@ -32,7 +32,6 @@ MUTANTS = [
     Mutant(
         "louder/inference/runner.py", "kv.length += len(rows.x) - rows.candidates", "kv.length += len(rows.x)", MFALCON
     ),
-    Mutant("louder/inference/runner.py", "self.appended += end - first", "self.appended = end", MFALCON),
     # caches
     Mutant(
         "louder/inference/kv_cache.py",
