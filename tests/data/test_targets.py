@@ -146,6 +146,15 @@ def test_only_positive_engagements_are_targets():
     assert target_rows(table_of(users), 0b11).tolist() == [True, True, True, False, True]  # any of them
 
 
+def test_by_time_the_target_is_the_first_after_the_cut_and_the_last_before_it():
+    users = [events(0, 1, 2, 3, 4, 5, 6, gap=10)]  # at 0, 10, ... 60
+    config = SplitConfig(kind="time", validation_from=20, test_from=40)
+    assert spans(users, "train", config) == [(0, 0, 1)]
+    assert spans(users, "validation", config) == [(0, 0, 2)]
+    assert spans(users, "test", config) == [(0, 0, 4)]
+    assert spans(users, "train", config, held_out=1) == [(0, 0, 3)]
+
+
 @given(logs(), st.integers(0, 10), st.integers(11, 20), st.sampled_from([1, 2]))
 def test_by_time_nothing_is_trained_on_at_or_after_the_cut(users, validation_from, test_from, held_out):
     config = SplitConfig(kind="time", validation_from=validation_from, test_from=test_from)

@@ -58,6 +58,14 @@ def test_a_k_core_beside_plain_python(engine, events, rows, k):
     assert dropped == ({f"outside the {k}-core": len(rows) - len(expected)} if len(expected) < len(rows) else {})
 
 
+def test_one_pass_drops_users_whom_rare_items_left_with_too_little(engine, events):
+    rows = [(0, 1), (0, 9), *((user, item) for user in (1, 2) for item in (1, 2))]  # only the first user had item 9
+    dropped = {}
+    found, _ = filters.one_pass(engine, events(rows), 2, 2, dropped)
+    assert kept(found) == rows[2:]
+    assert dropped == {"item with fewer than 2 events": 1, "user left with fewer than 2 events": 1}
+
+
 @EXAMPLES
 @given(pairs, st.integers(0, 4), st.integers(0, 4))
 def test_one_pass_beside_plain_python(engine, events, rows, at_least_user, at_least_item):
