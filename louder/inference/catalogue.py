@@ -12,8 +12,9 @@ from louder.data.table import open_table
 from louder.errors import InputError
 from louder.ids import RawId
 from louder.inference.index import Exact
+from louder.inference.limits import MOST_VALUES
 from louder.inference.request import Request
-from louder.inference.run import MOST_VALUES, Run
+from louder.inference.run import Run
 from louder.inference.search import DotProductSearch
 from louder.schema import ENGAGEMENT
 

@@ -11,10 +11,10 @@ from louder.folders import read_json
 from louder.histories.history import History, Names
 from louder.ids import RawId
 from louder.inference.engine import Engine
+from louder.inference.limits import MAX_CANDIDATES
 from louder.inference.new_items import NewItems
 from louder.inference.request import Event, Request, Result, TableUser, history_of
 
-MAX_CANDIDATES = 16_384
 T = TypeVar("T")
 
 

@@ -20,6 +20,7 @@ from louder.data.config import DataConfig
 from louder.data.table import Table, open_table, read_attributes
 from louder.data.window import Reader
 from louder.errors import InputError
+from louder.inference.limits import MOST_VALUES
 from louder.models import AnyRanker, ModelConfig, MoLConfig, RankingConfig, RankingModel, SequentialModel, Vocabulary
 from louder.schema import Manifest
 
@@ -27,9 +28,6 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from louder.ids import IdMap, RawId
-
-
-MOST_VALUES = 500  # distinct values of an attribute that are told, and that items can be filtered by
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,10 +7,10 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, StrictStr
 
+from louder.inference.limits import MAX_CANDIDATES, MOST_VALUES
+
 MAX_ID = 200  # characters
 MAX_EVENTS = 1_000  # of one request
-MAX_CANDIDATES = 16_384
-MAX_VALUES = 500  # of one filter: items are filtered by attributes that have no more
 
 Name = Annotated[StrictStr, Field(min_length=1, max_length=MAX_ID)]
 Integer = Annotated[StrictInt, Field(ge=-(2**63), le=2**63 - 1)]
@@ -62,7 +62,7 @@ class Filters(Message):
     seen: StrictBool = Field(default=False, description="Also items that are in the history.")
     allow: list[Id] | None = Field(default=None, max_length=MAX_CANDIDATES, description="Only these items.")
     deny: list[Id] = Field(default=[], max_length=MAX_CANDIDATES, description="None of these items.")
-    where: dict[Name, Annotated[list[Id], Field(max_length=MAX_VALUES)]] = Field(
+    where: dict[Name, Annotated[list[Id], Field(max_length=MOST_VALUES)]] = Field(
         default={}, max_length=16, description='Attributes and the values they may have: {"genres": ["Drama"]}.'
     )
 

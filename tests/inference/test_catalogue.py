@@ -10,7 +10,8 @@ from tables import Token, write_table
 from louder.errors import InputError
 from louder.histories.history import empty_history
 from louder.ids import IdMap
-from louder.inference.catalogue import MOST_VALUES, Catalogue
+from louder.inference.catalogue import Catalogue
+from louder.inference.limits import MOST_VALUES
 from louder.inference.request import Request
 
 COLUMNS = {

@@ -248,8 +248,8 @@ def test_a_retrieval_run_with_series_answers_from_engagements(place, tmp_path_fa
 
 
 def test_a_filter_of_more_values_than_any_attribute_has_is_refused(service, call):
-    values = [f"v{n}" for n in range(m.MAX_VALUES + 1)]
-    fits, bomb = ({"user": 1, "where": {"category": values[:count]}} for count in (m.MAX_VALUES, m.MAX_VALUES + 1))
+    values = [f"v{n}" for n in range(m.MOST_VALUES + 1)]
+    fits, bomb = ({"user": 1, "where": {"category": values[:count]}} for count in (m.MOST_VALUES, m.MOST_VALUES + 1))
     fine, refused = call(service, ("POST", "/v1/recommend", fits), ("POST", "/v1/recommend", bomb))
     assert (fine.status_code, refused.status_code) == (200, 422)
     assert "where" in refused.json()["error"] and "500" in refused.json()["error"]
