@@ -1,8 +1,6 @@
-"""The routes: what is read from a request, what of the service answers it, and which status an error has."""
+"""The routes: what is read from a request, and what of the service answers it."""
 
 import asyncio
-import sys
-import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Annotated
@@ -15,15 +13,16 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp
 
 from louder.errors import InputError
-from louder.histories import Arrival, StoreDamaged, StoreGone
+from louder.histories import Arrival, StoreGone
 from louder.serving import messages as m
 from louder.serving.batching import Overloaded
 from louder.serving.middleware import Middleware
 from louder.serving.openapi import BODY, answers, body, describe
 from louder.serving.page import page_responses
+from louder.serving.problems import problem
 from louder.serving.service import Service, service_from_environment
 from louder.serving.views import history_view, model_view
-from louder.serving.wire import Json, Refused, answer, read, sentence
+from louder.serving.wire import Json, Refused, answer, read
 from louder.version import __version__
 
 Route = Callable[[Callable[[Request], Awaitable[Response]]], Callable[[Request], Awaitable[Response]]]
@@ -68,29 +67,7 @@ def add_errors(app: FastAPI) -> None:
 
 
 async def refuse(request: Request, error: Exception) -> Response:
-    headers: dict[str, str] = {}
-    match error:
-        case Refused():
-            status, text = error.status, error.error
-        case StoreDamaged():
-            print(f"louder: {error}", file=sys.stderr, flush=True)
-            status, text = 500, "The history in the store is damaged; the log of the service says how."
-        case InputError():
-            status, text = 422, str(error)
-        case RequestValidationError():
-            status, text = 422, sentence(error.errors())
-        case Overloaded():
-            status, text = 429, f"{error.seconds:.2f} s of work are waiting already. Ask again in a second."
-            headers["retry-after"] = str(max(1, round(error.seconds)))
-        case StoreGone():
-            status = 503
-            text = f"The histories cannot be read ({error}). Requests that carry their history are answered."
-            headers["retry-after"] = "1"
-        case HTTPException():
-            status, text, headers = error.status_code, str(error.detail), dict(error.headers or {})
-        case _:
-            traceback.print_exception(error)
-            status, text = 500, "The service has a mistake of its own; its log says which."
+    status, text, headers = problem(error)
     return answer({"error": text, "request": request.scope.get("request_id", "")}, status, headers)
 
 

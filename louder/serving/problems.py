@@ -1,0 +1,37 @@
+"""Which status an error has, and its sentence."""
+
+import sys
+import traceback
+
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+
+from louder.errors import InputError
+from louder.histories import StoreDamaged, StoreGone
+from louder.serving.batching import Overloaded
+from louder.serving.wire import Refused, sentence
+
+
+def problem(error: Exception) -> tuple[int, str, dict[str, str]]:
+    """Its status, sentence and headers. What nobody expected goes to the log with its traceback, and not to the client."""
+    match error:
+        case Refused():
+            return error.status, error.error, {}
+        case StoreDamaged():
+            print(f"louder: {error}", file=sys.stderr, flush=True)
+            return 500, "The history in the store is damaged; the log of the service says how.", {}
+        case InputError():
+            return 422, str(error), {}
+        case RequestValidationError():
+            return 422, sentence(error.errors()), {}
+        case Overloaded():
+            text = f"{error.seconds:.2f} s of work are waiting already. Ask again in a second."
+            return 429, text, {"retry-after": str(max(1, round(error.seconds)))}
+        case StoreGone():
+            text = f"The histories cannot be read ({error}). Requests that carry their history are answered."
+            return 503, text, {"retry-after": "1"}
+        case HTTPException():
+            return error.status_code, str(error.detail), dict(error.headers or {})
+        case _:
+            traceback.print_exception(error)
+            return 500, "The service has a mistake of its own; its log says which.", {}
