@@ -18,6 +18,8 @@ from louder.inference.run import Run
 from louder.inference.search import DotProductSearch
 from louder.schema import ENGAGEMENT
 
+IMAGES = "image", "poster"  # columns with the address of a picture, the first that is there
+
 
 class Catalogue:
     """`table_path` is where popularity is counted; items are known without it."""
@@ -51,6 +53,16 @@ class Catalogue:
             return None
         return [str(one) for one in value] if isinstance(value, list) else [str(value)]
 
+    def image_of(self, item: int) -> str:
+        """The address of an item's picture; "" where there is none, or where it does not come over HTTPS."""
+        address = self.text(item, self.image_column) if self.image_column is not None else ""
+        return address if address.startswith("https://") else ""
+
+    @cached_property
+    def image_column(self) -> str | None:
+        names = self.columns.column_names if self.columns is not None else []
+        return next((name for name in IMAGES if name in names), None)
+
     def attributes_of(self, item: int) -> dict[str, list[str]]:
         """Of those that items can be filtered by, what this one has."""
         found = ((name, self.values_of(item, name)) for name in self.attributes)
@@ -61,7 +73,7 @@ class Catalogue:
         """Those with few enough values to filter by."""
         found = {}
         for name in self.columns.column_names if self.columns is not None else ():
-            if name == "title" or name.startswith("_"):
+            if name == "title" or name == self.image_column or name.startswith("_"):
                 continue
             try:
                 (attribute,) = encode(self.columns, (name,))

@@ -11,6 +11,7 @@ from louder.inference.limits import MAX_CANDIDATES, MOST_VALUES
 
 MAX_ID = 200  # characters
 MAX_EVENTS = 1_000  # of one request
+MAX_WHAT_IF = 100  # events of a request that are only thought of
 
 Name = Annotated[StrictStr, Field(min_length=1, max_length=MAX_ID)]
 Integer = Annotated[StrictInt, Field(ge=-(2**63), le=2**63 - 1)]
@@ -47,6 +48,11 @@ class UserRequest(Message):
 
     user: Id | None = None
     history: list[EventIn] | None = Field(default=None, max_length=MAX_EVENTS)
+    what_if: list[EventIn] = Field(
+        default=[],
+        max_length=MAX_WHAT_IF,
+        description="Events that are added to the user's history for this answer alone; nothing of them is stored.",
+    )
     context: dict[Name, Id | None] = Field(
         default={}, max_length=64, description="Attributes of the user; empty: those that the training knew."
     )
@@ -121,6 +127,7 @@ class Scored(Message):
     actions: dict[str, float] = Field(default={}, description="Probability of each action.")
     values: dict[str, float] = Field(default={}, description="Expected values.")
     attributes: dict[str, list[str]] = Field(default={}, description="Attributes of the item.")
+    image: str = Field(default="", description="Address of a picture, from the item's column `image` or `poster`.")
     reasons: list[Reason] = []
 
 
@@ -157,6 +164,46 @@ class UsersAnswer(Message):
     """Some users of the store, for a page that lets one pick."""
 
     users: list[Id]
+
+
+class ItemView(Message):
+    """An item as a page shows it."""
+
+    item: Id
+    title: str
+    attributes: dict[str, list[str]] = {}
+    image: str = ""
+
+
+class ItemsAnswer(Message):
+    """Items whose title holds a text, those that begin with it first, then by popularity."""
+
+    items: list[ItemView]
+
+
+class UserView(Message):
+    """A line about a user, so that a stranger can choose one."""
+
+    user: Id
+    total: int = Field(description="Events ever stored of the user.")
+    favourites: list[str] = Field(
+        description="Values of the items' first attribute that the user meets more often than others do; the most telling first."
+    )
+    latest: ItemView | None = Field(description="Of the latest event.")
+
+
+class SampleAnswer(Message):
+    """Some users of the store, as different from each other as a small sample of it has them."""
+
+    users: list[UserView]
+
+
+class ItemUsersAnswer(Message):
+    """Users with an event of an item, the latest first, out of a sample of the store."""
+
+    item: ItemView
+    users: list[UserView]
+    sample: int = Field(description="Users of the sample that was looked through.")
 
 
 class HealthAnswer(Message):

@@ -9,6 +9,7 @@ from louder.serving.wire import Json
 MESSAGES = (
     *(m.RecommendRequest, m.RetrieveRequest, m.RankRequest, m.SimilarRequest, m.EventsRequest),
     *(m.Answer, m.EventsAnswer, m.UsersAnswer, m.HistoryAnswer, m.ModelAnswer, m.StatsAnswer),
+    *(m.ItemsAnswer, m.SampleAnswer, m.ItemUsersAnswer),
     *(m.HealthAnswer, m.ReadyAnswer, m.Problem),
 )
 PROBLEMS = {

@@ -16,6 +16,7 @@ from louder.errors import InputError
 from louder.histories import Arrival, StoreGone
 from louder.serving import messages as m
 from louder.serving.batching import Overloaded
+from louder.serving.explore import add_exploring
 from louder.serving.middleware import Middleware
 from louder.serving.openapi import BODY, answers, body, describe
 from louder.serving.page import page_responses
@@ -45,8 +46,9 @@ def create_app(service: Service) -> ASGIApp:
     add_errors(app)
     add_recommendations(app, service)
     add_histories(app, service)
+    add_exploring(app, service)
     add_health(app, service)
-    page = page_responses()
+    page = page_responses(images=service.models.live.catalogue.image_column is not None)
     for path, file in page.items():
         app.add_api_route(path, always(file), methods=["GET"], include_in_schema=False)
     settings = service.settings

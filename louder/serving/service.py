@@ -30,7 +30,7 @@ from louder.serving import messages as m
 from louder.serving.batching import Batcher
 from louder.serving.metrics import Metrics
 from louder.serving.reload import Models, ModelSource, trial_request
-from louder.serving.views import model_view, request_of, result_view
+from louder.serving.views import model_view, request_of, result_view, supposed
 from louder.serving.wire import Json, Refused
 
 T = TypeVar("T")
@@ -98,7 +98,9 @@ class Service:
         if (message.user is None) == (message.history is None):
             raise Refused(422, "A request needs a user or a history, one of the two.")
         if message.user is not None:
-            return await self.read(self.store.history, message.user)
+            return supposed(await self.read(self.store.history, message.user), message.what_if)
+        if message.what_if:
+            raise Refused(422, "what_if is added to the history of a user; without one, put the events into history.")
         model = self.models.live
         return history_of(message.history or [], Names(model.actions, model.values))
 

@@ -3,13 +3,15 @@
 import math
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from louder.histories.history import History
+from louder.histories.merging import merged
 from louder.ids import RawId
 from louder.inference.engine import Engine
-from louder.inference.request import Attribution, Request, Result
+from louder.inference.request import Attribution, Request, Result, history_of
 from louder.serving import messages as m
 from louder.serving.reload import Models
 from louder.serving.wire import Json
@@ -29,6 +31,14 @@ def request_of(message: m.UserRequest | m.SimilarRequest, history: History) -> R
     return Request(**fields)
 
 
+def supposed(history: History, events: Sequence[m.EventIn]) -> History:
+    """A stored history with some more events, as if they had been stored."""
+    if not events:
+        return history
+    new = history_of(events, history.names)
+    return merged(history, replace(new, total=len(new)), len(history) + len(new))
+
+
 def result_view(
     model: Engine, request: Request, result: Result, reasons: Sequence[Sequence[Attribution]], attributes: bool
 ) -> dict[str, Json]:
@@ -42,11 +52,17 @@ def result_view(
             entry["actions"] = dict(zip(model.actions, result.probabilities[place].tolist()))
             entry["values"] = dict(zip(model.value_names, result.values[place].tolist()))
         if attributes:
-            entry["attributes"] = model.catalogue.attributes_of(number)
+            entry |= shown_of(model, number)
         if place < len(reasons):
             entry["reasons"] = [reason_view(model, history, reason) for reason in reasons[place]]
         items.append(entry)
     return {"items": items, "model": model.version, "history": result.read, "skipped": result.skipped}
+
+
+def shown_of(model: Engine, number: int) -> dict[str, Json]:
+    """Attributes and, where there is one, the picture of an item."""
+    image = model.catalogue.image_of(number)
+    return {"attributes": model.catalogue.attributes_of(number)} | ({"image": image} if image else {})
 
 
 def reason_view(model: Engine, history: History, reason: Attribution) -> Json:

@@ -50,7 +50,11 @@ def test_answers_are_as_described(described):
 def test_every_route_and_status_is_described(service, described):
     paths = described.raw_schema["paths"]
     assert {path for path in paths if path.startswith("/v1")} == {
-        *(f"/v1/{name}" for name in ("recommend", "retrieve", "rank", "similar", "events", "users", "model", "stats")),
+        *(
+            f"/v1/{name}"
+            for name in ("recommend", "retrieve", "rank", "similar", "events", "users", "model", "stats", "items")
+        ),
+        *("/v1/users/sample", "/v1/items/{item}/users"),
         "/v1/users/{user}/history",
     }
     asked = {"200", "400", "401", "413", "415", "422", "429", "503"}

@@ -9,7 +9,7 @@ import pytest
 from louder.histories.history import empty_history
 from louder.inference.request import Attribution, Request, Result
 from louder.serving import messages as m
-from louder.serving.views import history_view, request_of, result_view
+from louder.serving.views import history_view, request_of, result_view, supposed
 from tests.histories.events import events_of
 
 TITLES = {10: "ten", 11: "eleven", 12: "twelve"}
@@ -23,6 +23,7 @@ def model():
         titles=lambda raws: [TITLES.get(raw, "") for raw in raws],
         describe=lambda number: (ids[number], TITLES[ids[number]]),
         attributes_of=lambda number: {"genre": [f"g{number}"]},
+        image_of=lambda number: "https://a.example/12.png" if number == 2 else "",
     )
     actions, values = ["click", "like"], ["log seconds", "rating"]
     return SimpleNamespace(version="run@1", actions=actions, value_names=values, catalogue=catalogue)
@@ -80,12 +81,14 @@ def test_a_result_is_shown_item_by_item(model):
         "actions": {"click": 0.1, "like": 0.2},
         "values": {"log seconds": 1.0, "rating": 2.0},
         "attributes": {"genre": ["g2"]},
+        "image": "https://a.example/12.png",
         "reasons": [
             {"item": 11, "title": "eleven", "time": 7, "attention": 0.5, "without": -0.25},
             {"item": 99, "title": "", "time": 8, "attention": 0.125, "without": None},
         ],
     }
     assert second["item"] == 10 and second["actions"] == {"click": 0.3, "like": 0.4} and "reasons" not in second
+    assert "image" not in second
     m.Answer.model_validate({**view, "milliseconds": 1.0})
 
 
@@ -124,3 +127,13 @@ def test_the_latest_events_are_shown_oldest_first(model, limit, shown):
 def test_a_history_that_was_never_counted_has_at_least_what_is_there(model):
     assert history_view(model, "u", events_of(["a", "b"], [1, 2]), 1)["total"] == 2
     assert history_view(model, "u", empty_history(), 5) == {"user": "u", "events": [], "total": 0}
+
+
+def test_supposed_events_take_their_place_by_time_behind_stored_ones_and_count():
+    stored = events_of([10, 11, 12], [1, 5, 5], total=8)
+    both = supposed(stored, [m.EventIn(item="new", time=9), m.EventIn(item=3, time=5, actions=["like"])])
+    assert both.items.tolist() == [10, 11, 12, 3, "new"] and both.times.tolist() == [1, 5, 5, 5, 9]
+    assert both.actions.tolist()[3:] == [1 << both.names.actions.index("like"), 0] and both.total == 10
+    assert supposed(stored, []) is stored
+    first = supposed(empty_history(stored.names), [m.EventIn(item=3, time=5)])
+    assert first.items.tolist() == [3] and first.total == 1

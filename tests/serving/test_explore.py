@@ -1,0 +1,188 @@
+"""What a stranger is shown: users with a line about each, items by title, users by item; and what would be if."""
+
+import random
+from types import SimpleNamespace
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from louder.histories import StoreDamaged, open_store
+from louder.histories.history import Names
+from louder.ids import IdMap
+from louder.inference.catalogue import Catalogue
+from louder.serving import messages as m
+from louder.serving.explore import EVERY_S, SAMPLE, Explorer, by_title, sample_of
+from tests.histories.events import event
+
+GENRES = [["drama"], ["drama", "war"], ["war"], ["comedy"], ["comedy", "drama"], []]
+TITLES = ["Alien", "The alien", "Aliens", "Babe", None, "% of (alien)"]
+AT = 1_900_000_000
+
+
+@pytest.fixture
+def catalogue(tmp_path):
+    columns = pa.table({"title": TITLES, "genres": GENRES, "poster": ["https://p.example/0", "http://no", *[None] * 4]})
+    catalogue = Catalogue(SimpleNamespace(item_ids=IdMap(pa.array(range(10, 16))), items=columns), tmp_path / "nowhere")
+    catalogue.popularity = np.array([1, 5, 2, 9, 9, 3], np.float32)
+    return catalogue
+
+
+@pytest.fixture
+def store(tmp_path):
+    store = open_store(str(tmp_path / "store"), names=Names())
+    yield store
+    store.close()
+
+
+def fill(store, **users):
+    """u7=[10, 11]: user 7 met 10 and then 11, one second later; the next user a hundred seconds later"""
+    for place, (name, items) in enumerate(users.items()):
+        user = int(name[1:])
+        store.append([event(user, f"{n}", 100 * place + n, item) for n, item in enumerate(items)])
+
+
+def explorer_of(store, catalogue):
+    live = SimpleNamespace(catalogue=catalogue)
+    models = SimpleNamespace(live=live)
+    return Explorer(SimpleNamespace(store=store, models=models, reached=lambda function, *given: function(*given)))
+
+
+def test_a_line_about_a_user_says_what_they_meet_more_than_others(store, catalogue):
+    fill(store, u1=[10, 10, 10, 12], u2=[13, 13, 13, 10], u3=[12, 12, 99], u4=[15])
+    users = {view["user"]: view for view in explorer_of(store, catalogue).some_users(9)["users"]}
+    # of nine genres in all four are drama and three each are war and comedy: 4 / 10, 3 / 10, 3 / 10
+    assert users[1]["favourites"] == ["drama"]  # 3 of 4 against 4 of 10; war is 1 of 4 against 3 of 10
+    assert users[2]["favourites"] == ["comedy"] and users[3]["favourites"] == ["war"]
+    assert users[4]["favourites"] == [] and users[4]["total"] == 1  # an item without a genre
+    assert users[2]["latest"] == {
+        "item": 10,
+        "title": "Alien",
+        "attributes": {"genres": ["drama"]},
+        "image": "https://p.example/0",
+    }
+    assert users[3]["latest"] == {"item": 99, "title": ""} and users[3]["total"] == 3  # the model does not know it
+    m.SampleAnswer.model_validate({"users": list(users.values())})
+
+
+def test_users_with_few_events_come_only_where_there_are_no_others(store, catalogue):
+    fill(store, u1=[10] * 5, u2=[13] * 4, u3=[12] * 5)
+    sample = sample_of(store, catalogue, random.Random(0))
+    assert {sample.users[n] for n in sample.choose(2, random.Random(0))} == {1, 3}
+    assert {sample.users[n] for n in sample.choose(3, random.Random(0))} == {1, 2, 3}
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_few_users_have_different_favourites(store, catalogue, seed):
+    fill(store, u1=[10] * 5, u2=[10] * 5, u3=[10] * 5, u4=[13] * 5, u5=[12] * 5)
+    sample = sample_of(store, catalogue, random.Random(seed))
+    chosen = [sample.users[n] for n in sample.choose(3, random.Random(seed))]
+    assert {4, 5} < set(chosen) and len(chosen) == 3
+
+
+def test_users_of_an_item_are_told_the_latest_first_and_once(store, catalogue):
+    fill(store, u1=[11, 11], u2=[10, 11], u3=[12])
+    found = explorer_of(store, catalogue).users_of("11", 5)
+    assert [view["user"] for view in found["users"]] == [2, 1] and found["sample"] == 3
+    assert found["item"]["title"] == "The alien" and "image" not in found["item"]  # not over HTTPS
+    assert [view["user"] for view in explorer_of(store, catalogue).users_of("11", 1)["users"]] == [2]
+    m.ItemUsersAnswer.model_validate(found)
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [("alien", [2, 0, 1, 5]), ("ALIENS", [2]), ("%", [5]), ("(a", [5]), (".", []), ("zzz", [])],
+)
+def test_items_are_found_by_title_those_that_begin_so_first(catalogue, text, found):
+    assert by_title(catalogue, text, 9) == found and by_title(catalogue, text, 1) == found[:1]
+
+
+def test_without_titles_nothing_is_found(catalogue):
+    for columns in None, catalogue.columns.drop_columns("title"):
+        catalogue.columns = columns
+        assert by_title(catalogue, "alien", 9) == []
+
+
+def test_a_sample_is_read_once_a_minute_and_bounded(store, catalogue, monkeypatch):
+    now = [50.0]
+    monkeypatch.setattr("louder.serving.explore.time.monotonic", lambda: now[0])
+    store.append([event(user, "a", 5, 10) for user in range(1, 2 * SAMPLE)])
+    explorer = explorer_of(store, catalogue)
+    read = []
+    monkeypatch.setattr(store, "history", lambda user, whole=store.history: read.append(user) or whole(user))
+    for _ in range(3):
+        explorer.some_users(5)
+        explorer.users_of("10", 5)
+    assert 9 <= len(read) <= SAMPLE and len(read) == len(set(read))
+    assert {str(user)[0] for user in read} == set("123456789")  # not only the first ones
+    before, now[0] = len(read), 50.0 + EVERY_S
+    explorer.some_users(5)
+    assert len(read) == 2 * before
+
+
+def test_an_empty_store_and_a_damaged_user_are_no_mistake(store, catalogue, monkeypatch):
+    assert explorer_of(store, catalogue).some_users(5) == {"users": []}
+    fill(store, u1=[10], u2=[11])
+
+    def history(user, whole=store.history):
+        if user == 1:
+            raise StoreDamaged("1")
+        return whole(user)
+
+    monkeypatch.setattr(store, "history", history)
+    assert [view["user"] for view in explorer_of(store, catalogue).some_users(5)["users"]] == [2]
+
+
+def test_over_http(service, call):
+    found, items, users, unknown, none = call(
+        service,
+        ("GET", "/v1/users/sample?limit=4", None),
+        ("GET", "/v1/items?title=a", None),
+        ("GET", "/v1/items/5/users?limit=3", None),
+        ("GET", "/v1/items/999999/users", None),
+        ("GET", "/v1/items?title=", None),
+    )
+    sample = m.SampleAnswer.model_validate_json(found.content)
+    assert len(sample.users) == 4 and all(view.favourites and view.total for view in sample.users)
+    assert m.ItemsAnswer.model_validate_json(items.content).items == []  # this log has no titles
+    of_item = m.ItemUsersAnswer.model_validate_json(users.content)
+    assert of_item.item.item == 5 and of_item.sample == 60 and 1 <= len(of_item.users) <= 3
+    (past,) = call(service, ("GET", f"/v1/users/{of_item.users[0].user}/history?limit=1000", None))
+    assert 5 in [x["item"] for x in past.json()["events"]]
+    assert unknown.status_code == none.status_code == 422 and "no item '999999'" in unknown.json()["error"]
+
+
+def test_what_if_is_answered_as_if_it_had_been_stored_and_is_not(service_of, call, tmp_path):
+    asked, told = service_of(), service_of(store=str(tmp_path / "other"))
+    ask = {"user": 4, "k": 20, "at": AT, "explain": True}
+    (before,) = call(asked, ("POST", "/v1/recommend", ask))
+    new = [
+        {"item": x["item"], "time": AT - 10 * n, "actions": ["like"]} for n, x in enumerate(before.json()["items"][:2])
+    ]
+    (supposed,) = call(asked, ("POST", "/v1/recommend", ask | {"what_if": new}))
+    call(told, ("POST", "/v1/events", {"events": [{**x, "user": 4, "id": str(n)} for n, x in enumerate(new)]}))
+    (stored,) = call(told, ("POST", "/v1/recommend", ask))
+    assert [x["item"] for x in supposed.json()["items"]] == [x["item"] for x in stored.json()["items"]]
+    assert supposed.json()["items"] != before.json()["items"]
+    for one, other in zip(supposed.json()["items"], stored.json()["items"]):
+        assert one["score"] == pytest.approx(other["score"], abs=1e-6)
+        assert [r["item"] for r in one.get("reasons", [])] == [r["item"] for r in other.get("reasons", [])]
+    (again,) = call(asked, ("POST", "/v1/recommend", ask))
+    assert again.json()["items"] == before.json()["items"]  # nothing of it is left, in the store or a cache
+
+
+def test_what_if_needs_a_user(service, call):
+    body = {"history": [], "what_if": [{"item": 5, "time": 7}]}
+    (response,) = call(service, ("POST", "/v1/recommend", body))
+    assert response.status_code == 422 and "put the events into history" in response.json()["error"]
+    body = {"user": 4, "what_if": [{"item": 5, "time": 7, "actions": ["buy"]}]}
+    assert call(service, ("POST", "/v1/recommend", body))[0].status_code == 422
+
+
+@pytest.mark.parametrize("poster", [None, "image", "poster"])
+def test_pictures_of_other_servers_are_allowed_where_items_have_some(service, call, poster):
+    service.models.live.catalogue.__dict__["image_column"] = poster
+    (page,) = call(service, ("GET", "/", None))
+    policy = page.headers["content-security-policy"]
+    assert (" img-src 'self' data: https:;" in policy) == (poster is not None)
+    assert "script-src 'self';" in policy and policy.count("https:") == (poster is not None)
