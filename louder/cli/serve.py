@@ -42,7 +42,10 @@ def serve(
         int, typer.Option(min=1, help="Milliseconds that a request may wait for its turn; beyond, it is answered 429.")
     ] = 200,
     patience: Annotated[int | None, typer.Option(min=1, hidden=True)] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", help="No line for each request.")] = False,
+    quiet: Annotated[
+        bool,
+        typer.Option("--quiet", help="No line for each request; what an acknowledged event survives is said still."),
+    ] = False,
     show: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
 ) -> None:
     """Serve a run over HTTP: a page at /, recommendations at /v1, metrics at /metrics.

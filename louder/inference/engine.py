@@ -193,7 +193,7 @@ class Engine:
     def admit(self, request: Request) -> Active:
         if self.ranker is None and request.candidates is not None:
             raise InputError(
-                f"{self.run.path} only retrieves, so it cannot rank. Serve a joint run, or give a ranking run: --ranker RUN."
+                f"{self.run.path.name} only retrieves, so it cannot rank. Serve a joint run, or give a ranking run: --ranker RUN."
             )
         if self.ranker is None and request.weights:
             raise InputError(
@@ -284,7 +284,7 @@ class Engine:
         if not request.popular:
             raise InputError("The history is empty, so there is nothing to recommend from. Give at least one event.")
         if self.catalogue.popularity is None:
-            lacking = "The history is empty" if self.retriever is not None else f"{self.run.path} only ranks"
+            lacking = "The history is empty" if self.retriever is not None else f"{self.run.path.name} only ranks"
             raise InputError(
                 f"{lacking}, and without the table {self.table_path} nobody knows what is popular. "
                 "Send candidates to /v1/rank, or serve with the table: --table TABLE."

@@ -83,7 +83,9 @@ class RankRequest(UserRequest):
 
 class RecommendRequest(UserRequest, Filters):
     k: Annotated[StrictInt, Field(ge=1, le=1_000)] = 10
-    retrieve: Candidates = Field(default=500, description="Candidates that the first stage gives the second.")
+    retrieve: Annotated[StrictInt, Field(ge=0, le=MAX_CANDIDATES)] = Field(
+        default=500, description="Candidates that the first stage gives the second; 0: the order of the first."
+    )
     weights: dict[Name, Weight] = Field(
         default={},
         max_length=64,

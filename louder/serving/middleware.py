@@ -24,7 +24,9 @@ class Middleware:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        headers = dict(scope["headers"])
+        headers, method = dict(scope["headers"]), scope["method"]
+        if head := method == "HEAD":  # a GET of which the body is not sent
+            scope = {**scope, "method": "GET"}
         scope["request_id"] = request_id = request_id_of(headers)
         began, status = time.perf_counter(), 500
 
@@ -33,6 +35,8 @@ class Middleware:
             if message["type"] == "http.response.start":
                 status = message["status"]
                 message["headers"] = [*message.get("headers", []), (b"x-request-id", request_id.encode())]
+            elif head:
+                message["body"] = b""
             await send(message)
 
         self.metrics.in_flight.inc()
@@ -47,7 +51,7 @@ class Middleware:
             route = getattr(scope.get("route"), "path_format", "other")
             self.metrics.observe(route, status, seconds)
             if self.log:
-                line = {"time": round(time.time(), 3), "request": request_id, "method": scope["method"]}
+                line = {"time": round(time.time(), 3), "request": request_id, "method": method}
                 line |= {"route": route, "status": status, "ms": round(1000 * seconds, 2)}
                 print(json.dumps(line), file=sys.stderr, flush=True)
 

@@ -16,7 +16,7 @@ PROBLEMS = {
     400: "The body ended before it was complete",
     401: "A bearer token is needed",
     413: "The body is too large",
-    415: "The body is not JSON",
+    415: "The body is not JSON, or neither plain nor gzip",
     422: "The request is wrong",
     429: "Too many requests; Retry-After says when to come again",
     503: "The store cannot be reached; Retry-After says when to come again",

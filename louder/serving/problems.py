@@ -1,6 +1,5 @@
 """Which status an error has, and its sentence."""
 
-import sys
 import traceback
 
 from fastapi.exceptions import RequestValidationError
@@ -9,6 +8,7 @@ from starlette.exceptions import HTTPException
 from louder.errors import InputError
 from louder.histories import StoreDamaged, StoreGone
 from louder.serving.batching import Overloaded
+from louder.serving.log import tell
 from louder.serving.wire import Refused, sentence
 
 
@@ -18,7 +18,7 @@ def problem(error: Exception) -> tuple[int, str, dict[str, str]]:
         case Refused():
             return error.status, error.error, {}
         case StoreDamaged():
-            print(f"louder: {error}", file=sys.stderr, flush=True)
+            tell("damaged", str(error))
             return 500, "The history in the store is damaged; the log of the service says how.", {}
         case InputError():
             return 422, str(error), {}
@@ -28,7 +28,8 @@ def problem(error: Exception) -> tuple[int, str, dict[str, str]]:
             text = f"{error.seconds:.2f} s of work are waiting already. Ask again in a second."
             return 429, text, {"retry-after": str(max(1, round(error.seconds)))}
         case StoreGone():
-            text = f"The histories cannot be read ({error}). Requests that carry their history are answered."
+            tell("store", str(error))  # it names hosts and folders, which are nobody's business outside
+            text = "The store of histories cannot be reached. Requests that carry their history are answered."
             return 503, text, {"retry-after": "1"}
         case HTTPException():
             return error.status_code, str(error.detail), dict(error.headers or {})

@@ -195,8 +195,7 @@ def open_service(settings: Settings) -> Service:
     service = Service(settings, store, models)
     if not store.filled():
         fill(store, model, settings.keep)
-    if settings.log:
-        print(store.durability(), file=sys.stderr)
+    print(store.durability(), file=sys.stderr)  # also where requests are not logged: who stores events must know it
     model_view(models)  # reads the attributes, once
     models.watch()
     return service

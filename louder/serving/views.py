@@ -44,6 +44,9 @@ def result_view(
 ) -> dict[str, Json]:
     """messages.Answer, but for the time it took."""
     assert isinstance(request.history, History)
+    numbers = (x for x in (result.scores, result.probabilities, result.values) if x is not None)
+    if not all(np.isfinite(x).all() for x in numbers):
+        raise ValueError(f"the answer of {model.version} is not finite")  # JSON has no NaN, and null would hide it
     items, history = [], request.history
     for place, (number, score) in enumerate(zip(result.items.tolist(), result.scores.tolist())):
         raw, title = model.catalogue.describe(number)

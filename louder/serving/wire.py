@@ -1,9 +1,11 @@
 """JSON in, strictly; JSON out; every error a sentence."""
 
 import json
+import zlib
 from collections.abc import Mapping, Sequence
 from typing import TypeAlias, TypeVar
 
+import orjson
 from fastapi import Request
 from fastapi.responses import Response
 from pydantic import BaseModel, ValidationError
@@ -31,6 +33,9 @@ async def read(message: type[M], request: Request) -> M:
     if kind != "application/json":
         found = f"is {kind[:60]}" if kind else "has no content type"
         raise Refused(415, f"The body {found}, but it must be application/json: send the header content-type.")
+    coding = request.headers.get("content-encoding", "identity").strip().lower()
+    if coding not in ("identity", "gzip"):
+        raise Refused(415, f"The body is encoded as {coding[:60]}. Send it plain, or as gzip.")
     body = bytearray()
     try:
         async for part in request.stream():  # its length need not be told
@@ -40,11 +45,25 @@ async def read(message: type[M], request: Request) -> M:
     except ClientDisconnect as error:
         raise Refused(400, "The body ended before it was complete.") from error
     try:
-        return message.model_validate_json(bytes(body))
+        return message.model_validate_json(unpacked(body) if coding == "gzip" else bytes(body))
     except ValidationError as error:
         raise Refused(
             422, sentence(error.errors(include_url=False, include_input=False, include_context=False))
         ) from error
+
+
+def unpacked(body: bytes | bytearray) -> bytes:
+    """Of gzip. What is larger than a body may be is never unpacked."""
+    unpacking = zlib.decompressobj(16 + zlib.MAX_WBITS)
+    try:
+        plain = unpacking.decompress(body, MOST_BYTES + 1)
+    except zlib.error as error:
+        raise Refused(400, "The body says it is gzip, but it is not.") from error
+    if len(plain) > MOST_BYTES:
+        raise Refused(413, f"The body unpacks to more than {MOST_BYTES >> 20} MiB. Send it in parts.")
+    if not unpacking.eof or unpacking.unused_data:
+        raise Refused(400, "The body is not one whole gzip stream.")
+    return plain
 
 
 def sentence(mistakes: Sequence[ErrorDetails]) -> str:
@@ -57,5 +76,9 @@ def sentence(mistakes: Sequence[ErrorDetails]) -> str:
 
 
 def answer(value: Json, status: int = 200, headers: dict[str, str] | None = None) -> Response:
-    text = json.dumps(value, allow_nan=False, separators=(",", ":"), ensure_ascii=False)
-    return Response(text.encode("utf-8", "replace"), status, headers, "application/json")
+    """`value` has no NaN: orjson would write null."""
+    try:
+        text = orjson.dumps(value)
+    except TypeError:  # half a surrogate pair, which is no UTF-8
+        text = json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "replace")
+    return Response(text, status, headers, "application/json")

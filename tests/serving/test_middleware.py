@@ -17,10 +17,12 @@ class App:
     """Answers 200, or fails; it notes the ids it was given and how many requests were in flight."""
 
     def __init__(self, metrics, fails=False):
-        self.metrics, self.fails, self.ids, self.in_flight = metrics, fails, [], []
+        self.metrics, self.fails = metrics, fails
+        self.ids, self.in_flight, self.methods = [], [], []
 
     async def __call__(self, scope, receive, send):
         self.ids.append(scope["request_id"])
+        self.methods.append(scope["method"])
         self.in_flight.append(self.metrics.in_flight._value.get())
         if self.fails:
             raise ZeroDivisionError
@@ -29,7 +31,7 @@ class App:
         await send({"type": "http.response.body", "body": b"body"})
 
 
-def passed(app, path="/v1/users/7/history", token="", log=False, headers=()):
+def passed(app, path="/v1/users/7/history", token="", log=False, headers=(), method="GET"):
     """The messages that were sent."""
     sent = []
 
@@ -39,7 +41,7 @@ def passed(app, path="/v1/users/7/history", token="", log=False, headers=()):
     async def receive():
         raise AssertionError
 
-    scope = {"type": "http", "method": "GET", "path": path, "headers": list(headers)}
+    scope = {"type": "http", "method": method, "path": path, "headers": list(headers)}
     asyncio.run(Middleware(app, metrics=app.metrics, token=token, free=FREE, log=log)(scope, receive, send))
     return sent
 
@@ -117,6 +119,14 @@ def test_the_log_has_one_line_a_request(capsys):
     assert line == {"request": "mine", "method": "GET", "route": "/v1/users/{user}/history", "status": 204}
     passed(App(Metrics()), log=False)
     assert capsys.readouterr().err == ""
+
+
+def test_a_head_is_a_get_without_its_body(capsys):
+    app = App(Metrics())
+    get, head = passed(app), passed(app, method="HEAD", log=True)
+    assert app.methods == ["GET", "GET"] and json.loads(capsys.readouterr().err)["method"] == "HEAD"
+    assert (get[0]["status"], get[1]["body"], head[0]["status"], head[1]["body"]) == (204, b"body", 204, b"")
+    assert 'status="204"} 2.0' in app.metrics.exposition().decode()
 
 
 def test_what_is_no_request_passes_by():

@@ -48,6 +48,7 @@ def test_without_redis_what_can_be_answered_is(redis, service_of, call, way):
         for response in lost:
             assert int(response.headers["retry-after"]) >= 1
             assert "Requests that carry their history are answered" in response.json()["error"]
+            assert "127.0.0.1" not in response.text  # where it is, the log says
         began = time.monotonic()  # many at once are not in each other's way
         many = call(service, *[KNOWN, CARRIED] * 40)
         assert sorted({r.status_code for r in many}) == [200, 503]

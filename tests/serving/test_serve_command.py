@@ -44,6 +44,11 @@ def test_a_run_with_series_is_warned_of(place, capsys, monkeypatch) -> None:
     assert "data.auxiliary=false" in capsys.readouterr().err
 
 
+def test_a_quiet_service_says_still_what_an_acknowledgement_is_worth(service_of, capsys) -> None:
+    service = service_of(log=False)
+    assert service.store.durability() in capsys.readouterr().err.splitlines()
+
+
 def test_the_first_question_is_not_the_users(service_of, monkeypatch) -> None:
     asked = []
     recommend = Engine.recommend

@@ -104,6 +104,14 @@ def test_attributes_are_shown_where_they_are_wanted_and_probabilities_where_ther
     assert bare["items"] == [{"item": 11, "title": "eleven", "score": 0.5}]
 
 
+def test_what_is_not_finite_is_no_answer(model):
+    """JSON has no NaN, and what writes it would say null."""
+    request = Request(history=empty_history(), at=9)
+    for wrong in np.nan, np.inf:
+        with pytest.raises(ValueError, match="not finite"):
+            result_view(model, request, Result(np.array([1]), np.array([wrong]), 0, 0), [], attributes=False)
+
+
 @pytest.mark.parametrize(("limit", "shown"), [(1, [12]), (2, [99, 12]), (3, [10, 99, 12]), (100, [10, 99, 12])])
 def test_the_latest_events_are_shown_oldest_first(model, limit, shown):
     history = events_of([10, 99, 12], [1, 2, 3], total=8)
