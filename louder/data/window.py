@@ -6,7 +6,9 @@
 
 Training, evaluation and every kind of answer build their batches here, so the same events give the same tensors:
 
-- **Windows.** Retrieval reads the latest `max_len` tokens; ranking begins at `window_start`, which moves by hops.
+- **Windows.** Retrieval reads the latest `max_len` tokens; ranking begins at `window_start`, which moves by hops. Hops are
+  counted over all that a user ever did, also what a store has dropped or the model does not know: what a store drops moves
+  no window.
 - **Requests.** Items of one request have the time and the prefix length of its first one, their head (`request_heads`).
 - **Query times.** The time of the next event or, after the last one, of the request; if withheld, each event's own.
 - **Actions and values** go by name: what only one side knows is left out of the bits, or NaN. Some values are logged.
@@ -57,12 +59,20 @@ class Columns:
 
 
 class Encoded(NamedTuple):
-    """What a model knows of a history: its columns, the row [T] of each token in the history, and how many events up
-    to the request were left out because the model does not know their items."""
+    """What a model knows of a history up to a request.
+
+    columns  its T tokens
+    rows     [T] of the tokens in the history
+    skipped  events that were left out, because the model does not know their items
+    first    token at which the model's window begins
+    seen     ids of the items of the user's whole past, oldest first, whatever the time of the request
+    """
 
     columns: Columns
     rows: np.ndarray
     skipped: int
+    first: int
+    seen: np.ndarray
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,11 +98,10 @@ class Reader:
     ranking: bool = False
 
     def encode(self, history: "History", at: int | None = None) -> Encoded:
-        """Raw events, oldest first; those later than `at` are not looked at."""
+        """Raw events, oldest first; those later than `at` are seen, but not read."""
         end = len(history.times) if at is None else int(np.searchsorted(history.times, at, side="right"))
-        items = history.items[:end]
-        ids = self.item_ids.ids(items if items.dtype != object else items.tolist()) if end else np.zeros(0, np.int64)
-        rows = np.flatnonzero(ids >= 0)
+        ids = self.ids_of(history.items)
+        rows = np.flatnonzero(ids[:end] >= 0)
         known, absent = history.names.values, np.full(len(rows), np.nan, dtype=np.float32)
         values = [history.values[rows, known.index(name)] if name in known else absent for name in self.values]
         columns = Columns(
@@ -103,7 +112,8 @@ class Reader:
             values=self.logged(values),
             heads=request_heads(history.requests[rows]) if self.ranking else None,
         )
-        return Encoded(columns, rows, end - len(rows))
+        seen = ids if not len(history.older) else np.concatenate([self.ids_of(history.older), ids])
+        return Encoded(columns, rows, end - len(rows), self.first(rows, history.dropped), seen[seen >= 0])
 
     def of_user(self, table: Table, user: int, at: int | None = None) -> Encoded:
         """Tokens of a user of a table that has the model's own ids, values and series."""
@@ -120,15 +130,30 @@ class Reader:
             values=self.logged([own.values[name] for name in self.values]),
             heads=own.request_rows() if self.ranking else None,
         )
-        return Encoded(columns, rows, 0)
+        whole, _ = table.of_user(user).engagements()
+        return Encoded(columns, rows, 0, self.first(np.arange(len(rows))), whole.ids)
 
-    def batch(self, columns: Columns, at: int | None = None, context: Tensor | None = None) -> SequenceBatch:
+    def ids_of(self, raw: np.ndarray) -> np.ndarray:
+        """[T] raw ids, int64 or an object array -> ids of the model, -1 for items that it does not know."""
+        if not len(raw):
+            return np.zeros(0, np.int64)
+        return self.item_ids.ids(raw if raw.dtype != object else raw.tolist())
+
+    def first(self, rows: np.ndarray, dropped: int = 0) -> int:
+        """The token at which the window begins, of tokens in the `rows` [T] of a history, before which `dropped` events of
+        the user are gone."""
+        if not self.ranking:
+            return max(len(rows) - self.max_len, 0)
+        latest_without_room = int(rows[-self.max_len]) if len(rows) >= self.max_len else -1
+        start = window_start(np.array(dropped + latest_without_room + self.max_len), self.max_len)
+        return int(np.searchsorted(rows, start - dropped))
+
+    def batch(self, encoded: Encoded, at: int | None = None, context: Tensor | None = None) -> SequenceBatch:
         """The window of a history, as a batch of one, for a request at `at`: without it, at its latest event's time.
 
         context  [1, C] int64 codes of the user's attributes, where the model has some
         """
-        end = len(columns.ids)
-        first = int(window_start(np.array(end), self.max_len)) if self.ranking else max(end - self.max_len, 0)
+        columns, first, end = encoded.columns, encoded.first, len(encoded.columns.ids)
         rows = np.arange(first, end)
         following = np.minimum(rows + 1, end - 1)
         query = query_times(columns, rows, following, self.query_time)

@@ -1,10 +1,11 @@
 """What one user did: raw ids, so that any model can read it, whatever it was trained on."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 COLUMNS = ("items", "times", "actions", "values", "requests")
+MOST_OLDER = 10_000  # items of which it is known for good that the user has met them, beside those of the events kept
 
 
 @dataclass(frozen=True)
@@ -25,11 +26,18 @@ class History:
     values: np.ndarray  # [T, V] float32, by names.values; NaN where absent
     requests: np.ndarray  # [T] int64, the same number for items of one request; -1 = none
     names: Names = Names()
-    version: int = 0  # grows with every event stored; what was computed from an equal version is still right
+    version: int = 0  # grows with every event that is stored or deleted, until the user is deleted
     total: int = 0  # events ever stored of the user, of which the latest are here
+    # [at most MOST_OLDER] different raw ids: items of events that are not here any more, in the order of their latest one
+    older: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
 
     def __len__(self) -> int:
         return len(self.times)
+
+    @property
+    def dropped(self) -> int:
+        """Events of the user before these."""
+        return max(self.total - len(self), 0)
 
     def select(self, rows: np.ndarray | slice) -> "History":
         """Some of the events, in the order of `rows`."""

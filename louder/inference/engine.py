@@ -42,7 +42,7 @@ class Window(NamedTuple):
 
     sequence  the latest part of what the model knows, as a batch of one
     rows      [T] of the history that these tokens are
-    items     ids of the items of the whole history that the model knows
+    items     ids of the items of the user's whole past that the model knows, also of what is later than the request
     skipped   events of items that it does not know
     at        the time of the request
     """
@@ -229,13 +229,12 @@ class Engine:
         """The history of a request, as a runner's model reads it."""
         run = self.ranking_run if runner is self.ranker and self.ranking_run is not None else self.run
         if isinstance(request.history, TableUser):
-            columns, rows, skipped = run.reader.of_user(*request.history, request.at)
+            encoded = run.reader.of_user(*request.history, request.at)
         else:
-            columns, rows, skipped = run.reader.encode(request.history, request.at)
-        sequence = run.reader.batch(columns, request.at, run.context_of(request.user, request.context))
-        read = len(sequence.ids)
-        at = request.at if request.at is not None else int(sequence.timestamps[-1]) if read else 0
-        return Window(sequence, rows[len(rows) - read :], columns.items, skipped, at)
+            encoded = run.reader.encode(request.history, request.at)
+        sequence = run.reader.batch(encoded, request.at, run.context_of(request.user, request.context))
+        at = request.at if request.at is not None else int(sequence.timestamps[-1]) if len(sequence.ids) else 0
+        return Window(sequence, encoded.rows[encoded.first :], encoded.seen, encoded.skipped, at)
 
     def prefill(self, runner: Runner, active: Sequence[Active]) -> list[Prefilled]:
         """Once for all stages of a joint run."""

@@ -43,7 +43,7 @@ def reasons(engine: "Engine", request: Request, items: np.ndarray, count: int) -
     assert isinstance(request.history, History)
     windows = [sequence]
     for row in rows:
-        lacking_one = request.history.select(np.delete(window.rows, row))
+        lacking_one = replace(request.history.select(np.delete(window.rows, row)), total=0)
         windows.append(engine.window(replace(request, history=lacking_one, at=window.at), runner).sequence)
     whole, *lacking = scores_after(engine, request, windows, chosen, window.at)
     change = {row: (own - whole).tolist() for row, own in zip(rows, lacking)}

@@ -25,14 +25,14 @@ class TableUser(NamedTuple):
 class Request:
     """What is asked of one history.
 
-    at          seconds since 1970, the time of the request: later events are not looked at. None: that of the latest
+    at          seconds since 1970, the time of the request: later events are not read. None: that of the latest
     user        raw id: attributes (where no context is given) and vectors are those of the training, and the KV cache is
                 kept for the next request of the same user. None: somebody unknown
     candidates  raw items to be ranked; None: those that retrieval finds
     new_items   what is known of candidates that the model has not met; None: there are none
     k           items of the answer; of a ranking as many as there are candidates
     retrieve    candidates that retrieval gives to ranking; 0: the order of retrieval is the answer
-    seen        whether items of the history may be found
+    seen        whether items of the history may be found, also of what is later than the request
     popular     whether an empty history is answered with what is popular, or refused
     allow, deny, where  items that alone may be found, that may not, and values of attributes that they must have
     context     attributes of the user

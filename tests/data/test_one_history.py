@@ -102,11 +102,11 @@ def test_however_a_history_comes_a_model_reads_the_same(seed, requests, how, at)
                     "Python": history_of([Event(**x) for x in events], names),
                 }
                 encoded = reader.of_user(table, user, at)
-                want = reader.batch(encoded.columns, at)
+                want = reader.batch(encoded, at)
                 for history in ways.values():
                     found = reader.encode(history, at)
                     assert (found.rows.tolist(), found.skipped) == (encoded.rows.tolist(), 0)
-                    same(reader.batch(found.columns, at), want)
+                    same(reader.batch(found, at), want)
 
 
 @given(seed=st.integers(0, 200), how=readers)
@@ -119,7 +119,7 @@ def test_a_file_of_events_is_read_as_the_table_is(seed, how):
             events = [{name: x[name] for name in ("item", "time", "actions")} for x in fields_of(table, user)]
             file.write_text(json.dumps(events))
             history = history_of(read_history(file), names_of(table))
-            same(reader.batch(reader.encode(history).columns), reader.batch(reader.of_user(table, user).columns))
+            same(reader.batch(reader.encode(history)), reader.batch(reader.of_user(table, user)))
 
 
 def part_of(batch, user, length):
@@ -155,14 +155,14 @@ def test_an_exposure_is_trained_and_answered_after_the_same_history(
             user, head = int(batch.users[number]), int(heads[row])
             before = head - int(table.offsets[user])
             own = table.of_user(user).taken(slice(0, before), np.array([0, before]))
-            columns = reader.of_user(own, 0).columns
+            encoded = reader.of_user(own, 0)
             # the query time of the last event is that of what comes next, which one model reads and another does not
             kept = (
                 np.arange(head, len(table.ids))
                 if series and auxiliary
                 else head + np.flatnonzero(table.kinds[head:] == 0)
             )
-            want = reader.batch(columns, int(table.times[kept[0]]))
+            want = reader.batch(encoded, int(table.times[kept[0]]))
             same(part_of(sequences, number, int(lengths[position])), want)
             assert sequences.timestamps[position] == table.times[head]
 
@@ -184,5 +184,5 @@ def test_a_target_is_evaluated_and_recommended_after_the_same_history(seed, how,
         for number, (user, row) in enumerate(zip(batch.users.tolist(), batch.rows.tolist())):
             before = row - int(table.offsets[user])
             own = table.of_user(user).taken(slice(0, before), np.array([0, before]))
-            want = reader.batch(reader.of_user(own, 0).columns, int(table.times[row]))
+            want = reader.batch(reader.of_user(own, 0), int(table.times[row]))
             same(part_of(batch.sequences, number, int(batch.sequences.lengths[number])), want)

@@ -54,22 +54,65 @@ def test_retrieval_reads_the_latest_tokens_and_ranking_moves_by_hops():
     history = events([1000, 1001, 1002, 1003, 1004, 1005])
     for ranking, want in (False, [1, 2, 3, 4, 5]), (True, [2, 3, 4, 5]):
         own = reader(ranking=ranking)
-        assert own.batch(own.encode(history).columns).ids.tolist() == want
+        assert own.batch(own.encode(history)).ids.tolist() == want
+
+
+def kept(history, keep):
+    """What a store that keeps so many has of it."""
+    return replace(history.select(slice(max(len(history) - keep, 0), None)), total=len(history))
+
+
+@pytest.mark.parametrize("ranking", [False, True])
+@pytest.mark.parametrize("max_len", [1, 2, 5])
+@pytest.mark.parametrize("at", [None, 10, 85, 125])
+def test_a_window_does_not_depend_on_how_much_a_store_keeps(ranking, max_len, at):
+    own, items = reader(ranking=ranking, max_len=max_len), [1000 + n % 9 for n in range(13)]
+    for count in range(len(items) + 1):
+        whole = events(items[:count])
+        end = count if at is None else min(count, at // 10 + 1)
+        for keep in range(max_len + count - end, 14):
+            equal(own.batch(own.encode(kept(whole, keep), at)), own.batch(own.encode(whole, at)))
+
+
+def test_a_window_stands_between_hops_whatever_a_store_drops_and_a_model_does_not_know():
+    own = reader(max_len=4)  # moves by two
+    items = [1000, 1001, 7, 1002, 1003, 1004, 7, 7, 1005, 1006, 1007, 7, 1008, 1000, 1001]
+    begins, lengths = [], []
+    for count in range(1, len(items) + 1):
+        batch = own.batch(own.encode(kept(events(items[:count]), keep=8)))
+        begins.append(int(batch.timestamps[0]) // 10)
+        lengths.append(len(batch.ids))
+    assert begins == [0, 0, 0, 0, 3, 3, 3, 3, 4, 8, 8, 8, 10, 10, 12]
+    assert lengths == [1, 2, 2, 3, 2, 3, 3, 3, 3, 2, 3, 3, 2, 3, 3]
 
 
 @pytest.mark.parametrize("ranking", [False, True])
 def test_an_empty_history_gives_an_empty_batch(ranking):
     own = reader(ranking=ranking)
-    batch = own.batch(own.encode(events([])).columns, at=7)
+    batch = own.batch(own.encode(events([])), at=7)
     assert batch.users == 1 and len(batch.ids) == 0
 
 
 def test_query_times_are_those_of_the_next_event_and_of_the_request():
     own, history = reader(), events([1000, 1001, 1002])
-    columns = own.encode(history).columns
-    assert own.batch(columns, at=95).query_timestamps.tolist() == [10, 20, 95]
-    assert own.batch(columns).query_timestamps.tolist() == [10, 20, 20]
-    assert reader(query_time="withheld").batch(columns, at=95).query_timestamps.tolist() == [0, 10, 20]
+    encoded = own.encode(history)
+    assert own.batch(encoded, at=95).query_timestamps.tolist() == [10, 20, 95]
+    assert own.batch(encoded).query_timestamps.tolist() == [10, 20, 20]
+    assert reader(query_time="withheld").batch(encoded, at=95).query_timestamps.tolist() == [0, 10, 20]
+
+
+def test_all_that_was_ever_met_is_seen():
+    """Whatever the time of the request, and also what a store has only the items of. Of a table as of a store."""
+    history = replace(events([1000, 5, 1002, 1003], times=[0, 10, 20, 30]), older=np.array([1008, 6, 1001]), total=9)
+    for at in -1, 10, 99, None:
+        assert reader().encode(history, at).seen.tolist() == [8, 1, 0, 2, 3]
+    table = ranking_table(3)
+    own = Reader(item_ids=IDS, max_len=3, actions=table.manifest.actions, values=table.manifest.values, ranking=True)
+    for series in False, True:
+        encoded = replace(own, series=series).of_user(table, 2, at=int(table.times[table.offsets[2]]) - 1)
+        mine = slice(*table.offsets[2:4])
+        assert encoded.seen.tolist() == table.ids[mine][table.kinds[mine] == 0].tolist() != []
+        assert len(encoded.columns.ids) == 0
 
 
 def test_what_is_later_than_the_request_is_not_looked_at_and_not_counted():
@@ -85,19 +128,19 @@ def test_unknown_items_are_left_out_before_the_window_is_cut_and_counted():
     assert encoded.columns.ids.tolist() == [0, 1, 2, 3]
     assert encoded.rows.tolist() == [0, 3, 5, 7]
     assert encoded.skipped == 4
-    assert reader().batch(encoded.columns).ids.tolist() == [0, 1, 2, 3]
+    assert reader().batch(encoded).ids.tolist() == [0, 1, 2, 3]
 
 
 def test_a_history_of_unknown_items_is_like_an_empty_one():
     own = reader()
     encoded = own.encode(events([1, 2, 3]))
     assert encoded.skipped == 3
-    equal(own.batch(encoded.columns, 5), own.batch(own.encode(events([])).columns, 5))
+    equal(own.batch(encoded, 5), own.batch(own.encode(events([])), 5))
 
 
 def test_a_request_whose_first_item_is_unknown_begins_at_the_first_known_one():
     encoded = reader().encode(events([1000, 1, 1001, 1002], requests=[-1, 7, 7, 7]))
-    batch = reader().batch(encoded.columns)
+    batch = reader().batch(encoded)
     assert batch.positions().tolist() == [0, 1, 1]
     assert batch.timestamps.tolist() == [0, 20, 20]
 
@@ -108,7 +151,7 @@ def test_a_request_whose_first_item_is_unknown_begins_at_the_first_known_one():
 def test_items_of_one_request_stand_where_and_when_its_first_one_does():
     own = reader(max_len=9)
     encoded = own.encode(events([1000, 1001, 1002, 1003, 1004], requests=[3, 8, 3, 8, -1]))
-    batch = own.batch(encoded.columns)
+    batch = own.batch(encoded)
     assert batch.positions().tolist() == [0, 1, 0, 1, 4]
     assert batch.timestamps.tolist() == [0, 10, 0, 10, 40]
     assert batch.query_timestamps.tolist() == [10, 20, 30, 40, 40]  # the time of the next event, whatever its request
@@ -117,7 +160,7 @@ def test_items_of_one_request_stand_where_and_when_its_first_one_does():
 def test_a_request_that_began_before_the_window_keeps_its_time():
     own = reader(max_len=2)
     encoded = own.encode(events([1000, 1001, 1002, 1003], requests=[4, 4, 4, 4]))
-    batch = own.batch(encoded.columns)
+    batch = own.batch(encoded)
     assert batch.ids.tolist() == [3] and batch.timestamps.tolist() == [0] and batch.positions().tolist() == [0]
 
 
@@ -142,10 +185,10 @@ def test_a_value_goes_by_name_and_its_logarithm_where_the_model_learns_that():
 
 def test_a_model_that_reads_no_actions_or_series_gets_none():
     own = reader(actions=(), values=())
-    batch = own.batch(own.encode(events([1000], actions=[1])).columns)
+    batch = own.batch(own.encode(events([1000], actions=[1])))
     assert batch.actions is None and batch.kinds is None and batch.values is None
     series = reader(series=True)
-    assert series.batch(series.encode(events([1000])).columns).kinds.tolist() == [0]
+    assert series.batch(series.encode(events([1000]))).kinds.tolist() == [0]
 
 
 def test_bits_of_names():
@@ -199,7 +242,8 @@ def test_a_history_of_a_table_and_its_raw_events_give_the_same_batch(
             names=NAMES,
         )
         skipped = 0
-        if unknown and len(part.ids):  # an unknown item changes nothing, wherever it stands
+        # an unknown item changes nothing, wherever it stands, but that hops are counted with it
+        if unknown and 0 < len(part.ids) < (max_len if ranking else 1_000):
             place, skipped = seed % (len(part.ids) + 1), 1
             history = History(
                 items=np.insert(history.items, place, 7),
@@ -212,7 +256,7 @@ def test_a_history_of_a_table_and_its_raw_events_give_the_same_batch(
             skipped = int(history.times[place] <= at)
         stored, raw = own.of_user(table, user, at), own.encode(history, at)
         assert (stored.skipped, raw.skipped) == (0, skipped)
-        equal(own.batch(stored.columns, at), own.batch(raw.columns, at))
+        equal(own.batch(stored, at), own.batch(raw, at))
 
 
 def test_a_batch_of_many_histories_is_their_batches_end_to_end():
@@ -231,7 +275,7 @@ def test_a_batch_of_many_histories_is_their_batches_end_to_end():
         query_time="withheld",
     )
     for user in range(table.users):
-        alone = own.batch(own.of_user(table, user).columns)
+        alone = own.batch(own.of_user(table, user))
         inside = slice(*table.offsets[user : user + 2])
         assert together.timestamps[inside].tolist() == alone.timestamps.tolist()
         assert together.positions()[inside].tolist() == alone.positions().tolist()
@@ -253,7 +297,7 @@ def test_of_several_values_each_is_its_own_column_and_only_those_named_are_logar
     names = Names((), ("pay", "watch", "age"))
     history = replace(events([1000, 1001]), names=names, values=np.array([[1, 2, 3], [4, 5, 6]], dtype=np.float32))
     own = reader(actions=(), values=("watch", "pay", "gone"), log_values=("pay",))
-    found = own.batch(own.encode(history).columns).values
+    found = own.batch(own.encode(history)).values
     assert found[:, 0].tolist() == [2, 5]
     assert found[:, 1].tolist() == pytest.approx([np.log(2), np.log(5)])
     assert found[:, 2].isnan().all()

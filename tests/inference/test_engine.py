@@ -241,7 +241,7 @@ def test_without_its_table_nobody_knows_what_is_popular(place, tmp_path):
 
 @pytest.mark.parametrize("name", ["retrieval", "joint", "two"])
 def test_unknown_items_are_skipped_and_counted(name, engines):
-    events = history(LONG[0])
+    events = history(LONG[0], 5)
     items = np.insert(events.items, [1, 3], [77, "x"])
     times = np.insert(events.times, [1, 3], events.times[[1, 3]])
     none = np.zeros(len(items), np.int64)
@@ -249,7 +249,7 @@ def test_unknown_items_are_skipped_and_counted(name, engines):
     more = replace(events, items=items, times=times, actions=actions, requests=none - 1, values=none[:, None][:, :0])
     for kind in {"retrieve": 0}, {"candidates": [1001, 1002]} if name != "retrieval" else {"k": 3}:
         found = engines[name].twin().recommend(request(LONG[0], history=more, **kind))
-        expected = engines[name].twin().recommend(request(LONG[0], **kind))
+        expected = engines[name].twin().recommend(request(LONG[0], 5, **kind))
         assert found.items.tolist() == expected.items.tolist() and found.read == expected.read
         np.testing.assert_allclose(found.scores, expected.scores, atol=1e-5)
         assert (found.skipped, expected.skipped) == (2, 0)
@@ -258,8 +258,21 @@ def test_unknown_items_are_skipped_and_counted(name, engines):
 
 
 @pytest.mark.parametrize("name", ["retrieval", "joint"])
+def test_what_was_ever_met_is_left_out_whatever_the_time_of_the_request(name, engines):
+    whole = history(LONG[0])
+    cut = replace(whole.select(slice(3, None)), older=np.array([1000, 1001], object), total=len(whole) + 1)
+    of_table = TableUser(engines[name].table, LONG[0])
+    for at in AT, int(whole.times[2]):
+        for past, met in (whole, set(whole.items)), (cut, {1000, 1001, *cut.items}), (of_table, set(whole.items)):
+            ask = request(LONG[0], history=past, at=at, k=ITEMS, retrieve=0)
+            left = set(range(1000, 1000 + ITEMS)) - met
+            assert set(engines[name].catalogue.item_ids.raws(engines[name].recommend(ask).items)) == left
+            assert len(engines[name].recommend(replace(ask, seen=True)).items) == ITEMS
+
+
+@pytest.mark.parametrize("name", ["retrieval", "joint"])
 def test_the_history_ends_at_the_request_which_is_at_the_latest_event_unless_it_says_when(name, engines):
-    events, ask = history(LONG[0]), {"retrieve": 0, "user": None, "k": 6}
+    events, ask = history(LONG[0]), {"retrieve": 0, "user": None, "k": 6, "seen": True}
     cut, last = int(events.times[3]), int(events.times[-1])
     early = engines[name].recommend(request(LONG[0], at=cut, **ask))
     assert early.read == 4
