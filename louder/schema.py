@@ -62,6 +62,7 @@ class Manifest:
     actions: list[str] = field(default_factory=list)  # bit j of `actions` is actions[j]
     values: list[str] = field(default_factory=list)
     series: dict[str, int] = field(default_factory=dict)  # auxiliary series -> vocabulary size; order gives `kind`
+    vocabularies: dict[str, str] = field(default_factory=dict)  # size and hash of each: see fingerprint.py
     has_requests: bool = False
     left_out: list[str] = field(default_factory=list)  # columns of the log not used
     left_out_numbers: list[str] = field(default_factory=list)  # those of left_out that hold numbers

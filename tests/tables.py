@@ -92,6 +92,8 @@ def write_table(
         pq.write_table(table, folder / "sequences" / f"part-{number:05d}.parquet")
     IdMap(pa.array(raw_users or [100 + u for u in range(len(users))])).write(folder / "vocabulary" / "user.parquet")
     IdMap(pa.array(raw_items or [1000 + i for i in range(items)])).write(folder / "vocabulary" / "item.parquet")
+    for name, size in (series or {}).items():
+        IdMap(pa.array([f"{name} {value}" for value in range(size)])).write(folder / "vocabulary" / f"{name}.parquet")
     if titles:
         columns = {"title": [f"Title {i}" for i in range(items)], "genres": [["Drama", "War"]] * items}
         pq.write_table(pa.table(columns), folder / "items.parquet")

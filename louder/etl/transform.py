@@ -59,6 +59,11 @@ class NumberedLog:
     filters: EventFilters
     dropped: dict[str, int]
 
+    @property
+    def vocabularies(self) -> dict[str, IdMap]:
+        """Of items, of users and of each series, by the names of their files."""
+        return {"item": self.items, "user": self.users} | {entry.name: entry.ids for entry in self.series}
+
 
 def transform(
     engine: EtlEngine, log: CleanLog, keep: EventFilters, events_per_part: int, work: Path, report: Report

@@ -13,14 +13,14 @@ from louder.etl.numbering import attributes_by_id
 from louder.etl.read import CleanLog, Report
 from louder.etl.sequences import BUCKET, PartCounts, order_of, total, write_part
 from louder.etl.transform import NumberedLog
+from louder.fingerprint import hash_of
 from louder.schema import Manifest, SourceFile
 from louder.version import __version__
 
 
 def write_table(engine: EtlEngine, log: CleanLog, numbered: NumberedLog, folder: Path, report: Report) -> PartCounts:
     """Everything but the manifest: vocabularies, sequences, attributes."""
-    ids = {"user": numbered.users, "item": numbered.items} | {entry.name: entry.ids for entry in numbered.series}
-    for name, vocabulary in ids.items():
+    for name, vocabulary in numbered.vocabularies.items():
         vocabulary.write(folder / "vocabulary" / f"{name}.parquet")
     counts = write_sequences(engine, log, numbered, folder / "sequences", report)
     attributes = (
@@ -73,6 +73,7 @@ def describe_table(
         actions=list(spec.actions),
         values=list(spec.values),
         series={entry.name: len(entry.ids) for entry in numbered.series},
+        vocabularies={name: hash_of(vocabulary.raw) for name, vocabulary in numbered.vocabularies.items()},
         has_requests=REQUEST in log.table.columns,
         left_out=log.left_out,
         left_out_numbers=[column for column in log.left_out if column in log.source.log.numbers],

@@ -20,8 +20,18 @@ from louder.data.config import DataConfig
 from louder.data.table import Table, open_table, read_attributes
 from louder.data.window import Reader
 from louder.errors import InputError
+from louder.fingerprint import Fingerprint, fingerprint_of_training, require_same
 from louder.inference.limits import MOST_VALUES
-from louder.models import AnyRanker, ModelConfig, MoLConfig, RankingConfig, RankingModel, SequentialModel, Vocabulary
+from louder.models import (
+    AnyRanker,
+    ImpressionConfig,
+    ModelConfig,
+    MoLConfig,
+    RankingConfig,
+    RankingModel,
+    SequentialModel,
+    Vocabulary,
+)
 from louder.schema import Manifest
 
 if TYPE_CHECKING:
@@ -81,6 +91,11 @@ class Run:
     def retrieves(self) -> bool:
         """Whether it was trained to say which item comes next."""
         return self.ranking is None or self.ranking.next_item > 0
+
+    @cached_property
+    def fingerprint(self) -> Fingerprint:
+        """Of the table of the training, at that time."""
+        return fingerprint_of_training(self.folder, checkpoint.load_state(self.folder))
 
     @cached_property
     def item_ids(self) -> "IdMap":
@@ -224,26 +239,24 @@ class Run:
                 f"The histories of known users are in {path}, which is not there. "
                 "Pass where the table is (--table FOLDER), or a history (--history FILE.json)."
             )
+        self.require_table(path)
         if self.ranking is None:
-            table = open_table(path)
-            if table.items != len(self.item_ids):
-                raise InputError(
-                    f"{path} has {table.items} items, but the model was trained on {len(self.item_ids)}. "
-                    "Use the table it was trained on, or train on this one: louder train RECIPE."
-                )
-            return table
-        manifest = Manifest.read(path)
-        table = open_table(path, values=manifest.values, requests=True)
-        series = tuple(manifest.series.values()) if self.data.auxiliary else ()
-        known = self.actions, self.values, self.vocabulary.series
-        if (tuple(manifest.actions), tuple(manifest.values), series) != known or not table.item_ids.raw.equals(
-            self.item_ids.raw
-        ):
-            raise InputError(
-                f"{path} has other items, actions, values or series than the table the model was trained on. "
-                "Use that one, or train on this one: louder train RECIPE."
-            )
-        return table
+            return open_table(path)
+        return open_table(path, values=Manifest.read(path).values, requests=True)
+
+    def require_table(self, path: Path) -> None:
+        """Raises InputError unless the numbers that the model reads stand for the same in this table as in that of the
+        training. Here a run and a table meet, whatever for."""
+        ranking = self.ranking is not None
+        parts = {
+            "items": True,
+            # each has learnt a vector of its own
+            "users": bool(self.mol and self.mol.user_rows) or isinstance(self.model, ImpressionConfig),
+            "actions": ranking or bool(self.vocabulary.actions or self.data.positive),
+            "values": ranking,
+            "series": self.data.auxiliary,
+        }
+        require_same(self.fingerprint, path, str(self.path), [part for part, matters in parts.items() if matters])
 
 
 def version_of(run: Path, ranker: Path | None = None) -> str:

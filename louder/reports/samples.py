@@ -9,7 +9,6 @@ import torch
 
 from louder.data.retrieval import RetrievalLoader
 from louder.data.table import Table
-from louder.errors import InputError
 from louder.evaluation.retrieval import rank_of, seen_items
 from louder.ids import RawId
 from louder.inference.catalogue import Catalogue
@@ -57,11 +56,7 @@ def draw(run: Path, config: Config, table: Table, *, users: int = 5, k: int = 10
     The items are scored and left out as in the evaluation. Raises InputError if the table is not the run's.
     """
     opened = Run.open(run)
-    if len(opened.item_ids) != table.items:
-        raise InputError(
-            f"{table.path} has {table.items} items, but {run} was trained on {len(opened.item_ids)}. "
-            "Pass the table of the run: --table FOLDER."
-        )
+    opened.require_table(table.path)
     loader = retrieval.part_loader(table, config, "test")
     drawn = np.random.default_rng(config.training.seed).permutation(len(loader.spans.users))[:users]
     batch = loader.batch(drawn, 0, 0)

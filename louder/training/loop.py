@@ -18,6 +18,7 @@ from louder import checkpoint
 from louder.config import from_dict, to_dict
 from louder.data.table import Table
 from louder.errors import InputError
+from louder.fingerprint import PARTS, Fingerprint, fingerprint_of, fingerprint_of_training, hashed_files, require_same
 from louder.folders import new_folder, write_text
 from louder.results import Row, append_row, provenance, read_rows
 from louder.training import tasks
@@ -62,6 +63,8 @@ def train(config: Config, run: Path, *, resume: bool = False, overwrite: bool = 
             f"{run} exists already. Go on with it: --resume. Start anew: --overwrite. Or choose another: -o NAME."
         )
     task = tasks.open_task(config)
+    if resume:
+        require_same_table(task.table, run)
     trainer = Trainer(config, task, run)
     if not resume:
         start_folder(run, config, task.table, overwrite=overwrite)
@@ -108,6 +111,31 @@ def differences(a: Any, b: Any, path: str = "") -> list[tuple[str, Any, Any]]:
     return [] if a == b else [(path, a, b)]
 
 
+def require_same_table(table: Table, run: Path) -> None:
+    """Raises InputError where a run would go on with another table than it was started with, be it one that has grown:
+    what is held out of the training would be another part of it."""
+    hint = "Go on with the one it was started with (--table FOLDER), or start another run: -o NAME."
+    folder = checkpoint.latest(run)
+    if folder is None:  # it was stopped before it had saved anything but the vocabularies
+        before = Fingerprint(vocabularies=hashed_files(run, ["item", "user"]), actions=(), values=())
+        return require_same(before, table.path, str(run), ["items", "users"], hint)
+    state, now = checkpoint.load_state(folder), table_state(table)
+    parts = PARTS if "table" in state else ["items", "users", "actions", "values"]
+    require_same(fingerprint_of_training(folder, state), table.path, str(run), parts, hint)
+    for what in "events", "tokens":
+        was, is_now = state.get("table", now["table"])[what], now["table"][what]
+        if was != is_now:
+            raise InputError(f"{table.path} has {is_now:,} {what}, but {run} was started with {was:,}. {hint}")
+
+
+def table_state(table: Table) -> dict[str, Any]:
+    """What a checkpoint says of the table of its training."""
+    manifest = table.manifest
+    vocabularies = fingerprint_of(table.path, manifest).vocabularies
+    about = {"vocabularies": dict(vocabularies), "events": manifest.events, "tokens": manifest.tokens}
+    return {"actions": manifest.actions, "values": manifest.values, "table": about}
+
+
 def start_folder(run: Path, config: Config, table: Table, *, overwrite: bool) -> None:
     with new_folder(run, overwrite=overwrite) as temporary:
         for file in checkpoint.attached(table.path):
@@ -129,6 +157,7 @@ class Trainer:
         self.model: Any = task.build().to(self.device)
         self.optimizers = make_optimizers(self.model, config.training)
         self.progress = Progress()
+        self.table_state = table_state(task.table)  # the folder may hold another table by the time of a checkpoint
         self.steps_in_all = sum(self.loader.steps(epoch) for epoch in range(config.training.epochs))
 
     def run_to_end(self, screen: Screen) -> None:
@@ -236,8 +265,7 @@ class Trainer:
                 "progress": asdict(self.progress),
                 "config": to_dict(self.config),
                 "vocabulary": asdict(self.task.vocabulary),
-                "actions": self.task.table.manifest.actions,
-                "values": self.task.table.manifest.values,
+                **self.table_state,
             },
             beside=self.run,
         )

@@ -116,9 +116,11 @@ class RankingTask:
 
     def load(self, run: Run) -> AnyRanker:
         model = run.ranker()
-        if self.vocabulary != run.vocabulary:
+        run.require_table(self.table.path)
+        here, there = ([attribute.labels for attribute in x.context] for x in (self, run))
+        if here != there or self.vocabulary.counters != run.vocabulary.counters:
             raise InputError(
-                f"{self.table.path} does not have the items, actions and attributes that {run.path} was trained on. "
+                f"{self.table.path} does not have the attributes of users that {run.path} was trained on. "
                 "Use the table it was trained on, or train on this one: louder train RECIPE."
             )
         return model

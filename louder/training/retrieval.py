@@ -66,16 +66,7 @@ class RetrievalTask:
 
     def load(self, run: Run) -> SequentialModel:
         model = run.sequential()
-        if self.table.items != run.vocabulary.items:
-            raise InputError(
-                f"{self.table.path} has {self.table.items} items, but {run.path} was trained on "
-                f"{run.vocabulary.items}. Train on this table: louder train RECIPE."
-            )
-        if run.mol is not None and run.mol.user_rows and not run.user_ids.raw.equals(self.table.user_ids.raw):
-            raise InputError(
-                f"{self.table.path} has other users than {run.path} was trained on, which has learnt a vector for each "
-                f"of its own: --table {run.data.table}."
-            )
+        run.require_table(self.table.path)
         return model
 
     def loss(self, model: SequentialModel, batch: RetrievalBatch, device: torch.device) -> Tensor:

@@ -336,15 +336,14 @@ def test_without_its_table_a_run_still_answers_to_a_history(plain, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "change",
+    ("part", "change"),
     [
-        {"raw_items": [1000 + item for item in range(ITEMS - 1, -1, -1)]},  # the same number of items
-        {"values": {"watch": [[1.0] * len(tokens) for tokens in USERS]}},
+        ("items", {"raw_items": [1000 + item for item in range(ITEMS - 1, -1, -1)]}),  # the same number of items
+        ("values", {"values": {"watch": [[1.0] * len(tokens) for tokens in USERS]}}),
     ],
-    ids=["items", "values"],
 )
-def test_a_table_of_another_kind_is_refused(change, plain, tmp_path):
-    with pytest.raises(InputError, match="other has other items, actions, values or series than the table"):
+def test_a_table_of_another_kind_is_refused(part, change, plain, tmp_path):
+    with pytest.raises(InputError, match=rf"other (is not the table|has grown since) .* it has .*{part}"):
         Recommender(plain, write_plain(tmp_path / "other", **change)).rank(user=100, items=[1003])
 
 
