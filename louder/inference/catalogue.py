@@ -1,13 +1,13 @@
 """The items of a run: raw ids, titles and attributes, which of them a filter leaves, and how popular each is."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property, lru_cache
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from louder.data.attributes import Attribute, encode
+from louder.data.attributes import UNKNOWN, Attribute, encode
 from louder.data.table import open_table
 from louder.errors import InputError
 from louder.ids import RawId
@@ -28,6 +28,7 @@ class Catalogue:
         self.item_ids, self.table_path, self.columns = run.item_ids, table_path, run.items
         self.describe = lru_cache(maxsize=100_000)(self.described)
         self.matching = lru_cache(maxsize=200)(self.matched)
+        self.encoded: dict[str, Attribute] = {}
 
     def __len__(self) -> int:
         return len(self.item_ids)
@@ -72,16 +73,35 @@ class Catalogue:
     def attributes(self) -> dict[str, Attribute]:
         """Those with few enough values to filter by."""
         found = {}
-        for name in self.columns.column_names if self.columns is not None else ():
-            if name == "title" or name == self.image_column or name.startswith("_"):
-                continue
+        for name in self.categories:
             try:
-                (attribute,) = encode(self.columns, (name,))
+                attribute = self.attribute(name)
             except InputError:
                 continue  # a vector, or numbers
             if attribute.size <= MOST_VALUES:
                 found[name] = attribute
         return found
+
+    @cached_property
+    def categories(self) -> list[str]:
+        """Columns that may be attributes."""
+        names = self.columns.column_names if self.columns is not None else []
+        return [name for name in names if name not in ("title", self.image_column) and not name.startswith("_")]
+
+    def attribute(self, name: str) -> Attribute:
+        """One of any number of values. Raises InputError where there is none, or where it is no category."""
+        if name not in self.categories:
+            have = ", ".join(self.categories) or "none"
+            raise InputError(f"There is no attribute {name!r}; items have these: {have}.")
+        if name not in self.encoded:
+            (self.encoded[name],) = encode(self.columns, (name,))
+        return self.encoded[name]
+
+    def labels_of(self, item: int, name: str) -> list[str]:
+        """The values of an attribute that an item has."""
+        attribute = self.attribute(name)
+        start, end = attribute.offsets[item : item + 2].tolist()
+        return [attribute.labels[code] for code in attribute.codes[start:end].tolist() if code != UNKNOWN]
 
     @property
     def labels(self) -> dict[str, list[str]]:
@@ -116,6 +136,13 @@ class Catalogue:
         mask[self.known(request.deny)] = False
         for name, values in request.where.items():
             mask &= self.matching(name, frozenset(map(str, values)))
+        return mask
+
+    def having(self, where: Mapping[str, Sequence[RawId]], items: np.ndarray) -> np.ndarray:
+        """[n] bool: which of the items [n] have, of each attribute, one of the values"""
+        mask = np.ones(len(items), dtype=bool)
+        for name, values in where.items():
+            mask &= self.matching(name, frozenset(map(str, values)))[items]
         return mask
 
     def known(self, items: Sequence[RawId]) -> np.ndarray:

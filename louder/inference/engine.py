@@ -8,7 +8,7 @@ given a ranking run beside it.
 
 import copy
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
@@ -34,6 +34,7 @@ from louder.inference.retriever import Retriever
 from louder.inference.run import Run, version_of
 from louder.inference.runner import Prefilled, Runner
 from louder.inference.search import DotProductSearch, MixtureSearch, index_of
+from louder.inference.short import shortfall
 from louder.models import RankingModel, SequentialModel
 
 
@@ -179,7 +180,7 @@ class Engine:
             self.rank([x for x in active if self.ranks(x.request)])
             for x in active:
                 if x.request.candidates is None and isinstance(x.answer, Result):
-                    x.answer = reranking.rerank(x.request, x.answer, self.vectors)
+                    x.answer = self.rerank(x, x.answer)
             for runner in self.runners:
                 runner.release([x.prefilled[runner] for x in active if runner in x.prefilled])
         except InputError as error:
@@ -201,6 +202,7 @@ class Engine:
             )
         active = Active(request)
         if request.candidates is None:
+            reranking.check(request, self.catalogue)
             active.allowed = self.catalogue.allowed(request)
             window = active.windows[self.finder] = self.window(request, self.finder)
             if self.retriever is None or not len(window.sequence.ids):
@@ -270,14 +272,36 @@ class Engine:
                 pad_sequence(excluded, batch_first=True, padding_value=-1),
                 None if allowed is None else torch.from_numpy(allowed),
             )
-            for x, window, own_ids, own_scores in zip(some, windows, ids, scores):
-                kept = min(int((own_ids >= 0).sum()), self.wanted(x.request))
-                read = len(window.sequence.ids)
-                x.answer = Result(own_ids[:kept].numpy(), own_scores[:kept].numpy(), read, window.skipped)
+            for n, window, own_ids, own_scores in zip(rows, windows, ids, scores):
+                x, kept = active[n], min(int((own_ids >= 0).sum()), self.wanted(active[n].request))
+                read, temperature = len(window.sequence.ids), self.run.temperature if search is self.search else None
+                found = Result(
+                    own_ids[:kept].numpy(), own_scores[:kept].numpy(), read, window.skipped, temperature=temperature
+                )
+                x.answer = self.with_pinned(x.request, found, search, states[n]) if x.request.pin else found
 
     def wanted(self, request: Request) -> int:
         """How many items retrieval has to find."""
-        return max(request.k, request.retrieve) if self.ranks(request) else request.k
+        least = reranking.pool(request)
+        return max(least, request.retrieve) if self.ranks(request) or least > request.k else least
+
+    def with_pinned(
+        self, request: Request, found: Result, search: DotProductSearch | MixtureSearch, state: Tensor
+    ) -> Result:
+        """What was found, and the pinned items that were not."""
+        pinned = self.catalogue.known([item for item, _ in request.pin])
+        missing = np.setdiff1d(pinned, [*found.items, *self.catalogue.known(request.deny)])
+        scores = search.scores(state[None], [request.user], torch.from_numpy(missing))[0].float().numpy()
+        return replace(
+            found, items=np.concatenate([found.items, missing]), scores=np.concatenate([found.scores, scores])
+        )
+
+    def rerank(self, active: Active, found: Result) -> Result:
+        answer = reranking.rerank(active.request, found, self.vectors, self.catalogue)
+        if len(answer.items) < active.request.k:
+            seen = active.windows[self.finder].items
+            answer.short = shortfall(active.request, len(self.catalogue), active.allowed, seen, len(found.items))
+        return answer
 
     def require_popularity(self, request: Request) -> None:
         if not request.popular:
@@ -322,7 +346,11 @@ class Engine:
             scores[torch.from_numpy(~mask)] = -torch.inf
         top = scores.topk(min(request.k, len(scores)))
         kept = top.values > -torch.inf
-        return Result(top.indices[kept].numpy(), top.values[kept].numpy(), 0, 0)
+        answer = Result(top.indices[kept].numpy(), top.values[kept].numpy(), 0, 0)
+        if len(answer.items) < request.k:
+            there = "There are" if mask is None else "The filters leave"
+            answer.short = f"{there} {len(answer.items):,} other items."
+        return answer
 
     @cached_property
     def directions(self) -> Tensor:

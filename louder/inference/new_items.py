@@ -129,7 +129,7 @@ def example(columns: Sequence[Column]) -> str:
     return ", ".join(texts)
 
 
-def shown(value: Value) -> str:
+def shown(value: object) -> str:
     text = repr(value)
     return text if len(text) <= 40 else text[:40] + "…"
 

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -13,7 +13,7 @@ from louder.ids import RawId
 from louder.inference.engine import Engine
 from louder.inference.limits import MAX_CANDIDATES
 from louder.inference.new_items import NewItems
-from louder.inference.request import Event, Request, Result, TableUser, history_of
+from louder.inference.request import Boost, Event, Pin, Request, Result, TableUser, history_of
 
 T = TypeVar("T")
 
@@ -38,12 +38,12 @@ class Ranked:
 
 
 class Answers(list[T]):
-    """A list, and how many events of the history were read, and how many skipped: those of items that the model does not
-    know."""
+    """A list; how many events of the history were read, and how many skipped: those of items that the model does not know;
+    and why the list is shorter than it was asked for, or ""."""
 
     def __init__(self, entries: Sequence[T], result: Result) -> None:
         super().__init__(entries)
-        self.read, self.skipped = result.read, result.skipped
+        self.read, self.skipped, self.short = result.read, result.skipped, result.short
 
 
 class Recommender:
@@ -71,8 +71,13 @@ class Recommender:
         k: int = 10,
         at: int | None = None,
         seen: bool = False,
+        boost: Sequence[Boost] = (),
+        cap: Mapping[str, int] | None = None,
+        diversity: float = 0.0,
+        pin: Sequence[Pin] = (),
     ) -> Answers[Recommendation]:
-        """The k items with the highest scores, best first; items of the user's history only if `seen`. For `at` see Request.
+        """The k items with the highest scores, best first; items of the user's history only if `seen`. For the others see
+        Request.
 
         Raises InputError for an unknown user or action, an empty history, k below 1, and for a ranking run.
         """
@@ -81,6 +86,7 @@ class Recommender:
         self.engine.run.require_next_item()
         past = self.past("A recommendation", user, history)
         request = Request(history=past, at=at, user=user, k=k, retrieve=0, seen=seen, popular=False)
+        request = replace(request, boost=boost, cap=cap or {}, diversity=diversity, pin=pin)
         result = self.engine.recommend(request)
         found = zip(map(self.engine.catalogue.describe, result.items.tolist()), result.scores.tolist())
         return Answers([Recommendation(raw, score, title) for (raw, title), score in found], result)

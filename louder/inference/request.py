@@ -22,6 +22,22 @@ class TableUser(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Boost:
+    """Items whose scores count `factor` times: those named, or those that have these values of attributes."""
+
+    factor: float
+    items: Sequence[RawId] = ()
+    where: Mapping[str, Sequence[RawId]] = field(default_factory=dict)
+
+
+class Pin(NamedTuple):
+    """An item that stands at a position of the answer, 1 the first, whatever its score is."""
+
+    item: RawId
+    position: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Request:
     """What is asked of one history.
 
@@ -31,13 +47,18 @@ class Request:
     candidates  raw items to be ranked; None: those that retrieval finds
     new_items   what is known of candidates that the model has not met; None: there are none
     k           items of the answer; of a ranking as many as there are candidates
-    retrieve    candidates that retrieval gives to ranking; 0: the order of retrieval is the answer
+    retrieve    candidates that retrieval gives to ranking, and of which the stages after it choose; 0: the order of
+                retrieval is the answer
     seen        whether items of the history may be found, also of what is later than the request
     popular     whether an empty history is answered with what is popular, or refused
     allow, deny, where  items that alone may be found, that may not, and values of attributes that they must have
     context     attributes of the user
     weights     of each action's probability in the score; empty: the main action alone
+    boost       scores that count more or less, see reranking.boosted
+    cap         at most so many items with each value of an attribute
     diversity   0: by score alone, 1: by difference from what is above alone
+    pin         items at positions of their own, also where retrieval did not find them, or they were seen or filtered out
+                by `allow` or `where`; never those of `deny`
     """
 
     history: History | TableUser
@@ -54,7 +75,10 @@ class Request:
     where: Mapping[str, Sequence[RawId]] = field(default_factory=dict)
     context: Mapping[str, object] | None = None
     weights: Mapping[str, float] = field(default_factory=dict)
+    boost: Sequence[Boost] = ()
+    cap: Mapping[str, int] = field(default_factory=dict)
     diversity: float = 0.0
+    pin: Sequence[Pin] = ()
 
 
 @dataclass
@@ -62,6 +86,8 @@ class Result:
     """An answer: ids of items [n], best first, their scores [n], and of a ranking probabilities [n, A] and values [n, V].
 
     read, skipped  events of the history that the model read, and those of items it does not know
+    temperature    scores / temperature are logits of the item that comes next; None: scores are no logits
+    short          why there are fewer than k; "" where there are not
     """
 
     items: np.ndarray
@@ -70,6 +96,8 @@ class Result:
     skipped: int
     probabilities: np.ndarray | None = None
     values: np.ndarray | None = None
+    temperature: float | None = None
+    short: str = ""
 
 
 class Attribution(NamedTuple):

@@ -1,6 +1,13 @@
-"""What happens to an answer after the models: stages, each of which takes a request and its result and gives a result."""
+"""What happens to an answer after the models: stages, each of which takes a request and its result and gives a result.
 
-from collections.abc import Sequence
+    boost ─▶ best first ─▶ cap ─▶ diversity ─▶ pin ─▶ first k
+
+What is boosted competes by its new score for everything after. A capped list stays within its caps whatever is chosen from
+it, so diversity comes after. Pins come last: no other stage moves them, and of the caps they take their part first.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -9,34 +16,132 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from louder.errors import InputError
+from louder.ids import RawId
+from louder.inference.catalogue import Catalogue
+from louder.inference.new_items import shown
 from louder.inference.request import Request, Result
 
-MOST_DIVERSE = 200  # best candidates among which diversity chooses
+MARGIN = 200  # candidates on top of k, where a stage chooses among them
+
+Stage = Callable[[Request, Result, Tensor, Catalogue], Result]
 
 
-def best_first(request: Request, result: Result, vectors: Tensor) -> Result:
+def boost(request: Request, result: Result, vectors: Tensor, catalogue: Catalogue) -> Result:
+    if not request.boost:
+        return result
+    factors = np.ones(len(result.items))
+    for one in request.boost:
+        named = (
+            np.isin(result.items, catalogue.known(one.items))
+            if one.items
+            else catalogue.having(one.where, result.items)
+        )
+        factors[named] *= one.factor
+    return replace(result, scores=boosted(result.scores, factors, result.temperature))
+
+
+def boosted(scores: np.ndarray, factors: np.ndarray, temperature: float | None) -> np.ndarray:
+    """[n] scores whose meaning is multiplied by factors [n] above 0.
+
+    A logit of the next item stands for odds, so it grows by temperature x ln(factor). Any other score is an expected worth
+    and is multiplied; one below zero is divided, so that a factor above 1 always lifts.
+    """
+    if temperature is not None:
+        return scores + temperature * np.log(factors)
+    return np.where(scores < 0, scores / factors, scores * factors)
+
+
+def best_first(request: Request, result: Result, vectors: Tensor, catalogue: Catalogue) -> Result:
     return taken(result, np.argsort(-result.scores, kind="stable"))
 
 
-def diversity(request: Request, result: Result, vectors: Tensor) -> Result:
+def cap(request: Request, result: Result, vectors: Tensor, catalogue: Catalogue) -> Result:
+    """The best items that keep to the caps; each value of a list counts, and an item without a value counts nowhere."""
+    if not request.cap:
+        return result
+    pinned = np.isin(result.items, list(positions(request, catalogue)))
+    counts, kept = Counter[tuple[str, str]](), list[int]()
+    for row in np.argsort(~pinned, kind="stable").tolist():
+        item = int(result.items[row])
+        own = {(name, value) for name in request.cap for value in catalogue.labels_of(item, name)}
+        if pinned[row] or all(counts[name, value] < request.cap[name] for name, value in own):
+            counts.update(own)
+            kept.append(row)
+            if len(kept) == pool(request):
+                break
+    return taken(result, np.array(kept, dtype=np.int64))
+
+
+def diversity(request: Request, result: Result, vectors: Tensor, catalogue: Catalogue) -> Result:
+    """Pinned items stand where they stand, so they neither choose nor are chosen."""
     if not request.diversity:
         return result
-    own = vectors[torch.from_numpy(result.items[:MOST_DIVERSE])]
-    return taken(result, diverse(own, result.scores[:MOST_DIVERSE], request.k, request.diversity))
+    pinned = np.isin(result.items, list(positions(request, catalogue)))
+    rows = np.flatnonzero(~pinned)[: pool(request)]
+    chosen = diverse(vectors[torch.from_numpy(result.items[rows])], result.scores[rows], request.k, request.diversity)
+    return taken(result, np.concatenate([rows[chosen], np.flatnonzero(pinned)]))
 
 
-def first_k(request: Request, result: Result, vectors: Tensor) -> Result:
+def pin(request: Request, result: Result, vectors: Tensor, catalogue: Catalogue) -> Result:
+    if not request.pin:
+        return result
+    at = positions(request, catalogue)
+    rows = {item: row for row, item in enumerate(result.items.tolist())}
+    order = [row for item, row in rows.items() if item not in at]
+    for item in sorted(at.keys() & rows.keys(), key=at.__getitem__):
+        order.insert(at[item] - 1, rows[item])
+    return taken(result, np.array(order, dtype=np.int64))
+
+
+def first_k(request: Request, result: Result, vectors: Tensor, catalogue: Catalogue) -> Result:
     return taken(result, slice(request.k))
 
 
-STAGES = [best_first, diversity, first_k]
+STAGES: list[Stage] = [boost, best_first, cap, diversity, pin, first_k]
 
 
-def rerank(request: Request, result: Result, vectors: Tensor) -> Result:
-    """What was found, stage by stage; vectors [I, D] of the items."""
+def rerank(request: Request, result: Result, vectors: Tensor, catalogue: Catalogue) -> Result:
+    """What was found, stage by stage; vectors [I, D] of the items of the catalogue. The request has to pass `check`."""
     for stage in STAGES:
-        result = stage(request, result, vectors)
+        result = stage(request, result, vectors, catalogue)
     return result
+
+
+def pool(request: Request) -> int:
+    """How many candidates the stages need at least: more than k where one of them chooses."""
+    return request.k + MARGIN if request.boost or request.cap or request.diversity else request.k
+
+
+def check(request: Request, catalogue: Catalogue) -> None:
+    """Raises InputError for what no stage can do."""
+    for one in request.boost:
+        if bool(one.items) == bool(one.where) or not 0 < one.factor < float("inf"):
+            raise InputError(
+                "A boost needs items or attributes, one of the two, and a factor above 0, such as "
+                f'{{"where": {{"genres": ["Drama"]}}, "factor": 2}}, but one has items {shown(one.items)}, '
+                f"where {shown(one.where)} and factor {one.factor}."
+            )
+        catalogue.having(one.where, np.zeros(0, dtype=np.int64))
+    for name, most in request.cap.items():
+        if most < 1:
+            raise InputError(f"The cap of {name!r} is {most}, but it must be 1 or more. To have none, filter by where.")
+        catalogue.attribute(name)
+    pinned: dict[int, RawId] = {}
+    for item, position in request.pin:
+        if not 1 <= position <= request.k:
+            raise InputError(
+                f"{item!r} is pinned to position {position}, but the answer has positions 1 to {request.k}. Ask for more "
+                "items, or pin it higher."
+            )
+        if position in pinned or item in pinned.values():
+            raise InputError(f"Two pins have the item {item!r} or the position {position}. Give one of them.")
+        pinned[position] = item
+
+
+def positions(request: Request, catalogue: Catalogue) -> dict[int, int]:
+    """The position of each pinned item, by its id; those that the model does not know have none."""
+    ids = catalogue.item_ids.ids([item for item, _ in request.pin]).tolist() if request.pin else []
+    return {number: position for number, (_, position) in zip(ids, request.pin) if number >= 0}
 
 
 def taken(result: Result, rows: np.ndarray | slice) -> Result:

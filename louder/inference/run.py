@@ -92,6 +92,11 @@ class Run:
         """Whether it was trained to say which item comes next."""
         return self.ranking is None or self.ranking.next_item > 0
 
+    @property
+    def temperature(self) -> float:
+        """By which training divides the scores that retrieval compares; a mixture of logits has its own within them."""
+        return 1.0 if self.mol is not None else float((self.config.get("loss") or {}).get("temperature", 1.0))
+
     @cached_property
     def fingerprint(self) -> Fingerprint:
         """Of the table of the training, at that time."""

@@ -11,6 +11,7 @@ from louder.inference.limits import MAX_CANDIDATES, MOST_VALUES
 
 MAX_ID = 200  # characters
 MAX_EVENTS = 1_000  # of one request
+MOST_BOOSTED = 1_000  # items that one boost names
 MAX_WHAT_IF = 100  # events of a request that are only thought of
 
 Name = Annotated[StrictStr, Field(min_length=1, max_length=MAX_ID)]
@@ -19,6 +20,7 @@ Id = Integer | Name
 Time = Annotated[StrictInt, Field(ge=0, le=2**53)]
 Value = Annotated[float, Field(ge=-1e15, le=1e15, strict=True)]  # its square fits into 32 bits
 Weight = Annotated[float, Field(ge=-1e6, le=1e6, strict=True)]
+Values = Annotated[list[Id], Field(max_length=MOST_VALUES)]
 Candidates = Annotated[StrictInt, Field(ge=1, le=MAX_CANDIDATES)]
 
 
@@ -68,9 +70,24 @@ class Filters(Message):
     seen: StrictBool = Field(default=False, description="Also items that are in the history.")
     allow: list[Id] | None = Field(default=None, max_length=MAX_CANDIDATES, description="Only these items.")
     deny: list[Id] = Field(default=[], max_length=MAX_CANDIDATES, description="None of these items.")
-    where: dict[Name, Annotated[list[Id], Field(max_length=MOST_VALUES)]] = Field(
+    where: dict[Name, Values] = Field(
         default={}, max_length=16, description='Attributes and the values they may have: {"genres": ["Drama"]}.'
     )
+
+
+class BoostIn(Message):
+    """Items whose scores count `factor` times: those named, or those that have these values of attributes."""
+
+    factor: Annotated[float, Field(ge=1e-6, le=1e6, strict=True)]
+    items: list[Id] = Field(default=[], max_length=MOST_BOOSTED)
+    where: dict[Name, Values] = Field(default={}, max_length=16)
+
+
+class PinIn(Message):
+    """An item that stands at a position of the answer, whatever its score is."""
+
+    item: Id
+    position: Annotated[StrictInt, Field(ge=1, le=1_000, description="1 is the first.")]
 
 
 class RetrieveRequest(UserRequest, Filters):
@@ -91,9 +108,14 @@ class RecommendRequest(UserRequest, Filters):
         max_length=64,
         description="Weight of each action's probability in the score; by default the main action alone.",
     )
+    boost: list[BoostIn] = Field(default=[], max_length=16, description="Scores that count more, or less.")
+    cap: dict[Name, Annotated[StrictInt, Field(ge=1, le=1_000)]] = Field(
+        default={}, max_length=16, description='At most so many items with each value of an attribute: {"genres": 3}.'
+    )
     diversity: Annotated[float, Field(ge=0, le=1, strict=True)] = Field(
         default=0.0, description="0: by score alone. 1: by difference from what is above alone (MMR over item vectors)."
     )
+    pin: list[PinIn] = Field(default=[], max_length=100, description="Items at positions of their own.")
     explain: StrictBool = Field(default=False, description="Say for each item which past events it leans on.")
 
 
@@ -140,6 +162,7 @@ class Answer(Message):
     model: str = Field(description="Version of the one model that computed all of the answer.")
     history: int = Field(description="Events of the history that were read.")
     skipped: int = Field(description="Events of the history whose items the model does not know.")
+    short: str = Field(default="", description="Why there are fewer items than were asked for.")
     milliseconds: float
 
 

@@ -11,12 +11,23 @@ from louder.histories.history import History
 from louder.histories.merging import merged
 from louder.ids import RawId
 from louder.inference.engine import Engine
-from louder.inference.request import Attribution, Request, Result, history_of
+from louder.inference.request import Attribution, Boost, Pin, Request, Result, history_of
 from louder.serving import messages as m
 from louder.serving.reload import Models
 from louder.serving.wire import Json
 
-SAME = {"user", "k", "retrieve", "seen", "allow", "deny", "where", "weights", "diversity"}  # in message and request
+SAME = {
+    "user",
+    "k",
+    "retrieve",
+    "seen",
+    "allow",
+    "deny",
+    "where",
+    "weights",
+    "cap",
+    "diversity",
+}  # in message and request
 
 
 def request_of(message: m.UserRequest | m.SimilarRequest, history: History) -> Request:
@@ -24,6 +35,9 @@ def request_of(message: m.UserRequest | m.SimilarRequest, history: History) -> R
     if isinstance(message, m.UserRequest):
         fields["at"] = int(time.time()) if message.at is None else message.at
         fields["context"] = message.context or None
+    if isinstance(message, m.RecommendRequest):
+        fields["boost"] = tuple(Boost(factor=one.factor, items=one.items, where=one.where) for one in message.boost)
+        fields["pin"] = tuple(Pin(one.item, one.position) for one in message.pin)
     if isinstance(message, m.RetrieveRequest):
         fields["retrieve"] = 0
     if isinstance(message, m.RankRequest):
@@ -59,7 +73,8 @@ def result_view(
         if place < len(reasons):
             entry["reasons"] = [reason_view(model, history, reason) for reason in reasons[place]]
         items.append(entry)
-    return {"items": items, "model": model.version, "history": result.read, "skipped": result.skipped}
+    view: dict[str, Json] = {"items": items, "model": model.version, "history": result.read, "skipped": result.skipped}
+    return view | ({"short": result.short} if result.short else {})
 
 
 def shown_of(model: Engine, number: int) -> dict[str, Json]:

@@ -85,6 +85,23 @@ def test_attributes_with_few_values_can_be_filtered_by(catalogue):
         assert ("name" in catalogue_of(pa.table({"name": names}), items=count).labels) == known
 
 
+def test_any_category_may_be_asked_for_however_many_values_it_has():
+    names = [f"n{item}" for item in range(MOST_VALUES)]
+    found = catalogue_of(pa.table({"name": names, "vector": [[0.5]] * MOST_VALUES}), items=MOST_VALUES)
+    assert found.labels == {} and found.labels_of(3, "name") == ["n3"]
+    for name, text in ("fly", "no attribute 'fly'; items have these: name, vector"), ("vector", "are vectors and no"):
+        with pytest.raises(InputError, match=text):
+            found.labels_of(0, name)
+
+
+def test_values_of_an_item_and_items_that_have_them(catalogue):
+    assert [catalogue.labels_of(item, "genres") for item in range(4)] == [["drama"], ["war", "love"], [], []]
+    assert [catalogue.labels_of(item, "year") for item in range(4)] == [["1990"], ["1991"], [], ["1991"]]
+    where = {"genres": ["love", "drama"], "year": [1990, "1991"]}
+    assert catalogue.having(where, np.array([3, 1, 0, 1])).tolist() == [False, True, True, True]
+    assert catalogue.having({}, np.array([3, 1])).tolist() == [True, True]
+
+
 def test_what_is_told_of_an_item(catalogue):
     assert [catalogue.describe(n) for n in range(4)] == [("i0", "One"), ("i1", ""), ("i2", "Three"), ("i3", "")]
     assert catalogue.attributes_of(0) == {"genres": ["drama"], "year": ["1990"], "length": ["1.5"]}

@@ -66,7 +66,7 @@ def test_events_with_values_and_requests_are_those_of_the_table(place):
         ranker.rank(history=[Event(1001, 5, (), {"fly": 1.0})], items=[1001])
 
 
-@pytest.mark.parametrize(("run", "more"), [("next", ()), ("rank", ("--items", "1001,1002"))])
+@pytest.mark.parametrize(("run", "more"), [("next", ("-k", "5")), ("rank", ("--items", "1001,1002"))])
 def test_commands_say_in_one_line_what_they_skipped(run, more, louder, place):
     command = "recommend" if run == "next" else "rank"
     code, out, err = louder(command, place / run, "--history", place / "me.json", *more, "--json")
@@ -87,3 +87,31 @@ def test_recommend_shows_what_the_history_holds(louder, place):
     assert "Drama, War" in history and "Drama" not in answer
     lines = [line for line in answer.splitlines() if "Title" in line]
     assert [line.split()[1] for line in lines] == ["1", "2", "3"]
+
+
+def test_stages_can_be_typed(louder, place):
+    user = min(range(20), key=lambda user: len(USERS[user]) or 99)
+    arguments = "recommend", place / "next", "--user", 100 + user, "-k", "4", "--seen", "--json"
+    plain = [item["item"] for item in json.loads(louder(*arguments)[1])]
+    pinned = "--pin", f"{plain[3]}:1", "--pin", f"{plain[0]}:3"
+    assert [item["item"] for item in json.loads(louder(*arguments, *pinned)[1])] == [plain[i] for i in (3, 1, 0, 2)]
+    code, out, err = louder(*arguments, "--cap", "genres=1", "--boost", "genres=Drama:2", "--diversity", "0.2")
+    assert code == 0 and len(json.loads(out)) < 4
+    assert err == f"There are {len(json.loads(out))} items and not 4: The caps leave no more of 12 candidates.\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (
+            "--boost genres=Drama",
+            "--boost is 'genres=Drama', but it must be an attribute, '=', a value, ':' and a factor",
+        ),
+        ("--boost Drama:2", "A boost needs items or attributes"),
+        ("--cap genres=many", "--cap is genres=many, but it must be a number of items: --cap genres=3."),
+        ("--pin 1003", "--pin is '1003', but it must be an item, ':' and a position: --pin 1193:1."),
+    ],
+)
+def test_a_stage_that_is_mistyped_is_said(louder, place, arguments, text):
+    code, _, err = louder("recommend", place / "next", "--user", "102", *arguments.split())
+    assert code == 2 and text in err

@@ -6,6 +6,7 @@ ENGINE = "tests/inference/test_engine.py"
 MFALCON = "tests/inference/test_mfalcon.py"
 CACHE = "tests/inference/test_history_cache.py"
 RERANKING = "tests/inference/test_reranking.py"
+CHOSEN = "tests/inference/test_chosen.py"
 CATALOGUE = "tests/inference/test_catalogue.py"
 FACADE = "tests/inference/test_facade.py"
 SHARES = "tests/inference/test_explain.py"
@@ -234,6 +235,49 @@ MUTANTS = [
     ),
     Mutant("louder/inference/reranking.py", "(1 - diversity) * relevance", "relevance", RERANKING),
     Mutant("louder/inference/reranking.py", "left[best] = False", "pass", RERANKING),
+    # a boost of a negative score, and of a logit
+    Mutant(
+        "louder/inference/reranking.py",
+        "np.where(scores < 0, scores / factors, scores * factors)",
+        "scores * factors",
+        RERANKING,
+    ),
+    Mutant(
+        "louder/inference/reranking.py", "scores + temperature * np.log(factors)", "scores + np.log(factors)", RERANKING
+    ),
+    Mutant("louder/inference/reranking.py", "factors[named] *= one.factor", "factors[named] = one.factor", RERANKING),
+    # caps: pinned items first, and each name by itself
+    Mutant(
+        "louder/inference/reranking.py", 'np.argsort(~pinned, kind="stable").tolist()', "range(len(pinned))", RERANKING
+    ),
+    Mutant("louder/inference/reranking.py", "if pinned[row] or all(", "if all(", RERANKING),
+    Mutant(
+        "louder/inference/reranking.py",
+        "order.insert(at[item] - 1, rows[item])",
+        "order.insert(at[item], rows[item])",
+        RERANKING,
+    ),
+    Mutant(
+        "louder/inference/reranking.py",
+        "sorted(at.keys() & rows.keys(), key=at.__getitem__)",
+        "at.keys() & rows.keys()",
+        RERANKING,
+    ),
+    Mutant(
+        "louder/inference/reranking.py",
+        "rows = np.flatnonzero(~pinned)[: pool(request)]",
+        "rows = np.flatnonzero(~pinned)[:200]",
+        RERANKING,
+    ),
+    Mutant(
+        "louder/inference/engine.py",
+        "if self.ranks(request) or least > request.k else least",
+        "if self.ranks(request) else request.k",
+        CHOSEN,
+    ),
+    Mutant("louder/inference/engine.py", "[*found.items, *self.catalogue.known(request.deny)]", "found.items", CHOSEN),
+    Mutant("louder/inference/short.py", "0 if request.seen else", "", CHOSEN),
+    Mutant("louder/inference/short.py", "known = np.unique(seen)", "known = seen", CHOSEN),
     Mutant(
         "louder/inference/catalogue.py",
         "if attribute.size <= MOST_VALUES",

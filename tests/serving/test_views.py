@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from louder.histories.history import empty_history
-from louder.inference.request import Attribution, Request, Result
+from louder.inference.request import Attribution, Boost, Pin, Request, Result
 from louder.serving import messages as m
 from louder.serving.views import history_view, request_of, result_view, supposed
 from tests.histories.events import events_of
@@ -40,6 +40,11 @@ def test_each_message_asks_for_what_it_says():
     recommend = m.RecommendRequest(**asker, **FILTERS, k=5, retrieve=50, weights={"like": 2.0}, diversity=0.5)
     expected = {"k": 5, "retrieve": 50, "weights": {"like": 2.0}, "diversity": 0.5}
     assert vars(request_of(recommend, history)) == vars(Request(**asked, **FILTERS, **expected))
+
+    stages = {"boost": [{"items": [5], "factor": 2}], "pin": [{"item": 6, "position": 1}], "cap": {"genre": 1}}
+    recommend = request_of(m.RecommendRequest(**asker, **stages), history)
+    assert recommend.boost == (Boost(factor=2, items=[5]),) and recommend.pin == (Pin(6, 1),)
+    assert recommend.cap == {"genre": 1}
 
     retrieve = m.RetrieveRequest(**asker, **FILTERS, k=5)
     assert vars(request_of(retrieve, history)) == vars(Request(**asked, **FILTERS, k=5, retrieve=0))
