@@ -18,9 +18,11 @@ from typing import Any
 from torch import Tensor, nn
 
 from louder.errors import InputError
-from louder.folders import new_folder
+from louder.folders import FolderKind, new_folder
 
 FORMAT_VERSION = 1
+BESIDE = "vocabulary/*.parquet", "items.parquet", "users.parquet"
+CHECKPOINT_FOLDER = FolderKind("a checkpoint", "state.json", "format_version", ("*.safetensors", *BESIDE))
 Tensors = dict[str, Tensor]
 
 
@@ -31,7 +33,7 @@ def save(
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 
-    with new_folder(folder, overwrite=True) as temporary:
+    with new_folder(folder, CHECKPOINT_FOLDER, overwrite=True) as temporary:
         for name, tensors in ("model", model), ("optimizer", optimizer):
             try:
                 whole = {key: x.detach().contiguous() for key, x in tensors.items()}
@@ -125,6 +127,10 @@ def link_or_copy(source: Path, target: Path) -> None:
 
 
 # A run is a folder of checkpoints:  RUN/checkpoints/step-NNNNNNNN/  and  RUN/best.json, which names one of them.
+
+RUN_FILES = "log.jsonl", "metrics.json", "best.json", "report.html", ".lock", ".*.tmp"
+RUN_PARTS = "checkpoints/step-*/", "checkpoints/.step-*/", "tensorboard/events.out.tfevents.*", "index/index.*"
+RUN_FOLDER = FolderKind("a run", "config.json", "training", (*RUN_FILES, *RUN_PARTS, *BESIDE))
 
 
 def step_folder(run: Path, step: int) -> Path:

@@ -9,5 +9,9 @@ class InputError(Exception):
     """
 
 
+class Interrupted(Exception):
+    """The user stopped a command. Says how to go on."""
+
+
 def missing_extra(package: str, extra: str) -> InputError:
     return InputError(f"This needs the package {package!r}, which is not installed: pip install 'louder[{extra}]'.")

@@ -1,15 +1,35 @@
 """Folders that are either whole or not there: written under a temporary name, then renamed."""
 
 import errno
+import fcntl
+import glob
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
 from louder.errors import InputError
+
+
+@dataclass(frozen=True)
+class FolderKind:
+    """What Louder makes folders of. Nothing but a folder of the same kind is ever replaced by one.
+
+    name   in a sentence, such as "a sequence table"
+    mark   the file that each of them has
+    key    a word in that file
+    holds  the other files that Louder writes there, as patterns of their paths: see fits
+    """
+
+    name: str
+    mark: str
+    key: str
+    holds: tuple[str, ...]
 
 
 def full_disk(place: Path) -> InputError:
@@ -27,6 +47,41 @@ def require_free(path: Path, overwrite: bool) -> Path:
     if path.exists() and not overwrite:
         raise InputError(f"{path} exists already. Choose another name, or add --overwrite to replace it.")
     return path
+
+
+def require_replaceable(path: Path, kind: FolderKind, keep: Iterable[Path | str] = ()) -> None:
+    """Raises InputError unless all that is at `path`, if anything, was made by Louder and is of this kind, so that nothing
+    else is lost. `keep` are files and folders that are still needed: none of them may be there or inside."""
+    other = "Choose another name: -o NAME."
+    if path.is_symlink():
+        raise InputError(f"{path} is a link to {os.readlink(path)}, which is left alone. {other}")
+    if not path.exists():
+        return
+    if not path.is_dir():
+        raise InputError(f"{path} is a file, and not {kind.name}, so it is left alone. {other}")
+    for needed in (Path.cwd(), *map(Path, keep)):
+        if needed.resolve().is_relative_to(path.resolve()):
+            what = "where this command runs" if needed == Path.cwd() else "which this command reads"
+            raise InputError(f"{path} holds {needed}, {what}, so it cannot be replaced. {other}")
+    inside = [entry for entry in path.rglob("*") if entry.is_symlink() or not entry.is_dir()]
+    if not inside:
+        return
+    names = [entry.relative_to(path).as_posix() for entry in inside]
+    if kind.mark not in names or not (len(names) > 1 or kind.key in (path / kind.mark).read_text(errors="replace")):
+        raise InputError(f"{path} is not {kind.name}, and --overwrite replaces nothing else. {other}")
+    foreign = [name for name in names if not any(fits(name, pattern) for pattern in (kind.mark, *kind.holds))]
+    if foreign:
+        raise InputError(
+            f"{path} holds {foreign[0]}, which Louder did not write, so it is left alone. Move that, or choose another "
+            "name: -o NAME."
+        )
+
+
+def fits(name: str, pattern: str) -> bool:
+    """Whether the path of a file is that of a pattern, part by part, or inside a folder whose pattern ends in a slash."""
+    parts, patterns = name.split("/"), pattern.rstrip("/").split("/")
+    inside = len(parts) > len(patterns) if pattern.endswith("/") else len(parts) == len(patterns)
+    return inside and all(map(fnmatch, parts, patterns))
 
 
 @contextmanager
@@ -69,34 +124,63 @@ def read_json(path: Path, what: str, kind: type, form: str) -> Any:
 
 
 @contextmanager
-def new_folder(path: Path | str, *, overwrite: bool = False) -> Iterator[Path]:
+def new_folder(
+    path: Path | str, kind: FolderKind, *, overwrite: bool = False, keep: Iterable[Path | str] = ()
+) -> Iterator[Path]:
     """Yield a temporary folder that becomes `path` when the block ends without an exception; else `path` is as before.
-    Raises InputError if `path` exists and `overwrite` is false, or when the disk is full."""
-    path = Path(path)
+
+    Raises InputError if `path` exists and `overwrite` is false, or if what is there may not be replaced (see
+    require_replaceable), when the disk is full, and where no folder can be made.
+    """
+    path, keep = Path(os.path.abspath(path)), list(keep)
     require_free(path, overwrite)
+    require_replaceable(path, kind, keep)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with told_when_full(path.parent):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            sweep(path)
-            temporary.mkdir()
+            with told_where(path):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                sweep(path)
+                temporary.mkdir()
             yield temporary
             sync(temporary)
             replaced = path.with_name(f".{path.name}.{os.getpid()}.old")
+            require_free(path, overwrite)  # somebody else may have written there meanwhile
+            require_replaceable(path, kind, keep)
             if path.exists():
                 os.replace(path, replaced)
-            os.replace(temporary, path)
+            try:
+                os.replace(temporary, path)
+            except OSError:
+                if replaced.exists():
+                    os.replace(replaced, path)
+                raise
             shutil.rmtree(replaced, ignore_errors=True)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+@contextmanager
+def told_where(path: Path) -> Iterator[None]:
+    """Turn the system's error about a place where nothing can be written into an InputError."""
+    try:
+        yield
+    except OSError as error:
+        if is_full_disk(error):
+            raise
+        raise InputError(f"{path} cannot be made ({error.strerror or error}). Choose another place with -o.") from error
+
+
 def sweep(path: Path) -> None:
-    """Remove what processes that were killed left beside `path`."""
-    for leftover in path.parent.glob(f".{path.name}.*.tmp"):
+    """Remove what processes that were killed left beside `path`, and put back what one had just moved away."""
+    name = glob.escape(path.name)
+    for leftover in [*path.parent.glob(f".{name}.*.tmp"), *path.parent.glob(f".{name}.*.old")]:
         process = leftover.name.split(".")[-2]
         if process == str(os.getpid()) or (process.isdigit() and not is_running(int(process))):
-            shutil.rmtree(leftover, ignore_errors=True)
+            if leftover.suffix == ".old" and not path.exists():
+                os.replace(leftover, path)
+            else:
+                shutil.rmtree(leftover, ignore_errors=True)
 
 
 def is_running(process: int) -> bool:
@@ -107,6 +191,38 @@ def is_running(process: int) -> bool:
     except PermissionError:
         pass
     return True
+
+
+@contextmanager
+def one_writer(folder: Path) -> Iterator[None]:
+    """For a folder that is written bit by bit: one process at a time. Raises InputError while there is another.
+
+    The lock is the system's, so that it goes with the process that holds it, however that ends.
+    """
+    place = folder / ".lock"
+    while True:
+        with told_where(folder):
+            file = open(place, "a+", encoding="ascii")  # noqa: SIM115 (closed below)
+        with file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                file.seek(0)
+                by = file.read().strip()
+                raise InputError(
+                    f"{folder} is being written by process {by or 'of another user'}. Wait until that has ended, or "
+                    "choose another: -o NAME."
+                ) from None
+            if not place.exists() or os.fstat(file.fileno()).st_ino != place.stat().st_ino:
+                continue  # the one before removed it between our opening and locking it
+            file.truncate(0)
+            file.write(str(os.getpid()))
+            file.flush()
+            try:
+                yield
+            finally:
+                place.unlink(missing_ok=True)
+            return
 
 
 def sync(folder: Path) -> None:

@@ -27,8 +27,11 @@ from pathlib import Path
 from typing import TypedDict
 
 from louder.errors import InputError
+from louder.folders import FolderKind
 
 SCHEMA_VERSION = 1
+PARTS = "sequences/part-*.parquet", "vocabulary/*.parquet", "items.parquet", "users.parquet"
+TABLE_FOLDER = FolderKind("a sequence table", "manifest.json", "schema_version", PARTS)
 
 USER, ITEM, TIME, RATING, REQUEST = "user_id", "item_id", "timestamp", "rating", "request_id"
 WORDS = (USER, ITEM, TIME, RATING, REQUEST)

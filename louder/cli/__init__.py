@@ -1,11 +1,15 @@
 """The command line. One file per command; each imports what it needs when it runs, so that --help is quick."""
 
+import signal
 import sys
+from threading import Event
+from types import FrameType
+from typing import NoReturn
 
 import typer
 
 from louder.cli import data, demo, etl, evaluate, index, rank, recommend, report, serve, train
-from louder.errors import InputError
+from louder.errors import InputError, Interrupted
 
 app = typer.Typer(
     name="louder",
@@ -41,12 +45,29 @@ def bench() -> None:
 
 
 def main() -> None:
-    """Run a command. A mistake of the user's is one sentence on standard error, with exit code 2."""
+    """Run a command. A mistake of the user's, or of the machine with a file, is one sentence on standard error, with exit
+    code 2; an interrupt is one line, with 130."""
+    stopped = Event()
+
+    def stop(signum: int, frame: FrameType | None) -> None:
+        stopped.set()  # a library may make of the exception what it likes
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGINT, stop)
     try:
         app()
-    except InputError as error:
-        print(f"louder: {error}", file=sys.stderr)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        print("louder: interrupted", file=sys.stderr)
-        sys.exit(130)
+    except BaseException as error:
+        if stopped.is_set():
+            leave(str(error) if isinstance(error, Interrupted) else "interrupted", 130)
+        if isinstance(error, InputError):
+            leave(str(error), 2)
+        if isinstance(error, OSError) and error.filename:
+            leave(f"{error.filename} cannot be used ({error.strerror}). Check its path, and what you may do there.", 2)
+        raise
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def leave(sentence: str, code: int) -> NoReturn:
+    print(f"louder: {sentence}", file=sys.stderr)
+    sys.exit(code)

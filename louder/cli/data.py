@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from louder.errors import Interrupted
 from louder.folders import require_free, write_text
 
 if TYPE_CHECKING:
@@ -224,7 +225,10 @@ def fetch(
     columns = text, BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn()
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task(source.file, total=None)
-        file = fetch_archive(name, output, lambda done, total: progress.update(task, completed=done, total=total))
+        try:
+            file = fetch_archive(name, output, lambda done, total: progress.update(task, completed=done, total=total))
+        except KeyboardInterrupt:
+            raise Interrupted("interrupted. Repeat the command to go on.") from None
     print(f"{file} is there, {file.stat().st_size:,} bytes, checksum right.\n\n{source.licence}")
     print(f"\nNext: louder etl {file} -o tables/{name}")
 

@@ -1,11 +1,15 @@
 """louder train"""
 
 import json
+import shlex
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from louder.errors import Interrupted
 
 
 def train(
@@ -56,7 +60,13 @@ def train(
     from louder.results import append_row, provenance
     from louder.training.loop import train as train_run
 
-    result = train_run(config, run, resume=resume, overwrite=overwrite)
+    try:
+        result = train_run(config, run, resume=resume, overwrite=overwrite)
+    except KeyboardInterrupt:
+        if not (run / "config.json").exists():
+            raise
+        words = [word for word in sys.argv[1:] if word not in ("--overwrite", "--resume")]
+        raise Interrupted(f"interrupted. Go on: {shlex.join(['louder', *words, '--resume'])}") from None
     if row:
         append_row(row, {"experiment": config.name} | result | provenance())
     if json_output:

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from louder.data.synthetic import DAY, FIRST_TIME, require, write_log
-from louder.folders import new_folder, write_text
+from louder.folders import FolderKind, new_folder, write_text
 from louder.schema import ITEM, REQUEST, TIME, USER
 
 CATEGORIES = ("news", "sport", "music", "film", "travel", "food", "science", "games")
@@ -29,6 +29,8 @@ WATCH, WATCH_SLOPE, WATCH_NOISE = np.log(30.0), 0.5, 0.5  # log seconds: mean, f
 MOOD_CHANGES = 0.4  # chance that a user's mood changes between two requests
 SEVERAL = 0.4  # share of requests that show 2 to MOST items
 MOST = 5
+LOG_FILES = "log.parquet", "truth.parquet", "mood.csv", "items.csv", "users.csv"
+LOG_FOLDER = FolderKind("a synthetic ranking log", "schema.yaml", "is_like", LOG_FILES)
 WATCH_ABSENT = 0.1  # share of events for which no watch time was reported
 
 SCHEMA: Mapping[str, Mapping[str, str | Mapping[str, str]]] = {
@@ -161,7 +163,7 @@ def write_ranking_log(
     """
     import yaml
 
-    with new_folder(folder, overwrite=overwrite) as new:
+    with new_folder(folder, LOG_FOLDER, overwrite=overwrite) as new:
         write_log(log.events.to_batches(), new / "log.parquet", made_by=made_by)
         write_log(log.truth.to_batches(), new / "truth.parquet", made_by=made_by)
         for name in "mood", "items", "users":

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from louder.errors import InputError
 from louder.etl.engines.duckdb import open_duckdb
-from louder.etl.files import describe, in_background, open_input
+from louder.etl.files import MEMBER, describe, in_background, open_input
 from louder.etl.read import Report, read_log
 from louder.etl.sequences import EVENTS_PER_PART
 from louder.etl.sources import open_source
@@ -14,7 +14,7 @@ from louder.etl.spec import LogSpec
 from louder.etl.transform import EventFilters, transform
 from louder.etl.write import describe_table, write_table
 from louder.folders import new_folder
-from louder.schema import Manifest
+from louder.schema import TABLE_FOLDER, Manifest
 
 
 def build_table(
@@ -57,11 +57,12 @@ def build_table(
         raise InputError("There is no source. Give the log to read: louder etl SOURCE -o TABLE.")
     for entry in sources:
         open_input(entry, Path())  # a mistyped name fails before any folder is made
-    with new_folder(out, overwrite=overwrite) as folder:
+    read = [str(entry).partition(MEMBER)[0] for entry in sources] + (spec.files if spec else [])
+    with new_folder(out, TABLE_FOLDER, overwrite=overwrite, keep=read) as folder:
         work = folder / ".work"
         work.mkdir()
         files = in_background(
-            lambda: [entry for path in sources for entry in describe(Path(str(path).partition("::")[0]))]
+            lambda: [entry for path in sources for entry in describe(Path(str(path).partition(MEMBER)[0]))]
         )
         with open_duckdb(work, str(sources[0]), memory_bytes=memory_bytes, threads=threads) as engine:
             report("reading")

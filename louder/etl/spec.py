@@ -125,6 +125,12 @@ class LogSpec:
         return {name: column for name, column in self.series.items() if isinstance(column, str)}
 
     @property
+    def files(self) -> list[str]:
+        """What is read beside the log."""
+        side_files = [self.items, self.users, *self.series.values()]
+        return [side.file for side in side_files if isinstance(side, SideFile)]
+
+    @property
     def used(self) -> list[str]:
         """The columns of the log that are read."""
         words = [USER, ITEM, *([TIME] if self.has_times else []), *([REQUEST] if REQUEST in self.columns else [])]

@@ -13,17 +13,18 @@ from torch import Tensor
 
 from louder import checkpoint
 from louder.errors import InputError
-from louder.folders import new_folder, read_json
+from louder.folders import FolderKind, new_folder, read_json
 from louder.inference.index import KINDS, Approximate, faiss
 from louder.results import Row
 
 FORMAT_VERSION = 1
+INDEX_FOLDER = FolderKind("an index", "index.json", "format_version", ("index.faiss",))
 
 
 def save(run: Path, folder: Path, index: Approximate, facts: Row) -> Row:
     """Replace the index of a run by one of the checkpoint in `folder`; `facts` is what else its JSON says."""
     items, dimension = index.exact.vectors.shape
-    with new_folder(run / "index", overwrite=True) as temporary:
+    with new_folder(run / "index", INDEX_FOLDER, overwrite=True) as temporary:
         file = temporary / "index.faiss"
         try:
             faiss().write_index(index.index, str(file))

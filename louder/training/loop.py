@@ -8,6 +8,7 @@ import json
 import math
 import shutil
 import time
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,11 +16,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from louder import checkpoint
+from louder.checkpoint import RUN_FOLDER
 from louder.config import from_dict, to_dict
 from louder.data.table import Table
 from louder.errors import InputError
 from louder.fingerprint import PARTS, Fingerprint, fingerprint_of, fingerprint_of_training, hashed_files, require_same
-from louder.folders import new_folder, write_text
+from louder.folders import new_folder, one_writer, require_replaceable, write_text
 from louder.results import Row, append_row, provenance, read_rows
 from louder.training import tasks
 from louder.training.config import Config
@@ -62,14 +64,17 @@ def train(config: Config, run: Path, *, resume: bool = False, overwrite: bool = 
         raise InputError(
             f"{run} exists already. Go on with it: --resume. Start anew: --overwrite. Or choose another: -o NAME."
         )
+    else:
+        require_replaceable(run, RUN_FOLDER, [config.data.table])
     task = tasks.open_task(config)
     if resume:
         require_same_table(task.table, run)
     trainer = Trainer(config, task, run)
     if not resume:
-        start_folder(run, config, task.table, overwrite=overwrite)
-    trainer.restore()
-    with Screen(config, quiet=quiet) as screen:
+        with one_writer(run) if run.exists() else nullcontext():
+            start_folder(run, config, task.table, overwrite=overwrite)
+    with one_writer(run), Screen(config, quiet=quiet) as screen:
+        trainer.restore()
         trainer.run_to_end(screen)
         screen.status("measuring the best epoch on the test part")
         metrics = tasks.evaluate_run(run)
@@ -137,7 +142,7 @@ def table_state(table: Table) -> dict[str, Any]:
 
 
 def start_folder(run: Path, config: Config, table: Table, *, overwrite: bool) -> None:
-    with new_folder(run, overwrite=overwrite) as temporary:
+    with new_folder(run, RUN_FOLDER, overwrite=overwrite, keep=[table.path]) as temporary:
         for file in checkpoint.attached(table.path):
             target = temporary / file.relative_to(table.path)
             target.parent.mkdir(exist_ok=True)

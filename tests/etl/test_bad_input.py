@@ -13,8 +13,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from louder.errors import InputError
-from louder.etl import LogSpec, build_table, pipeline, read_spec
+from louder.etl import LogSpec, SideFile, build_table, pipeline, read_spec
 from louder.etl.spec import Rule
+from louder.schema import Manifest
 
 HEADER = "user_id,item_id,timestamp\n"
 
@@ -191,10 +192,38 @@ def test_an_output_that_exists(tmp_path):
     with pytest.raises(InputError, match=r"exists already.*--overwrite"):
         build_table(tmp_path / "log.csv", tmp_path / "table")
     assert (tmp_path / "table" / "mine").read_text() == "keep"
-    (tmp_path / "log.csv").write_text(HEADER)
-    with pytest.raises(InputError, match="is empty"):
+    with pytest.raises(InputError, match="is not a sequence table, and --overwrite replaces nothing else"):
         build_table(tmp_path / "log.csv", tmp_path / "table", overwrite=True)
     assert (tmp_path / "table" / "mine").read_text() == "keep"
+    build_table(tmp_path / "log.csv", tmp_path / "made")
+    (tmp_path / "log.csv").write_text(HEADER)
+    with pytest.raises(InputError, match="is empty"):
+        build_table(tmp_path / "log.csv", tmp_path / "made", overwrite=True)
+    assert Manifest.read(tmp_path / "made").events == 1
+
+
+@pytest.mark.parametrize("output", ["data", ".", "data/log.csv", "data/deep"])
+def test_what_is_read_is_never_replaced(output, tmp_path):
+    (tmp_path / "data" / "deep").mkdir(parents=True)
+    log, photo = tmp_path / "data" / "log.csv", tmp_path / "data" / "deep" / "photo.jpg"
+    log.write_text(HEADER + "1,2,3\n")
+    photo.write_text("precious")
+    with pytest.raises(InputError, match="another name: -o NAME"):
+        build_table(log, tmp_path / output, overwrite=True)
+    assert (log.read_text(), photo.read_text()) == (HEADER + "1,2,3\n", "precious")
+
+
+def test_a_table_whose_files_are_read_is_not_replaced(tmp_path):
+    (tmp_path / "log.csv").write_text(HEADER + "1,2,3\n")
+    (tmp_path / "items.csv").write_text("item_id,title\n2,Two\n")
+    table = tmp_path / "t"
+    build_table(tmp_path / "log.csv", table, spec=LogSpec(items=SideFile(file=str(tmp_path / "items.csv"))))
+    spec = LogSpec(items=SideFile(file=str(table / "items.parquet")))
+    with pytest.raises(InputError, match="which this command reads"):
+        build_table(tmp_path / "log.csv", table, spec=spec, overwrite=True)
+    with pytest.raises(InputError, match="which this command reads"):
+        build_table(table / "sequences", table, overwrite=True)
+    assert Manifest.read(table).events == 1
 
 
 def test_a_full_disk(refused, monkeypatch):
