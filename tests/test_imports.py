@@ -47,3 +47,22 @@ def test_a_service_loads_no_trainer_and_no_page_of_reports() -> None:
 def test_help_is_fast_since_it_loads_neither_torch_nor_plotly() -> None:
     loaded = load(["louder.cli"], then="print(*sys.modules)").split()
     assert not {"torch", "plotly", "pyarrow", "ibis", "fastapi"} & set(loaded)
+
+
+def test_a_model_that_only_answers_loads_no_compiler() -> None:
+    """Whose 876 modules take seconds, in which a service answers nobody."""
+    script = """
+import torch
+from louder.batch import SequenceBatch
+from louder.models import HSTUConfig, Vocabulary, build
+rows = torch.arange(4)
+batch = SequenceBatch(ids=rows, timestamps=rows, query_timestamps=rows + 1, actions=rows * 0, offsets=torch.tensor([0, 4]))
+for settings in {}, {"gating": False}:
+    model = build(HSTUConfig(layers=1, width=8, heads=1, qk_width=8, v_width=8, max_len=9, **settings), Vocabulary(items=9))
+    with torch.no_grad():
+        model.eval().attention_sizes(model.events(batch), batch, 3)
+print(*sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", "import sys" + script], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "torch" in done.stdout.split() and not {"torch._dynamo", "sympy"} & set(done.stdout.split())

@@ -2,6 +2,7 @@
 
 from typing import Any, Protocol
 
+import torch
 from torch import Tensor
 
 
@@ -12,3 +13,9 @@ class Context(Protocol):
     @property
     def saved_tensors(self) -> tuple[Tensor, ...]: ...
     def save_for_backward(self, *tensors: Tensor | None) -> None: ...
+
+
+def is_recorded() -> bool:
+    """Whether gradients, torch.compile or torch.export look on. If nobody does, a registered op is called as the plain
+    function that it is: the first call by way of the dispatcher imports torch._dynamo, for seconds."""
+    return torch.is_grad_enabled() or torch.compiler.is_compiling()

@@ -213,6 +213,20 @@ def test_nothing_is_kept_without_gradients():
     torch.testing.assert_close(out, hstu_layer(*tensors, **settings))
 
 
+def test_the_op_and_the_plain_function_give_the_same_bits():
+    """With gradients, or under a compiler, the op is dispatched; without them it is called."""
+    tensors, settings = example()
+    recorded = hstu_layer(*tensors, **settings)
+    q = k = v = torch.ones(69, 1, 2)
+    attended = hstu_attention(q.requires_grad_(), k, v, tensors[-1], scale=0.1)
+    assert recorded.requires_grad and attended.requires_grad
+    with torch.no_grad():
+        assert torch.equal(hstu_layer(*tensors, **settings), recorded)
+        assert torch.equal(hstu_attention(q, k, v, tensors[-1], scale=0.1), attended)
+        with pytest.raises(ValueError, match="offsets must"):  # values are looked at either way
+            hstu_attention(q, k, v, tensors[-1]._replace(offsets=torch.tensor([0, 3])), scale=0.1)
+
+
 def test_products_in_bfloat16_leave_the_residual_stream_in_float32():
     tensors, settings = example()
     x, uvqk, out, *rest = tensors

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from louder.ops import build
 from louder.ops import layout as layouts
-from louder.ops.autograd import Context
+from louder.ops.autograd import Context, is_recorded
 from louder.ops.hstu_attention import naive
 from louder.ops.hstu_attention.naive import Table
 from louder.ops.layout import SCHEMA, Flat, Layout
@@ -47,7 +47,8 @@ def hstu_attention(
     The result of a user does not depend on who else is in the batch. Raises ValueError for inputs that do not fit.
     """
     check(q, k, v, layout, position_bias, time_bias)
-    return attention(q, k, v, scale, position_bias, time_bias, *layout)
+    op = attention if is_recorded() else checked
+    return op(q, k, v, scale, position_bias, time_bias, *layout)
 
 
 def check(
@@ -142,17 +143,20 @@ def compute_backward(
     return naive.hstu_attention_backward(grad, q, k, v, layout, scale, position_bias, time_bias)
 
 
-@torch.library.custom_op(
-    "louder::hstu_attention",
-    mutates_args=(),
-    schema=f"(Tensor q, Tensor k, Tensor v, float scale, {BIAS_SCHEMA}, {SCHEMA}) -> Tensor",
-)
-def attention(
+def checked(
     q: Tensor, k: Tensor, v: Tensor, scale: float, position_bias: Table, time_bias: Table, *flat: Flat
 ) -> Tensor:
     layout = Layout._make(flat)
     layouts.check_values(layout, len(q), len(k))
     return compute(q, k, v, layout, scale, position_bias, time_bias)
+
+
+attention = torch.library.custom_op(
+    "louder::hstu_attention",
+    checked,
+    mutates_args=(),
+    schema=f"(Tensor q, Tensor k, Tensor v, float scale, {BIAS_SCHEMA}, {SCHEMA}) -> Tensor",
+)
 
 
 @attention.register_fake

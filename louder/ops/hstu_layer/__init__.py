@@ -7,7 +7,7 @@ from torch import Tensor
 
 from louder.ops import hstu_attention as attention
 from louder.ops import layout as layouts
-from louder.ops.autograd import Context
+from louder.ops.autograd import Context, is_recorded
 from louder.ops.hstu_attention import BIAS_SCHEMA
 from louder.ops.hstu_attention.naive import Table
 from louder.ops.hstu_layer.rows import implementation
@@ -49,7 +49,8 @@ def hstu_layer(
     check(x, uvqk_weight, out_weight, out_bias, layout, heads, qk_width, seed)
     one_head = x[:, None]  # stands for q, k and v
     attention.check(one_head, one_head, one_head, layout, position_bias, time_bias)
-    return layer(
+    op = layer if is_recorded() else compute_layer
+    return op(
         x, uvqk_weight, out_weight, out_bias, heads, qk_width, scale, dropout, seed,
         position_bias, time_bias, *layout, torch.is_grad_enabled(),
     )[0]  # fmt: skip
@@ -85,13 +86,7 @@ def split(projected: Tensor, heads: int, qk_width: int) -> tuple[Tensor, Tensor,
     return u, v, q, k
 
 
-@torch.library.custom_op(
-    "louder::hstu_layer",
-    mutates_args=(),
-    schema=f"(Tensor x, Tensor uvqk_weight, Tensor out_weight, Tensor out_bias, {CONSTANTS_SCHEMA}, {BIAS_SCHEMA}, {SCHEMA}, "
-    "bool training) -> (Tensor, Tensor, Tensor)",
-)
-def layer(
+def compute_layer(
     x: Tensor, uvqk_weight: Tensor, out_weight: Tensor, out_bias: Tensor,
     heads: int, qk_width: int, scale: float, dropout: float, seed: Tensor | None,
     position_bias: Table, time_bias: Table, *flat: Flat,
@@ -106,6 +101,15 @@ def layer(
     a = attention.compute(q, k, v, layout, scale, position_bias, time_bias).flatten(1)
     out = rows.output(x, a, u, out_weight, out_bias, dropout, seed)
     return (out, projected, a) if training else (out, x.new_empty(0), x.new_empty(0))
+
+
+layer = torch.library.custom_op(
+    "louder::hstu_layer",
+    compute_layer,
+    mutates_args=(),
+    schema=f"(Tensor x, Tensor uvqk_weight, Tensor out_weight, Tensor out_bias, {CONSTANTS_SCHEMA}, {BIAS_SCHEMA}, {SCHEMA}, "
+    "bool training) -> (Tensor, Tensor, Tensor)",
+)
 
 
 @layer.register_fake
