@@ -1,16 +1,17 @@
 """The items of a run: raw ids, titles and attributes, which of them a filter leaves, and how popular each is."""
 
-from collections.abc import Mapping, Sequence
-from functools import cached_property, lru_cache
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import torch
 
 from louder.data.attributes import UNKNOWN, Attribute, encode
 from louder.data.table import open_table
 from louder.errors import InputError
-from louder.ids import RawId
+from louder.ids import IdMap, RawId
 from louder.inference.index import Exact
 from louder.inference.limits import MOST_VALUES
 from louder.inference.request import Request
@@ -22,37 +23,34 @@ IMAGES = "image", "poster"  # columns with the address of a picture, the first t
 
 
 class Catalogue:
-    """`table_path` is where popularity is counted; items are known without it."""
+    """`table_path` is where popularity is counted; items are known without it.
+
+    describe   item -> its raw id and title, "" where the log came without titles
+    matching   attribute and values -> [I] bool, the items that have one of them
+
+    Their caches hold functions of columns, not methods: an object that holds a cache of its own methods is freed by a
+    garbage collection alone, and the service has what it was started with frozen out of these.
+    """
 
     def __init__(self, run: Run, table_path: Path) -> None:
         self.item_ids, self.table_path, self.columns = run.item_ids, table_path, run.items
-        self.describe = lru_cache(maxsize=100_000)(self.described)
-        self.matching = lru_cache(maxsize=200)(self.matched)
+        self.describe = lru_cache(maxsize=100_000)(partial(described, run.item_ids, run.items))
         self.encoded: dict[str, Attribute] = {}
 
     def __len__(self) -> int:
         return len(self.item_ids)
 
-    def described(self, item: int) -> tuple[RawId, str]:
-        """Raw id and title, "" where the log came without titles."""
-        (raw,) = self.item_ids.raws([item])
-        return raw, self.text(item, "title")
+    @cached_property
+    def matching(self) -> Callable[[str, frozenset[str]], np.ndarray]:
+        return lru_cache(maxsize=200)(partial(matched, self.attributes, len(self)))
 
     def titles(self, raws: Sequence[RawId]) -> list[str]:
-        """Likewise of items that the model may not know."""
+        """Of items that the model may not know; "" for these."""
         return [self.describe(item)[1] if item >= 0 else "" for item in self.item_ids.ids(raws).tolist()]
 
     def text(self, item: int, column: str) -> str:
         """An attribute for people to read; "" where there is none."""
-        return ", ".join(self.values_of(item, column) or [])
-
-    def values_of(self, item: int, column: str) -> list[str] | None:
-        if self.columns is None or column not in self.columns.column_names:
-            return None
-        value = self.columns.column(column)[item].as_py()
-        if value is None:
-            return None
-        return [str(one) for one in value] if isinstance(value, list) else [str(value)]
+        return ", ".join(values_of(self.columns, item, column) or [])
 
     def image_of(self, item: int) -> str:
         """The address of an item's picture; "" where there is none, or where it does not come over HTTPS."""
@@ -66,7 +64,7 @@ class Catalogue:
 
     def attributes_of(self, item: int) -> dict[str, list[str]]:
         """Of those that items can be filtered by, what this one has."""
-        found = ((name, self.values_of(item, name)) for name in self.attributes)
+        found = ((name, values_of(self.columns, item, name)) for name in self.attributes)
         return {name: values for name, values in found if values is not None}
 
     @cached_property
@@ -150,14 +148,31 @@ class Catalogue:
         ids = self.item_ids.ids(list(items))
         return ids[ids >= 0]
 
-    def matched(self, name: str, values: frozenset[str]) -> np.ndarray:
-        """[I] bool: the items of which attribute `name` is, or holds, one of the values; one pass, however many they are"""
-        if name not in self.attributes:
-            have = ", ".join(self.attributes) or "none"
-            raise InputError(f"The filter names the attribute {name!r}, but items have these: {have}.")
-        attribute = self.attributes[name]
-        wanted = np.array([label in values for label in attribute.labels], dtype=bool)
-        owner = np.repeat(np.arange(len(self)), np.diff(attribute.offsets.numpy()))
-        mask = np.zeros(len(self), dtype=bool)
-        mask[owner[wanted[attribute.codes.numpy()]]] = True
-        return mask
+
+def described(item_ids: IdMap, columns: pa.Table | None, item: int) -> tuple[RawId, str]:
+    (raw,) = item_ids.raws([item])
+    return raw, ", ".join(values_of(columns, item, "title") or [])
+
+
+def values_of(columns: pa.Table | None, item: int, name: str) -> list[str] | None:
+    """An attribute for people to read; None where there is none."""
+    if columns is None or name not in columns.column_names:
+        return None
+    value = columns.column(name)[item].as_py()
+    if value is None:
+        return None
+    return [str(one) for one in value] if isinstance(value, list) else [str(value)]
+
+
+def matched(attributes: Mapping[str, Attribute], items: int, name: str, values: frozenset[str]) -> np.ndarray:
+    """[I] bool: the items of which attribute `name` is, or holds, one of the values; one pass, however many they are.
+    Raises InputError for an attribute that items do not have."""
+    if name not in attributes:
+        have = ", ".join(attributes) or "none"
+        raise InputError(f"The filter names the attribute {name!r}, but items have these: {have}.")
+    attribute = attributes[name]
+    wanted = np.array([label in values for label in attribute.labels], dtype=bool)
+    owner = np.repeat(np.arange(items), np.diff(attribute.offsets.numpy()))
+    mask = np.zeros(items, dtype=bool)
+    mask[owner[wanted[attribute.codes.numpy()]]] = True
+    return mask

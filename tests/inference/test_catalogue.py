@@ -1,5 +1,7 @@
 """Which items a filter leaves, and what is told of items."""
 
+import gc
+import weakref
 from types import SimpleNamespace
 
 import numpy as np
@@ -117,3 +119,16 @@ def test_popularity_counts_engagements_of_the_table(tmp_path):
     assert catalogue_of(None, tmp_path / "t", items=3).popularity.tolist() == [1, 2, 0]
     assert catalogue_of(None, tmp_path / "gone", items=3).popularity is None
     assert catalogue_of(None, tmp_path / "t", items=4).popularity is None  # of other items
+
+
+def test_is_freed_without_a_garbage_collection():
+    gc.collect()
+    gc.disable()
+    try:
+        catalogue = catalogue_of(pa.table(COLUMNS))
+        assert catalogue.describe(0) == ("i0", "One") and allowed(catalogue, where={"genres": ["war"]}) == [1]
+        gone = weakref.ref(catalogue)
+        del catalogue
+        assert gone() is None
+    finally:
+        gc.enable()
