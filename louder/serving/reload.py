@@ -13,18 +13,9 @@ from louder.histories.history import History
 from louder.inference.engine import Engine
 from louder.inference.request import Request, Result
 from louder.inference.run import version_of
+from louder.serving.warmup import trial_request, warm
 
 SLOWER = 10  # a model that needs so many times as long as the live one is refused
-
-
-def trial_request(model: Engine) -> Request:
-    """A request that every model which can be served answers, whatever is in the store."""
-    ids = model.catalogue.item_ids
-    items = np.array(ids.raws(range(min(10, len(ids)))), dtype=object)
-    nothing = np.zeros(len(items), np.int64)
-    values = np.zeros((len(items), 0), np.float32)
-    history = History(items, np.arange(len(items)), nothing, values, nothing - 1)
-    return Request(history=history, at=len(items), seen=True)
 
 
 @dataclass(frozen=True)
@@ -38,12 +29,13 @@ class ModelSource:
     cache_bytes: int = 1 << 30
 
     def load(self) -> Engine:
-        """What is published now. It is read file by file, so if it changed meanwhile it is read again."""
+        """What is published now, warm. It is read file by file, so if it changed meanwhile it is read again."""
         while True:
             version = self.version()
             run, ranker = self.run.resolve(), None if self.ranker is None else self.ranker.resolve()
             model = Engine(run, ranker, table=self.table, cache_bytes=self.cache_bytes)
             if version == model.version == self.version():
+                warm(model)
                 return model
 
     def version(self) -> str:

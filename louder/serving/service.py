@@ -29,8 +29,8 @@ from louder.schema import Manifest
 from louder.serving import messages as m
 from louder.serving.batching import Batcher
 from louder.serving.metrics import Metrics
-from louder.serving.reload import Models, ModelSource, trial_request
-from louder.serving.views import model_view, request_of, result_view, supposed
+from louder.serving.reload import Models, ModelSource
+from louder.serving.views import request_of, result_view, supposed
 from louder.serving.wire import Json, Refused
 
 T = TypeVar("T")
@@ -186,7 +186,6 @@ def open_service(settings: Settings) -> Service:
     """Load the model, open the store, and fill it from the table if it is new."""
     source = ModelSource(settings.run, settings.ranker, settings.table, settings.cache_bytes)
     model = source.load()
-    model.recommend(trial_request(model))  # also so that the first request waits no longer than the others
     try:
         store = open_store(settings.store, names=names_for(model), keep=settings.keep)
     except StoreGone as error:
@@ -196,7 +195,6 @@ def open_service(settings: Settings) -> Service:
     if not store.filled():
         fill(store, model, settings.keep)
     print(store.durability(), file=sys.stderr)  # also where requests are not logged: who stores events must know it
-    model_view(models)  # reads the attributes, once
     models.watch()
     return service
 

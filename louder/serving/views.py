@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,8 +14,10 @@ from louder.ids import RawId
 from louder.inference.engine import Engine
 from louder.inference.request import Attribution, Boost, Pin, Request, Result, history_of
 from louder.serving import messages as m
-from louder.serving.reload import Models
 from louder.serving.wire import Json
+
+if TYPE_CHECKING:
+    from louder.serving.reload import Models
 
 SAME = {
     "user",
@@ -112,7 +115,7 @@ def plain(item: np.int64 | str) -> RawId:
     return item if isinstance(item, str) else int(item)
 
 
-def model_view(models: Models) -> Json:
+def model_view(models: "Models") -> Json:
     """messages.ModelAnswer"""
     model = models.live
     return {

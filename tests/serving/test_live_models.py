@@ -11,7 +11,7 @@ import pytest
 from louder.errors import InputError
 from louder.ids import IdMap
 from louder.inference.request import Result
-from louder.serving.reload import SLOWER, Models, trial_request
+from louder.serving.reload import SLOWER, Models
 from tests.histories.events import events_of
 
 
@@ -110,8 +110,6 @@ def test_without_known_users_a_trial_is_asked(models, source, clock):
     (request,) = new.asked[0]
     assert request.history.items.tolist() == list(range(1, 11)) and request.history.times.tolist() == list(range(10))
     assert request.at == 10 and request.seen and request.history.requests.tolist() == [-1] * 10
-    few = trial_request(SimpleNamespace(catalogue=SimpleNamespace(item_ids=IdMap(pa.array(["x", "y"])))))
-    assert few.history.items.tolist() == ["x", "y"] and few.at == 2 and few.history.values.shape == (2, 0)
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,12 @@
 """A new model takes the old one's place without a request failing; a bad one does not."""
 
 import asyncio
+import gc
 import json
 import os
 import shutil
 import time
+import weakref
 from dataclasses import replace
 
 import numpy as np
@@ -16,6 +18,7 @@ from services import client_of
 from louder.cli.serve import point
 from louder.folders import write_text
 from louder.serving import messages as m
+from louder.serving.warmup import trial_request
 
 AT = 1_900_000_000
 USERS = 1, 7, 30
@@ -157,6 +160,24 @@ def test_ten_swaps_under_load_fail_no_request_and_mix_no_models(runs, live, call
     assert len(set(served)) == 3
 
 
+def test_of_many_models_the_live_one_and_the_one_before_are_left(runs, live):
+    """Also without a garbage collection, from which the service keeps what it was started with."""
+    gc.collect()
+    gc.disable()
+    try:
+        gone = []
+        for turn in range(8):
+            model = live.models.live
+            model.recommend(trial_request(model))
+            gone += [weakref.ref(x) for x in (model, model.catalogue, model.ranker, model.run)]
+            del model
+            point(runs / "live", runs / ["second", "third", "first"][turn % 3])
+            assert live.models.look(), live.models.refused
+        assert [x() for x in gone[:-4]] == [None] * 28 and None not in [x() for x in gone[-4:]]
+    finally:
+        gc.enable()
+
+
 def cut_short(folder):
     data = (folder / "model.safetensors").read_bytes()
     (folder / "model.safetensors").unlink()
@@ -179,7 +200,7 @@ def another_width(folder):
 
 
 BAD = [
-    (weights_changed("head.3.bias", float("nan")), "scores are not finite"),
+    (weights_changed("head.3.bias", float("nan")), "is not finite"),
     (weights_changed("items.weight", float("inf")), "item vectors hold numbers that are not finite"),
     (cut_short, "cut short"),
     (other_items, "none of the items"),
@@ -237,5 +258,6 @@ def test_a_checkpoint_that_changes_while_it_is_read_is_read_again(runs, live, mo
             loaded.append(self)
 
     monkeypatch.setattr("louder.serving.reload.Engine", Model)
+    monkeypatch.setattr("louder.serving.reload.warm", lambda _: None)
     monkeypatch.setattr(type(source), "version", lambda _: next(versions))
     assert replace(source).load() is loaded[-1] and len(loaded) == 2

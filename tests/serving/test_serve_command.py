@@ -9,7 +9,6 @@ import pytest
 from louder.cli.serve import publish, rollback, token_of, warn_of
 from louder.data.config import DataConfig
 from louder.errors import InputError
-from louder.inference.engine import Engine
 from louder.inference.run import Run
 from louder.models import Vocabulary
 
@@ -47,15 +46,6 @@ def test_a_run_with_series_is_warned_of(place, capsys, monkeypatch) -> None:
 def test_a_quiet_service_says_still_what_an_acknowledgement_is_worth(service_of, capsys) -> None:
     service = service_of(log=False)
     assert service.store.durability() in capsys.readouterr().err.splitlines()
-
-
-def test_the_first_question_is_not_the_users(service_of, monkeypatch) -> None:
-    asked = []
-    recommend = Engine.recommend
-    monkeypatch.setattr(Engine, "recommend", lambda self, request: asked.append(request) or recommend(self, request))
-    model = service_of().models.live
-    assert len(asked) == 1
-    assert not any(model.caches)  # nothing of it is kept
 
 
 def test_a_link_is_published_and_rolled_back(tmp_path, monkeypatch, capsys) -> None:

@@ -1,0 +1,58 @@
+"""What first requests would wait for is done before a model goes live: columns are read and encoded, popularity is counted,
+kernels are compiled."""
+
+from dataclasses import replace
+
+import numpy as np
+
+from louder.histories.history import History, empty_history
+from louder.inference.engine import Engine
+from louder.inference.request import Request, Result
+from louder.serving.views import result_view
+
+TOGETHER = 8  # requests of the batch that is tried
+
+
+def trial_request(model: Engine) -> Request:
+    """A request that every model which can be served answers, whatever is in the store."""
+    ids = model.catalogue.item_ids
+    items = np.array(ids.raws(range(min(10, len(ids)))), dtype=object)
+    nothing = np.zeros(len(items), np.int64)
+    values = np.zeros((len(items), 0), np.float32)
+    history = History(items, np.arange(len(items)), nothing, values, nothing - 1)
+    return Request(history=history, at=len(items), seen=True)
+
+
+def trial_requests(model: Engine) -> list[Request]:
+    """One of each kind that takes a way of its own."""
+    known = trial_request(model)
+    assert isinstance(known.history, History)
+    items = known.history.items.tolist()
+    where = {name: labels[:1] for name, labels in model.catalogue.labels.items()}
+    return [
+        known,
+        replace(known, history=empty_history()),
+        replace(known, retrieve=0),
+        replace(known, candidates=items, k=len(items)),
+        replace(known, allow=items, deny=items[:1]),
+        replace(known, where=where),
+        replace(known, diversity=0.5),
+    ]
+
+
+def warm(model: Engine) -> None:
+    """Answer them, one by one and several at once, with titles, attributes and reasons. Nobody asks, so nothing of it is
+    kept in a cache; what a model does not do, such as ranking, is left out."""
+    for request in trial_requests(model):
+        (result,) = model.recommend_batch([request])
+        if isinstance(result, Result):
+            reasons = model.reasons(request, result.items[:1])
+            result_view(model, request, result, reasons, attributes=True)
+    known = trial_request(model)
+    model.recommend_batch([known] * TOGETHER)
+    (first,) = model.catalogue.item_ids.raws([0])
+    model.similar(known, first)
+    for run in {id(run): run for run in (model.run, model.ranking_run) if run is not None}.values():
+        if run.ranking is not None and len(run.user_ids):
+            (somebody,) = run.user_ids.raws([0])
+            run.context_of(somebody, None)
