@@ -1,50 +1,81 @@
-"""Dynamic batching: requests that are there together are answered together, and more than can be answered in time are
-turned away."""
+"""Dynamic batching: requests that are there together are answered together, each client in its turn, and more than can be
+answered in time are turned away."""
 
 import asyncio
+import itertools
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 Job = TypeVar("Job")
 Answer = TypeVar("Answer")
 
+CLIENT: ContextVar[str] = ContextVar("client", default="")  # who asks, such as its address; the middleware knows
+
+LONGEST_RETRY_S = 30.0  # nobody is told to come back later than this
+REFUSALS_A_SECOND = 500  # told at once; more than these are told one after another
+LONGEST_HOLD_S = 1.0  # and none later than this
+
 
 class Overloaded(Exception):
-    """`seconds` until it is worth to ask again"""
+    """`seconds` until it is worth to ask again. The answer is to be held for `hold_s`: who asks again at once, whatever
+    they are told, would otherwise take the processor from those who are answered."""
 
-    def __init__(self, seconds: float) -> None:
-        super().__init__(seconds)
-        self.seconds = seconds
+    def __init__(self, seconds: float, hold_s: float = 0.0) -> None:
+        super().__init__(f"More requests are waiting than can be answered in time. Ask again in {seconds:.0f} s.")
+        self.seconds, self.hold_s = seconds, hold_s
+
+
+@dataclass(frozen=True)
+class Queued(Generic[Job, Answer]):
+    """A job in the queue: `turn` is its place, and when it is `overdue` (time.monotonic) it goes before all that are not."""
+
+    job: Job
+    future: asyncio.Future[Answer]
+    client: str
+    rows: int
+    turn: int
+    overdue: float
 
 
 class Batcher(Generic[Job, Answer]):
-    """Gives jobs to one thread, all that are there at once.
+    """Gives jobs to one thread, all that are there at once, up to `max_rows`.
 
     work               jobs -> answers, in order; an exception among them is raised to who asked. One that it raises itself
                        is not expected of any job, so it is asked again for each job alone
-    max_batch          jobs of one batch
+    max_rows           rows of one batch, a job's rows being what it costs; a job that has more is a batch of its own
     window_s           the batch window: how long a batch waits for requests that are `arriving`, such as those whose history
                        is being read. Where none is, nothing waits: a lone request is answered at once
     max_queue_delay_s  a job that would have to wait longer than this for its turn is turned away
+
+    Turns: a job comes after as many rows as its own, times the jobs that its client has waiting already and itself. So clients
+    that wait get equal shares of the rows, whatever the size and the number of their jobs, and of one client a small job
+    does not wait for large ones. None is overtaken once it has waited for `max_queue_delay_s`. A job of which the future was
+    cancelled is not computed.
     """
 
     def __init__(
         self,
         work: Callable[[Sequence[Job]], Sequence[Answer | Exception]],
         *,
-        max_batch: int = 32,
+        max_rows: int = 32,
         window_s: float = 0.005,
         max_queue_delay_s: float = 0.2,
+        row_s: float = 0.005,
     ) -> None:
-        self.work, self.max_batch, self.window_s, self.max_queue_delay_s = work, max_batch, window_s, max_queue_delay_s
-        self.queue: deque[tuple[Job, asyncio.Future[Answer]]] = deque()
+        self.work, self.max_rows, self.window_s, self.max_queue_delay_s = work, max_rows, window_s, max_queue_delay_s
+        self.queue: list[Queued[Job, Answer]] = []
         self.changed = threading.Condition()
-        self.expected = self.busy = 0  # requests that are arriving, and jobs that are computed
-        self.each_s = 0.005  # of a job, averaged over the latest batches
+        self.expected = self.busy = 0  # requests that are arriving, and rows that are computed
+        self.row_s = row_s  # of a row, averaged over the latest batches
+        self.job_s = row_s  # of a job
+        self.turn = 0  # of the latest job that was taken
+        self.retry_at = self.refused_at = self.told_at = 0.0
+        self.abandoned = 0
         self.closing = False
         self.thread = threading.Thread(target=self.run, name="model", daemon=True)
         self.thread.start()
@@ -61,49 +92,86 @@ class Batcher(Generic[Job, Answer]):
                 self.expected -= 1
                 self.changed.notify()
 
-    def wait_s(self) -> float:
+    def turn_of(self, client: str, rows: int) -> int:
+        return self.turn + rows * (1 + sum(x.client == client for x in self.queue))
+
+    def wait_s(self, client: str = "", rows: int = 1) -> float:
         """How long a job that came now would wait for its turn."""
-        return (len(self.queue) + self.busy) * self.each_s
+        turn = self.turn_of(client, rows)
+        ahead = sum(x.rows for x in self.queue if x.turn <= turn and not x.future.done())
+        return (ahead + self.busy) * self.row_s
 
-    def admit(self) -> None:
-        """Raises Overloaded if a job that came now would have to wait too long."""
-        if (wait := self.wait_s()) > self.max_queue_delay_s:
-            raise Overloaded(wait)
+    def admit(self, client: str = "", rows: int = 1, within_s: float | None = None) -> None:
+        """Raises Overloaded if a job that came now would have to wait too long, or could not be done within a time."""
+        wait = self.wait_s(client, rows)
+        if wait > self.max_queue_delay_s or (within_s is not None and wait + rows * self.row_s > within_s):
+            raise self.refusal(wait)
 
-    def submit(self, job: Job) -> asyncio.Future[Answer]:
+    def refusal(self, wait_s: float) -> Overloaded:
+        """Who is refused stands in a line that begins behind what waits; it moves on with the time, and each is told when
+        its own turn would come. After a second in which nobody was refused it begins anew."""
+        now = time.monotonic()
+        if now - self.refused_at > 1:
+            self.retry_at = now + wait_s
+        self.refused_at, self.retry_at = now, min(max(self.retry_at, now + wait_s) + self.job_s, now + LONGEST_RETRY_S)
+        self.told_at = min(max(self.told_at + 1 / REFUSALS_A_SECOND, now), now + LONGEST_HOLD_S)
+        return Overloaded(max(1.0, self.retry_at - now), self.told_at - now)
+
+    def submit(
+        self, job: Job, *, client: str = "", rows: int = 1, within_s: float | None = None
+    ) -> asyncio.Future[Answer]:
         """Called in an event loop. Raises Overloaded, also when the service is about to end."""
-        self.admit()
         future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         with self.changed:
+            self.admit(client, rows, within_s)
             if self.closing:
                 raise Overloaded(1.0)
-            self.queue.append((job, future))
+            overdue = time.monotonic() + self.max_queue_delay_s
+            self.queue.append(Queued(job, future, client, rows, self.turn_of(client, rows), overdue))
             self.changed.notify()
         return future
 
     def run(self) -> None:
-        while True:
-            with self.changed:
+        while batch := self.take():
+            began = time.perf_counter()
+            answers = self.answers([x.job for x in batch])
+            took, rows = time.perf_counter() - began, sum(x.rows for x in batch)
+            # by how much it tells: a lone job that was slow says little of those that will share a pass
+            weight = len(batch) / (len(batch) + 50)
+            self.row_s += weight * (took / rows - self.row_s)
+            self.job_s += weight * (took / len(batch) - self.job_s)
+            self.busy = 0
+            for x, answer in zip(batch, answers):
+                with suppress(RuntimeError):  # the loop of who asked has ended
+                    x.future.get_loop().call_soon_threadsafe(settle, x.future, answer)
+
+    def take(self) -> list[Queued[Job, Answer]]:
+        """The next batch, which is waited for; empty at the end."""
+        with self.changed:
+            while True:
                 while not self.queue and not self.closing:
                     self.changed.wait()
                 if not self.queue:
-                    return
+                    return []
                 until = time.monotonic() + self.window_s
-                while self.expected > 0 and len(self.queue) < self.max_batch:
+                while self.expected > 0 and sum(x.rows for x in self.queue) < self.max_rows:
                     left = until - time.monotonic()
                     if left <= 0 or not self.changed.wait(left):
                         break
-                batch = [self.queue.popleft() for _ in range(min(self.max_batch, len(self.queue)))]
-                self.busy = len(batch)
-            began = time.perf_counter()
-            answers = self.answers([job for job, _ in batch])
-            took = time.perf_counter() - began
-            # by how much it tells: a lone job that was slow says little of those that will share a pass
-            self.each_s += len(batch) / (len(batch) + 50) * (took / len(batch) - self.each_s)
-            self.busy = 0
-            for (_, future), answer in zip(batch, answers):
-                with suppress(RuntimeError):  # the loop of who asked has ended
-                    future.get_loop().call_soon_threadsafe(settle, future, answer)
+                if batch := self.first_of_queue():
+                    return batch
+
+    def first_of_queue(self) -> list[Queued[Job, Answer]]:
+        now = time.monotonic()
+        waiting = [x for x in self.queue if not x.future.done()]
+        self.abandoned += len(self.queue) - len(waiting)
+        waiting.sort(key=lambda x: (x.overdue > now, x.turn))
+        sums = list(itertools.accumulate(x.rows for x in waiting))
+        count = max(1, sum(rows <= self.max_rows for rows in sums))
+        batch, self.queue = waiting[:count], waiting[count:]
+        self.busy = sum(x.rows for x in batch)
+        self.turn = max([self.turn, *(x.turn for x in batch)])
+        return batch
 
     def answers(self, jobs: Sequence[Job]) -> Sequence[Answer | Exception]:
         """A mistake of ours is the answer of who came upon it, and never the end: after one, each job is done alone."""

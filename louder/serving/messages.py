@@ -45,7 +45,17 @@ class NewEvent(EventIn):
     id: Name
 
 
-class UserRequest(Message):
+class Timely(Message):
+    """For how long the answer is worth something."""
+
+    deadline: Annotated[StrictInt, Field(ge=1, le=600_000)] | None = Field(
+        default=None,
+        description="Milliseconds after which the answer is worth nothing. A request that cannot be answered in time is "
+        "refused at once (429), and one whose time is over is not computed (504).",
+    )
+
+
+class UserRequest(Timely):
     """Who asks: a user of the store, or a history that comes with the request; one of the two."""
 
     user: Id | None = None
@@ -119,7 +129,7 @@ class RecommendRequest(UserRequest, Filters):
     explain: StrictBool = Field(default=False, description="Say for each item which past events it leans on.")
 
 
-class SimilarRequest(Filters):
+class SimilarRequest(Timely, Filters):
     item: Id
     k: Annotated[StrictInt, Field(ge=1, le=1_000)] = 10
 

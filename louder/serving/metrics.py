@@ -12,7 +12,7 @@ from prometheus_client.multiprocess import MultiProcessCollector, mark_process_d
 from louder.serving.wire import Json
 
 SECONDS_BUCKETS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 1, 2, 5)
-SIZES = (1, 2, 4, 8, 16, 32)
+SIZES = (1, 2, 4, 8, 16, 32, 64)
 SECONDS = 60  # that /v1/stats looks back
 LATEST = 1000  # requests whose times it takes quantiles of
 SHARED = "PROMETHEUS_MULTIPROC_DIR"  # the folder where processes of one service count; read when the library is loaded
@@ -29,6 +29,7 @@ class Metrics:
         self.requests = counter("louder_requests", "Requests by route and status", ["route", "status"])
         self.seconds = histogram("louder_request_seconds", "Time of a request", ["route"], buckets=SECONDS_BUCKETS)
         self.batch = histogram("louder_batch_size", "Requests that shared a pass", buckets=SIZES)
+        self.abandoned = summed("louder_abandoned", "Requests not computed, since who asked had gone or had a deadline")
         self.events = counter("louder_events_stored", "Events stored")
         self.in_flight = summed("louder_in_flight", "Requests being answered")
         self.cached = summed("louder_cached_histories", "Histories whose keys and values are kept")

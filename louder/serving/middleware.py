@@ -9,6 +9,7 @@ import uuid
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from louder.serving.batching import CLIENT
 from louder.serving.metrics import Metrics
 
 LONGEST_ID = 64  # characters of an x-request-id that are kept
@@ -39,6 +40,7 @@ class Middleware:
                 message["body"] = b""
             await send(message)
 
+        CLIENT.set((scope.get("client") or ("",))[0])
         self.metrics.in_flight.inc()
         try:
             if self.allowed(scope["path"], headers):

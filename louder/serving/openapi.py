@@ -20,6 +20,7 @@ PROBLEMS = {
     422: "The request is wrong",
     429: "Too many requests; Retry-After says when to come again",
     503: "The store cannot be reached; Retry-After says when to come again",
+    504: "The deadline of the request is over",
 }
 BODY = 400, 401, 413, 415, 422  # what can be wrong with one
 

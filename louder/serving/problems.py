@@ -25,8 +25,7 @@ def problem(error: Exception) -> tuple[int, str, dict[str, str]]:
         case RequestValidationError():
             return 422, sentence(error.errors()), {}
         case Overloaded():
-            text = f"{error.seconds:.2f} s of work are waiting already. Ask again in a second."
-            return 429, text, {"retry-after": str(max(1, round(error.seconds)))}
+            return 429, str(error), {"retry-after": f"{error.seconds:.0f}"}
         case StoreGone():
             tell("store", str(error))  # it names hosts and folders, which are nobody's business outside
             text = "The store of histories cannot be reached. Requests that carry their history are answered."

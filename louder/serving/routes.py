@@ -75,7 +75,7 @@ async def refuse(request: Request, error: Exception) -> Response:
 
 def add_recommendations(app: FastAPI, service: Service) -> None:
     def post(path: str, message: type[m.Message], example: Json, *problems: int) -> Route:
-        responses = answers(m.Answer, *BODY, 429, *problems)
+        responses = answers(m.Answer, *BODY, 429, 504, *problems)
         return app.post(path, responses=responses, openapi_extra=body(message, example))
 
     @post("/v1/recommend", m.RecommendRequest, {"user": 42, "k": 10}, 503)

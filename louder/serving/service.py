@@ -27,7 +27,7 @@ from louder.inference.engine import Engine
 from louder.inference.request import Request, history_of
 from louder.schema import Manifest
 from louder.serving import messages as m
-from louder.serving.batching import Batcher
+from louder.serving.batching import CLIENT, Batcher, Overloaded
 from louder.serving.metrics import Metrics
 from louder.serving.reload import Models, ModelSource
 from louder.serving.views import request_of, result_view, supposed
@@ -36,6 +36,11 @@ from louder.serving.wire import Json, Refused
 T = TypeVar("T")
 ENVIRONMENT = "LOUDER_SERVE"
 EXPLAINED = 10  # first items of an answer that are explained
+# what a job costs, in candidates of a ranking; their proportions, and a few requests tell what a row takes
+FEWEST_ROWS = 250  # of any: its history is compared and opened, and its answer is made
+EXPLAINED_ROWS = 5_000
+ROW_S = 1e-5  # of the first requests; then it is known
+MOST_ROWS = 8_192  # of one batch; beyond, a pass is only longer
 CANARIES = 8  # known users whom a new model must answer
 RETRY_S = 1.0  # for so long a store that could not be reached is not asked again
 
@@ -66,6 +71,16 @@ class Job:
     attributes: bool = False  # with the attributes of the items
     previous: bool = False  # of the model before the live one
 
+    @property
+    def rows(self) -> int:
+        """What it costs, in candidates of a ranking."""
+        request = self.request
+        items = request.k // 10
+        if self.similar_to is None:
+            items += request.retrieve if request.candidates is None else len(request.candidates)
+        events = len(request.history) if request.user is None and isinstance(request.history, History) else 0
+        return FEWEST_ROWS + items + events + (EXPLAINED_ROWS if self.explain else 0)
+
 
 class Service:
     """All that the routes use."""
@@ -75,14 +90,30 @@ class Service:
         self.metrics = Metrics()
         self.readers, self.writers = ThreadPoolExecutor(8, "readers"), ThreadPoolExecutor(4, "writers")
         self.gone_until, self.gone = 0.0, ""
-        self.batcher = Batcher(self.compute, max_queue_delay_s=settings.max_queue_delay_s)
+        self.batcher = Batcher(
+            self.compute, max_rows=MOST_ROWS, max_queue_delay_s=settings.max_queue_delay_s, row_s=ROW_S
+        )
 
     # --- in the event loop --------------------------------------------------------------------------------------------
 
     async def answer(self, message: m.UserRequest | m.SimilarRequest) -> dict[str, Json]:
         """messages.Answer; to what is similar nobody asks, so `seen` changes nothing."""
-        began = time.perf_counter()
-        self.batcher.admit()
+        within_s = None if message.deadline is None else message.deadline / 1000
+        try:
+            async with asyncio.timeout(within_s):  # at its end the job is cancelled, and not computed if it still waits
+                return await self.computed(message, within_s)
+        except TimeoutError as error:
+            if message.deadline is None:
+                raise
+            late = f"The answer was not there within the deadline of {message.deadline} ms."
+            raise Refused(504, late) from error
+        except Overloaded as error:
+            await asyncio.sleep(error.hold_s)
+            raise
+
+    async def computed(self, message: m.UserRequest | m.SimilarRequest, within_s: float | None) -> dict[str, Json]:
+        began, client = time.perf_counter(), CLIENT.get()
+        self.batcher.admit(client, FEWEST_ROWS, within_s)
         with self.batcher.arriving():
             if isinstance(message, m.SimilarRequest):
                 job = Job(request_of(message, empty_history()), similar_to=message.item, attributes=True)
@@ -91,7 +122,8 @@ class Service:
                 recommends = isinstance(message, m.RecommendRequest)
                 explain = isinstance(message, m.RecommendRequest) and message.explain
                 job = Job(request, explain=explain, attributes=recommends, previous=message.model == "previous")
-            answer = self.batcher.submit(job)
+            left_s = None if within_s is None else within_s - (time.perf_counter() - began)
+            answer = self.batcher.submit(job, client=client, rows=job.rows, within_s=left_s)
         return {**await answer, "milliseconds": round(1000 * (time.perf_counter() - began), 3)}
 
     async def history_for(self, message: m.UserRequest) -> History:
@@ -153,6 +185,7 @@ class Service:
         self.metrics.cached_bytes.set(sum(x.bytes for x in caches))
         self.metrics.hits.set(sum(x.hits for x in caches))
         self.metrics.misses.set(sum(x.misses for x in caches))
+        self.metrics.abandoned.set(self.batcher.abandoned)
         self.metrics.reloads.set(self.models.swaps)
         self.metrics.refused.set(self.models.refusals)
 

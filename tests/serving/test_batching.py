@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from louder.serving.batching import Batcher, Overloaded
+from louder.serving.batching import LONGEST_HOLD_S, LONGEST_RETRY_S, REFUSALS_A_SECOND, Batcher, Overloaded
 
 SOON = 5.0  # seconds; far more than any of this takes
 
@@ -50,7 +50,7 @@ def begun(work):
 
 
 def test_jobs_that_arrive_while_one_is_computed_share_the_next_batch(batcher_of, work):
-    batcher = batcher_of(max_batch=4)
+    batcher = batcher_of(max_rows=4)
 
     async def ask():
         work.open.clear()
@@ -94,7 +94,7 @@ def test_what_is_arriving_is_waited_for_and_not_longer_than_the_window(batcher_o
 
 
 def test_nothing_is_waited_for_once_a_batch_is_full(batcher_of, work):
-    batcher = batcher_of(window_s=60.0, max_batch=2)
+    batcher = batcher_of(window_s=60.0, max_rows=2)
 
     async def ask():
         with batcher.arriving():
@@ -106,16 +106,15 @@ def test_nothing_is_waited_for_once_a_batch_is_full(batcher_of, work):
 
 def test_more_than_can_be_done_in_time_is_turned_away_until_there_is_room_again(batcher_of, work):
     batcher = batcher_of(max_queue_delay_s=0.25)
-    batcher.each_s = 0.1
+    batcher.row_s = 0.1
 
     async def ask():
         work.open.clear()
         accepted = [batcher.submit(0)]
         await asyncio.to_thread(begun, work)
         accepted += [batcher.submit(n) for n in (1, 2)]  # 0.1 s and 0.2 s to wait
-        with pytest.raises(Overloaded) as told:
+        with pytest.raises(Overloaded):
             batcher.submit(3)
-        assert told.value.seconds == pytest.approx(0.3)
         work.open.set()
         assert await asyncio.gather(*accepted) == [0, 2, 4]
         assert batcher.wait_s() == 0
@@ -128,13 +127,13 @@ def test_the_time_of_a_job_is_learned_from_many_and_little_from_one(batcher_of):
     batcher = batcher_of(lambda jobs: (time.sleep(0.2 if jobs == [0] else 0.02 * len(jobs)), jobs)[1], window_s=60.0)
 
     async def ask():
-        before = batcher.each_s
+        before = batcher.row_s
         await batcher.submit(0)
-        lone = batcher.each_s
+        lone = batcher.row_s
         with batcher.arriving():
             together = [batcher.submit(n) for n in range(1, 33)]
         await asyncio.gather(*together)
-        return before, lone, batcher.each_s
+        return before, lone, batcher.row_s
 
     before, lone, after = asyncio.run(ask())
     assert before < lone < before + 0.01
@@ -142,7 +141,7 @@ def test_the_time_of_a_job_is_learned_from_many_and_little_from_one(batcher_of):
 
 
 def test_closing_answers_what_was_accepted_and_refuses_what_comes_then(batcher_of, work):
-    batcher = batcher_of(max_batch=2)
+    batcher = batcher_of(max_rows=2)
 
     async def ask():
         work.open.clear()
@@ -215,7 +214,7 @@ def test_who_has_gone_does_no_harm(batcher_of, work):
 
 def test_a_job_that_waits_just_as_long_as_is_allowed_is_accepted(batcher_of, work):
     batcher = batcher_of(max_queue_delay_s=0.25)
-    batcher.each_s = 0.125
+    batcher.row_s = 0.125
 
     async def ask():
         work.open.clear()
@@ -260,8 +259,147 @@ def test_who_fails_on_the_way_lets_those_go_who_wait_for_them(batcher_of):
     assert asyncio.run(ask()) == 2
 
 
-def test_the_window_is_of_five_milliseconds_and_a_batch_of_32():
+def test_the_window_is_of_five_milliseconds():
     """What docs/serving.md says."""
     batcher = Batcher(list)
-    assert (batcher.window_s, batcher.max_batch, batcher.max_queue_delay_s) == (0.005, 32, 0.2)
+    assert (batcher.window_s, batcher.max_queue_delay_s) == (0.005, 0.2)
     batcher.close()
+
+
+def queued(batcher_of, work, jobs, **settings):
+    """The batches of jobs (name, rows, client) that come while the first is computed; a job that is 0 is cancelled."""
+    batcher = batcher_of(lambda jobs: [2 * x for x in work(jobs)], **settings)
+
+    async def ask():
+        work.open.clear()
+        first = batcher.submit("first", rows=1)
+        await asyncio.to_thread(begun, work)
+        futures = [batcher.submit(name, rows=rows, client=client) for name, rows, client in jobs]
+        for (name, _, _), future in zip(jobs, futures):
+            if name == "gone":
+                future.cancel()
+        work.open.set()
+        await asyncio.gather(first, *futures, return_exceptions=True)
+
+    asyncio.run(ask())
+    return work.batches[1:], batcher
+
+
+def test_a_batch_is_bounded_by_rows_and_not_by_jobs(batcher_of, work):
+    batches, _ = queued(batcher_of, work, [("a", 3, "x"), ("b", 1, "y"), ("c", 9, "z"), ("d", 2, "v")], max_rows=6)
+    assert batches == [["b", "d", "a"], ["c"]]  # the one that is larger than a batch is a batch
+
+
+def test_what_nobody_waits_for_is_not_computed(batcher_of, work):
+    batches, batcher = queued(batcher_of, work, [("gone", 1, ""), ("a", 1, ""), ("gone", 1, "")])
+    assert batches == [["a"]] and batcher.abandoned == 2
+
+
+def test_a_batch_of_which_all_have_gone_is_none(batcher_of, work):
+    batches, batcher = queued(batcher_of, work, [("gone", 1, ""), ("gone", 1, "")])
+    assert batches == [] and batcher.abandoned == 2
+
+    async def ask():
+        return await batcher.submit("b")
+
+    assert asyncio.run(ask()) == "bbbb"
+
+
+def test_clients_get_equal_rows_whatever_they_ask_for(batcher_of, work):
+    """One with many jobs, one with large ones, and one with a single small one, in the order of their turns."""
+    many = [(f"many {n}", 2, "many") for n in range(1, 6)]
+    large = [("large 1", 8, "greedy"), ("large 2", 8, "greedy")]
+    batches, _ = queued(batcher_of, work, [*large, *many, ("single", 2, "single")], max_rows=1)
+    order = [name for (name,) in batches]
+    assert order == ["many 1", "single", "many 2", "many 3", "large 1", "many 4", "many 5", "large 2"]
+
+
+def test_of_one_client_a_small_job_does_not_wait_for_large_ones(batcher_of, work):
+    jobs = [("large 1", 100, ""), ("large 2", 100, ""), ("small 1", 2, ""), ("small 2", 2, "")]
+    batches, _ = queued(batcher_of, work, jobs, max_rows=1)
+    assert [name for (name,) in batches] == ["small 1", "small 2", "large 1", "large 2"]
+
+
+def test_nobody_is_overtaken_once_they_waited_for_the_queue_delay(batcher_of, work):
+    batcher = batcher_of(max_rows=1, max_queue_delay_s=0.05, row_s=0.0)
+
+    async def ask():
+        work.open.clear()
+        futures = [batcher.submit(0)]
+        await asyncio.to_thread(begun, work)
+        futures += [batcher.submit(1, rows=100, client="greedy")]
+        await asyncio.sleep(0.1)
+        futures += [batcher.submit(n, client=str(n)) for n in (2, 3)]
+        work.open.set()
+        await asyncio.gather(*futures)
+
+    asyncio.run(ask())
+    assert work.batches[1:] == [[1], [2], [3]]
+
+
+def test_large_jobs_that_wait_turn_away_large_ones_and_no_small_one(batcher_of, work):
+    batcher = batcher_of(max_queue_delay_s=0.25, row_s=0.001)
+
+    async def ask():
+        work.open.clear()
+        first = batcher.submit(0, rows=100, client="x")
+        await asyncio.to_thread(begun, work)
+        accepted = [batcher.submit(1, rows=200, client="greedy")]
+        assert batcher.wait_s("greedy", 200) == pytest.approx(0.3) and batcher.wait_s("x", 10) == pytest.approx(0.1)
+        with pytest.raises(Overloaded):
+            batcher.submit(2, rows=200, client="greedy")
+        with pytest.raises(Overloaded):
+            batcher.submit(3, rows=200, client="another")
+        accepted += [batcher.submit(n, rows=10, client="x") for n in (4, 5)]
+        work.open.set()
+        await asyncio.gather(first, *accepted)
+
+    asyncio.run(ask())
+
+
+def test_what_cannot_be_done_within_its_time_is_turned_away_at_once(batcher_of, work):
+    batcher = batcher_of(row_s=0.01)
+
+    async def ask():
+        work.open.clear()
+        first = batcher.submit(0, rows=10)
+        await asyncio.to_thread(begun, work)
+        with pytest.raises(Overloaded):
+            batcher.submit(1, rows=10, within_s=0.19)  # 0.1 s until its turn, and 0.1 s of its own
+        second = batcher.submit(1, rows=10, within_s=0.21)
+        work.open.set()
+        assert await asyncio.gather(first, second) == [0, 2]
+
+    asyncio.run(ask())
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    now = [1000.0]
+    monkeypatch.setattr("louder.serving.batching.time.monotonic", lambda: now[0])
+    return now
+
+
+def test_who_is_refused_is_told_when_their_turn_would_come(batcher_of, clock):
+    batcher = batcher_of()
+    batcher.job_s = 0.5
+    assert [batcher.refusal(0.2).seconds for _ in range(4)] == pytest.approx([1.0, 1.2, 1.7, 2.2])
+    clock[0] += 0.9  # the line moves on
+    assert batcher.refusal(0.2).seconds == pytest.approx(1.8)
+    clock[0] += 1.1  # and is forgotten when nobody is refused
+    assert batcher.refusal(0.2).seconds == 1.0
+    batcher.job_s = 100.0
+    assert batcher.refusal(0.2).seconds == LONGEST_RETRY_S
+    assert "Ask again in 30 s" in str(batcher.refusal(0.2))
+
+
+def test_more_refusals_than_are_worth_their_time_are_told_one_after_another(batcher_of, clock):
+    batcher = batcher_of()
+    step = 1 / REFUSALS_A_SECOND
+    assert [batcher.refusal(0.2).hold_s for _ in range(3)] == pytest.approx([0.0, step, 2 * step])
+    clock[0] += step
+    assert batcher.refusal(0.2).hold_s == pytest.approx(2 * step)
+    for _ in range(2 * REFUSALS_A_SECOND):
+        assert batcher.refusal(0.2).hold_s <= LONGEST_HOLD_S
+    clock[0] += LONGEST_HOLD_S + step
+    assert batcher.refusal(0.2).hold_s == 0.0

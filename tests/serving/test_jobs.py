@@ -12,7 +12,19 @@ from louder.histories import StoreGone
 from louder.histories.history import empty_history
 from louder.inference.request import Attribution, Request, Result
 from louder.serving import messages as m
-from louder.serving.service import CANARIES, EXPLAINED, RETRY_S, Job, Service, Settings, answers, canaries
+from louder.serving.batching import Overloaded
+from louder.serving.service import (
+    CANARIES,
+    EXPLAINED,
+    EXPLAINED_ROWS,
+    FEWEST_ROWS,
+    RETRY_S,
+    Job,
+    Service,
+    Settings,
+    answers,
+    canaries,
+)
 from louder.serving.wire import Refused
 from tests.histories.events import NAMES, event, events_of
 
@@ -214,3 +226,48 @@ def test_canaries_are_of_the_first_users():
 def test_nothing_is_shown_of_an_empty_answer():
     (found,) = answers(Engine("a"), [Job(Request(history=empty_history(), at=9, k=0), explain=True, attributes=True)])
     assert found["items"] == [] and (found["history"], found["skipped"]) == (4, 1)
+
+
+def test_a_job_counts_by_what_it_costs():
+    def rows(history=empty_history(), similar_to=None, explain=False, **more):
+        return Job(Request(history=history, at=9, **more), similar_to, explain).rows
+
+    three = events_of([5, 6, 7], [1, 1, 1])
+    assert rows(user=7, k=10, retrieve=0) == FEWEST_ROWS + 1
+    assert rows(user=7, k=10) == FEWEST_ROWS + 1 + 500
+    assert rows(user=7, k=100, candidates=[1] * 100) == FEWEST_ROWS + 10 + 100
+    assert rows(user=7, k=10, explain=True) == FEWEST_ROWS + 1 + 500 + EXPLAINED_ROWS
+    assert rows(three, k=10, retrieve=0) == FEWEST_ROWS + 1 + 3  # nothing of it is kept
+    assert rows(three, user=7, k=10, retrieve=0) == FEWEST_ROWS + 1
+    assert rows(k=1000, similar_to=5) == FEWEST_ROWS + 100
+
+
+def test_what_is_late_is_told_so_and_not_computed_if_it_still_waits(service):
+    engine, held, began = service.models.live, threading.Event(), threading.Event()
+    recommend_batch = engine.recommend_batch
+
+    def slow(requests):
+        began.set()
+        assert held.wait(5)
+        return recommend_batch(requests)
+
+    engine.recommend_batch = slow
+
+    async def ask():
+        first = asyncio.create_task(service.answer(m.RecommendRequest(user=7, k=1)))
+        await asyncio.to_thread(began.wait, 5)
+        with pytest.raises(Refused, match="deadline of 20 ms") as told:
+            await service.answer(m.RecommendRequest(user=7, k=2, deadline=20))
+        in_time = asyncio.create_task(service.answer(m.RecommendRequest(user=7, k=3, deadline=60_000)))
+        while len(service.batcher.queue) < 2:  # the one that was late, and this one
+            await asyncio.sleep(0.001)
+        service.batcher.row_s = 1.0
+        with pytest.raises(Overloaded):
+            await service.answer(m.RecommendRequest(user=7, k=4, deadline=5_000))
+        await asyncio.sleep(0.1)
+        held.set()
+        assert [len((await x)["items"]) for x in (first, in_time)] == [1, 3]
+        return told.value.status
+
+    assert asyncio.run(ask()) == 504
+    assert engine.batches == [[1], [3]] and service.batcher.abandoned == 1

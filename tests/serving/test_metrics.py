@@ -105,7 +105,10 @@ def test_the_exposition_has_every_metric_under_its_name(clock):
         'louder_request_seconds_bucket{le="0.02",route="/v1/rank"} 0.0',
         'louder_request_seconds_bucket{le="0.05",route="/v1/rank"} 1.0',
         'louder_request_seconds_sum{route="/v1/rank"} 0.03',
-        *(f"louder_{name} 0.0" for name in ("cached_histories", "cached_bytes", "cache_hits", "cache_misses")),
+        *(
+            f"louder_{name} 0.0"
+            for name in ("cached_histories", "cached_bytes", "cache_hits", "cache_misses", "abandoned")
+        ),
         *(f"louder_{name} 0.0" for name in ("reloads", "reloads_refused")),
     ):
         assert line in text.splitlines()
