@@ -13,8 +13,25 @@ const KEY = "louder-token"; // sessionStorage alone: it goes when the tab is clo
 
 export const get = (path, options) => ask("GET", path, undefined, options);
 export const post = (path, body, options) => ask("POST", path, body, options);
+export const remove = (path, options) => ask("DELETE", path, undefined, options);
 
-async function ask(method, path, body, { signal, quiet } = {}) {
+async function ask(method, path, body, options = {}) {
+  if (!options.quiet) busy(1);
+  try {
+    return await exchange(method, path, body, options);
+  } finally {
+    if (!options.quiet) busy(-1);
+  }
+}
+
+let waiting = 0;
+
+function busy(more) {
+  waiting += more;
+  document.documentElement.toggleAttribute("data-busy", waiting > 0); // the thin line under the header moves
+}
+
+async function exchange(method, path, body, { signal, quiet }) {
   const token = sessionStorage.getItem(KEY);
   const headers = { Accept: "application/json" };
   if (token) headers.Authorization = `Bearer ${token}`;
@@ -27,10 +44,21 @@ async function ask(method, path, body, { signal, quiet } = {}) {
     if (error.name === "AbortError") throw error;
     throw new Problem("The service cannot be reached.");
   }
+  note(response.headers.get("Date"));
   if (response.ok) return read(text);
-  if (response.status === 401 && !quiet && (await newToken(token))) return ask(method, path, body, { signal });
+  if (response.status === 401 && !quiet && (await newToken(token))) return exchange(method, path, body, { signal });
   throw new Problem(sentence(response, text), response.status);
 }
+
+let clock = { seconds: 0, at: 0 }; // the service's, when it answered last: this machine's own may be wrong
+
+function note(date) {
+  const seconds = Math.floor(Date.parse(date ?? "") / 1000);
+  if (seconds) clock = { seconds, at: performance.now() };
+}
+
+/** Seconds since 1970 by the service's clock, never ahead of it. */
+export const now = () => clock.seconds ? clock.seconds + Math.floor((performance.now() - clock.at) / 1000) : Math.floor(Date.now() / 1000);
 
 function sentence(response, text) {
   const wait = response.headers.get("Retry-After");

@@ -1,6 +1,6 @@
 // What a user did, newest first, a group for each day.
 
-import { byId, called, make, number, plural, words } from "./dom.js";
+import { byId, called, dated, make, number, plural, words } from "./dom.js";
 
 const dates = new Intl.DateTimeFormat("en", { weekday: "short", day: "numeric", month: "short", year: "numeric" });
 const hours = new Intl.DateTimeFormat("en", { hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
@@ -10,37 +10,37 @@ const key = event => `${event.item} ${event.time}`;
 
 let older = null; // asks for more events
 
-/** Show events, newest first; `total` are in the store, `more` asks for more of them. */
-export function showTimeline(events, total, more) {
+/** Show events, newest first; `total` there are, `more` asks for more of them, `drop` takes one back that is only tried. */
+export function showTimeline(events, total, more, drop) {
   older = more;
-  const days = Map.groupBy(events, event => dates.format(event.time * 1000));
+  const days = Map.groupBy(events, event => event.tried ? "What if" : dated(dates, event.time));
   const groups = [];
   let later = null;
   for (const [day, done] of days) {
-    const pause = later === null ? "" : gap(later - done[0].time);
+    const pause = later === null ? "" : gap(later - Number(done[0].time));
     if (pause) groups.push(make("p", { className: "gap" }, pause));
-    groups.push(make("h3", {}, day), make("ol", {}, done.map(row)));
-    later = done.at(-1).time;
+    groups.push(make("h3", {}, day), make("ol", {}, done.map(event => row(event, drop))));
+    later = Number(done.at(-1).time);
   }
   if (!events.length) groups.push(make("p", { className: "lead" }, "Nothing yet."));
-  if (total > events.length) {
+  if (total > events.length && more) {
     groups.push(make("button", { type: "button", id: "older", onclick: async () => { await more(); byId("older")?.focus(); } }, `Show more of ${plural(total, "event")}`));
   }
   byId("timeline").replaceChildren(...groups);
 }
 
-function row(event) {
+function row(event, drop) {
   const tags = event.actions.map(name => make("span", { className: "tag" }, words(name)));
   for (const [name, value] of Object.entries(event.values)) {
     tags.push(make("span", { className: "tag plain" }, `${words(name)} ${number(value)}`));
   }
-  return make("li", { "data-event": key(event), className: event.pending ? "pending" : "" },
-    make("time", { dateTime: new Date(event.time * 1000).toISOString() }, hours.format(event.time * 1000)),
-    make("span", { className: "what" }, called(event), " ", tags));
+  const at = event.tried ? make("span", { className: "time" }, "now") : make("span", { className: "time" }, dated(hours, event.time).replace(/^at .*/, "–"));
+  const back = event.tried && make("button", { type: "button", className: "back", "aria-label": `Take back: ${called(event)}`, onclick: () => drop(event) }, "×");
+  return make("li", { "data-event": key(event), className: event.tried ? "tried" : "" }, at, make("span", { className: "what" }, called(event), " ", tags), back || null);
 }
 
 function gap(seconds) {
-  if (seconds < 2 * DAY) return "";
+  if (!(seconds >= 2 * DAY)) return "";
   const days = Math.round(seconds / DAY);
   if (days < 14) return `${days} days between`;
   if (days < 60) return `${Math.round(days / 7)} weeks between`;

@@ -3,6 +3,7 @@
 `python -m tests.serving.ui.fake` serves it at http://127.0.0.1:8100 for a look.
 """
 
+import asyncio
 import math
 import random
 import threading
@@ -22,7 +23,7 @@ from louder.serving import messages as m
 
 UI = Path(louder.serving.__file__).parent / "ui"
 POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; base-uri 'none'; "
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: https:; connect-src 'self'; base-uri 'none'; "
     "form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
 )
 VERSION = "2026-11-09T09:00-c07a"
@@ -91,6 +92,9 @@ class Fake:
         }
         self.previous: str | None = "2026-11-02T09:00-5e1f"
         self.token: str | None = None
+        self.delay = 0.0  # seconds that each answer takes longer
+        self.mistaken: dict[str, str] = {}  # users for whom another one's history is answered
+        self.images: dict[int, str] = {}
         self.posted: list[m.NewEvent] = []
         self.asked: list[m.RecommendRequest] = []
         self.fail: dict[str, list[int]] = {}  # path -> statuses of its next answers
@@ -128,9 +132,29 @@ class Fake:
             title=self.titles[item],
             score=sum(weight * chances[name] for name, weight in weights.items()),
             actions=chances,
-            attributes={"genres": self.genres[item], "decade": [self.decades[item]]},
             reasons=reasons,
+            **self.shown(item),
         )
+
+    def shown(self, item: int) -> dict:
+        return {
+            "attributes": {"genres": self.genres[item], "decade": [self.decades[item]]},
+            "image": self.images.get(item, ""),
+        }
+
+    def view(self, item: int) -> m.ItemView:
+        return m.ItemView(item=item, title=self.titles[item], **self.shown(item))
+
+    def line(self, user: m.Id) -> m.UserView:
+        events = self.histories[user]
+        genres = Counter(genre for event in events for genre in self.genres[event.item])
+        favourites = [genre for genre, _ in genres.most_common(2)]
+        return m.UserView(user=user, total=len(events), favourites=favourites, latest=self.view(events[-1].item))
+
+    def past(self, asked: m.UserRequest) -> list[m.EventIn]:
+        if asked.user is None:
+            return asked.history or []
+        return self.histories.get(asked.user, []) + asked.what_if
 
 
 def history(user: int, genres: list[list[str]]) -> list[m.EventIn]:
@@ -156,6 +180,8 @@ def service(fake: Fake) -> FastAPI:
             failures = next((statuses for part, statuses in fake.fail.items() if part in path and statuses), None)
             if failures:
                 return problem(failures.pop(0), "It was asked to fail.")
+        if path.startswith("/v1/"):
+            await asyncio.sleep(fake.delay)
         response = await call_next(request)
         response.headers["Content-Security-Policy"] = POLICY
         return response
@@ -193,12 +219,26 @@ def service(fake: Fake) -> FastAPI:
     def users(prefix: str = "", limit: int = 20) -> m.UsersAnswer:
         return m.UsersAnswer(users=[user for user in fake.histories if str(user).startswith(prefix)][:limit])
 
+    @app.get("/v1/users/sample")
+    def sample(limit: int = 6) -> m.SampleAnswer:
+        return m.SampleAnswer(users=[fake.line(user) for user in list(fake.histories)[:limit]])
+
+    @app.get("/v1/items")
+    def items(title: str, limit: int = 8) -> m.ItemsAnswer:
+        found = [n for n, name in enumerate(fake.titles) if title.lower() in name.lower()]
+        return m.ItemsAnswer(items=[fake.view(n) for n in found[:limit]])
+
+    @app.get("/v1/items/{item}/users")
+    def users_of(item: int, limit: int = 6) -> m.ItemUsersAnswer:
+        users = [user for user, events in fake.histories.items() if item in {event.item for event in events}]
+        return m.ItemUsersAnswer(item=fake.view(item), users=[fake.line(user) for user in users[:limit]], sample=301)
+
     @app.get("/v1/users/{user:path}/history")
     def past(user: str, limit: int = 100) -> m.HistoryAnswer:
+        if user in fake.mistaken:
+            user = fake.mistaken[user]
         name = fake.user(user)
-        if name not in fake.histories:
-            raise HTTPException(404, f"The store has no user {user!r}.")
-        events = fake.histories[name]
+        events = fake.histories.get(name, [])
         shown = [
             m.PastEvent(item=e.item, title=fake.titles[e.item], time=e.time, actions=e.actions, values=e.values)
             for e in events[-limit:]
@@ -214,7 +254,7 @@ def service(fake: Fake) -> FastAPI:
         fake.asked.append(asked)
         if asked.model == "previous" and not fake.previous:
             raise HTTPException(422, "There is no previous model.")
-        events = fake.histories[asked.user]
+        events = fake.past(asked)
         seen = set() if asked.seen else {event.item for event in events}
         allowed = set(range(len(fake.titles)) if asked.allow is None else asked.allow) - seen - set(asked.deny)
         for name, values in asked.where.items():
@@ -227,7 +267,8 @@ def service(fake: Fake) -> FastAPI:
             repeats = [sum(had[genre] for genre in item.attributes["genres"]) for item in left]
             gains = [(1 - asked.diversity) * item.score - asked.diversity * n for item, n in zip(left, repeats)]
             chosen.append(left.pop(gains.index(max(gains))))
-        return answer(chosen, events, asked.model)
+        fake.answer = answer(chosen, events, asked.model)
+        return fake.answer
 
     @app.post("/v1/similar")
     def similar(asked: m.SimilarRequest) -> m.Answer:
@@ -236,7 +277,7 @@ def service(fake: Fake) -> FastAPI:
             return len(ours & theirs) / len(ours | theirs)
 
         others = sorted(set(range(len(fake.titles))) - {asked.item}, key=lambda item: -alike(item))[: asked.k]
-        return answer([m.Scored(item=item, title=fake.titles[item], score=alike(item)) for item in others], [])
+        return answer([m.Scored(item=n, title=fake.titles[n], score=alike(n), **fake.shown(n)) for n in others], [])
 
     @app.post("/v1/events")
     def events(asked: m.EventsRequest) -> m.EventsAnswer:
@@ -244,7 +285,9 @@ def service(fake: Fake) -> FastAPI:
         new = [event for event in asked.events if event.id not in known]
         fake.posted += new
         for event in new:
-            fake.histories[event.user].append(m.EventIn(item=event.item, time=event.time, actions=event.actions))
+            fake.histories.setdefault(event.user, []).append(
+                m.EventIn(item=event.item, time=event.time, actions=event.actions)
+            )
         return m.EventsAnswer(stored=len(new), duplicates=len(asked.events) - len(new))
 
     @app.get("/v1/stats")
