@@ -8,7 +8,7 @@ from typing import NoReturn
 
 import typer
 
-from louder.cli import data, demo, etl, evaluate, index, rank, recommend, report, serve, train
+from louder.cli import calibrate, data, demo, etl, evaluate, index, rank, recommend, report, serve, train
 from louder.errors import InputError, Interrupted
 
 app = typer.Typer(
@@ -24,6 +24,7 @@ app.add_typer(data.app, name="data")
 app.command()(etl.etl)
 app.command()(train.train)
 app.command()(evaluate.evaluate)
+app.command()(calibrate.calibrate)
 app.command()(recommend.recommend)
 app.command()(rank.rank)
 app.command()(index.index)

@@ -18,17 +18,24 @@ def evaluate(
         ),
     ] = None,
     table: Annotated[str | None, typer.Option(help="The sequence table, in place of the run's.")] = None,
+    ranker: Annotated[
+        Path | None,
+        typer.Option(help="A ranking run for a run that retrieves: their answer together is measured, too."),
+    ] = None,
     row: Annotated[Path | None, typer.Option(help="Add the result as one row to this JSON-lines file.")] = None,
     json_output: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Measure the best checkpoint of a run on what was held out.
 
     Next item: the rank of every user's held-out item in the whole catalogue; exact, every item is scored, and items
-    with equal scores count half. Ranking: normalised entropy (NE), AUC and more of each action. Examples:
+    with equal scores count half. Ranking: normalised entropy (NE), AUC and more of each action. Of a joint run, and of a
+    run with a ranker beside it, also the lists that louder serve would give, on 2,000 events. Examples:
 
         louder evaluate runs/ml1m-hstu
 
         louder evaluate runs/ml1m-hstu --seen history --json
+
+        louder evaluate runs/ml1m-hstu --ranker runs/ml1m-rank-hstu
 
         louder evaluate runs/ml1m-rank-hstu runs/ml1m-rank-dlrm runs/ml1m-rank-wukong
     """
@@ -44,7 +51,7 @@ def evaluate(
     results = []
     for run in runs:
         with counting(f"measuring {run}", "done") as done:
-            results.append(evaluate_run(run, part=part, table=table, seen=seen, on_batch=done))
+            results.append(evaluate_run(run, part=part, table=table, seen=seen, ranker=ranker, on_batch=done))
         if row:
             append_row(row, {"experiment": results[-1]["run"]} | results[-1] | provenance())
     if json_output:

@@ -22,6 +22,31 @@ def print_results(results: list[Row]) -> None:
         if number:
             print()
         print_rankers(group)
+    print_answers(results)
+
+
+def print_answers(results: list[Row]) -> None:
+    """The lists of two stages, beside those of one of them and of popularity."""
+    for result in results:
+        if (answer := result.get("answer")) is None:
+            continue
+        print(
+            f"\nthe whole answer of {result['run']}: {answer['requests']:,} requests of {answer['users']:,} users, "
+            f"score = P(next)^{answer['weight']:g} x worth"
+        )
+        lists = {
+            "default": "default",
+            "retrieval": "retrieval alone",
+            "ranker": "ranker alone",
+            "popularity": "popularity",
+        }
+        columns = "hr@10", "ndcg@10", "liked_hr@10", "liked_ndcg@10", "coverage@10", "mean_worth"
+        rows = [[title, *(shown(answer[name].get(column)) for column in columns)] for name, title in lists.items()]
+        print_table(["list", *(column.replace("_", " ") for column in columns)], rows)
+        for what, name in ("HR@10", "hr_above_retrieval"), ("HR@10 of what was liked", "liked_hr_above_retrieval"):
+            if (gain := answer[name])["mean"] is not None:
+                interval = f"95 % interval {gain['low']:+.4f} to {gain['high']:+.4f}"
+                print(f"default above retrieval alone, {what}: {gain['mean']:+.4f} ({interval})")
 
 
 def print_rankers(results: list[Row]) -> None:

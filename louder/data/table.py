@@ -97,9 +97,11 @@ class Table:
         rows = np.flatnonzero(self.kinds == ENGAGEMENT)
         return self.taken(rows, np.searchsorted(rows, self.offsets)), rows
 
-    def of_user(self, user: int, at: int | None = None) -> "Table":
-        """One user's tokens up to a time, as a table of one user; nothing is copied."""
+    def of_user(self, user: int, at: int | None = None, tokens: int | None = None) -> "Table":
+        """One user's tokens up to a time, or the first so many, as a table of one user; nothing is copied."""
         start, end = int(self.offsets[user]), int(self.offsets[user + 1])
+        if tokens is not None:
+            end = min(end, start + tokens)
         if at is not None:
             end = start + int(np.searchsorted(self.times[start:end], at, side="right"))
         return self.taken(slice(start, end), np.array([0, end - start]))

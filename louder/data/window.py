@@ -115,9 +115,10 @@ class Reader:
         seen = ids if not len(history.older) else np.concatenate([self.ids_of(history.older), ids])
         return Encoded(columns, rows, end - len(rows), self.first(rows, history.dropped), seen[seen >= 0])
 
-    def of_user(self, table: Table, user: int, at: int | None = None) -> Encoded:
-        """Tokens of a user of a table that has the model's own ids, values and series."""
-        own = table.of_user(user, at)
+    def of_user(self, table: Table, user: int, at: int | None = None, tokens: int | None = None) -> Encoded:
+        """Tokens of a user of a table that has the model's own ids, values and series; the first `tokens` of them, if
+        given, as if there were no others."""
+        own = table.of_user(user, at, tokens)
         rows = np.arange(len(own.ids))
         if not self.series:
             own, rows = own.engagements()
@@ -130,7 +131,7 @@ class Reader:
             values=self.logged([own.values[name] for name in self.values]),
             heads=own.request_rows() if self.ranking else None,
         )
-        whole, _ = table.of_user(user).engagements()
+        whole, _ = table.of_user(user, tokens=tokens).engagements()
         return Encoded(columns, rows, 0, self.first(np.arange(len(rows))), whole.ids)
 
     def ids_of(self, raw: np.ndarray) -> np.ndarray:

@@ -33,6 +33,7 @@ from louder.inference.request import Attribution, Request, Result, TableUser
 from louder.inference.retriever import Retriever
 from louder.inference.run import Run, version_of
 from louder.inference.runner import Prefilled, Runner
+from louder.inference.scoring import Scoring, scoring_of
 from louder.inference.search import DotProductSearch, MixtureSearch, index_of
 from louder.inference.short import shortfall
 from louder.models import RankingModel, SequentialModel
@@ -64,6 +65,7 @@ class Active:
     allowed: np.ndarray | None = None
     candidates: tuple[np.ndarray, Tensor] | None = None  # ids and vectors, where they came with the request
     weights: Tensor = field(default_factory=lambda: torch.zeros(0))  # of the actions
+    log_next: Tensor | None = None  # [n] log P(next) of what retrieval found
     prefilled: dict[Runner, Prefilled] = field(default_factory=dict)
     answer: Result | InputError = field(default_factory=lambda: Result(np.zeros(0, np.int64), np.zeros(0), 0, 0))
 
@@ -108,11 +110,14 @@ class Engine:
         self.table_path = Path(table or self.run.data.table)
         cache_bytes //= 1 if ranker is None else 2
         self.ranker: MFalcon | None = None
+        self.scoring = Scoring()
         if self.ranking_run is not None:
             model = self.ranking_run.generative_ranker()
             self.ranker = MFalcon(model, microbatch=microbatch, cache_bytes=cache_bytes)
             if not self.ranking_run.item_ids.raw.equals(self.run.item_ids.raw):
                 raise InputError(f"{ranker} was trained on other items than {run}. Train both on one table.")
+            if self.run.retrieves:
+                self.scoring = scoring_of(self.run, self.ranking_run)
         self.retriever: Retriever | MFalcon | None = self.ranker if self.run.retrieves else None
         found_by: SequentialModel | RankingModel
         if self.run.ranking is None:
@@ -152,7 +157,7 @@ class Engine:
     @cached_property
     def table(self) -> Table:
         """Where known users are. Raises InputError if it is not there, or if it does not fit the run."""
-        return self.run.open_table(self.table_path)
+        return (self.ranking_run or self.run).open_table(self.table_path)
 
     def recommend(self, request: Request) -> Result:
         """Raises InputError for a request that cannot be answered."""
@@ -231,7 +236,8 @@ class Engine:
         """The history of a request, as a runner's model reads it."""
         run = self.ranking_run if runner is self.ranker and self.ranking_run is not None else self.run
         if isinstance(request.history, TableUser):
-            encoded = run.reader.of_user(*request.history, request.at)
+            past = request.history
+            encoded = run.reader.of_user(past.table, past.user, request.at, past.tokens)
         else:
             encoded = run.reader.encode(request.history, request.at)
         sequence = run.reader.batch(encoded, request.at, run.context_of(request.user, request.context))
@@ -251,9 +257,15 @@ class Engine:
         if known and self.retriever is not None:
             states = self.retriever.next_item_states(self.prefill(self.retriever, known)).float()
             self.find(known, self.search, states)
+            for x in known:
+                if self.ranker is not None and isinstance(x.answer, Result):
+                    x.log_next = self.scoring.next(torch.from_numpy(x.answer.scores))
         unknown = [x for x in active if x not in known]
         if unknown and self.catalogue.popular is not None:
             self.find(unknown, self.catalogue.popular, torch.ones(len(unknown), 1))
+            for x in unknown:
+                if self.retriever is not None and isinstance(x.answer, Result):
+                    x.log_next = torch.log_softmax(torch.from_numpy(x.answer.scores).double().log1p(), dim=0)
 
     def find(self, active: Sequence[Active], search: DotProductSearch | MixtureSearch, states: Tensor) -> None:
         """The answers of retrieval. Requests without filters share a search, the others have one each."""
@@ -331,9 +343,11 @@ class Engine:
         scored = self.ranker.score_candidates(prefilled, [own for _, _, own in asked], [w.at for w in windows])
         for (x, ids, _), window, (logits, values) in zip(asked, windows, scored):
             probabilities = torch.sigmoid(logits)
-            scores = probabilities @ x.weights
-            read = len(window.sequence.ids)
-            x.answer = Result(ids, scores.numpy(), read, window.skipped, probabilities.numpy(), values.float().numpy())
+            worth, read = probabilities @ x.weights, len(window.sequence.ids)
+            x.answer = Result(ids, worth.numpy(), read, window.skipped, probabilities.numpy(), values.float().numpy())
+            if x.log_next is not None and x.request.candidates is None:
+                x.answer.scores = self.scoring.score(x.log_next, worth).numpy()
+                x.answer.next = x.log_next.exp().numpy()
 
     @torch.no_grad()
     def similar(self, request: Request, item: RawId) -> Result:
@@ -358,5 +372,7 @@ class Engine:
         return F.normalize(self.vectors, dim=1)
 
     @torch.no_grad()
-    def reasons(self, request: Request, items: np.ndarray, count: int = 3) -> list[list[Attribution]]:
-        return explain.reasons(self, request, items, count)
+    def reasons(
+        self, request: Request, items: np.ndarray, count: int = 3, likely: np.ndarray | None = None
+    ) -> list[list[Attribution]]:
+        return explain.reasons(self, request, items, count, likely)

@@ -12,7 +12,6 @@ from louder.batch import SequenceBatch
 from louder.histories.history import History
 from louder.inference.request import Attribution, Request
 from louder.inference.reranking import action_weights
-from louder.inference.retriever import Retriever
 from louder.inference.runner import event_fields
 from louder.models import RankingModel, SequentialModel
 
@@ -22,10 +21,16 @@ if TYPE_CHECKING:
 LEFT_OUT = 10  # events that retrieval is tried without
 
 
-def reasons(engine: "Engine", request: Request, items: np.ndarray, count: int) -> list[list[Attribution]]:
+def reasons(
+    engine: "Engine", request: Request, items: np.ndarray, count: int, likely: np.ndarray | None = None
+) -> list[list[Attribution]]:
     """For each of these items [n], the events that it leans on most. In ranking these are what its own token attends to
     most. In retrieval attention is the same for all items, so of the events with most of it those are taken without
-    which the item's score would fall most."""
+    which the item's score would fall most.
+
+    likely [n]  P(next) of the items, where their scores are of two stages (Result.next). Without an event the other
+                candidates count as they did
+    """
     runner = engine.ranker or engine.retriever
     assert runner is not None
     window = engine.window(request, runner)
@@ -46,6 +51,9 @@ def reasons(engine: "Engine", request: Request, items: np.ndarray, count: int) -
         lacking_one = replace(request.history.select(np.delete(window.rows, row)), total=0)
         windows.append(engine.window(replace(request, history=lacking_one, at=window.at), runner).sequence)
     whole, *lacking = scores_after(engine, request, windows, chosen, window.at)
+    if likely is not None:
+        worths = [whole, *lacking]
+        whole, *lacking = with_next(engine, request, window.rows[rows], worths, chosen, torch.from_numpy(likely))
     change = {row: (own - whole).tolist() for row, own in zip(rows, lacking)}
     if engine.ranker is None:
         left_out = [sorted(rows, key=lambda row: change[row][n])[:count] for n in range(len(items))]
@@ -65,7 +73,30 @@ def scores_after(
         scored = engine.ranker.score_candidates(prefilled, vectors, [at] * len(histories))
         weights = action_weights(request, engine.actions, engine.main)
         return [torch.sigmoid(logits) @ weights for logits, _ in scored]
-    assert isinstance(engine.retriever, Retriever)
+    return next_logits(engine, request, histories, items)
+
+
+def with_next(
+    engine: "Engine", request: Request, left_out: np.ndarray, worths: Sequence[Tensor], items: Tensor, likely: Tensor
+) -> list[Tensor]:
+    """[n] the final scores after the whole history, and without each of the events `left_out` (rows of the history), of
+    items that are worth `worths` then, and whose P(next) after the whole history is `likely` [n]."""
+    assert engine.retriever is not None
+    assert isinstance(request.history, History)
+    window = engine.window(request, engine.retriever)
+    sequences = [window.sequence]
+    for row in left_out:
+        lacking_one = replace(request.history.select(window.rows[window.rows != row]), total=0)
+        sequences.append(engine.window(replace(request, history=lacking_one, at=window.at), engine.retriever).sequence)
+    whole, *others = next_logits(engine, request, sequences, items)
+    at_first, weight = likely.double() ** engine.scoring.weight, engine.scoring.weight / engine.scoring.temperature
+    shares = [at_first, *(at_first * torch.exp(weight * (own - whole).double()) for own in others)]
+    return [share * worth for share, worth in zip(shares, worths)]
+
+
+def next_logits(engine: "Engine", request: Request, histories: Sequence[SequenceBatch], items: Tensor) -> list[Tensor]:
+    """[n] retrieval's scores of these items after each history; NaN where it has none to go by"""
+    assert engine.retriever is not None
     some = [(history, None) for history in histories if len(history.ids)]
     states = engine.retriever.next_item_states(engine.retriever.prefill(some)).float()
     rows = iter(engine.search.scores(states, [request.user] * len(some), items))

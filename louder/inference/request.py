@@ -15,10 +15,14 @@ from louder.inference.new_items import NewItems
 
 
 class TableUser(NamedTuple):
-    """The history of a user of a sequence table, by number: what a model was trained on, entries of series included."""
+    """The history of a user of a sequence table, by number: what a model was trained on, entries of series included.
+
+    tokens  its first so many alone; None: all
+    """
 
     table: Table
     user: int
+    tokens: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,6 +92,7 @@ class Result:
     read, skipped  events of the history that the model read, and those of items it does not know
     temperature    scores / temperature are logits of the item that comes next; None: scores are no logits
     short          why there are fewer than k; "" where there are not
+    next           [n] of two stages: the probability that an item comes next, given that one of the candidates does
     """
 
     items: np.ndarray
@@ -98,6 +103,7 @@ class Result:
     values: np.ndarray | None = None
     temperature: float | None = None
     short: str = ""
+    next: np.ndarray | None = None
 
 
 class Attribution(NamedTuple):

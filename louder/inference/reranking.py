@@ -152,6 +152,7 @@ def taken(result: Result, rows: np.ndarray | slice) -> Result:
         scores=result.scores[rows],
         probabilities=None if result.probabilities is None else result.probabilities[rows],
         values=None if result.values is None else result.values[rows],
+        next=None if result.next is None else result.next[rows],
     )
 
 

@@ -40,6 +40,9 @@ if TYPE_CHECKING:
     from louder.ids import IdMap, RawId
 
 
+SCORING = "scoring.json"  # beside a ranker's weights, see scoring.py
+
+
 @dataclass(frozen=True, kw_only=True)
 class Run:
     """The best checkpoint of a run, all but its weights, which `sequential` or `ranker` loads.
@@ -276,5 +279,7 @@ def version_of(run: Path, ranker: Path | None = None) -> str:
             except OSError as error:
                 raise InputError(checkpoint.damaged(weights)) from error
             text = f"{folder.resolve()} {stat.st_size} {stat.st_mtime_ns} {stat.st_ino}"
+            if (scoring := folder / SCORING).is_file():
+                text += scoring.read_text(encoding="utf-8")
             parts.append(f"{path.resolve().name}@{hashlib.blake2b(text.encode(), digest_size=4).hexdigest()}")
     return "+".join(parts)

@@ -158,7 +158,11 @@ class Scored(Message):
     item: Id
     title: str
     score: float
-    actions: dict[str, float] = Field(default={}, description="Probability of each action.")
+    next: float | None = Field(
+        default=None,
+        description="Of two stages: the probability that it comes next, given that one of the candidates does.",
+    )
+    actions: dict[str, float] = Field(default={}, description="Probability of each action, if it does.")
     values: dict[str, float] = Field(default={}, description="Expected values.")
     attributes: dict[str, list[str]] = Field(default={}, description="Attributes of the item.")
     image: str = Field(default="", description="Address of a picture, from the item's column `image` or `poster`.")

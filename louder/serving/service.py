@@ -208,7 +208,9 @@ def answers(model: Engine | None, jobs: Sequence[Job]) -> Sequence[dict[str, Jso
             result = next(results) if job.similar_to is None else model.similar(job.request, job.similar_to)
             if isinstance(result, InputError):
                 raise result
-            reasons = model.reasons(job.request, result.items[:EXPLAINED]) if job.explain else []
+            first = result.items[:EXPLAINED]
+            likely = None if result.next is None else result.next[:EXPLAINED]
+            reasons = model.reasons(job.request, first, likely=likely) if job.explain else []
             found.append(result_view(model, job.request, result, reasons, job.attributes))
         except InputError as error:
             found.append(error)

@@ -71,6 +71,8 @@ def result_view(
         if result.probabilities is not None and result.values is not None:
             entry["actions"] = dict(zip(model.actions, result.probabilities[place].tolist()))
             entry["values"] = dict(zip(model.value_names, result.values[place].tolist()))
+        if result.next is not None:
+            entry["next"] = float(result.next[place])
         if attributes:
             entry |= shown_of(model, number)
         if place < len(reasons):

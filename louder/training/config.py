@@ -9,7 +9,7 @@ from louder.config import require_above_zero, require_at_least, require_fraction
 from louder.data.config import DataConfig
 from louder.errors import InputError
 from louder.evaluation.retrieval_metrics import retrieval_metrics
-from louder.models import HSTUConfig, ModelConfig, MoLConfig, RankingConfig
+from louder.models import HSTUConfig, ImpressionConfig, ModelConfig, MoLConfig, RankingConfig
 from louder.training.losses import LossConfig
 
 RETRIEVAL_SELECTORS = tuple(retrieval_metrics(np.ones(1)))
@@ -138,6 +138,12 @@ class Config:
     def held_out(self) -> int:
         """Targets of each user that training does not see."""
         return 2 if self.protocol == "validated" else 1
+
+    @property
+    def two_stages(self) -> bool:
+        """Whether a run of it finds items and ranks them, by itself."""
+        joint = self.ranking is not None and self.ranking.next_item > 0 and not isinstance(self.model, ImpressionConfig)
+        return joint and not (isinstance(self.model, HSTUConfig) and self.model.attention == "softmax")
 
     @property
     def selection_part(self) -> str:

@@ -8,7 +8,7 @@ import json
 import math
 import shutil
 import time
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -76,6 +76,12 @@ def train(config: Config, run: Path, *, resume: bool = False, overwrite: bool = 
     with one_writer(run), Screen(config, quiet=quiet) as screen:
         trainer.restore()
         trainer.run_to_end(screen)
+        if config.two_stages and config.held_out == 2:
+            from louder.training.two_stages import calibrate_run  # reads id maps
+
+            screen.status("choosing how the two stages become one score")
+            with suppress(InputError):  # a log so small that nobody can be asked: see louder.inference.scoring
+                calibrate_run(run)
         screen.status("measuring the best epoch on the test part")
         metrics = tasks.evaluate_run(run)
     progress = trainer.progress

@@ -25,13 +25,20 @@ def open_task(config: Config) -> Task:
 
 
 def evaluate_run(
-    run: Path, *, part: str = "test", table: str | None = None, seen: str | None = None, on_batch: OnBatch | None = None
+    run: Path,
+    *,
+    part: str = "test",
+    table: str | None = None,
+    seen: str | None = None,
+    ranker: Path | None = None,
+    on_batch: OnBatch | None = None,
 ) -> Row:
     """Measure the best checkpoint of a run. The result says which protocol chose the epoch.
 
     part    "test" or "validation"
     table   another folder than that of the run; it needs the same items, and what else the model learnt of
     seen    in place of evaluation.seen; of a ranking run it is of the next item alone
+    ranker  a ranking run beside it, as the service has one: then the answer of both together is measured, too
     raises  InputError: no such run, a damaged one, another table, or a part that its protocol does not keep
     """
     opened = Run.open(run)
@@ -46,7 +53,7 @@ def evaluate_run(
         config = replace(config, evaluation=replace(config.evaluation, seen=seen))
     task = open_task(config)
     model: Any = task.load(opened)
-    return {
+    measured = {
         "run": config.name,
         "protocol": config.protocol,
         "part": part,
@@ -55,3 +62,8 @@ def evaluate_run(
         "items": task.table.items,
         **task.report(model, part, torch.device("cpu"), on_batch),
     }
+    if ranker is not None or config.two_stages:
+        from louder.training.two_stages import answer_report  # reads id maps
+
+        measured["answer"] = answer_report(run, part, table=table, seen=seen, ranker=ranker)
+    return measured

@@ -14,6 +14,7 @@ from louder.errors import InputError
 from louder.histories.history import Names, empty_history
 from louder.inference.engine import Engine
 from louder.inference.request import Event, Request, Result, TableUser, history_of
+from louder.inference.scoring import Scoring
 from louder.models import HSTUConfig, MoLConfig, SASRecConfig
 
 ITEMS = 24
@@ -175,11 +176,41 @@ def test_two_stages_rank_what_retrieval_found(engines):
     raws = two.catalogue.item_ids.raws(found.items)
     ranked = engines["joint"].recommend(replace(q, candidates=raws))
     assert ranked.items.tolist() == found.items.tolist()  # in the order of the request
-    np.testing.assert_allclose(ranked.scores, found.scores, atol=1e-5)
+    logit = dict(zip(retrieved.items.tolist(), retrieved.scores / two.scoring.temperature))
+    likely = torch.softmax(torch.tensor([logit[item] for item in found.items.tolist()]).double(), 0)
+    np.testing.assert_allclose(found.next, likely, rtol=1e-4)
+    np.testing.assert_allclose(found.scores, likely**two.scoring.weight * ranked.scores, rtol=1e-4)
     assert found.scores.tolist() == sorted(found.scores, reverse=True)
     few = two.recommend(replace(q, k=3, retrieve=8))
     assert few.items.tolist() == found.items[:3].tolist()  # ranking chooses among all eight
     assert len(two.recommend(replace(q, k=6, retrieve=2)).items) == 6
+
+
+@pytest.mark.parametrize("name", ["joint", "two"])
+def test_reasons_say_by_how_much_the_final_score_changes_without_an_event(name, engines):
+    engine = engines[name]
+    engine.scoring, before = Scoring(temperature=0.4, weight=1.5), engine.scoring
+    q = request(LONG[1], 6, k=ITEMS, retrieve=ITEMS, seen=True)
+    whole = engine.recommend(q)
+    reasons = engine.reasons(q, whole.items[:3], likely=whole.next[:3])
+    row = min({reason.row for reason in reasons[0]} & {reason.row for reason in reasons[1]})
+    lacking = replace(q.history.select(np.delete(np.arange(len(q.history)), row)), total=0)
+    without = engine.recommend(replace(q, history=lacking, at=q.at))
+    engine.scoring = before
+    after = dict(zip(without.items.tolist(), without.scores))
+    changes = [{reason.row: reason.change for reason in own} for own in reasons]
+    both = [n for n in range(3) if row in changes[n]]
+    # the probabilities of all candidates add up to 1 anew, so scores are compared with each other
+    shares = [(whole.scores[n] + changes[n][row]) / after[int(whole.items[n])] for n in both]
+    assert len(both) > 1
+    np.testing.assert_allclose(shares, shares[0], rtol=1e-3)
+
+
+def test_popular_items_of_two_stages_are_as_likely_as_they_are_popular(engines):
+    q = request(LONG[0], history=empty_history(), k=ITEMS, retrieve=ITEMS)
+    found = engines["two"].recommend(q)
+    counts = engines["two"].catalogue.popularity[found.items] + 1.0
+    np.testing.assert_allclose(found.next, counts / counts.sum(), rtol=1e-5)
 
 
 def test_scores_are_the_weighted_probabilities(engines):
