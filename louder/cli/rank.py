@@ -1,6 +1,7 @@
 """louder rank"""
 
 import json
+import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -64,6 +65,8 @@ def rank(
         new_items=read_new_items(new_items) if new_items else None,
     )
     warn_of_skipped(answers.skipped)
+    if answers.unknown:
+        print(ranker.left_out_sentence(answers.unknown, []), file=sys.stderr)
     if sort is not None:
         answers.sort(key=lambda answer: -answer.actions[sort])
     if json_output:

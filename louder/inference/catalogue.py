@@ -11,22 +11,25 @@ import torch
 from louder.data.attributes import UNKNOWN, Attribute, encode
 from louder.data.table import open_table
 from louder.errors import InputError
+from louder.histories.items import ItemFacts
 from louder.ids import IdMap, RawId
 from louder.inference.index import Exact
 from louder.inference.limits import MOST_VALUES
 from louder.inference.request import Request
 from louder.inference.run import Run
 from louder.inference.search import DotProductSearch
+from louder.inference.updates import Updates
 from louder.schema import ENGAGEMENT
 
 IMAGES = "image", "poster"  # columns with the address of a picture, the first that is there
 
 
 class Catalogue:
-    """`table_path` is where popularity is counted; items are known without it.
+    """`table_path` is where popularity is counted; items are known without it. `updates` is what was told of items since
+    the training, and counts before what the training knew.
 
-    describe   item -> its raw id and title, "" where the log came without titles
-    matching   attribute and values -> [I] bool, the items that have one of them
+    trained           item -> its raw id and title, as the log had them
+    trained_matching  attribute and values -> [I] bool, the items that had one of them in the training
 
     Their caches hold functions of columns, not methods: an object that holds a cache of its own methods is freed by a
     garbage collection alone, and the service has what it was started with frozen out of these.
@@ -34,19 +37,29 @@ class Catalogue:
 
     def __init__(self, run: Run, table_path: Path) -> None:
         self.item_ids, self.table_path, self.columns = run.item_ids, table_path, run.items
-        self.describe = lru_cache(maxsize=100_000)(partial(described, run.item_ids, run.items))
+        self.updates = Updates(self.item_ids)
+        self.trained = lru_cache(maxsize=100_000)(partial(described, run.item_ids, run.items))
         self.encoded: dict[str, Attribute] = {}
 
     def __len__(self) -> int:
         return len(self.item_ids)
 
     @cached_property
-    def matching(self) -> Callable[[str, frozenset[str]], np.ndarray]:
+    def trained_matching(self) -> Callable[[str, frozenset[str]], np.ndarray]:
         return lru_cache(maxsize=200)(partial(matched, self.attributes, len(self)))
 
+    def describe(self, item: int) -> tuple[RawId, str]:
+        """Raw id and title, "" where there is none."""
+        raw, title = self.trained(item)
+        told = self.updates.facts.get(raw)
+        return raw, title if told is None or told.title is None else told.title
+
+    def describe_any(self, raw: RawId, item: int) -> tuple[RawId, str]:
+        """Likewise of an item that the model may not know, whose id is then -1."""
+        return self.describe(item) if item >= 0 else (raw, self.updates.facts.get(raw, ItemFacts()).title or "")
+
     def titles(self, raws: Sequence[RawId]) -> list[str]:
-        """Of items that the model may not know; "" for these."""
-        return [self.describe(item)[1] if item >= 0 else "" for item in self.item_ids.ids(raws).tolist()]
+        return [self.describe_any(raw, item)[1] for raw, item in zip(raws, self.item_ids.ids(raws).tolist())]
 
     def text(self, item: int, column: str) -> str:
         """An attribute for people to read; "" where there is none."""
@@ -64,8 +77,9 @@ class Catalogue:
 
     def attributes_of(self, item: int) -> dict[str, list[str]]:
         """Of those that items can be filtered by, what this one has."""
-        found = ((name, values_of(self.columns, item, name)) for name in self.attributes)
-        return {name: values for name, values in found if values is not None}
+        found = {name: values_of(self.columns, item, name) for name in self.attributes}
+        found |= {name: list(own[item]) for name, own in self.updates.told.items() if item in own}
+        return {name: values for name, values in found.items() if values is not None}
 
     @cached_property
     def attributes(self) -> dict[str, Attribute]:
@@ -87,7 +101,7 @@ class Catalogue:
         return [name for name in names if name not in ("title", self.image_column) and not name.startswith("_")]
 
     def attribute(self, name: str) -> Attribute:
-        """One of any number of values. Raises InputError where there is none, or where it is no category."""
+        """One of the training, of any number of values. Raises InputError where there is none, or where it is no category."""
         if name not in self.categories:
             have = ", ".join(self.categories) or "none"
             raise InputError(f"There is no attribute {name!r}; items have these: {have}.")
@@ -95,8 +109,17 @@ class Catalogue:
             (self.encoded[name],) = encode(self.columns, (name,))
         return self.encoded[name]
 
-    def labels_of(self, item: int, name: str) -> list[str]:
+    def require_attribute(self, name: str) -> None:
+        if not self.updates.told.get(name):
+            self.attribute(name)
+
+    def labels_of(self, item: int, name: str) -> Sequence[str]:
         """The values of an attribute that an item has."""
+        told = self.updates.told.get(name, {})
+        if item in told:
+            return told[item]
+        if told and name not in self.categories:
+            return ()
         attribute = self.attribute(name)
         start, end = attribute.offsets[item : item + 2].tolist()
         return [attribute.labels[code] for code in attribute.codes[start:end].tolist() if code != UNKNOWN]
@@ -104,7 +127,11 @@ class Catalogue:
     @property
     def labels(self) -> dict[str, list[str]]:
         """The values of each attribute that items can be filtered by."""
-        return {name: [text for text in attribute.labels if text] for name, attribute in self.attributes.items()}
+        found = {name: [text for text in attribute.labels if text] for name, attribute in self.attributes.items()}
+        for name in list(self.updates.told):
+            known = found.get(name, [])
+            found[name] = [*known, *sorted(self.updates.labels(name).difference(known))][:MOST_VALUES]
+        return {name: texts for name, texts in found.items() if texts or name in self.attributes}
 
     @cached_property
     def popularity(self) -> np.ndarray | None:
@@ -125,16 +152,17 @@ class Catalogue:
         return DotProductSearch(Exact(counts), counts)
 
     def allowed(self, request: Request) -> np.ndarray | None:
-        """[I] bool: what the filters of a request leave; None where there are none"""
+        """[I] bool: what is to be had, and the filters of a request leave; None where that is all. Without filters it is
+        the same array for all requests."""
         if request.allow is None and not request.deny and not request.where:
-            return None
+            return self.updates.available
         mask = np.full(len(self), request.allow is None)
         if request.allow is not None:
             mask[self.known(request.allow)] = True
         mask[self.known(request.deny)] = False
         for name, values in request.where.items():
             mask &= self.matching(name, frozenset(map(str, values)))
-        return mask
+        return mask if self.updates.available is None else mask & self.updates.available
 
     def having(self, where: Mapping[str, Sequence[RawId]], items: np.ndarray) -> np.ndarray:
         """[n] bool: which of the items [n] have, of each attribute, one of the values"""
@@ -147,6 +175,19 @@ class Catalogue:
         """Ids of those that the model knows."""
         ids = self.item_ids.ids(list(items))
         return ids[ids >= 0]
+
+    def matching(self, name: str, values: frozenset[str]) -> np.ndarray:
+        """[I] bool: the items of which attribute `name` is, or holds, one of the values. Raises InputError for an attribute
+        that items do not have."""
+        told = [other for other, own in self.updates.told.items() if own]
+        if name in self.attributes:
+            trained = self.trained_matching(name, values)
+        elif name in told:
+            trained = np.zeros(len(self), dtype=bool)
+        else:
+            have = ", ".join(dict.fromkeys([*self.attributes, *told])) or "none"
+            raise InputError(f"The filter names the attribute {name!r}, but items have these: {have}.")
+        return self.updates.matching(name, values, trained)
 
 
 def described(item_ids: IdMap, columns: pa.Table | None, item: int) -> tuple[RawId, str]:
@@ -165,11 +206,7 @@ def values_of(columns: pa.Table | None, item: int, name: str) -> list[str] | Non
 
 
 def matched(attributes: Mapping[str, Attribute], items: int, name: str, values: frozenset[str]) -> np.ndarray:
-    """[I] bool: the items of which attribute `name` is, or holds, one of the values; one pass, however many they are.
-    Raises InputError for an attribute that items do not have."""
-    if name not in attributes:
-        have = ", ".join(attributes) or "none"
-        raise InputError(f"The filter names the attribute {name!r}, but items have these: {have}.")
+    """[I] bool; one pass, however many values there are"""
     attribute = attributes[name]
     wanted = np.array([label in values for label in attribute.labels], dtype=bool)
     owner = np.repeat(np.arange(items), np.diff(attribute.offsets.numpy()))

@@ -28,7 +28,7 @@ from louder.inference.catalogue import Catalogue
 from louder.inference.index import Exact
 from louder.inference.kv_cache import HistoryCache
 from louder.inference.mfalcon import MFalcon
-from louder.inference.new_items import candidate_vectors
+from louder.inference.new_items import Candidates, candidates_of
 from louder.inference.request import Attribution, Request, Result, TableUser
 from louder.inference.retriever import Retriever
 from louder.inference.run import Run, version_of
@@ -63,7 +63,7 @@ class Active:
     request: Request
     windows: dict[Runner, Window] = field(default_factory=dict)
     allowed: np.ndarray | None = None
-    candidates: tuple[np.ndarray, Tensor] | None = None  # ids and vectors, where they came with the request
+    candidates: Candidates | None = None  # where they came with the request
     weights: Tensor = field(default_factory=lambda: torch.zeros(0))  # of the actions
     log_next: Tensor | None = None  # [n] log P(next) of what retrieval found
     prefilled: dict[Runner, Prefilled] = field(default_factory=dict)
@@ -184,8 +184,8 @@ class Engine:
             self.retrieve([x for x in active if x.request.candidates is None])
             self.rank([x for x in active if self.ranks(x.request)])
             for x in active:
-                if x.request.candidates is None and isinstance(x.answer, Result):
-                    x.answer = self.rerank(x, x.answer)
+                if isinstance(x.answer, Result):
+                    x.answer = self.finish(x, x.answer)
             for runner in self.runners:
                 runner.release([x.prefilled[runner] for x in active if runner in x.prefilled])
         except InputError as error:
@@ -217,8 +217,8 @@ class Engine:
                 active.windows[self.ranker] = self.window(request, self.ranker)
             active.weights = reranking.action_weights(request, self.actions, self.main)
             if request.candidates is not None:
-                model, ids = self.ranker.model, self.catalogue.item_ids
-                active.candidates = candidate_vectors(model, ids, request.candidates, request.new_items)
+                model, updates = self.ranker.model, self.catalogue.updates
+                active.candidates = candidates_of(model, updates, request.candidates, request.new_items)
         return active
 
     @property
@@ -269,10 +269,10 @@ class Engine:
 
     def find(self, active: Sequence[Active], search: DotProductSearch | MixtureSearch, states: Tensor) -> None:
         """The answers of retrieval. Requests without filters share a search, the others have one each."""
-        filtered = [[n] for n, x in enumerate(active) if x.allowed is not None]
-        for rows in [[n for n, x in enumerate(active) if x.allowed is None], *filtered]:
-            if not rows:
-                continue
+        alike: dict[int, list[int]] = {}
+        for n, x in enumerate(active):
+            alike.setdefault(id(x.allowed), []).append(n)
+        for rows in alike.values():
             some = [active[n] for n in rows]
             windows = [x.windows[self.finder] for x in some]
             allowed = some[0].allowed
@@ -301,18 +301,30 @@ class Engine:
         self, request: Request, found: Result, search: DotProductSearch | MixtureSearch, state: Tensor
     ) -> Result:
         """What was found, and the pinned items that were not."""
-        pinned = self.catalogue.known([item for item, _ in request.pin])
+        pinned, available = self.catalogue.known([item for item, _ in request.pin]), self.catalogue.updates.available
         missing = np.setdiff1d(pinned, [*found.items, *self.catalogue.known(request.deny)])
+        missing = missing if available is None else missing[available[missing]]
+        if not len(missing):
+            return found
         scores = search.scores(state[None], [request.user], torch.from_numpy(missing))[0].float().numpy()
         return replace(
             found, items=np.concatenate([found.items, missing]), scores=np.concatenate([found.scores, scores])
         )
 
-    def rerank(self, active: Active, found: Result) -> Result:
-        answer = reranking.rerank(active.request, found, self.vectors, self.catalogue)
-        if len(answer.items) < active.request.k:
+    def finish(self, active: Active, found: Result) -> Result:
+        """Re-rank, and say what is missing."""
+        if (named := active.candidates) is not None:
+            return replace(found, raws=named.raws, unknown=named.unknown, unavailable=named.unavailable)
+        request = active.request
+        answer = reranking.rerank(request, found, self.vectors, self.catalogue)
+        if len(answer.items) < request.k:
             seen = active.windows[self.finder].items
-            answer.short = shortfall(active.request, len(self.catalogue), active.allowed, seen, len(found.items))
+            answer.short = shortfall(request, len(self.catalogue), active.allowed, seen, len(found.items))
+        if request.pin:
+            pinned, updates = [item for item, _ in request.pin], self.catalogue.updates
+            pairs = list(zip(pinned, self.catalogue.item_ids.ids(pinned).tolist()))
+            answer.unknown = [raw for raw, number in pairs if number < 0]
+            answer.unavailable = [raw for raw, number in pairs if number >= 0 and not updates.is_available(raw, number)]
         return answer
 
     def require_popularity(self, request: Request) -> None:
@@ -331,11 +343,14 @@ class Engine:
             return
         asked = []
         for x in active:
-            candidates = x.candidates
-            if candidates is None and isinstance(x.answer, Result):
-                candidates = x.answer.items, self.ranker.model.items(torch.from_numpy(x.answer.items))
-            if candidates is not None and len(candidates[0]):
-                asked.append((x, *candidates))
+            if x.candidates is not None:
+                items, vectors = x.candidates.ids, x.candidates.vectors
+            elif isinstance(x.answer, Result):
+                items, vectors = x.answer.items, self.ranker.model.items(torch.from_numpy(x.answer.items))
+            else:
+                continue
+            if len(items):
+                asked.append((x, items, vectors))
         if not asked:
             return
         windows = [x.windows[self.ranker] for x, _, _ in asked]

@@ -19,6 +19,7 @@ NUMBERS_AT_ONCE = 1 << 22  # of the vectors gathered to score pairs: 16 MiB
 CROWDED = 4  # times k: a block with more promising items than that is sorted first
 SPARE = 8  # found on top of k, so that faiss's own rounding does not decide who is k-th
 FEWEST_ALLOWED = 0.05  # of the items
+MOSTLY = 0.5  # where more of the items are allowed, their vectors are not gathered; the others are scored and left out
 
 
 class Exact:
@@ -52,16 +53,21 @@ class Exact:
         Raises InputError for queries of another width or not finite, for k below 1, and for masks of other shapes.
         """
         queries, excluded = checked(self.vectors, queries, k, excluded, allowed)
-        numbers = None
-        if allowed is not None:
+        numbers = banned = None
+        if allowed is not None and allowed.sum() > MOSTLY * len(allowed):
+            banned = ~allowed
+        elif allowed is not None:
             numbers = torch.where(allowed)[0]
             excluded = rows_of(numbers, excluded)
         parts = zip(queries.split(QUERIES_AT_ONCE), excluded.split(QUERIES_AT_ONCE))
-        found = [self.best(some, k, left_out, numbers) for some, left_out in parts]
+        found = [self.best(some, k, left_out, numbers, banned) for some, left_out in parts]
         return torch.cat([ids for ids, _ in found]), torch.cat([scores for _, scores in found])
 
-    def best(self, queries: Tensor, k: int, excluded: Tensor, numbers: Tensor | None) -> tuple[Tensor, Tensor]:
-        """The answer among the items `numbers` [M], all of them if None; `excluded` [B, E] are rows of these."""
+    def best(
+        self, queries: Tensor, k: int, excluded: Tensor, numbers: Tensor | None, banned: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """The answer among the items `numbers` [M], all of them if None, without those `banned` [I]; `excluded` [B, E] are
+        rows of these."""
         count = len(self.vectors) if numbers is None else len(numbers)
         ids = torch.full((len(queries), k), -1, device=queries.device)
         scores = torch.full((len(queries), k), -torch.inf, device=queries.device)
@@ -72,6 +78,8 @@ class Exact:
             rough = queries @ block.T
             row, at = torch.where((excluded >= own.start) & (excluded < own.stop))
             rough[row, excluded[row, at] - own.start] = -torch.inf
+            if banned is not None:
+                rough.masked_fill_(banned[own], -torch.inf)
             # of the items below this none can be among the best k, whichever way its score was rounded
             floor = (scores[:, -1:] - slack).clamp(min=torch.finfo().min)
             hits = rough >= floor

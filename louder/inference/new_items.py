@@ -3,8 +3,10 @@
 import difflib
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -13,44 +15,92 @@ from torch import Tensor
 from louder.data.attributes import UNKNOWN, Attribute, Column, Vectors, code_of
 from louder.errors import InputError
 from louder.folders import read_json
+from louder.histories.items import AttributeValue
 from louder.ids import IdMap, RawId
+from louder.inference.updates import Updates
 from louder.models import RankingModel
 
-Value = str | float | Sequence[str | float] | np.ndarray | None  # of an attribute, as JSON or Python gives it
+Value = AttributeValue | np.ndarray  # of an attribute, as JSON or Python gives it
 NewItems = Mapping[RawId, Mapping[str, Value]]
 
 
+class Candidates(NamedTuple):
+    """What can be scored of the items that a request names.
+
+    raws         n raw ids, in the order of the request
+    ids          [n] int64, -1 where the model does not know an item
+    vectors      [n, D]; of an item that it does not know, by what is known of it
+    unknown      raw ids of which nothing is known
+    unavailable  raw ids of what is not to be had
+    """
+
+    raws: list[RawId]
+    ids: np.ndarray
+    vectors: Tensor
+    unknown: list[RawId]
+    unavailable: list[RawId]
+
+
 @torch.no_grad()
-def candidate_vectors(
-    model: RankingModel, item_ids: IdMap, candidates: Sequence[RawId], new_items: NewItems | None
-) -> tuple[np.ndarray, Tensor]:
-    """ids [m] of candidates, -1 where the model does not know an item, and their vectors [m, D]: of those by what is
-    known of them. Raises InputError for one of which nothing is, and for new items that are not new."""
-    ids = item_ids.ids(list(candidates))
-    offered, new_items = new_items is not None, new_items or {}
-    place = {str(item): number for number, item in enumerate(new_items)}  # typed, every id is a text
-    unknown = [str(item) for item, number in zip(candidates, ids) if number < 0]
-    columns = model.item_attributes.columns
-    if missing := [item for item in unknown if item not in place or not columns]:
-        instead = ", or train on a log that has them: this model has no attributes of items to score them by."
-        if columns:
-            names = ", ".join(column.name for column in columns)
-            instead = f", or say what is known of them ({names}): --new-items FILE.json."
-        raise InputError(
-            f"{len(missing)} of the candidates are items that the model does not know: {', '.join(missing[:5])}. "
-            f"Leave them out{instead if offered else '.'}"
-        )
+def candidates_of(
+    model: RankingModel, updates: Updates, asked: Sequence[RawId], new_items: NewItems | None
+) -> Candidates:
+    """New items that the model knows by now are those of its training. Raises InputError for new items that do not fit its
+    columns, or of which nothing was known in training."""
+    ids, columns = updates.item_ids.ids(list(asked)), model.item_attributes.columns
+    there = np.array([updates.is_available(raw, number) for raw, number in zip(asked, ids.tolist())], dtype=bool)
+    encoded_by_text = rows_of_new(columns, updates, [raw for raw, number in zip(asked, ids) if number < 0], new_items)
+    usable = there & np.array([n >= 0 or str(raw) in encoded_by_text for raw, n in zip(asked, ids)], dtype=bool)
+    raws, own = [raw for raw, use in zip(asked, usable) if use], ids[usable]
+    vectors = model.items(torch.from_numpy(own.copy()))
+    if (own < 0).any():
+        rows = [encoded_by_text[str(raw)] for raw, number in zip(raws, own) if number < 0]
+        vectors[torch.from_numpy(own < 0)] = model.new_items(columns_of(columns, rows))
+    unknown = [raw for raw, use, is_there in zip(asked, usable, there) if is_there and not use]
+    return Candidates(raws, own, vectors, unknown, [raw for raw, is_there in zip(asked, there) if not is_there])
+
+
+def rows_of_new(
+    columns: Sequence[Column], updates: Updates, unknown: Sequence[RawId], new_items: NewItems | None
+) -> dict[str, list[np.ndarray]]:
+    """The columns of items that the model has not met, by the text of their ids, since typed every id is one. What the
+    request says of an item counts before what was told of it; what does not fit was not told for this model."""
+    if not columns:
+        return {}
+    names, found = {column.name for column in columns}, dict[str, list[np.ndarray]]()
+    for raw in unknown:
+        if (facts := updates.facts.get(raw)) is not None:
+            with suppress(InputError):
+                told = {name: value for name, value in facts.attributes.items() if name in names}
+                found[str(raw)] = encoded(columns, raw, told)
+    given = new_items or {}
+    for raw, number in zip(given, updates.item_ids.ids(list(given)).tolist()):
+        if number < 0:
+            found[str(raw)] = encoded(columns, raw, given[raw])
+    return found
+
+
+def require_new(item_ids: IdMap, new_items: NewItems) -> None:
+    """Raises InputError for new items that are not new, for a person who would believe that what they say counts."""
     known = [str(item) for item, number in zip(new_items, item_ids.ids(list(new_items))) if number >= 0]
     if known:
         raise InputError(
             f"{len(known)} of the new items are known to the model: {', '.join(known[:5])}. Their attributes are "
             "those of the training, so leave them out of the new items."
         )
-    vectors = model.items(torch.from_numpy(ids.copy()))
-    if unknown:
-        new = model.new_items(encode_new_items(columns, new_items))
-        vectors[torch.from_numpy(ids < 0)] = new[[place[item] for item in unknown]]
-    return ids, vectors
+
+
+def left_out_sentence(columns: Sequence[Column], unknown: Sequence[RawId], unavailable: Sequence[RawId]) -> str:
+    """Why candidates were not scored, and what a person may do about it."""
+    if not unknown:
+        return f"{len(unavailable)} of the candidates are not to be had: {', '.join(map(str, unavailable[:5]))}. Leave them out."
+    instead = "or train on a log that has them: this model has no attributes of items to score them by."
+    if columns:
+        instead = f"or say what is known of them ({', '.join(x.name for x in columns)}): --new-items FILE.json."
+    return (
+        f"{len(unknown)} of the candidates are items that the model does not know: {', '.join(map(str, unknown[:5]))}. "
+        f"Leave them out, {instead}"
+    )
 
 
 def encode_new_items(columns: Sequence[Column], items: NewItems) -> list[Column]:
@@ -60,7 +110,10 @@ def encode_new_items(columns: Sequence[Column], items: NewItems) -> list[Column]
     Raises InputError for a name that is no column, for what does not fit its column, and for an item of which nothing
     that is given was known in training.
     """
-    rows = [encoded(columns, item, given) for item, given in items.items()]
+    return columns_of(columns, [encoded(columns, item, given) for item, given in items.items()])
+
+
+def columns_of(columns: Sequence[Column], rows: Sequence[Sequence[np.ndarray]]) -> list[Column]:
     return [with_rows(column, [row[n] for row in rows]) for n, column in enumerate(columns)]
 
 

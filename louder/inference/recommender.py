@@ -12,7 +12,7 @@ from louder.histories.history import History, Names
 from louder.ids import RawId
 from louder.inference.engine import Engine
 from louder.inference.limits import MAX_CANDIDATES
-from louder.inference.new_items import NewItems
+from louder.inference.new_items import NewItems, left_out_sentence, require_new
 from louder.inference.request import Boost, Event, Pin, Request, Result, TableUser, history_of
 
 T = TypeVar("T")
@@ -39,11 +39,13 @@ class Ranked:
 
 class Answers(list[T]):
     """A list; how many events of the history were read, and how many skipped: those of items that the model does not know;
-    and why the list is shorter than it was asked for, or ""."""
+    why the list is shorter than it was asked for, or ""; and candidates of which nothing is known, or that are not to be
+    had."""
 
     def __init__(self, entries: Sequence[T], result: Result) -> None:
         super().__init__(entries)
         self.read, self.skipped, self.short = result.read, result.skipped, result.short
+        self.unknown, self.unavailable = list(result.unknown), list(result.unavailable)
 
 
 class Recommender:
@@ -110,8 +112,9 @@ class Recommender:
 
         A candidate of the history is scored as if it were shown again. The history may be empty: then the item and the
         context decide. Of one longer than the model's window the latest part counts.
-        Raises InputError for an unknown user or action, for new items that are known or of which nothing is, for no
-        candidates and for more than MAX_CANDIDATES, and for a run that does not rank.
+        Candidates of which nothing is known are left out, and named in `unknown` of the answer. Raises InputError where that
+        is all of them, for an unknown user or action, for new items that are known or of which nothing is, for no candidates
+        and for more than MAX_CANDIDATES, and for a run that does not rank.
         """
         if not items:
             raise InputError("There are no candidates. Give at least one item: --items 1,2,3.")
@@ -121,15 +124,22 @@ class Recommender:
             )
         self.engine.run.require_ranking()
         past, new_items = self.past("Ranking", user, history), new_items or {}
+        require_new(self.engine.catalogue.item_ids, new_items)
         request = Request(history=past, at=at, user=user, context=context, candidates=items, new_items=new_items)
         result = self.engine.recommend(request)
-        assert result.probabilities is not None and result.values is not None
+        if result.probabilities is None or result.values is None or result.raws is None:
+            raise InputError(self.left_out_sentence(result.unknown, result.unavailable))
         ranked, columns = [], (x.tolist() for x in (result.items, result.probabilities, result.values))
-        for item, number, probabilities, values in zip(items, *columns):
-            raw, title = self.engine.catalogue.describe(number) if number >= 0 else (item, "")
+        for item, number, probabilities, values in zip(result.raws, *columns):
+            raw, title = self.engine.catalogue.describe_any(item, number)
             named = dict(zip(self.engine.actions, probabilities)), dict(zip(self.engine.value_names, values))
             ranked.append(Ranked(raw, *named, title))
         return Answers(ranked, result)
+
+    def left_out_sentence(self, unknown: Sequence[RawId], unavailable: Sequence[RawId]) -> str:
+        """Why candidates were not scored, and what may be done about it."""
+        ranker = self.engine.ranker
+        return left_out_sentence(ranker.model.item_attributes.columns if ranker else [], unknown, unavailable)
 
     def known_items(self, user: RawId | None, history: Sequence[Event] | None) -> list[int]:
         """Ids of the items of the whole history that the model knows, oldest first."""

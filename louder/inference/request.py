@@ -48,7 +48,7 @@ class Request:
     at          seconds since 1970, the time of the request: later events are not read. None: that of the latest
     user        raw id: attributes (where no context is given) and vectors are those of the training, and the KV cache is
                 kept for the next request of the same user. None: somebody unknown
-    candidates  raw items to be ranked; None: those that retrieval finds
+    candidates  raw items to be ranked; None: those that retrieval finds. Those of which nothing is known are left out
     new_items   what is known of candidates that the model has not met; None: there are none
     k           items of the answer; of a ranking as many as there are candidates
     retrieve    candidates that retrieval gives to ranking, and of which the stages after it choose; 0: the order of
@@ -93,6 +93,9 @@ class Result:
     temperature    scores / temperature are logits of the item that comes next; None: scores are no logits
     short          why there are fewer than k; "" where there are not
     next           [n] of two stages: the probability that an item comes next, given that one of the candidates does
+    raws           [n] raw ids of candidates that were given: an item that the model does not know has id -1
+    unknown        items that were asked for, and of which nothing is known
+    unavailable    and those that are not to be had
     """
 
     items: np.ndarray
@@ -104,6 +107,9 @@ class Result:
     temperature: float | None = None
     short: str = ""
     next: np.ndarray | None = None
+    raws: Sequence[RawId] | None = None
+    unknown: Sequence[RawId] = ()
+    unavailable: Sequence[RawId] = ()
 
 
 class Attribution(NamedTuple):

@@ -125,7 +125,7 @@ def check(request: Request, catalogue: Catalogue) -> None:
     for name, most in request.cap.items():
         if most < 1:
             raise InputError(f"The cap of {name!r} is {most}, but it must be 1 or more. To have none, filter by where.")
-        catalogue.attribute(name)
+        catalogue.require_attribute(name)
     pinned: dict[int, RawId] = {}
     for item, position in request.pin:
         if not 1 <= position <= request.k:

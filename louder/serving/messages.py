@@ -12,6 +12,7 @@ from louder.inference.limits import MAX_CANDIDATES, MOST_VALUES
 MAX_ID = 200  # characters
 MAX_EVENTS = 1_000  # of one request
 MOST_BOOSTED = 1_000  # items that one boost names
+MAX_ITEMS = 1_000  # of which one request says something
 MAX_WHAT_IF = 100  # events of a request that are only thought of
 
 Name = Annotated[StrictStr, Field(min_length=1, max_length=MAX_ID)]
@@ -20,6 +21,8 @@ Id = Integer | Name
 Time = Annotated[StrictInt, Field(ge=0, le=2**53)]
 Value = Annotated[float, Field(ge=-1e15, le=1e15, strict=True)]  # its square fits into 32 bits
 Weight = Annotated[float, Field(ge=-1e6, le=1e6, strict=True)]
+Scalar = Annotated[StrictStr, Field(max_length=1_000)] | StrictBool | Integer | Value
+Attributes = dict[Name, Scalar | Annotated[list[Scalar], Field(max_length=4_096)] | None]
 Values = Annotated[list[Id], Field(max_length=MOST_VALUES)]
 Candidates = Annotated[StrictInt, Field(ge=1, le=MAX_CANDIDATES)]
 
@@ -104,8 +107,20 @@ class RetrieveRequest(UserRequest, Filters):
     k: Candidates = 100
 
 
+class NewItem(Message):
+    """An item that the model may not know, and what is known of it: values and vectors by the names of the training."""
+
+    item: Id
+    attributes: Attributes = Field(default={}, max_length=64)
+
+
 class RankRequest(UserRequest):
-    items: list[Id] = Field(min_length=1, max_length=MAX_CANDIDATES)
+    items: list[Id] = Field(
+        min_length=1, max_length=MAX_CANDIDATES, description="Those of which nothing is known are left out, and named."
+    )
+    new_items: list[NewItem] = Field(
+        default=[], max_length=MAX_ITEMS, description="What is known of candidates that the model may not have met."
+    )
 
 
 class RecommendRequest(UserRequest, Filters):
@@ -177,6 +192,8 @@ class Answer(Message):
     history: int = Field(description="Events of the history that were read.")
     skipped: int = Field(description="Events of the history whose items the model does not know.")
     short: str = Field(default="", description="Why there are fewer items than were asked for.")
+    unknown: list[Id] = Field(default=[], description="Items of the request of which nothing is known.")
+    unavailable: list[Id] = Field(default=[], description="Items of the request that are not to be had.")
     milliseconds: float
 
 

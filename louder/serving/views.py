@@ -45,6 +45,7 @@ def request_of(message: m.UserRequest | m.SimilarRequest, history: History) -> R
         fields["retrieve"] = 0
     if isinstance(message, m.RankRequest):
         fields |= {"candidates": message.items, "k": len(message.items)}
+        fields["new_items"] = {one.item: one.attributes for one in message.new_items} or None
     return Request(**fields)
 
 
@@ -64,9 +65,9 @@ def result_view(
     numbers = (x for x in (result.scores, result.probabilities, result.values) if x is not None)
     if not all(np.isfinite(x).all() for x in numbers):
         raise ValueError(f"the answer of {model.version} is not finite")  # JSON has no NaN, and null would hide it
-    items, history = [], request.history
+    items, history, raws = [], request.history, result.raws
     for place, (number, score) in enumerate(zip(result.items.tolist(), result.scores.tolist())):
-        raw, title = model.catalogue.describe(number)
+        raw, title = model.catalogue.describe_any(raws[place] if raws is not None else "", number)
         entry: dict[str, Json] = {"item": raw, "title": title, "score": score}
         if result.probabilities is not None and result.values is not None:
             entry["actions"] = dict(zip(model.actions, result.probabilities[place].tolist()))
@@ -79,7 +80,8 @@ def result_view(
             entry["reasons"] = [reason_view(model, history, reason) for reason in reasons[place]]
         items.append(entry)
     view: dict[str, Json] = {"items": items, "model": model.version, "history": result.read, "skipped": result.skipped}
-    return view | ({"short": result.short} if result.short else {})
+    more = {"short": result.short, "unknown": list(result.unknown), "unavailable": list(result.unavailable)}
+    return view | {name: value for name, value in more.items() if value}
 
 
 def shown_of(model: Engine, number: int) -> dict[str, Json]:

@@ -11,6 +11,7 @@ from tables import Token, write_table
 
 from louder.errors import InputError
 from louder.histories.history import empty_history
+from louder.histories.items import ItemFacts
 from louder.ids import IdMap
 from louder.inference.catalogue import Catalogue
 from louder.inference.limits import MOST_VALUES
@@ -132,3 +133,55 @@ def test_is_freed_without_a_garbage_collection():
         assert gone() is None
     finally:
         gc.enable()
+
+
+def test_what_was_told_counts_before_the_training(catalogue):
+    catalogue = catalogue_of(pa.table(COLUMNS))
+    plain = allowed(catalogue, where={"genres": ["war", "drama"]})
+    assert plain == [0, 1] and allowed(catalogue) is None
+    told = {
+        "i0": ItemFacts("Uno", {"genres": ["war", "new"], "price": 9.0}),
+        "i2": ItemFacts(attributes={"year": 1991, "used": True}, available=False),
+        "x": ItemFacts("Ex", {"genres": ["war"]}),
+    }
+    catalogue.updates.take(told)
+    assert allowed(catalogue) == [0, 1, 3]  # without any filter
+    assert allowed(catalogue, where={"genres": ["drama"]}) == []
+    assert allowed(catalogue, where={"genres": ["new"]}) == [0]
+    assert allowed(catalogue, where={"genres": ["war"], "price": [9]}) == [0]
+    assert allowed(catalogue, where={"price": ["8"]}) == []
+    assert allowed(catalogue, where={"year": [1991]}) == [1, 3]  # the third has it, and is not to be had
+    assert allowed(catalogue, allow=["i2", "i3"]) == [3]
+    assert catalogue.having({"used": ["true"]}, np.arange(4)).tolist() == [False, False, True, False]
+    assert [catalogue.describe(n) for n in (0, 2)] == [("i0", "Uno"), ("i2", "Three")]
+    assert catalogue.titles(["i0", "x", "y"]) == ["Uno", "Ex", ""]
+    assert catalogue.attributes_of(0) == {"genres": ["war", "new"], "year": ["1990"], "length": ["1.5"], "price": ["9"]}
+    assert catalogue.labels["genres"] == ["drama", "love", "war", "new"] and catalogue.labels["price"] == ["9"]
+    assert [catalogue.labels_of(n, "genres") for n in (0, 1)] == [("war", "new"), ["war", "love"]]
+    assert [catalogue.labels_of(n, "price") for n in (0, 1)] == [("9",), ()]
+
+    catalogue.updates.take({"i0": ItemFacts(attributes={"price": 8}), "i2": ItemFacts()})
+    assert allowed(catalogue) is None
+    assert allowed(catalogue, where={"genres": ["war", "drama"]}) == plain
+    assert allowed(catalogue, where={"price": ["9"]}) == [] and allowed(catalogue, where={"price": ["8"]}) == [0]
+    assert catalogue.describe(0) == ("i0", "One") and "used" not in catalogue.labels
+    with pytest.raises(InputError, match="the attribute 'used', but items have these: genres, year, length, price"):
+        allowed(catalogue, where={"used": ["true"]})
+
+
+def test_requests_without_filters_have_one_mask_in_common():
+    catalogue = catalogue_of(pa.table(COLUMNS))
+    catalogue.updates.take({"i1": ItemFacts(available=False)})
+    request = Request(history=empty_history())
+    assert catalogue.allowed(request) is catalogue.allowed(request)  # so that they share a search
+    assert catalogue.updates.is_available("i0", 0) and not catalogue.updates.is_available("i1", 1)
+
+
+def test_ids_as_texts_are_told_of_the_integers_that_they_write():
+    run = SimpleNamespace(item_ids=IdMap(pa.array([7, 8])), items=None)
+    from pathlib import Path
+
+    catalogue = Catalogue(run, Path("nowhere"))
+    catalogue.updates.take({"8": ItemFacts("Eight", available=False), "new": ItemFacts("New")})
+    assert catalogue.describe(1) == (8, "Eight") and catalogue.updates.available.tolist() == [True, False]
+    assert catalogue.titles(["8", 7, "new"]) == ["Eight", "", "New"]

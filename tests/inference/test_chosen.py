@@ -9,6 +9,7 @@ from runs import untrained_run
 from tables import tiny_config, tiny_ranking_config, write_table
 from test_engine import ITEMS, LONG, USERS, history, request, write_items
 
+from louder.histories.items import ItemFacts
 from louder.inference.engine import Engine
 from louder.inference.request import Boost, Pin
 from louder.inference.reranking import diverse
@@ -85,6 +86,29 @@ def test_a_pin_is_there_where_nothing_found_it(engine):
         assert found.scores[:2].tolist() == pytest.approx([score_of[seen], score_of[last]], abs=1e-5)
     denied = engine.recommend(request(WHO, pin=pins, deny=[1000 + last]))
     assert denied.items[0] == seen and last not in denied.items
+
+
+def test_what_is_not_to_be_had_is_nowhere(engine):
+    plain = engine.recommend(request(WHO))
+    first, second = plain.items[:2].tolist()
+    pins = [Pin(1000 + first, 1), Pin("x", 2)]
+    engine.catalogue.updates.take({1000 + first: ItemFacts(available=False)})
+    try:
+        for more in {}, {"where": {"year": [1990, 1991, 1992, 1993]}}, {"diversity": 0.5}, {"pin": pins}:
+            found = engine.recommend(request(WHO, **more))
+            assert len(found.items) == 5 and first not in found.items
+        assert (found.unavailable, found.unknown) == ([1000 + first], ["x"])
+        assert first not in engine.recommend(request(WHO, 0)).items
+        assert first not in engine.similar(request(WHO, k=ITEMS), 1000 + second).items
+        left = ITEMS - len(SEEN) - 1
+        assert engine.recommend(request(WHO, k=left + 1)).short.startswith(
+            f"The filters leave {ITEMS - 1} of {ITEMS} items"
+        )
+        batch = engine.recommend_batch([request(WHO), request(LONG[1]), request(WHO, seen=True)])
+        assert all(first not in answer.items for answer in batch)
+    finally:
+        engine.catalogue.updates.take({1000 + first: ItemFacts()})
+    assert engine.recommend(request(WHO)).items.tolist() == plain.items.tolist()
 
 
 def test_a_short_answer_says_why(engine):

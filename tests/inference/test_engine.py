@@ -98,10 +98,7 @@ def test_requests_at_once_are_answered_as_each_alone(name, place, engines):
 
 def test_a_mistake_is_the_answer_of_who_made_it(engines):
     wrong = [
-        (
-            request(LONG[0], candidates=[7]),
-            "1 of the candidates are items that the model does not know: 7. Leave them out.",
-        ),
+        (request(LONG[0], cap={"fly": 1}), "There is no attribute 'fly'; items have these: genres, year."),
         (request(LONG[0], weights={"fly": 1.0}), "weights names 'fly', but the actions are like, share"),
         (request(LONG[0], where={"fly": ["a"]}), "the attribute 'fly', but items have these: genres, year"),
         (

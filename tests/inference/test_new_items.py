@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 
 from louder.cli import app
 from louder.errors import InputError
+from louder.histories.items import ItemFacts
 from louder.inference.new_items import encode_new_items, read_new_items
 from louder.inference.recommender import Recommender
 
@@ -186,7 +187,7 @@ def test_models_of_impressions_read_vectors(place, recipe, model):
     ("items", "new", "message"),
     [
         (
-            [0, "film"],
+            ["film"],
             None,
             r"^1 of the candidates are items that the model does not know: film\. Leave them out, or say what is known "
             r"of them \(tags, year, text\): --new-items FILE\.json\.$",
@@ -218,6 +219,39 @@ def test_models_of_impressions_read_vectors(place, recipe, model):
 def test_a_mistake_is_a_sentence(ranker, items, new, message):
     with pytest.raises(InputError, match=message):
         ranker.rank(user=7, items=items, new_items=new)
+
+
+def test_what_is_known_is_ranked_and_the_rest_is_named(ranker):
+    new = {"told": {"year": 2001}}
+    found = ranker.rank(user=7, items=["film", 0, "told", "other", 5], new_items=new)
+    assert [answer.item for answer in found] == [0, "told", 5] and found.unknown == ["film", "other"]
+    for answer, alone in zip(found, ranker.rank(user=7, items=[0, "told", 5], new_items=new), strict=True):
+        assert answer.actions == pytest.approx(alone.actions, abs=1e-6)
+    assert ranker.rank(user=7, items=[0]).unknown == []
+
+
+def test_what_was_told_of_an_item_ranks_it_as_what_a_request_says(place):
+    ranker = Recommender(place / "run")
+    new = {"told": {"tags": ["old"], "year": 2001}, "more": {"year": 2000}}
+    expected = ranker.rank(user=7, items=["told", 0, "more"], new_items=new)
+    facts = {
+        "told": ItemFacts("Told", {"tags": ["old"], "year": 2001, "price": 9.5}),  # the model reads no price
+        "more": ItemFacts(attributes={"year": 1999}),  # what the request says counts before it
+        "bare": ItemFacts("Bare", {"price": 9.5}),
+        "odd": ItemFacts("Odd", {"year": [2000]}),  # fits another model
+        "gone": ItemFacts(attributes={"year": 2000}, available=False),
+        5: ItemFacts(available=False),
+    }
+    ranker.engine.catalogue.updates.take(facts)
+    asked = ["told", "bare", 0, "odd", "gone", "more", 5]
+    found = ranker.rank(user=7, items=asked, new_items={"more": {"year": 2000}})
+    assert [answer.item for answer in found] == ["told", 0, "more"]
+    assert found.unknown == ["bare", "odd"] and found.unavailable == ["gone", 5]
+    for answer, same in zip(found, expected, strict=True):
+        assert answer.actions == pytest.approx(same.actions, abs=1e-6)
+    assert found[0].title == "Told"
+    with pytest.raises(InputError, match=r"2 of the candidates are not to be had: gone, 5\."):
+        ranker.rank(user=7, items=["gone", 5])
 
 
 def test_a_model_without_attributes_says_so(place):

@@ -83,7 +83,7 @@ def test_the_table_has_a_row_for_each_candidate(louder, place):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ("run --user 102 --items 1003,5", "1 of the candidates are items that the model does not know: 5."),
+        ("run --user 102 --items 5", "1 of the candidates are items that the model does not know: 5."),
         ("run --user 102 --items ,", "There are no candidates. Give at least one item: --items 1,2,3."),
         ("run --user 102 --items @empty.txt", "There are no candidates."),
         ("run --user 102 --items @none.txt", "The candidates none.txt cannot be read: No such file"),
@@ -110,6 +110,12 @@ def test_a_mistake_is_one_sentence_and_exit_code_2(louder, place, monkeypatch, a
     assert err.startswith("louder: ")
     assert message in err
     assert len(err.splitlines()) == 1
+
+
+def test_candidates_that_are_unknown_are_named_beside_the_others(louder, place):
+    code, out, err = louder("rank", place / "run", "--user", "102", "--items", "5,1003,x", "--json")
+    assert (code, [answer["item"] for answer in json.loads(out)]) == (0, [1003])
+    assert err.startswith("2 of the candidates are items that the model does not know: 5, x. Leave them out, or")
 
 
 def test_a_ranking_run_recommends_nothing_by_itself(louder, place):

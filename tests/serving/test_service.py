@@ -205,11 +205,6 @@ WRONG = [
     ("/v1/recommend", {"user": 1, "context": {"fly": "a"}}, "these attributes of users: country"),
     ("/v1/recommend", {"user": 1, "model": "previous"}, "no previous model"),
     ("/v1/rank", {"user": 1, "items": []}, "items: "),
-    (
-        "/v1/rank",
-        {"user": 1, "items": [1, 99_999]},
-        "1 of the candidates are items that the model does not know: 99999",
-    ),
     ("/v1/similar", {"item": 99_999}, "There is no item 99999"),
     ("/v1/events", {"events": []}, "events: "),
     ("/v1/events", {"events": [{"user": 1, "id": "a", "item": 1, "time": 5, "actions": ["fly"]}]}, "fly"),

@@ -75,3 +75,19 @@ def test_a_short_answer_says_why(service_of, call, more, short):
 def test_what_no_stage_can_do_is_refused(service_of, call, more, text):
     (response,) = call(service_of(), ("POST", "/v1/recommend", {"user": 1, **more}))
     assert response.status_code == 422 and text in response.json()["error"]
+
+
+def test_candidates_that_are_unknown_are_named_beside_the_others(service_of, call):
+    service = service_of()
+    both, alone = call(
+        service,
+        ("POST", "/v1/rank", {"user": 1, "at": AT, "items": [99_999, 3, "x", 17]}),
+        ("POST", "/v1/rank", {"user": 1, "at": AT, "items": [3, 17]}),
+    )
+    answer, expected = (m.Answer.model_validate_json(response.content) for response in (both, alone))
+    assert answer.unknown == [99_999, "x"] and [x.item for x in answer.items] == [3, 17]
+    assert [x.score for x in answer.items] == pytest.approx([x.score for x in expected.items], abs=1e-6)
+    (nothing,) = call(service, ("POST", "/v1/rank", {"user": 1, "items": [99_999]}))
+    assert nothing.status_code == 200 and nothing.json()["items"] == [] and nothing.json()["unknown"] == [99_999]
+    (pinned,) = call(service, ("POST", "/v1/recommend", {"user": 1, "pin": [{"item": 99_999, "position": 1}]}))
+    assert pinned.json()["unknown"] == [99_999] and len(pinned.json()["items"]) == 10

@@ -21,7 +21,7 @@ def model():
     ids = list(TITLES)
     catalogue = SimpleNamespace(
         titles=lambda raws: [TITLES.get(raw, "") for raw in raws],
-        describe=lambda number: (ids[number], TITLES[ids[number]]),
+        describe_any=lambda raw, number: (ids[number], TITLES[ids[number]]) if number >= 0 else (raw, f"told {raw}"),
         attributes_of=lambda number: {"genre": [f"g{number}"]},
         image_of=lambda number: "https://a.example/12.png" if number == 2 else "",
     )
@@ -51,6 +51,8 @@ def test_each_message_asks_for_what_it_says():
 
     rank = m.RankRequest(**asker, items=[4, 5, 4])
     assert vars(request_of(rank, history)) == vars(Request(**asked, candidates=[4, 5, 4], k=3))
+    rank = m.RankRequest(**asker, items=[4, "new"], new_items=[{"item": "new", "attributes": {"genre": ["War"]}}])
+    assert request_of(rank, history).new_items == {"new": {"genre": ["War"]}}
 
     similar = request_of(m.SimilarRequest(item=9, k=4, **FILTERS), empty_history())
     assert similar.k == 4 and similar.user is None and (similar.seen, similar.deny) == (True, [3])
@@ -107,6 +109,16 @@ def test_attributes_are_shown_where_they_are_wanted_and_probabilities_where_ther
     request = Request(history=empty_history(), at=9)
     bare = result_view(model, request, Result(np.array([1]), np.array([0.5]), 0, 0), [], attributes=False)
     assert bare["items"] == [{"item": 11, "title": "eleven", "score": 0.5}]
+
+
+def test_what_is_missing_is_named(model):
+    request = Request(history=empty_history(), at=9)
+    found = Result(np.array([-1, 2]), np.array([0.5, 0.25]), 0, 0, raws=["new", "12"], unknown=[7], unavailable=["x"])
+    view = result_view(model, request, found, [], attributes=False)
+    assert [(item["item"], item["title"]) for item in view["items"]] == [("new", "told new"), (12, "twelve")]
+    assert (view["unknown"], view["unavailable"], "short" in view) == ([7], ["x"], False)
+    short = Result(np.array([1]), np.array([0.5]), 0, 0, short="There are 3 items.")
+    assert result_view(model, request, short, [], attributes=False)["short"] == "There are 3 items."
 
 
 def test_what_is_not_finite_is_no_answer(model):

@@ -1,0 +1,86 @@
+"""What was told of items since the training, over what the training knew."""
+
+import threading
+from collections.abc import Mapping
+
+import numpy as np
+
+from louder.data.attributes import label
+from louder.histories.items import AttributeValue, ItemFacts
+from louder.ids import IdMap, RawId
+
+MOST_MASKS = 200
+
+Told = dict[int, tuple[str, ...]]  # the values of one attribute, by id
+
+
+class Updates:
+    """Of the items of one model. One thread may `take` while others ask.
+
+    facts      all that was told, by raw id, also of items that the model does not know
+    available  [I] bool: which items are to be had; None: all
+    told       of each attribute the items whose values were told, and what they are now
+    """
+
+    def __init__(self, item_ids: IdMap) -> None:
+        self.item_ids, self.lock = item_ids, threading.Lock()
+        self.facts: dict[RawId, ItemFacts] = {}
+        self.available: np.ndarray | None = None
+        self.told: dict[str, Told] = {}
+        self.masks: dict[tuple[str, frozenset[str]], np.ndarray] = {}
+
+    def take(self, facts: Mapping[RawId, ItemFacts]) -> None:
+        """All that is known of some items now."""
+        numbers = self.item_ids.ids(list(facts))
+        known = iter(self.item_ids.raws(numbers[numbers >= 0]))
+        with self.lock:
+            available = np.ones(len(self.item_ids), bool) if self.available is None else self.available.copy()
+            touched: set[str] = set()
+            for (given, new), number in zip(facts.items(), numbers.tolist()):
+                raw = next(known) if number >= 0 else given
+                old, self.facts[raw] = self.facts.get(raw, ItemFacts()), new
+                if number >= 0:
+                    available[number] = new.available
+                    self.tell(number, old.attributes, new.attributes)
+                    touched |= {*old.attributes, *new.attributes}
+            self.available = None if available.all() else available
+            self.masks = {key: mask for key, mask in self.masks.items() if key[0] not in touched}
+
+    def tell(self, number: int, old: Mapping[str, AttributeValue], new: Mapping[str, AttributeValue]) -> None:
+        for name in old.keys() - new.keys():
+            self.told[name].pop(number)
+        for name, value in new.items():
+            self.told.setdefault(name, {})[number] = labels_of(value)
+
+    def matching(self, name: str, values: frozenset[str], trained: np.ndarray) -> np.ndarray:
+        """[I] bool: `trained`, the items that had one of the values in the training, by what was told since"""
+        if not self.told.get(name):
+            return trained
+        with self.lock:
+            mask = self.masks.get((name, values))
+            if mask is None:
+                mask = trained.copy()
+                for number, own in self.told[name].items():
+                    mask[number] = not values.isdisjoint(own)
+                if len(self.masks) >= MOST_MASKS:
+                    self.masks.clear()
+                self.masks[name, values] = mask
+        return mask
+
+    def is_available(self, raw: RawId, number: int) -> bool:
+        """Of an item that the model may not know, by raw id and id."""
+        if number >= 0:
+            return self.available is None or bool(self.available[number])
+        return self.facts.get(raw, ItemFacts()).available
+
+    def labels(self, name: str) -> set[str]:
+        """Values of an attribute that were told of any item."""
+        with self.lock:
+            return {text for own in self.told.get(name, {}).values() for text in own}
+
+
+def labels_of(value: AttributeValue) -> tuple[str, ...]:
+    if value is None:
+        return ()
+    values = [value] if isinstance(value, str | float | int) else value
+    return tuple(text for one in values if (text := label(one)))
