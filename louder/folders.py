@@ -132,9 +132,9 @@ def new_folder(
     Raises InputError if `path` exists and `overwrite` is false, or if what is there may not be replaced (see
     require_replaceable), when the disk is full, and where no folder can be made.
     """
-    path, keep = Path(os.path.abspath(path)), list(keep)
-    require_free(path, overwrite)
-    require_replaceable(path, kind, keep)
+    shown, path, keep = Path(path), Path(os.path.abspath(path)), list(keep)
+    require_free(shown, overwrite)
+    require_replaceable(shown, kind, keep)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with told_when_full(path.parent):
@@ -145,8 +145,8 @@ def new_folder(
             yield temporary
             sync(temporary)
             replaced = path.with_name(f".{path.name}.{os.getpid()}.old")
-            require_free(path, overwrite)  # somebody else may have written there meanwhile
-            require_replaceable(path, kind, keep)
+            require_free(shown, overwrite)  # somebody else may have written there meanwhile
+            require_replaceable(shown, kind, keep)
             if path.exists():
                 os.replace(path, replaced)
             try:

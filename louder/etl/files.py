@@ -1,10 +1,13 @@
 """What the user named - a file, a folder, a zip or tar, a member of one - as files on disk."""
 
+import bz2
 import gzip
 import hashlib
+import lzma
 import os
 import re
 import shutil
+import sys
 import tarfile
 import threading
 import zipfile
@@ -14,13 +17,16 @@ from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import IO, TypeVar
+from urllib.parse import unquote
 
 from louder.errors import InputError
 from louder.schema import SourceFile
 
 MEMBER = "::"  # archive.zip::member
 TAR = (".tar", ".tar.gz", ".tgz")
+COMPRESSED = (".gz", ".bz2", ".xz", ".zst")
+STREAM = "-"  # standard input
 T = TypeVar("T")
 
 
@@ -45,9 +51,9 @@ class Input:
 
     def file(self, name: str) -> Path:
         if self.path.is_dir():
-            return self.path / name
+            return decompressed(self.path / name, self.work)
         if not self.is_archive:
-            return self.path.parent / name
+            return decompressed(self.path.parent / name, self.work)
         if name not in self.unpacked:
             self.unpacked[name] = unpack(self.path, name, self.work)
         return self.unpacked[name]
@@ -62,15 +68,13 @@ class Input:
 def open_input(source: str | Path, work: Path) -> Input:
     """Raises InputError if there is no such file, or if it is empty or a damaged archive."""
     text, _, member = str(source).partition(MEMBER)
-    path = Path(text)
+    path = copied(text, work) if is_stream(text) else Path(text)
     if not path.exists():
         raise InputError(f"There is no file or folder {text}. Give the log to read: louder etl SOURCE -o TABLE.")
     if path.is_dir():
-        names = sorted(
-            str(file.relative_to(path))
-            for file in path.rglob("*")
-            if file.is_file() and not any(part.startswith((".", "_")) for part in file.relative_to(path).parts)
-        )
+        files = (file.relative_to(path) for file in path.rglob("*") if file.is_file())
+        shown = (str(file) for file in files if not any(part.startswith((".", "_")) for part in file.parts))
+        names = sorted(shown, key=by_number)
         if not names:
             raise InputError(f"The folder {path} is empty. Give a folder or file that holds a log.")
         return Input(path, names, work)
@@ -88,6 +92,11 @@ def open_input(source: str | Path, work: Path) -> Input:
     names = members(path)
     if not names:
         raise InputError(f"{path} holds no files. Give an archive that holds a log.")
+    for part, what in ("xl/workbook.xml", "an Excel workbook"), ("content.xml", "a spreadsheet of OpenDocument"):
+        if part in names:
+            raise InputError(
+                f"{path} is {what}, which is not read. Save the sheet that is the log as CSV, and give that."
+            )
     if member:
         exact = [name for name in names if member in (name, name.rsplit("/", 1)[-1])]
         if not exact:
@@ -96,6 +105,61 @@ def open_input(source: str | Path, work: Path) -> Input:
             )
         member = exact[0]
     return Input(path, names, work, member=member)
+
+
+def is_stream(source: str | Path) -> bool:
+    """Standard input, or a pipe: it can be read once."""
+    return str(source) == STREAM or Path(source).is_fifo()
+
+
+def copied(stream: str, work: Path) -> Path:
+    """What comes from a stream, as a file in `work`."""
+    path = work / "stdin" if stream == STREAM else work / Path(stream).name
+    if not path.exists():
+        with path.open("wb") as file, sys.stdin.buffer if stream == STREAM else open(stream, "rb") as opened:
+            shutil.copyfileobj(opened, file, 1 << 20)
+    return path
+
+
+def by_number(name: str) -> list[str | int]:
+    """A key by which part-2 comes before part-10."""
+    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)]
+
+
+def partition_of(path: Path) -> dict[str, str]:
+    """The columns that folders such as `dt=2024-05-01` stand for."""
+    pairs = (part.partition("=") for part in path.parent.parts)
+    return {column: unquote(value) for column, equals, value in pairs if equals and column.isidentifier()}
+
+
+def decompressed(path: Path, work: Path) -> Path:
+    """A file as it is, or unpacked where it is compressed by bzip2, xz or Zstandard; gzip is read as it is."""
+    with path.open("rb") as file:
+        start = file.read(6)
+    kinds = {b"BZh": "bz2", b"\xfd7zXZ": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
+    kind = next((kind for magic, kind in kinds.items() if start.startswith(magic)), None)
+    if kind is None:
+        return path
+    # its folder stays, since it may stand for columns
+    target = work / "unpacked" / "/".join(path.parts[1:] if path.is_absolute() else path.parts).replace("..", "_")
+    if not target.exists():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with opened_plain(path, kind) as source, target.open("wb") as out:
+                shutil.copyfileobj(source, out, 1 << 20)
+        except (OSError, EOFError, lzma.LZMAError) as error:
+            if isinstance(error, OSError) and error.errno is not None:
+                raise
+            raise InputError(f"{path} is not a whole {kind} file ({error}). Copy or download it again.") from error
+    return target
+
+
+def opened_plain(path: Path, kind: str) -> IO[bytes]:
+    if kind == "zstd":
+        import pyarrow as pa
+
+        return pa.input_stream(path, compression="zstd")
+    return bz2.open(path) if kind == "bz2" else lzma.open(path)
 
 
 def is_tar(path: Path) -> bool:

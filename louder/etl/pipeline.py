@@ -6,7 +6,7 @@ from pathlib import Path
 
 from louder.errors import InputError
 from louder.etl.engines.duckdb import open_duckdb
-from louder.etl.files import MEMBER, describe, in_background, open_input
+from louder.etl.files import MEMBER, describe, in_background, is_stream, open_input
 from louder.etl.read import Report, read_log
 from louder.etl.sequences import EVENTS_PER_PART
 from louder.etl.sources import open_source
@@ -56,13 +56,19 @@ def build_table(
     if not sources:
         raise InputError("There is no source. Give the log to read: louder etl SOURCE -o TABLE.")
     for entry in sources:
-        open_input(entry, Path())  # a mistyped name fails before any folder is made
+        if not is_stream(entry):
+            open_input(entry, Path())  # a mistyped name fails before any folder is made
     read = [str(entry).partition(MEMBER)[0] for entry in sources] + (spec.files if spec else [])
     with new_folder(out, TABLE_FOLDER, overwrite=overwrite, keep=read) as folder:
         work = folder / ".work"
         work.mkdir()
         files = in_background(
-            lambda: [entry for path in sources for entry in describe(Path(str(path).partition(MEMBER)[0]))]
+            lambda: [
+                entry
+                for path in sources
+                if not is_stream(path)
+                for entry in describe(Path(str(path).partition(MEMBER)[0]))
+            ]
         )
         with open_duckdb(work, str(sources[0]), memory_bytes=memory_bytes, threads=threads) as engine:
             report("reading")

@@ -58,9 +58,8 @@ def read_log(engine: EtlEngine, source: LogSource, report: Report) -> CleanLog:
             break
         kinds |= dict.fromkeys(texts, "string")
 
-    if source.log.rejected:
-        dropped = {"line with another number of columns": source.log.rejected, **dropped}
-    total = rows + source.log.rejected
+    dropped = source.log.rejected | dropped
+    total = rows + sum(source.log.rejected.values())
     if total == 0:
         raise InputError(f"{shown} is empty: it has no events. Give a file that holds at least one event.")
     if spec.has_times:

@@ -12,6 +12,16 @@ from louder.schema import ITEM, REQUEST, TIME, USER, WORDS
 
 TIME_UNITS = ("auto", "s", "ms", "us", "ns", "iso")
 ID_KINDS = ("auto", "integer", "string")
+DELIMITER_NAMES = {
+    "tab": "\t",
+    "\\t": "\t",
+    "space": " ",
+    "blank": " ",
+    "comma": ",",
+    "semicolon": ";",
+    "bar": "|",
+    "pipe": "|",
+}
 MAX_ACTIONS = 63  # bits of a signed int64 that are not its sign
 
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_ .\-]*")
@@ -55,6 +65,29 @@ class Rule:
         return cls(match["column"].strip('"'), operator, value)
 
 
+@dataclass(frozen=True)
+class TextForm:
+    """How a text file is read.
+
+    delimiter  what is between columns: a character, some of the same ("::"), or its name; auto: recognised
+    encoding   as Python calls it; auto: UTF-8, or UTF-16 where the first bytes say so
+    quote      '"', or none: quotes are characters like others
+    """
+
+    delimiter: str = "auto"
+    encoding: str = "auto"
+    quote: str = '"'
+
+    def __post_init__(self) -> None:
+        named = DELIMITER_NAMES.get(self.delimiter.lower(), self.delimiter)
+        object.__setattr__(self, "delimiter", named)
+        if named != "auto" and (len(set(named)) != 1 or not named.isascii() or named in '"\r\n'):
+            raise InputError(
+                f"The delimiter is {named!r}, but it must be one character, such as ',', ';', tab or space: --delimiter ';'."
+            )
+        check_choice("quote", self.quote, ('"', "none"))
+
+
 @dataclass(frozen=True, kw_only=True)
 class SideFile:
     """A second file: attributes of items or users (`id`), or a series (`user_id`, `timestamp`, `value`)."""
@@ -65,9 +98,17 @@ class SideFile:
     timestamp: str = TIME
     value: str = "value"
     time_unit: str = "auto"
+    delimiter: str = "auto"
+    encoding: str = "auto"  # that of the log where it is auto
+    quote: str = '"'
 
     def __post_init__(self) -> None:
         check_choice("time_unit", self.time_unit, TIME_UNITS)
+        self.text  # noqa: B018 (checks)
+
+    @property
+    def text(self) -> TextForm:
+        return TextForm(self.delimiter, self.encoding, self.quote)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,6 +116,8 @@ class LogSpec:
     """The columns of one event log.
 
     columns    our word -> column of the log; words that are missing are looked for under their own name
+    delimiter, encoding, quote
+               of a CSV: see TextForm
     time_unit  s, ms, us, ns, iso; auto: dates and texts of dates are seen, numbers are seconds
     has_times  False: there is no clock, the order of the log is the order of events
     ids        integer, string; auto: integers if (nearly) all are
@@ -87,6 +130,9 @@ class LogSpec:
 
     columns: Mapping[str, str] = field(default_factory=dict)
     format: str = "auto"
+    delimiter: str = "auto"
+    encoding: str = "auto"
+    quote: str = '"'
     time_unit: str = "auto"
     has_times: bool = True
     ids: str = "auto"
@@ -112,6 +158,11 @@ class LogSpec:
                 f"A series cannot be called {taken.pop()!r}, since users and items are. Give it another name."
             )
         self.rules()
+        self.text  # noqa: B018 (checks)
+
+    @property
+    def text(self) -> TextForm:
+        return TextForm(self.delimiter, self.encoding, self.quote)
 
     def rules(self) -> dict[str, Rule]:
         return {name: Rule.parse(text, name) for name, text in self.actions.items()}

@@ -83,9 +83,9 @@ def transform(
         )
     items, users = log.source.items, log.source.users
     if spec.items:
-        items = open_attributes(engine, spec.items, "items", spec.column(schema.ITEM), schema.ITEM, work)
+        items = open_attributes(engine, spec.items, "items", spec, schema.ITEM, work)
     if spec.users:
-        users = open_attributes(engine, spec.users, "users", spec.column(schema.USER), schema.USER, work)
+        users = open_attributes(engine, spec.users, "users", spec, schema.USER, work)
     if items is not None and max(keep.k_core, keep.min_item_events) <= 1:
         catalogue = catalogue.union(attribute_ids(engine, items, log.kinds[schema.ITEM], work))
     user_table, user_ids = vocabulary(engine, "user", events.select(USER))

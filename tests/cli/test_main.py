@@ -59,6 +59,7 @@ def test_a_file_that_the_system_refuses_is_a_sentence(louder, monkeypatch, tmp_p
 
 def test_an_error_of_ours_keeps_its_traceback(louder, monkeypatch, tmp_path):
     monkeypatch.setattr("louder.schema.Manifest.read", lambda folder: 1 / 0)
+    before = signal.getsignal(signal.SIGINT)
     with pytest.raises(ZeroDivisionError):
         louder("data", "inspect", tmp_path)
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) is before

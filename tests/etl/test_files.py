@@ -8,12 +8,15 @@ import pytest
 
 from louder.errors import InputError
 from louder.etl.files import describe, in_background, open_input
-from louder.etl.sources.csv import are_numbers, guess_delimiter, has_header, open_csv, unique
+from louder.etl.sources.csv import open_csv
+from louder.etl.sources.csv_form import are_numbers, guess_delimiter, has_header, unique
+from louder.etl.spec import TextForm
 
 
 def read(table, columns):
-    paths, rejected = table.parquet(columns)
-    return pa.concat_tables(pq.read_table(path) for path in paths).to_pydict(), rejected
+    stored = table.parquet(columns)
+    found = pa.concat_tables(pq.read_table(path) for path in stored.paths).to_pydict()
+    return found, sum(stored.rejected.values())
 
 
 def written(folder, *texts):
@@ -37,13 +40,13 @@ def test_every_delimiter(tmp_path, delimiter):
     assert table.numbers == {"column0"}
     found = {"column0": ["1", "2", "3"], "column1": ["x y", "", "z"], "column2": ["2.5", "", "x"]}
     assert read(table, table.columns) == (found, 0)
-    named = open_csv("raw", files, tmp_path, names=["a", "b", "c"], delimiter=delimiter)
+    named = open_csv("raw", files, tmp_path, names=["a", "b", "c"], text=TextForm(delimiter))
     assert read(named, ["c"])[0] == {"c": ["2.5", "", "x"]}
 
 
 def test_heads_of_files():
-    assert guess_delimiter('"a,b,c";d') == ";"
-    assert guess_delimiter("alone") == ","
+    assert guess_delimiter(['"a,b,c";d'], [], "log") == ";"
+    assert guess_delimiter(["alone"], [], "log") == ","
     assert unique(["a", "", " a ", "a"]) == ["a", "column1", "a_2", "a_2_2"]
     assert has_header(["user_id", "7"], ["user_id"])
     assert has_header(["who", "when"], [])

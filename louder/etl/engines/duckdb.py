@@ -1,6 +1,8 @@
 """DuckDB: opened, kept within memory, its errors turned into sentences."""
 
+import hashlib
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -52,7 +54,7 @@ def open_duckdb(
             con.raw_sql("SET preserve_insertion_order = false")
             # what is spilled or stored is deleted at the end: a log of it for crashes would only cost time
             con.raw_sql("SET checkpoint_threshold = '1GiB'")
-            yield DuckDBEngine(con)
+            yield DuckDBEngine(con, work)
         finally:
             con.disconnect()
 
@@ -60,15 +62,19 @@ def open_duckdb(
 class DuckDBEngine:
     """One process. See EtlEngine."""
 
-    def __init__(self, con: Backend) -> None:
-        self.con = con
+    def __init__(self, con: Backend, work: Path) -> None:
+        self.con, self.work = con, work
 
     def read_parquet(self, name: str, paths: Sequence[Path], columns: Sequence[str]) -> ir.Table:
-        names = ", ".join('"' + column.replace('"', '""') + '"' for column in columns)
+        files = f"read_parquet({quoted_list(plain_paths(paths, self.work))}, union_by_name = true)"
+        names = ", ".join(identifier(column) for column in columns)
+        described = self.con.raw_sql(f"DESCRIBE SELECT {names} FROM {files}").fetchall()
+        # Ibis does not know the type that pandas writes of times with a zone
+        parts = [identifier(column) + "::TIMESTAMPTZ" * (kind == "TIMESTAMPTZ_NS") for column, kind, *_ in described]
+        names = ", ".join(f"{part} AS {identifier(column)}" for part, column in zip(parts, columns))
         self.con.raw_sql(
             f'CREATE OR REPLACE VIEW "{name}" AS SELECT {names}, '
-            f"(file_index::BIGINT << 40) + file_row_number AS {RAW_POSITION} "
-            f"FROM read_parquet({quoted_list(paths)}, union_by_name = true)"
+            f"(file_index::BIGINT << 40) + file_row_number AS {RAW_POSITION} FROM {files}"
         )
         return self.con.table(name)
 
@@ -91,6 +97,24 @@ class DuckDBEngine:
         for part in range(parts):
             rows = table.filter(table[column] == part).order_by(order).select(*columns)
             yield function(part, rows.to_pyarrow())
+
+
+def plain_paths(paths: Iterable[Path], work: Path) -> list[Path]:
+    """The same files under names that DuckDB does not take for patterns: links to them where need be."""
+    plain = []
+    for index, path in enumerate(paths):
+        if re.search(r"[*?\[]", str(path)):
+            link = work / f"named-{index}-{hashlib.md5(str(path).encode(), usedforsecurity=False).hexdigest()}"
+            if not link.is_symlink():
+                link.symlink_to(path.resolve())
+            path = link
+        plain.append(path)
+    return plain
+
+
+def identifier(name: str) -> str:
+    """The name of a column in SQL."""
+    return '"' + name.replace('"', '""') + '"'
 
 
 def quoted(text: str | Path) -> str:

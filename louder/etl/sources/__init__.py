@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+from louder import schema
 from louder.errors import InputError
 from louder.etl.engines import EtlEngine
 from louder.etl.files import Input, head_lines
@@ -34,7 +35,7 @@ FORMATS: dict[str, Callable[[EtlEngine, list[Input], LogSpec, Path], LogSource]]
 
 def open_source(engine: EtlEngine, inputs: list[Input], spec: LogSpec, work: Path) -> LogSource:
     """Recognise and open the log. Raises InputError if no format fits."""
-    kind = spec.format if spec.format != "auto" else recognise(inputs)
+    kind = spec.format if spec.format != "auto" else recognise(inputs, spec)
     if kind not in FORMATS:
         raise InputError(
             f"The format {kind!r} is not known; known are {', '.join(FORMATS)}. Pass one of them: --format csv."
@@ -42,8 +43,8 @@ def open_source(engine: EtlEngine, inputs: list[Input], spec: LogSpec, work: Pat
     return FORMATS[kind](engine, inputs, replace(spec, format=kind), work)
 
 
-def recognise(inputs: list[Input]) -> str:
-    """The format of a source, from its content."""
+def recognise(inputs: list[Input], spec: LogSpec) -> str:
+    """The format of a source, from its content. Raises InputError where that may be one or another."""
     first = inputs[0]
     if kuairand_logs(first):
         return "kuairand"
@@ -57,11 +58,33 @@ def recognise(inputs: list[Input]) -> str:
     kind = kind_of(first.file(name), first.shown(name))
     if kind != "csv":
         return kind
-    lines = head_lines(first.file(name))
+    lines = [line for line in head_lines(first.file(name)) if line.strip()]
     if first.member == "ratings.csv" and first.find("movies.csv") and lines[0].startswith("userId,movieId"):
         return "movielens"
     if lines and all(re.fullmatch(r"[^,\t]+,[^,\t]+,[0-5](\.\d+)?,\d{9,10}", line) for line in lines[:20]):
         return "amazon-ratings"
-    if lines and all(re.fullmatch(r"\S+( \S+)+ ?", line) and not re.search(r"[,;\t|]", line) for line in lines[:20]):
-        return "sequences"
-    return "csv"
+    if "auto" not in (spec.delimiter, spec.format) or not words_only(lines):
+        return "csv"
+    return words_or_columns(lines, spec, first.shown(name))
+
+
+def words_only(lines: list[str]) -> bool:
+    """Whether lines are words with blanks between them, and nothing else that could be between columns."""
+    return bool(lines) and all(
+        re.fullmatch(r"\S+( \S+)+ ?", line) and not re.search(r"[,;\t|]|::", line) for line in lines[:20]
+    )
+
+
+def words_or_columns(lines: list[str], spec: LogSpec, shown: str) -> str:
+    """Lines of words: sequences, `user item item ...`, or the columns of a CSV with blanks?"""
+    words = [line.split() for line in lines[:200]]
+    if len({len(line) for line in words}) > 1 or len(words) == 1:
+        return "csv" if set(words[0]) & set(spec.used) else "sequences"
+    names = {*spec.used, schema.USER, schema.ITEM, schema.TIME}
+    times = any(all(re.fullmatch(r"\d{9,19}(\.\d+)?", line[at]) for line in words[1:]) for at in range(len(words[0])))
+    if set(words[0]) & names or times or spec.columns:
+        return "csv"
+    raise InputError(
+        f"Each line of {shown} has {len(words[0])} words, which may be columns, or a user and items. Say which: --format csv "
+        "or --format sequences."
+    )

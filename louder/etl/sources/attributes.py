@@ -1,6 +1,7 @@
 """Files beside the log: attributes of items and users, and series of their own."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -10,21 +11,22 @@ from louder.etl.engines import RAW_POSITION, EtlEngine
 from louder.etl.files import open_input
 from louder.etl.sources.plain import kind_of, open_table
 from louder.etl.sources.source import RawTable, log_files, opened
-from louder.etl.spec import SideFile
+from louder.etl.spec import LogSpec, SideFile, TextForm
 from louder.schema import require_columns
 
 
-def open_side_file(side: SideFile, name: str, wanted: list[str], work: Path) -> tuple[RawTable, str]:
+def open_side_file(side: SideFile, name: str, wanted: list[str], work: Path, text: TextForm) -> tuple[RawTable, str]:
     """A side file as a raw table, and how messages call it."""
     source = open_input(side.file, work)
     files = [opened(source, name) for name in log_files(source)]
-    return open_table(name, files, kind_of(*files[0]), work, wanted), files[0][1]
+    text = replace(side.text, encoding=text.encoding if side.encoding == "auto" else side.encoding)
+    return open_table(name, files, kind_of(*files[0]), work, wanted, text), files[0][1]
 
 
-def open_attributes(engine: EtlEngine, side: SideFile, what: str, log_column: str, word: str, work: Path) -> pa.Table:
+def open_attributes(engine: EtlEngine, side: SideFile, what: str, spec: LogSpec, word: str, work: Path) -> pa.Table:
     """All columns of an attribute file; its id column is called "raw". One row an id: the first one counts."""
-    candidates = [side.id] if side.id else [word, log_column, "id"]
-    table, shown = open_side_file(side, f"side_{what}", candidates, work)
+    candidates = [side.id] if side.id else [word, spec.column(word), "id"]
+    table, shown = open_side_file(side, f"side_{what}", candidates, work, spec.text)
     key = next((name for name in candidates if name in table.columns), candidates[0])
     hint = f"Name it in the schema: {what}: {{file: {Path(side.file).name}, id: NAME}}."
     require_columns(shown, table.columns, [key], hint)

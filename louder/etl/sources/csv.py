@@ -1,33 +1,25 @@
-"""CSV, and what goes by that name: any delimiter, with a header or without, gzipped or not."""
+"""CSV, and what goes by that name: any delimiter, with a header or without, compressed or not."""
 
-import csv
-import re
-from collections.abc import Iterable, Iterator, Sequence
+import codecs
+import io
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 import pyarrow as pa
 import pyarrow.csv as pc
 import pyarrow.parquet as pq
 
 from louder.errors import InputError
-from louder.etl.clean import MISSING
-from louder.etl.files import first_line, head_lines
-from louder.etl.sources.source import File, RawTable
-from louder.etl.spec import NUMBER
+from louder.etl.files import first_line, partition_of
+from louder.etl.sources.csv_form import Form, are_numbers, read_heads, split_line
+from louder.etl.sources.source import File, RawTable, Stored, all_shown
+from louder.etl.spec import TextForm
 
-DELIMITERS = (",", "\t", ";", "|", "::")
 BLOCK_BYTES = 8 << 20
-
-
-@dataclass
-class Form:
-    """How the lines of a CSV are to be read."""
-
-    columns: list[str]
-    delimiter: str
-    header: bool
+MOST_LINES = 10_000  # of one value
+OTHER_COLUMNS = "line with another number of columns"
 
 
 def open_csv(
@@ -37,81 +29,156 @@ def open_csv(
     wanted: Iterable[str] = (),
     *,
     names: list[str] | None = None,
-    delimiter: str | None = None,
+    text: TextForm = TextForm(),
 ) -> RawTable:
     """Files of one form; their heads are checked, the rest is read by `load`, as text.
 
     wanted      column names that mark a first line as a header
     names       columns of files without a header
     """
-    form, cells = read_heads(files, list(wanted), names, delimiter)
-    cells_of = zip(form.columns, zip(*(line for line in cells if len(line) == len(form.columns))))
-    numbers = {column for column, found in cells_of if are_numbers(found)}
+    form, kept = read_heads(files, list(wanted), names, text)
+    partitions = [column for column in partition_of(kept[0][0]) if column not in form.columns]
 
-    def parquet(chosen: list[str]) -> tuple[list[Path], int]:
-        targets = [work / f"{name}-{index}.parquet" for index in range(len(files))]
-        rejected = (csv_to_parquet(file, target, form, chosen) for file, target in zip(files, targets))
-        return targets, sum(rejected)
-
-    return RawTable(name, form.columns, numbers, parquet)
-
-
-def read_heads(
-    files: Sequence[File], wanted: list[str], names: list[str] | None, delimiter: str | None
-) -> tuple[Form, list[list[str]]]:
-    """The form that all files share, and the cells of their first lines. Raises InputError where one has another."""
-    header = False
-    first_cells: list[list[str]] = []
-    for path, shown in files:
-        lines = head_lines(path)
-        if not lines or not any(line.strip() for line in lines):
-            raise InputError(f"{shown} is empty. Give a file that holds at least one event.")
-        delimiter = delimiter or guess_delimiter(lines[0])
-        cells = split_line(lines[0], delimiter)
-        if names is None:
-            header = has_header(cells, wanted)
-            names = unique(cells) if header else [f"column{index}" for index in range(len(cells))]
-        elif header and unique(cells) != names:
+    def parquet(chosen: list[str]) -> Stored:
+        targets = [work / f"{name}-{index}.parquet" for index in range(len(kept))]
+        counts = [csv_to_parquet(*each, form, chosen) for each in zip(kept, targets, form.skipped)]
+        rows, rejected = map(sum, zip(*counts))
+        if rejected > rows:
             raise InputError(
-                f"{shown} has the columns {', '.join(cells)}, but {files[0][1]} has {', '.join(names)}. "
-                "Give files with the same columns."
+                f"{rejected:,} of the {rows + rejected:,} lines of {all_shown(kept)} have another number of columns than "
+                f"{len(form.columns)} ({', '.join(form.columns)}). Say what is between them: --delimiter ';'."
             )
-        if header and len(lines) == 1:
-            raise InputError(
-                f"{shown} is empty: it has columns but no rows. Give a file that holds at least one event."
-            )
-        if len(cells) != len(names):
-            raise InputError(
-                f"{shown} has {len(cells)} columns in its first line, but {len(names)} were expected ({', '.join(names)}). "
-                "Pass its format (--format csv), or give the right file."
-            )
-        first_cells += [split_line(line, delimiter) for line in lines[int(header) :]]
-    assert names is not None and delimiter is not None, "there is a file"
-    return Form(names, delimiter, header), first_cells
+        return Stored(targets, rejected={OTHER_COLUMNS: rejected} if rejected else {})
+
+    empty = len(files) - len(kept)
+    return RawTable(name, form.columns + partitions, form.numbers, parquet, form.described, empty)
 
 
-def csv_to_parquet(file: File, target: Path, form: Form, chosen: list[str]) -> int:
-    """Copy columns of a CSV, as text and in order, to Parquet. Returns how many lines had other numbers of columns."""
+def csv_to_parquet(file: File, target: Path, skipped: int, form: Form, chosen: list[str]) -> tuple[int, int]:
+    """Copy columns of a CSV, as text and in order, to Parquet -> rows, and lines with another number of columns.
+
+    Raises InputError for what is no text in this encoding, and for a quote that is never closed.
+    """
     path, shown = file
-    rejected = 0
+    rejected = rows = 0
 
     def skip(row: pc.InvalidRow) -> str:
         nonlocal rejected
         rejected += 1
         return "skip"
 
-    reading = pc.ReadOptions(column_names=with_gaps(form), skip_rows=int(form.header), block_size=BLOCK_BYTES)
-    quoted = len(form.delimiter) == 1
-    parsing = pc.ParseOptions(delimiter=form.delimiter[0], newlines_in_values=quoted, invalid_row_handler=skip)
-    parsing.quote_char = '"' if quoted else False
-    texts = pc.ConvertOptions(column_types=dict.fromkeys(chosen, pa.string()), include_columns=chosen)
-    with csv_errors(shown), pa.input_stream(path, compression="gzip" if is_gzip(path) else None) as stream:
-        reader = pc.open_csv(stream, reading, parsing, texts)
-        options = {"compression": "lz4", "use_dictionary": False, "write_statistics": False}
-        with pq.ParquetWriter(target, reader.schema, **options) as writer:
+    reading = pc.ReadOptions(column_names=with_gaps(form), skip_rows=skipped, block_size=BLOCK_BYTES)
+    parsing = pc.ParseOptions(delimiter=form.delimiter[0], newlines_in_values=form.quote, invalid_row_handler=skip)
+    parsing.quote_char = '"' if form.quote else False
+    of_folders = {column: text for column, text in partition_of(path).items() if column not in form.columns}
+    read = [column for column in chosen if column not in of_folders]
+    texts = pc.ConvertOptions(column_types=dict.fromkeys(read, pa.string()), include_columns=read)
+    options = {"compression": "lz4", "use_dictionary": False, "write_statistics": False}
+    stream = Text(path, form.encoding, form.quote)
+    with csv_errors(shown, form, stream, lambda: refuse_swallowed_lines(file, form, skipped)):
+        reader = pc.open_csv(pa.PythonFile(stream, "r"), reading, parsing, texts)
+        constants = [(column, pa.string()) for column in chosen if column in of_folders]
+        schema = pa.schema([*reader.schema, *constants])
+        with pq.ParquetWriter(target, schema, **options) as writer:
             for batch in reader:
+                for column, _ in constants:
+                    batch = batch.append_column(column, pa.array([of_folders[column]] * len(batch), pa.string()))
                 writer.write_batch(batch)
-    return rejected
+                rows += len(batch)
+    if stream.quoted and stream.lines() > rows + rejected + skipped:
+        refuse_swallowed_lines(file, form, skipped)
+    return rows, rejected
+
+
+class Text:
+    """The bytes of a text file as UTF-8, unpacked, for pyarrow to read; notes whether there are quotes."""
+
+    def __init__(self, path: Path, encoding: str, look_for_quotes: bool) -> None:
+        self.path, self.encoding, self.look = path, encoding, look_for_quotes
+        self.quoted = self.closed = False
+        self.stream = unpacked(path)
+        self.decoder = None if encoding == "utf-8" else codecs.getincrementaldecoder(encoding)()
+
+    def read(self, size: int = -1) -> bytes:
+        data: bytes = self.stream.read(size)
+        if self.decoder is not None:
+            more = data
+            data = self.decoder.decode(more, not more).encode()
+            while more and not data:
+                more = self.stream.read(size)
+                data = self.decoder.decode(more, not more).encode()
+        if self.look and not self.quoted:
+            self.quoted = b'"' in data
+        return data
+
+    def lines(self) -> int:
+        """How many lines the whole file has."""
+        again, count, last = Text(self.path, self.encoding, False), 0, b"\n"
+        while data := again.read(BLOCK_BYTES):
+            count, last = count + data.count(b"\n"), data[-1:]
+        return count + (last != b"\n")
+
+    def close(self) -> None:
+        self.closed = True
+        self.stream.close()
+
+
+def unpacked(path: Path) -> IO[bytes]:
+    return pa.input_stream(path, compression="gzip" if is_gzip(path) else None)
+
+
+def refuse_swallowed_lines(file: File, form: Form, skipped: int) -> None:
+    """Raises InputError for a quote that is never closed: what it holds looks like rows, or the file ends in it.
+
+    A text over several lines is fine: its lines are no rows, since those have numbers where the log has them.
+    """
+    path, shown = file
+    number_at = [index for index, column in enumerate(form.columns) if column in form.numbers]
+    enough = 1 if number_at else 3
+    inside, first, rows = False, 0, 0
+    lines = io.TextIOWrapper(unpacked(path), form.encoding, errors="replace", newline="\n")
+    for number, line in enumerate(lines, 1):
+        if number <= skipped:
+            continue
+        rows = rows + is_row(line, form, number_at) if inside else 0
+        first = first if inside else number
+        inside = inside_quotes(line, form.delimiter, inside)
+        if inside and (rows >= enough or number - first > MOST_LINES):
+            break
+        if rows >= enough:  # it ended in the quotes of a later row
+            inside = True
+            break
+    if inside:
+        raise InputError(
+            f"The quote in line {first:,} of {shown} is never closed, so that the lines after it would be read as one value. "
+            "Close it; or, if quotes mean nothing in this file: --quote none."
+        )
+
+
+def inside_quotes(line: str, delimiter: str, inside: bool) -> bool:
+    """Whether a quote is open after a line, given whether one was before. One opens at the begin of a value alone."""
+    at, line = 0, line.rstrip("\r\n")
+    while True:
+        if inside:
+            at = line.find('"', at)
+            if at < 0:
+                return True
+            if line[at + 1 : at + 2] == '"':
+                at += 2
+                continue
+            inside, at = False, at + 1
+        elif line[at : at + 1] == '"':
+            inside, at = True, at + 1
+            continue
+        at = line.find(delimiter, at) + 1
+        if not at:
+            return False
+
+
+def is_row(line: str, form: Form, number_at: list[int]) -> bool:
+    """Whether a line looks like a row of the log."""
+    cells = split_line(line.rstrip("\r\n"), form.delimiter, quote=False)
+    return len(cells) == len(form.columns) and all(are_numbers([cells[index]]) for index in number_at)
 
 
 def with_gaps(form: Form) -> list[str]:
@@ -122,58 +189,27 @@ def with_gaps(form: Form) -> list[str]:
 
 
 @contextmanager
-def csv_errors(shown: str) -> Iterator[None]:
+def csv_errors(shown: str, form: Form, stream: Text, look: Callable[[], None]) -> Iterator[None]:
     try:
         yield
+    except UnicodeError as error:
+        raise InputError(f"{shown} is not text in {form.encoding} ({error}). Name another: --encoding NAME.") from error
     except (pa.ArrowInvalid, EOFError) as error:
         text = str(error)
         if "UTF8" in text or "UTF-8" in text:
-            raise InputError(f"{shown} is not text in UTF-8 ({first_line(text)[:-1]}). Save it as UTF-8.") from error
+            raise InputError(
+                f"{shown} is not text in UTF-8 ({first_line(text)[:-1]}). Save it so, or say what it is: --encoding cp1252."
+            ) from error
+        look()
         raise InputError(f"{shown} cannot be read as CSV: {first_line(text)} Check that the file is whole.") from error
     except OSError as error:
         if error.errno is not None:
             raise
         raise InputError(f"{shown} cannot be read: {first_line(str(error))} Copy or download it again.") from error
+    finally:
+        stream.close()
 
 
 def is_gzip(path: Path) -> bool:
     with path.open("rb") as file:
         return file.read(2) == b"\x1f\x8b"
-
-
-def guess_delimiter(line: str) -> str:
-    """The delimiter that splits a line into most parts, quoted parts left whole."""
-    bare = re.sub(r'"[^"]*"', "", line)
-    return max(DELIMITERS, key=lambda delimiter: (bare.count(delimiter) * len(delimiter), delimiter == ","))
-
-
-def split_line(line: str, delimiter: str) -> list[str]:
-    if len(delimiter) > 1:
-        return line.split(delimiter)
-    return next(csv.reader([line], delimiter=delimiter))
-
-
-def are_numbers(cells: Iterable[str]) -> bool:
-    """Whether texts are numbers, as far as they are there at all."""
-    there = [cell for cell in cells if cell.strip() not in MISSING]
-    return bool(there) and all(NUMBER.fullmatch(cell.strip()) for cell in there)
-
-
-def has_header(cells: list[str], wanted: list[str]) -> bool:
-    """A first line that holds a name which was asked for, or no number at all, is a header."""
-    if set(cells) & set(wanted):
-        return True
-    if any(re.fullmatch(r"column\d+", name) for name in wanted):
-        return False
-    return not any(re.fullmatch(r"[+-]?\d+(\.\d*)?", cell.strip()) for cell in cells)
-
-
-def unique(cells: list[str]) -> list[str]:
-    """Names of a header line, made distinct and non-empty."""
-    names: list[str] = []
-    for index, cell in enumerate(cells):
-        name = cell.strip() or f"column{index}"
-        while name in names:
-            name += "_2"
-        names.append(name)
-    return names

@@ -1,13 +1,13 @@
-"""JSON lines -> Parquet, by DuckDB whatever the engine, and by one thread of it, which keeps the order of the lines."""
+"""JSON -> Parquet, by DuckDB whatever the engine, and by one thread of it, which keeps the order of the lines."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import duckdb
 
-from louder.etl.engines.duckdb import quoted, quoted_list
-from louder.etl.files import head
-from louder.etl.sources.source import File, RawTable
+from louder.etl.engines.duckdb import identifier, plain_paths, quoted, quoted_list
+from louder.etl.files import head, partition_of
+from louder.etl.sources.source import File, RawTable, Stored
 
 ONE_THREAD: dict[str, str | bool | int | float | list[str]] = {
     "threads": 1,
@@ -17,21 +17,50 @@ ONE_THREAD: dict[str, str | bool | int | float | list[str]] = {
 NUMBERS = ("BIGINT", "UBIGINT", "HUGEINT", "DOUBLE")
 
 
-def open_jsonl(name: str, files: Sequence[File], work: Path) -> RawTable:
-    for path, _ in files:
-        head(path)  # a damaged gzip gets its sentence here
-    source = f"{quoted_list(path for path, _ in files)}, format = 'newline_delimited'"
+def open_jsonl(name: str, files: Sequence[File], work: Path, wanted: Iterable[str] = ()) -> RawTable:
+    """Objects, one a line, or in one array. Broken lines are counted. The first lines say which columns there are; where
+    one of `wanted` is not among them, all lines do."""
+    heads = [head(path) for path, _ in files]  # a damaged gzip gets its sentence here
+    lines = not all(start.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"[") for start in heads)
+    form = "format = 'newline_delimited', ignore_errors = true" if lines else "format = 'array'"
+    paths = plain_paths([path for path, _ in files], work)
+    partitions = partition_of(files[0][0])
     with duckdb.connect(config=ONE_THREAD) as con:
-        found = con.execute(f"DESCRIBE SELECT * FROM read_json({source}, union_by_name = true)").fetchall()
+        for sample in (20_480, -1):
+            query = f"DESCRIBE SELECT * FROM read_json({quoted_list(paths)}, {form}, union_by_name = true, sample_size = {sample})"
+            found = con.execute(query).fetchall()
+            if set(wanted) <= {row[0] for row in found} | set(partitions):
+                break
 
-    def parquet(wanted: list[str]) -> tuple[list[Path], int]:
-        target = work / f"{name}.parquet"
-        types = ", ".join(f"{quoted(column)}: 'VARCHAR'" for column in wanted)
+    def parquet(chosen: list[str]) -> Stored:
+        of_folders = [column for column in chosen if column in partitions and column not in columns]
+        read = [column for column in chosen if column not in of_folders]
+        types = ", ".join(f"{quoted(column)}: 'VARCHAR'" for column in read)
+        targets, rejected = [work / f"{name}-{index}.parquet" for index in range(len(files))], 0
         with duckdb.connect(config=ONE_THREAD) as con:
-            con.execute(
-                f"COPY (SELECT * FROM read_json({source}, columns = {{{types}}})) "
-                f"TO {quoted(target)} (FORMAT parquet, COMPRESSION lz4_raw)"
-            )
-        return [target], 0
+            for (path, _), plain, target in zip(files, paths, targets):
+                texts = [f"{quoted(partition_of(path)[column])} AS {identifier(column)}" for column in of_folders]
+                select = ", ".join([*map(identifier, read), *texts])
+                save(con, f"SELECT {select} FROM read_json({quoted(plain)}, {form}, columns = {{{types}}})", target)
+                rejected += without_blanks(con, target, read)
+        return Stored(targets, rejected={"line without any of these columns": rejected} if rejected else {})
 
-    return RawTable(name, [row[0] for row in found], {row[0] for row in found if row[1] in NUMBERS}, parquet)
+    columns = [row[0] for row in found]
+    numbers = {row[0] for row in found if row[1] in NUMBERS}
+    others = [column for column in partitions if column not in columns]
+    return RawTable(name, columns + others, numbers, parquet, "JSON lines" if lines else "a JSON array")
+
+
+def save(con: duckdb.DuckDBPyConnection, query: str, target: Path) -> None:
+    con.execute(f"COPY ({query}) TO {quoted(target)} (FORMAT parquet, COMPRESSION lz4_raw)")
+
+
+def without_blanks(con: duckdb.DuckDBPyConnection, file: Path, columns: Sequence[str]) -> int:
+    """Take out the rows where all columns are null, which is how a broken line is read -> how many there were."""
+    nothing = " AND ".join(f"{identifier(column)} IS NULL" for column in columns)
+    (blank,) = con.execute(f"SELECT count(*) FROM {quoted(file)} WHERE {nothing}").fetchall()[0]
+    if blank:
+        kept = file.with_suffix(".kept")
+        save(con, f"SELECT * FROM {quoted(file)} WHERE NOT ({nothing})", kept)
+        kept.replace(file)
+    return int(blank)

@@ -12,7 +12,7 @@ from louder.etl.files import Input, first_line, text_lines
 from louder.etl.sources.attributes import loaded, typed
 from louder.etl.sources.csv import open_csv
 from louder.etl.sources.source import LogSource, opened
-from louder.etl.spec import LogSpec
+from louder.etl.spec import LogSpec, TextForm
 from louder.schema import ITEM, RATING, TIME, USER, require_columns
 
 NAMES = [USER, ITEM, RATING, TIME]
@@ -27,10 +27,10 @@ def open_movielens(engine: EtlEngine, inputs: list[Input], spec: LogSpec, work: 
     source = inputs[0]
     users = None
     if name := source.find("ratings.dat"):
-        table = open_csv("raw", [opened(source, name)], work, names=NAMES, delimiter="::")
+        table = open_csv("raw", [opened(source, name)], work, names=NAMES, text=TextForm("::"))
         items, users = films_1m(source), people(source, "users.dat", "::", ["gender", "age", "occupation", "zip"])
     elif name := source.find("u.data"):
-        table = open_csv("raw", [opened(source, name)], work, names=NAMES, delimiter="\t")
+        table = open_csv("raw", [opened(source, name)], work, names=NAMES, text=TextForm("\t"))
         items, users = films_100k(source), people(source, "u.user", "|", ["age", "gender", "occupation", "zip"])
     elif name := source.find("ratings.csv"):
         table = open_csv("raw", [opened(source, name)], work, ["userId"])

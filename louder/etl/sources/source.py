@@ -1,18 +1,31 @@
 """What every format gives: a raw table in Parquet, and what its columns mean."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import ibis.expr.types as ir
 import pyarrow as pa
 
 from louder.errors import InputError
-from louder.etl.engines import EtlEngine
-from louder.etl.files import Input, some
+from louder.etl.engines import RAW_POSITION, EtlEngine
+from louder.etl.files import COMPRESSED, Input, head, some
 from louder.etl.spec import LogSpec
 
 File = tuple[Path, str]  # where it is, and how messages call it
+
+
+@dataclass
+class Stored:
+    """A raw table as Parquet: files that hold the columns in the order of the log.
+
+    names     column -> its name in the files, where that is another
+    rejected  why lines could not be read -> how many
+    """
+
+    paths: list[Path]
+    names: dict[str, str] = field(default_factory=dict)
+    rejected: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass
@@ -26,15 +39,30 @@ class RawTable:
     name: str
     columns: list[str]
     numbers: set[str]  # the columns that hold numbers, by their types or (CSV) the first lines
-    # columns -> Parquet files that hold (at least) these in the order of the log, and how many lines could not be split
-    parquet: Callable[[list[str]], tuple[list[Path], int]]
-    rejected: int = 0  # those lines, once `load` has counted them
+    parquet: Callable[[list[str]], Stored]  # columns -> files that hold (at least) these
+    read_as: str = ""  # how, in words
+    empty: int = 0  # files without a row, which are passed over
+    rejected: dict[str, int] = field(default_factory=dict)  # lines that could not be read, once `load` has counted them
 
     def load(self, engine: EtlEngine, columns: Iterable[str] | None = None) -> ir.Table:
         """A table of the engine with these columns and RAW_POSITION, which grows in the order of the log."""
         wanted = list(dict.fromkeys(self.columns if columns is None else columns))
-        paths, self.rejected = self.parquet(wanted)
-        return engine.read_parquet(self.name, paths, wanted)
+        require_distinct(wanted)
+        stored = self.parquet(wanted)
+        self.rejected = stored.rejected
+        table = engine.read_parquet(self.name, stored.paths, [stored.names.get(column, column) for column in wanted])
+        return table.rename(stored.names) if stored.names else table
+
+
+def require_distinct(columns: Iterable[str]) -> None:
+    """Raises InputError for columns that an engine cannot tell apart."""
+    known = {RAW_POSITION: "a name that Louder needs"}
+    for column in columns:
+        if column.lower() in known:
+            raise InputError(
+                f"The column {column!r} cannot be used beside {known[column.lower()]}. Rename it in the log, or leave it out."
+            )
+        known[column.lower()] = repr(column)
 
 
 @dataclass
@@ -59,15 +87,18 @@ def log_files(source: Input) -> list[str]:
             f"{source.path} holds several files ({some(source.names)}) and no archive that is known. "
             f"Pass the one that is the log: '{source.path}::{source.names[0]}'."
         )
-    kinds = {
-        "".join(Path(name).suffixes[-2:] if name.endswith(".gz") else Path(name).suffixes[-1:]) for name in source.names
-    }
+    names = [name for name in source.names if source.is_archive or head(source.file(name)).strip()]
+    kinds = {suffix(name) for name in names}
     if len(kinds) > 1:
         raise InputError(
             f"The folder {source.path} holds files of several kinds ({some(source.names)}). "
             "Give the files of the log by name, or a folder that holds nothing else."
         )
-    return source.names
+    return names or source.names
+
+
+def suffix(name: str) -> str:
+    return "".join(Path(name).suffixes[-2:] if name.endswith(COMPRESSED) else Path(name).suffixes[-1:])
 
 
 def opened(source: Input, name: str) -> File:
