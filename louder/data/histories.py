@@ -6,6 +6,7 @@ import numpy as np
 
 from louder.data.table import Table
 from louder.histories import KEEP, History, Names
+from louder.histories.merging import met
 from louder.ids import RawId
 from louder.schema import ENGAGEMENT
 
@@ -16,7 +17,7 @@ def names_of(table: Table) -> Names:
 
 
 def histories(table: Table, keep: int = KEEP) -> Iterator[tuple[RawId, History]]:
-    """The latest `keep` engagements of each user who has some, with raw ids.
+    """The latest `keep` engagements of each user who has some, with raw ids, and the items of the others.
 
     Entries of auxiliary series are not kept: of the table's tokens, manifest.tokens - manifest.events are left out.
     Requests keep the table's numbers, which are not those of Arrival.request: a request whose items are partly in the
@@ -29,7 +30,7 @@ def histories(table: Table, keep: int = KEEP) -> Iterator[tuple[RawId, History]]
     for user in range(table.users):
         start, end = table.offsets[user : user + 2]
         rows = start + np.flatnonzero(table.kinds[start:end] == ENGAGEMENT)
-        total, rows = len(rows), rows[-keep:]
+        total, older, rows = len(rows), rows[:-keep], rows[-keep:]
         if not total:
             continue
         items, times = raw_items[table.ids[rows]], table.times[rows].astype(np.int64)
@@ -38,4 +39,6 @@ def histories(table: Table, keep: int = KEEP) -> Iterator[tuple[RawId, History]]
         for column, numbers in enumerate(table.values.values()):
             values[:, column] = numbers[rows]
         requests = np.full(len(rows), -1, np.int64) if table.requests is None else table.requests[rows]
-        yield raw_users[user].as_py(), History(items, times, actions, values, requests, names, total=total)
+        met_before = met(items[:0], raw_items[table.ids[older]])
+        history = History(items, times, actions, values, requests, names, total=total, older=met_before)
+        yield raw_users[user].as_py(), history

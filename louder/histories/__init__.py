@@ -8,10 +8,21 @@ from louder.errors import InputError
 from louder.histories.arrivals import Arrival
 from louder.histories.errors import StoreDamaged, StoreGone
 from louder.histories.history import History, Names
-from louder.histories.merging import Stored
+from louder.histories.merging import Deleted, Stored
 from louder.histories.store import KEEP, HistoryStore
 
-__all__ = ["KEEP", "Arrival", "History", "HistoryStore", "Names", "StoreDamaged", "StoreGone", "Stored", "open_store"]
+__all__ = [
+    "KEEP",
+    "Arrival",
+    "Deleted",
+    "History",
+    "HistoryStore",
+    "Names",
+    "StoreDamaged",
+    "StoreGone",
+    "Stored",
+    "open_store",
+]
 
 
 def open_store(url: str, *, names: Names | None = None, keep: int = KEEP) -> HistoryStore:

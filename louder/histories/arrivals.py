@@ -9,6 +9,7 @@ import numpy as np
 from louder.errors import InputError
 from louder.histories.history import History, Names
 from louder.histories.settings import StoreSettings, require_kind, settled
+from louder.histories.times import wrong_time
 from louder.ids import RawId
 
 LARGEST = float(np.finfo(np.float32).max)
@@ -43,22 +44,27 @@ def columns(events: Sequence[Arrival], names: Names) -> History:
 
 def event_ids(events: Sequence[Arrival]) -> list[int]:
     """64-bit hashes of the events' ids."""
-    return [int.from_bytes(digest(event.id), "little", signed=True) for event in events]
+    return [id_hash(event.id) for event in events]
 
 
-def by_user(events: Sequence[Arrival], names: Names, settings: StoreSettings) -> dict[RawId, list[Arrival]]:
-    """Raises InputError for an unknown action or value, an id of the wrong kind, or a number that does not fit."""
+def id_hash(id: str) -> int:
+    return int.from_bytes(digest(id), "little", signed=True)
+
+
+def by_user(events: Sequence[Arrival], names: Names, settings: StoreSettings, now: float) -> dict[RawId, list[Arrival]]:
+    """Raises InputError for an unknown action or value, an id of the wrong kind, a number that does not fit, or a time that
+    is not yet."""
     settings = settled(settings, events[0].user, events[0].item)
     users: dict[RawId, list[Arrival]] = {}
     for event in events:
         require_kind("user", event.user, settings.users)
         require_kind("item", event.item, settings.items)
-        check(event, names)
+        check(event, names, now)
         users.setdefault(event.user, []).append(event)
     return users
 
 
-def check(event: Arrival, names: Names) -> None:
+def check(event: Arrival, names: Names, now: float) -> None:
     for kind, known, given in (("action", names.actions, event.actions), ("value", names.values, event.values)):
         for name in given:
             if name not in known:
@@ -67,8 +73,10 @@ def check(event: Arrival, names: Names) -> None:
     for name, value in event.values.items():
         if abs(value) > LARGEST:
             raise InputError(f"The value {name!r} is {value}, which 32 bits do not hold. Send one below {LARGEST:.3g}.")
-    if not -(1 << 63) <= event.time < 1 << 63:
+    if event.time < -(1 << 63):
         raise InputError(f"The time {event.time} does not fit into 64 bits. Send seconds since 1970.")
+    if wrong := wrong_time(event.time, now):
+        raise InputError(wrong)
 
 
 def bits(actions: Sequence[str], names: Names) -> int:

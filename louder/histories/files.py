@@ -13,10 +13,9 @@ from typing import TypeVar
 from louder.errors import InputError, missing_extra
 from louder.histories.errors import StoreGone
 from louder.histories.history import Names
-from louder.histories.merging import Stored, packed_seen
-from louder.histories.packing import pack
+from louder.histories.merging import Stored, total
 from louder.histories.settings import StoreSettings, read, written
-from louder.histories.store import Change, HistoryStore
+from louder.histories.store import Change, HistoryStore, digest_of, parts_of
 
 try:
     import lmdb
@@ -39,10 +38,11 @@ class FileStore(HistoryStore):
             raise InputError(f"{folder} holds something other than a history store. Choose a new folder for the store.")
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            self._lmdb = lmdb.open(str(self.folder), map_size=map_bytes, max_dbs=3, max_readers=512)
+            self._lmdb = lmdb.open(str(self.folder), map_size=map_bytes, max_dbs=4, max_readers=512)
             self._lmdb.reader_check()  # forget readers that were killed, whose pages could not be used again
             self._quiet, self._running, self._resizing = threading.Condition(), 0, False
-            self._events, self._seen, self._about = map(self._lmdb.open_db, (b"events", b"seen", b"about"))
+            self._parts = [self._lmdb.open_db(name) for name in (b"events", b"seen", b"deleted")]  # as in Parts
+            self._events, self._about = self._parts[0], self._lmdb.open_db(b"about")
         except (lmdb.Error, OSError) as error:
             raise InputError(
                 f"The history store {folder} cannot be opened ({error}). Choose another folder for the store."
@@ -73,16 +73,19 @@ class FileStore(HistoryStore):
 
     def _update(self, changes: Mapping[bytes, Change]) -> Stored:
         def write(txn: lmdb.Transaction) -> Stored:
-            stored = duplicates = 0
+            counts = list[Stored]()
             for key, change in changes.items():
-                before = self._record(txn.get(key, db=self._events), txn.get(key, db=self._seen))
+                keys = key, key, digest_of(key)
+                before = self._record([txn.get(own, db=part) for own, part in zip(keys, self._parts)])
                 after, count = change(before)
                 if after is not before:
-                    txn.put(key, pack(after.history), db=self._events)
-                    if after.appended:
-                        txn.put(key, packed_seen(after), db=self._seen)
-                stored, duplicates = stored + count.stored, duplicates + count.duplicates
-            return Stored(stored, duplicates)
+                    for own, part, value in zip(keys, self._parts, parts_of(after)):
+                        if value is None:
+                            txn.delete(own, db=part)
+                        else:
+                            txn.put(own, value, db=part)
+                counts.append(count)
+            return total(counts)
 
         return self._run(write, write=True)
 

@@ -3,7 +3,8 @@
     header    format, kind of the items, number of values, T, version, total
     integers  items (or lengths of their texts, in characters), times, actions, requests
     values    [T, V] float32
-    texts     of the items, end to end, as UTF-8; only if they are texts
+    older     number and integers of the items that are older than the events; only if there are some (format 2)
+    texts     of the items and the older ones, end to end, as UTF-8; only if they are texts
     checksum  CRC-32 of all before
 
 A column of integers is its least one, and what each is above it in as few bytes as hold all of them. A column that
@@ -19,27 +20,41 @@ import numpy as np
 from louder.histories.errors import REFILL, StoreDamaged
 from louder.histories.history import History, Names
 
-FORMAT = 1
+FORMAT, WITH_OLDER = 1, 2
 HEADER = struct.Struct("<BBHIqq")
 COLUMN = struct.Struct("<qB")
+OLDER = struct.Struct("<I")
 CHECKSUM = struct.Struct("<I")
 HEAD = 16  # bytes from the start that differ between any two versions of one history
 WIDTHS = {0: "", 1: "<u1", 2: "<u2", 4: "<u4", 8: "<u8"}
 
 
 def pack(history: History) -> bytes:
-    texts = history.items.dtype == object
+    texts, older = history.items.dtype == object, history.older
     count, values = history.values.shape
-    first = np.fromiter(map(len, history.items), np.int64, count) if texts else history.items
+    form = WITH_OLDER if len(older) else FORMAT
+    integers = numbers_of(history.items), history.times, history.actions, history.requests
+    words = [*history.items, *older] if texts else ()
     body = b"".join(
         (
-            HEADER.pack(FORMAT, texts, values, count, history.version, history.total),
-            *map(packed_integers, (first, history.times, history.actions, history.requests)),
+            HEADER.pack(form, texts, values, count, history.version, history.total),
+            *map(packed_integers, integers),
             history.values.astype("<f4", copy=False).tobytes(),
-            "".join(history.items).encode("utf-8", "surrogatepass") if texts else b"",
+            OLDER.pack(len(older)) + packed_integers(numbers_of(older)) if len(older) else b"",
+            "".join(words).encode("utf-8", "surrogatepass"),
         )
     )
     return body + CHECKSUM.pack(zlib.crc32(body))
+
+
+def mark(packed: bytes) -> bytes:
+    """What differs between any two that are not the same."""
+    return packed[:HEAD] + packed[-CHECKSUM.size :]
+
+
+def numbers_of(items: np.ndarray) -> np.ndarray:
+    """Of texts their lengths."""
+    return np.fromiter(map(len, items), np.int64, len(items)) if items.dtype == object else items
 
 
 def packed_integers(column: np.ndarray) -> bytes:
@@ -63,29 +78,35 @@ def unpack(data: bytes | memoryview, names: Names = Names()) -> History:
             f"A history of the store is damaged: the checksum of its {len(view)} bytes differs. {REFILL}"
         )
     form, texts, values, count, version, total = HEADER.unpack_from(view)
-    if form != FORMAT:
+    if form not in (FORMAT, WITH_OLDER):
         raise StoreDamaged(
-            f"A history of the store has format {form}, but this Louder reads format {FORMAT}. "
+            f"A history of the store has format {form}, but this Louder reads formats {FORMAT} and {WITH_OLDER}. "
             "Use the Louder that wrote it, or fill a new store from the table."
         )
     at, columns = HEADER.size, []
     for _ in range(4):
-        least, width = COLUMN.unpack_from(view, at)
-        at += COLUMN.size
-        columns.append(unpacked_integers(view, at, count, least, width))
-        at += count * width
-    first, times, actions, requests = columns
+        column, at = read_integers(view, at, count)
+        columns.append(column)
+    items, times, actions, requests = columns
     numbers = np.frombuffer(view, "<f4", count * values, at).reshape(count, values).astype(np.float32)
     at += count * values * 4
-    items = split(bytes(view[at:end]).decode("utf-8", "surrogatepass"), first) if texts else first
-    return History(items, times, actions, numbers, requests, names, version, total)
+    older = np.empty(0, np.int64)
+    if form == WITH_OLDER:
+        older, at = read_integers(view, at + OLDER.size, OLDER.unpack_from(view, at)[0])
+    if texts:
+        words = split(bytes(view[at:end]).decode("utf-8", "surrogatepass"), np.concatenate([items, older]))
+        items, older = words[:count], words[count:]
+    return History(items, times, actions, numbers, requests, names, version, total, older)
 
 
-def unpacked_integers(view: memoryview, at: int, count: int, least: int, width: int) -> np.ndarray:
+def read_integers(view: memoryview, at: int, count: int) -> tuple[np.ndarray, int]:
+    """A column that `packed_integers` made, and where it ends."""
+    least, width = COLUMN.unpack_from(view, at)
+    at += COLUMN.size
     if not width:
-        return np.full(count, least, np.int64)
+        return np.full(count, least, np.int64), at
     above = np.frombuffer(view, WIDTHS[width], count, at).astype(np.uint64)
-    return (above + np.int64(least).astype(np.uint64)).view(np.int64)
+    return (above + np.int64(least).astype(np.uint64)).view(np.int64), at + count * width
 
 
 def split(text: str, lengths: np.ndarray) -> np.ndarray:

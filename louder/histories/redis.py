@@ -1,9 +1,10 @@
 """A store in Redis, for services on several machines. One Redis server or a primary with replicas, not a cluster.
 
-    louder:events:KEY  packed events of a user
-    louder:seen:KEY    hashes of the ids of events that were appended
-    louder:users       sorted set of the keys
-    louder:settings    JSON
+    louder:events:KEY      packed events of a user
+    louder:seen:KEY        ids of events that were appended
+    louder:deleted:DIGEST  when a user was deleted
+    louder:users           sorted set of the keys
+    louder:settings        JSON
 
 A history is read, changed here and written back by a script that looks whether it is still the one that was read; if
 not, this user is done again. So histories change atomically, and of several writers one always gets on.
@@ -11,6 +12,9 @@ not, this user is done again. So histories change atomically, and of several wri
 What an acknowledged event survives is up to the server. With `appendfsync always` it is on the disk. With `everysec` a
 crash of the machine takes up to a second of events along; Redis 7.2 is therefore asked to wait (WAITAOF) until they are
 on the disk. Without `appendonly yes`, a crash of Redis takes all since its last snapshot.
+
+A server that is full must say so, and not make room: with a maxmemory-policy that evicts any key it is refused. Policies
+that evict what expires are as good as none, since nothing here does.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -21,10 +25,10 @@ from typing import Any
 from louder.errors import InputError, missing_extra
 from louder.histories.errors import StoreGone
 from louder.histories.history import Names
-from louder.histories.merging import Stored, packed_seen
-from louder.histories.packing import HEAD, pack
+from louder.histories.merging import Stored, total
+from louder.histories.packing import CHECKSUM, HEAD, mark
 from louder.histories.settings import StoreSettings, read, written
-from louder.histories.store import Change, HistoryStore
+from louder.histories.store import Change, HistoryStore, digest_of, parts_of
 
 try:
     import redis
@@ -37,13 +41,16 @@ CONNECT_S, READ_S, WRITE_S = 0.5, 1.0, 3.0
 SYNC_MS = 2_000  # that WAITAOF may take; Redis syncs every second
 USERS = 200  # changed at once
 
-EVENTS, SEEN, ALL_USERS, SETTINGS = b"louder:events:", b"louder:seen:", b"louder:users", b"louder:settings"
+EVENTS, SEEN, DELETED = b"louder:events:", b"louder:seen:", b"louder:deleted:"
+ALL_USERS, SETTINGS = b"louder:users", b"louder:settings"
 
 REPLACE = f"""
-if redis.call('GETRANGE', KEYS[1], 0, {HEAD - 1}) ~= ARGV[1] then return 0 end
-redis.call('SET', KEYS[1], ARGV[2])
-if ARGV[3] ~= '' then redis.call('SET', KEYS[2], ARGV[3]) end
-redis.call('ZADD', KEYS[3], 0, ARGV[4])
+local mark = redis.call('GETRANGE', KEYS[1], 0, {HEAD - 1}) .. redis.call('GETRANGE', KEYS[1], -{CHECKSUM.size}, -1)
+if mark ~= ARGV[1] or (redis.call('GET', KEYS[3]) or '') ~= ARGV[2] then return 0 end
+for part = 1, 3 do
+    if ARGV[part + 2] == '' then redis.call('DEL', KEYS[part]) else redis.call('SET', KEYS[part], ARGV[part + 2]) end
+end
+if ARGV[3] == '' then redis.call('ZREM', KEYS[4], ARGV[6]) else redis.call('ZADD', KEYS[4], 0, ARGV[6]) end
 return 1
 """
 
@@ -56,6 +63,8 @@ class RedisStore(HistoryStore):
             raise InputError(f"The address of the store is wrong ({error}). Give redis://HOST:PORT/NUMBER.") from error
         facts = self._reader.connection_pool.connection_kwargs
         self._place = facts.get("path") or f"{facts.get('host', 'localhost')}:{facts.get('port', 6379)}"
+        with self._reached():
+            self._require_no_eviction()
         super().__init__(names, keep)
         with self._reached():
             self._syncs = self._can_sync()
@@ -85,30 +94,28 @@ class RedisStore(HistoryStore):
             return self._reader.zrangebylex(ALL_USERS, b"[" + low, b"(" + high, start=0, num=limit)
 
     def _update(self, changes: Mapping[bytes, Change]) -> Stored:
-        stored = duplicates = 0
-        waiting = iter(changes.items())
+        waiting, counts = iter(changes.items()), list[Stored]()
         while some := dict(islice(waiting, USERS)):
             while some:
                 done = self._try(some)
-                for key, count in done.items():
-                    stored, duplicates = stored + count.stored, duplicates + count.duplicates
-                    del some[key]
-        return Stored(stored, duplicates)
+                counts += done.values()
+                some = {key: change for key, change in some.items() if key not in done}
+        return total(counts)
 
     def _try(self, changes: Mapping[bytes, Change]) -> dict[bytes, Stored]:
         """Change those users whom no other writer changes at the same time."""
+        places = [(EVENTS + key, SEEN + key, DELETED + digest_of(key)) for key in changes]
         with self._reached():
-            found = self._writer.mget([EVENTS + key for key in changes] + [SEEN + key for key in changes])
+            found = self._writer.mget([place for own in places for place in own])
         counts, asked = {}, []
         with self._writer.pipeline(transaction=False) as pipe:
-            for key, packed, seen in zip(changes, found, found[len(changes) :]):
-                before = self._record(packed, seen)
+            for key, own, parts in zip(changes, places, zip(*[iter(found)] * 3)):
+                before = self._record(parts)
                 after, counts[key] = changes[key](before)
                 if after is not before:
                     asked.append(key)
-                    new_seen = packed_seen(after) if after.appended else b""
-                    arguments = ((packed or b"")[:HEAD], pack(after.history), new_seen, key)
-                    pipe.eval(REPLACE, 3, EVENTS + key, SEEN + key, ALL_USERS, *arguments)
+                    arguments = mark(parts[0] or b""), parts[2] or b"", *(part or b"" for part in parts_of(after))
+                    pipe.eval(REPLACE, 4, *own, ALL_USERS, *arguments, key)
             if self._syncs:
                 # for duplicates as well: what stored them may have been cut off before they were on the disk
                 pipe.set(b"louder:sync", 1)
@@ -131,6 +138,16 @@ class RedisStore(HistoryStore):
 
         with self._reached():
             return self._writer.transaction(work, SETTINGS, value_from_callable=True)
+
+    def _require_no_eviction(self) -> None:
+        """Raises InputError for a server that drops keys when its memory is full: histories would vanish without a word."""
+        policy = self._reader.info("memory").get("maxmemory_policy", "noeviction")  # also where CONFIG is forbidden
+        if policy.startswith("allkeys-"):
+            self.close()
+            raise InputError(
+                f"Redis at {self._place} has maxmemory-policy {policy}, so it drops histories when its memory is full. Give "
+                "histories a server that refuses new ones instead: redis-cli config set maxmemory-policy noeviction."
+            )
 
     def _can_sync(self) -> bool:
         """Whether WAITAOF is there and the server has a log to write to."""

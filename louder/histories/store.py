@@ -1,15 +1,20 @@
 """What all stores do alike. A store itself only has to read and replace bytes under sorted keys."""
 
+import hashlib
+import re
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 from louder.errors import InputError
-from louder.histories.arrivals import Arrival, by_user, columns, event_ids
+from louder.histories.arrivals import Arrival, by_user, columns, event_ids, id_hash
 from louder.histories.history import History, Names, empty_history
 from louder.histories.keys import EVERYTHING, key_of, ranges, user_of
-from louder.histories.merging import Record, Stored, added, filled, unpacked_seen
-from louder.histories.packing import unpack
+from louder.histories.merging import Deleted, Stored, added, filled, forgotten, without
+from louder.histories.packing import pack, unpack
+from louder.histories.record import Record, packed_ids, record_of
 from louder.histories.settings import TEXT, StoreSettings, opened, require_kind, settled
 from louder.ids import RawId
 
@@ -18,6 +23,14 @@ FILL_USERS = 500  # written at once
 PAGE = 1_000  # users read at once
 
 Change = Callable[[Record], tuple[Record, Stored]]
+
+
+class Parts(NamedTuple):
+    """A record as bytes, each part under a key of its own; None: it is not there."""
+
+    events: bytes | None
+    ids: bytes | None
+    since: bytes | None
 
 
 class HistoryStore(ABC):
@@ -31,6 +44,8 @@ class HistoryStore(ABC):
 
     An event is stored once per user and id; ids of the latest 2,000 events of each user are kept. Events that come late
     are put in their place by time, and those of the same time stay in the order of their arrival.
+
+    What was deleted stays deleted: an event that is sent again after that, or only then for the first time, is not stored.
     """
 
     def __init__(self, names: Names | None, keep: int) -> None:
@@ -47,19 +62,49 @@ class HistoryStore(ABC):
         return self._unpacked(self._packed(self._key(user)))
 
     def append(self, events: Sequence[Arrival]) -> Stored:
-        """Raises InputError for an unknown action or value; then none of the events is stored."""
+        """Raises InputError for an unknown action or value, or a time that is not yet; then none of the events is stored."""
         if not events:
             return Stored(0, 0)
-        users = by_user(events, self.names, self.settings)
+        users = by_user(events, self.names, self.settings, time.time())
         keys = {user: key_of(user) for user in users}
         if self._settle(events[0].user, events[0].item):
-            by_user(events, self.names, self.settings)  # another process may have been first, with another kind
+            # another process may have been first, with another kind
+            by_user(events, self.names, self.settings, time.time())
 
         def adding(own: Sequence[Arrival]) -> Change:
             arrived, ids = columns(own, self.names), event_ids(own)
             return lambda record: added(record, arrived, ids, self.keep)
 
         return self._update({keys[user]: adding(own) for user, own in users.items()})
+
+    def delete_user(self, user: RawId) -> int:
+        """Delete all that is known of a user; how many events there were.
+
+        What stays is a digest of the id and the time: events from before that come late are not stored, and filling
+        brings nothing back. Later ones begin a new history.
+        """
+        count = 0
+
+        def deleting(record: Record) -> tuple[Record, Stored]:
+            nonlocal count
+            count = record.history.total
+            return forgotten(record, int(time.time())), Stored(0, 0)
+
+        self._update({self._key(user): deleting})
+        return count
+
+    def delete_event(self, user: RawId, id: str) -> Deleted:
+        """Delete the event of this id, if it is among the latest 2,000 that were appended to the user's history. Those that
+        came when the store was filled have no id."""
+        found, hashed = Deleted(False, False), id_hash(id)
+
+        def deleting(record: Record) -> tuple[Record, Stored]:
+            nonlocal found
+            after, found = without(record, hashed)
+            return after, Stored(0, 0)
+
+        self._update({self._key(user): deleting})
+        return found
 
     def fill(self, histories: Iterable[tuple[RawId, History]]) -> int:
         """Write the first contents of each user, as from a table, under what was appended already; the number of users.
@@ -91,6 +136,11 @@ class HistoryStore(ABC):
 
     def filled(self) -> bool:
         return self._current().filled
+
+    def user_in(self, text: str) -> RawId:
+        """A user's id that came as a text, such as in an address: a number, unless the users of this store are texts."""
+        is_number = re.fullmatch("0|-?[1-9][0-9]{0,18}", text)
+        return int(text) if is_number and self._current().users != TEXT else text
 
     def users(self, prefix: str = "", limit: int = 20) -> list[RawId]:
         texts, found = self._current().users == TEXT, list[bytes]()
@@ -131,10 +181,10 @@ class HistoryStore(ABC):
             return empty_history(self.names, texts=self.settings.items == TEXT)
         return unpack(packed, self.names)
 
-    def _record(self, packed: bytes | memoryview | None, seen: bytes | memoryview | None) -> Record:
-        """Seen ids are there for those alone to whom something was appended."""
-        history = self._unpacked(packed)
-        return Record(history, *unpacked_seen(seen)) if seen is not None else Record(history)
+    def _record(self, found: Sequence[bytes | memoryview | None]) -> Record:
+        """Of the parts found, in the order of Parts."""
+        events, ids, since = found
+        return record_of(self._unpacked(events), ids, None if since is None else int.from_bytes(since, "little"))
 
     @abstractmethod
     def durability(self) -> str:
@@ -161,3 +211,16 @@ class HistoryStore(ABC):
     @abstractmethod
     def _change_settings(self, change: Callable[[StoreSettings | None], StoreSettings]) -> StoreSettings:
         """Replace the settings by what `change` makes of them, atomically."""
+
+
+def parts_of(record: Record) -> Parts:
+    """What is left of a deleted user is the time alone."""
+    since = None if record.since is None else record.since.to_bytes(8, "little")
+    if since and not record.history.total and not len(record.ids):
+        return Parts(None, None, since)
+    return Parts(pack(record.history), packed_ids(record) if len(record.ids) else None, since)
+
+
+def digest_of(key: bytes) -> bytes:
+    """What a deleted user is remembered by."""
+    return hashlib.blake2b(key, digest_size=16).digest()

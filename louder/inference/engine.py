@@ -147,6 +147,11 @@ class Engine:
         return twin
 
     @property
+    def window_events(self) -> int:
+        """The latest events of a history that may be read."""
+        return max(run.data.max_len for run in (self.run, self.ranking_run) if run is not None)
+
+    @property
     def runners(self) -> list[Runner]:
         return list(dict.fromkeys(x for x in (self.retriever, self.ranker) if x is not None))
 

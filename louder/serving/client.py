@@ -75,7 +75,15 @@ class Client:
 
     def history(self, user: RawId, limit: int = 100) -> m.HistoryAnswer:
         """The latest events that the service keeps of a user, and how many there ever were."""
-        return self.get(f"/v1/users/{quote(str(user), safe='')}/history", m.HistoryAnswer, limit=limit)
+        return self.get(f"/v1/users/{quoted(user)}/history", m.HistoryAnswer, limit=limit)
+
+    def delete_event(self, user: RawId, id: str) -> m.DeletedEvent:
+        """Delete, or undo, an event by the id that it was added with. May be repeated."""
+        return self.delete(f"/v1/users/{quoted(user)}/events/{quoted(id)}", m.DeletedEvent)
+
+    def delete_user(self, user: RawId) -> m.DeletedUser:
+        """Delete all that the service stores of a user. May be repeated."""
+        return self.delete(f"/v1/users/{quoted(user)}", m.DeletedUser)
 
     def users(self, prefix: str = "", limit: int = 20) -> m.UsersAnswer:
         return self.get("/v1/users", m.UsersAnswer, prefix=prefix, limit=limit)
@@ -90,6 +98,14 @@ class Client:
 
     def get(self, path: str, answer: type[M], **parameters: str | int) -> M:
         return taken(self.http.get(path, params=parameters), answer)
+
+    def delete(self, path: str, answer: type[M]) -> M:
+        return taken(self.http.delete(path), answer)
+
+
+def quoted(raw: RawId) -> str:
+    """As a part of a path."""
+    return quote(str(raw), safe="")
 
 
 def taken(response: "httpx.Response", answer: type[M]) -> M:

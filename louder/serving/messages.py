@@ -3,10 +3,13 @@
 Times are seconds since 1970 (UTC). Item and user ids are the raw ones of the log: integers or texts.
 """
 
+import time
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, StrictStr
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictBool, StrictInt, StrictStr
+from pydantic_core import PydanticCustomError
 
+from louder.histories.times import wrong_time
 from louder.inference.limits import MAX_CANDIDATES, MOST_VALUES
 
 MAX_ID = 200  # characters
@@ -15,10 +18,18 @@ MOST_BOOSTED = 1_000  # items that one boost names
 MAX_ITEMS = 1_000  # of which one request says something
 MAX_WHAT_IF = 100  # events of a request that are only thought of
 
+
+def past(seconds: int) -> int:
+    """Of events and requests alike: a time that is not yet is mostly another unit."""
+    if wrong := wrong_time(seconds, time.time()):
+        raise PydanticCustomError("time", "{wrong}", {"wrong": wrong.removesuffix(".")})
+    return seconds
+
+
 Name = Annotated[StrictStr, Field(min_length=1, max_length=MAX_ID)]
 Integer = Annotated[StrictInt, Field(ge=-(2**63), le=2**63 - 1)]
 Id = Integer | Name
-Time = Annotated[StrictInt, Field(ge=0, le=2**53)]
+Time = Annotated[StrictInt, Field(ge=0), AfterValidator(past)]
 Value = Annotated[float, Field(ge=-1e15, le=1e15, strict=True)]  # its square fits into 32 bits
 Weight = Annotated[float, Field(ge=-1e6, le=1e6, strict=True)]
 Scalar = Annotated[StrictStr, Field(max_length=1_000)] | StrictBool | Integer | Value
@@ -80,7 +91,9 @@ class UserRequest(Timely):
 class Filters(Message):
     """Which items may be in the answer."""
 
-    seen: StrictBool = Field(default=False, description="Also items that are in the history.")
+    seen: StrictBool = Field(
+        default=False, description="Also items that the user ever had, or of the history that came with the request."
+    )
     allow: list[Id] | None = Field(default=None, max_length=MAX_CANDIDATES, description="Only these items.")
     deny: list[Id] = Field(default=[], max_length=MAX_CANDIDATES, description="None of these items.")
     where: dict[Name, Values] = Field(
@@ -200,6 +213,21 @@ class Answer(Message):
 class EventsAnswer(Message):
     stored: int
     duplicates: int = Field(description="Events whose id was stored before.")
+    deleted: int = Field(default=0, description="Events not stored, since they or their user were deleted before.")
+
+
+class DeletedUser(Message):
+    user: Id
+    events: int = Field(description="Events that were deleted, and are known of no more.")
+
+
+class DeletedEvent(Message):
+    """In whichever order an event and its deletion come, the event is not there after both."""
+
+    deleted: bool = Field(description="Whether the event was there; it is gone now.")
+    known: bool = Field(
+        description="Whether its id had been stored. false: never, or more than 2,000 events of the user ago."
+    )
 
 
 class PastEvent(Message):

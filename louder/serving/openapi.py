@@ -9,12 +9,13 @@ from louder.serving.wire import Json
 MESSAGES = (
     *(m.RecommendRequest, m.RetrieveRequest, m.RankRequest, m.SimilarRequest, m.EventsRequest),
     *(m.Answer, m.EventsAnswer, m.UsersAnswer, m.HistoryAnswer, m.ModelAnswer, m.StatsAnswer),
-    *(m.ItemsAnswer, m.SampleAnswer, m.ItemUsersAnswer),
+    *(m.ItemsAnswer, m.SampleAnswer, m.ItemUsersAnswer, m.DeletedEvent, m.DeletedUser),
     *(m.HealthAnswer, m.ReadyAnswer, m.Problem),
 )
 PROBLEMS = {
     400: "The body ended before it was complete",
     401: "A bearer token is needed",
+    405: "Neither a user nor an event",
     413: "The body is too large",
     415: "The body is not JSON, or neither plain nor gzip",
     422: "The request is wrong",

@@ -17,6 +17,7 @@ from louder.histories import Arrival, StoreGone
 from louder.serving import messages as m
 from louder.serving.batching import Overloaded
 from louder.serving.explore import add_exploring
+from louder.serving.forgetting import add_forgetting
 from louder.serving.middleware import Middleware
 from louder.serving.openapi import BODY, answers, body, describe
 from louder.serving.page import page_responses
@@ -47,6 +48,7 @@ def create_app(service: Service) -> ASGIApp:
     add_recommendations(app, service)
     add_histories(app, service)
     add_exploring(app, service)
+    add_forgetting(app, service)
     add_health(app, service)
     page = page_responses(images=service.models.live.catalogue.image_column is not None)
     for path, file in page.items():
@@ -110,7 +112,7 @@ def add_histories(app: FastAPI, service: Service) -> None:
         b = await read(m.EventsRequest, request)
         new = [Arrival(e.user, e.id, e.item, e.time, tuple(e.actions), dict(e.values), e.request) for e in b.events]
         done = await service.append(new)
-        return answer({"stored": done.stored, "duplicates": done.duplicates})
+        return answer({"stored": done.stored, "duplicates": done.duplicates, "deleted": done.deleted})
 
     @app.get("/v1/users", responses=answers(m.UsersAnswer, 401, 422, 503))
     async def users(
@@ -127,7 +129,8 @@ def add_histories(app: FastAPI, service: Service) -> None:
         """The latest events of a user, oldest first. Nobody is unknown: a new user's history is empty."""
 
         def view(text: str) -> Json:
-            return history_view(service.models.live, *service.stored_history(text), limit)
+            known = service.store.user_in(text)
+            return history_view(service.models.live, known, service.store.history(known), limit)
 
         return answer(await service.read(view, user))
 

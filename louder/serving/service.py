@@ -8,7 +8,6 @@ import asyncio
 import gc
 import json
 import os
-import re
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -151,19 +150,14 @@ class Service:
             raise
 
     async def append(self, events: Sequence[Arrival]) -> Stored:
-        """Reading does not wait for a disk that is slow to write, nor fail with one that is full."""
-        done = await asyncio.get_running_loop().run_in_executor(self.writers, self.store.append, events)
+        done = await self.write(lambda: self.store.append(events))
         self.metrics.events.inc(done.stored)
         return done
 
-    def stored_history(self, text: str) -> tuple[RawId, History]:
-        """Of a user whose id came in a path, where a number is a text."""
-        if re.fullmatch("0|-?[1-9][0-9]{0,18}", text):
-            try:
-                return int(text), self.store.history(int(text))
-            except InputError:  # the ids of this store are texts
-                pass
-        return text, self.store.history(text)
+    async def write(self, function: Callable[[], T]) -> T:
+        """Change the store, in a thread of others than those that read: reading does not wait for a disk that is slow to
+        write, nor fail with one that is full."""
+        return await asyncio.get_running_loop().run_in_executor(self.writers, function)
 
     # --- in the thread that computes ----------------------------------------------------------------------------------
 
@@ -221,14 +215,17 @@ def open_service(settings: Settings) -> Service:
     """Load the model, open the store, and fill it from the table if it is new."""
     source = ModelSource(settings.run, settings.ranker, settings.table, settings.cache_bytes)
     model = source.load()
+    keep = max(settings.keep, model.window_events)
+    if keep > settings.keep:
+        print(f"The model reads the latest {keep:,} events of a user, so the store keeps so many.", file=sys.stderr)
     try:
-        store = open_store(settings.store, names=names_for(model), keep=settings.keep)
+        store = open_store(settings.store, names=names_for(model), keep=keep)
     except StoreGone as error:
         raise InputError(f"{error} Start it, or keep histories in a folder: --store histories.") from error
     models = Models(source, model, lambda: canaries(store), settings.reload_every_s)
     service = Service(settings, store, models)
     if not store.filled():
-        fill(store, model, settings.keep)
+        fill(store, model, keep)
     print(store.durability(), file=sys.stderr)  # also where requests are not logged: who stores events must know it
     models.watch()
     return service

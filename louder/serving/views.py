@@ -10,6 +10,7 @@ import numpy as np
 
 from louder.histories.history import History
 from louder.histories.merging import merged
+from louder.histories.times import request_time
 from louder.ids import RawId
 from louder.inference.engine import Engine
 from louder.inference.request import Attribution, Boost, Pin, Request, Result, history_of
@@ -36,7 +37,7 @@ SAME = {
 def request_of(message: m.UserRequest | m.SimilarRequest, history: History) -> Request:
     fields = {name: value for name, value in message if name in SAME} | {"history": history, "at": 0}
     if isinstance(message, m.UserRequest):
-        fields["at"] = int(time.time()) if message.at is None else message.at
+        fields["at"] = request_time(history.times, int(time.time())) if message.at is None else message.at
         fields["context"] = message.context or None
     if isinstance(message, m.RecommendRequest):
         fields["boost"] = tuple(Boost(factor=one.factor, items=one.items, where=one.where) for one in message.boost)

@@ -10,9 +10,13 @@ from hypothesis.extra import numpy as arrays
 
 from louder.histories import StoreDamaged
 from louder.histories.history import History
-from louder.histories.packing import HEAD, pack, unpack
+from louder.histories.packing import HEAD, mark, pack, unpack
 from tests.histories.events import events_of
 
+GOLDEN = (
+    "01000200020000000500000000000000090000000000000005000000000000000100021e0000000000000001000a00000000"
+    "0000000000ffffffffffffffff000000c07f0000c07f0000c07f0000c07f4a30651f"
+)
 INTEGERS = st.integers(-(1 << 63), (1 << 63) - 1)
 
 
@@ -38,6 +42,7 @@ def histories(draw):
         requests=column(),
         version=draw(INTEGERS),
         total=draw(INTEGERS),
+        older=items[draw(st.integers(0, count)) :][::-1],
     )
 
 
@@ -45,13 +50,13 @@ def histories(draw):
 def test_comes_back_equal(events):
     packed = pack(events)
     back = unpack(packed)
-    for name in ("items", "times", "actions", "values", "requests"):
+    for name in ("items", "times", "actions", "values", "requests", *["older"] * bool(len(events.older))):
         old, new = getattr(events, name), getattr(back, name)
         assert (
             new.dtype == old.dtype and new.tobytes() == old.tobytes() if old.dtype != object else list(new) == list(old)
         )
         assert new.shape == old.shape
-    assert (back.version, back.total) == (events.version, events.total)
+    assert (back.version, back.total) == (events.version, events.total) and len(back.older) == len(events.older)
 
 
 def test_what_comes_back_can_be_written_to():
@@ -111,5 +116,21 @@ def test_another_format_is_told_from_damage():
     packed = bytearray(pack(events_of([1], [2])))
     packed[0] = 9
     packed[-4:] = zlib.crc32(packed[:-4]).to_bytes(4, "little")
-    with pytest.raises(StoreDamaged, match="has format 9, but this Louder reads format 1"):
+    with pytest.raises(StoreDamaged, match="has format 9, but this Louder reads formats 1 and 2"):
         unpack(bytes(packed))
+
+
+def test_a_record_of_an_older_louder_is_read():
+    """Which knew nothing of items that are older than the events; without such items nothing else is written."""
+    history = events_of([5, 7], [30, 40], version=5, total=9)
+    written = bytes.fromhex(GOLDEN)
+    assert pack(history) == written
+    back = unpack(written)
+    assert back.items.tolist() == [5, 7] and back.times.tolist() == [30, 40]
+    assert (back.version, back.total, back.dropped, len(back.older)) == (5, 9, 7, 0)
+
+
+def test_a_mark_differs_where_anything_does():
+    one, other = (pack(events_of([item], [2], version=3, total=9)) for item in (1, 2))
+    assert one[:HEAD] == other[:HEAD] and mark(one) != mark(other) and len(mark(one)) == HEAD + 4
+    assert mark(b"") == b""

@@ -124,6 +124,47 @@ def test_a_missing_package_is_told(package):
 
 
 @needs_redis
+def test_a_redis_that_drops_what_it_has_no_room_for_is_refused(server, monkeypatch):
+    """Also one that forbids to ask for its configuration, as those of clouds do."""
+    monkeypatch.setattr(redis.Redis, "config_get", forbidden)
+    server.empty()
+    with redis.Redis(unix_socket_path=server.socket) as client:
+        try:
+            for policy in "allkeys-lru", "allkeys-random", "allkeys-lfu":
+                client.config_set("maxmemory-policy", policy)
+                with pytest.raises(
+                    InputError, match=f"has maxmemory-policy {policy}, so it drops .* maxmemory-policy noe"
+                ):
+                    open_store(server.url, names=NAMES)
+            for policy in "volatile-lru", "noeviction":
+                client.config_set("maxmemory-policy", policy)
+                open_store(server.url, names=NAMES).close()
+        finally:
+            client.config_set("maxmemory-policy", "noeviction")
+
+
+def forbidden(*_):
+    raise redis.ResponseError("unknown command 'CONFIG'")
+
+
+@needs_redis
+def test_a_redis_that_is_full_says_so_and_loses_nothing(server):
+    server.empty()
+    store = open_store(server.url, names=NAMES)
+    with redis.Redis(unix_socket_path=server.socket) as client:
+        try:
+            store.append([event(1, "a", 1)])
+            client.config_set("maxmemory", 1)
+            with pytest.raises(StoreGone, match="maxmemory"):
+                store.append([event(1, "b", 2)])
+            assert store.history(1).times.tolist() == [1]
+        finally:
+            client.config_set("maxmemory", 0)
+    assert store.append([event(1, "b", 2)]).stored == 1
+    store.close()
+
+
+@needs_redis
 @pytest.mark.parametrize("synced", [1, 0])
 def test_a_newer_redis_is_asked_to_wait_for_its_disk(server, monkeypatch, synced):
     """Redis before 7.2 has no WAITAOF, so a script answers in its place."""

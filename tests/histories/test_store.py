@@ -1,6 +1,7 @@
 """What every history store does."""
 
 import threading
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -11,9 +12,12 @@ from hypothesis import strategies as st
 from louder.data.histories import histories, names_of
 from louder.data.table import open_table
 from louder.errors import InputError
-from louder.histories import Names, Stored, open_store
-from louder.histories.arrivals import request_number
-from louder.histories.merging import REMEMBERED
+from louder.histories import Deleted, Names, Stored, open_store
+from louder.histories.arrivals import event_ids, request_number
+from louder.histories.files import FileStore
+from louder.histories.keys import key_of
+from louder.histories.record import REMEMBERED
+from louder.histories.redis import SEEN
 from tests.histories.events import NAMES, event, events_of, rows
 from tests.tables import Token, write_table
 
@@ -96,6 +100,7 @@ def test_numbers_are_found_by_their_digits(make):
         (event(1, "b", actions=("buy",)), "no action 'buy'; its actions are click, like"),
         (event(1, "b", values={"money": 1.0}), "no value 'money'; its values are seconds, rating"),
         (event(1, "b", values={"rating": 1e39}), "32 bits do not hold"),
+        (event(1, "b", 1_700_000_000_000), "looks like milliseconds"),
     ],
 )
 def test_a_wrong_event_stores_nothing_of_its_batch(make, wrong, sentence):
@@ -182,6 +187,102 @@ def test_first_contents_come_from_a_table(make, tmp_path):
     assert rows(last) == [("y", 7, 2, (), -1)] and last.total == 2
 
 
+def test_items_of_events_that_are_dropped_stay(make):
+    store = make(names=NAMES, keep=2)
+    store.append([event(1, number, number, item) for number, item in enumerate([3, 4, 3, 5, 6])])
+    store.fill([(2, events_of([7, 8, 9], [1, 2, 3], older=np.array([1, 2]), total=9))])
+    store = make(keep=2)
+    assert store.history(1).older.tolist() == [4, 3] and store.history(1).items.tolist() == [5, 6]
+    assert store.history(2).older.tolist() == [1, 2, 7] and store.history(2).dropped == 7
+    store.append([event(2, "a", 0, 6)])
+    assert store.history(2).older.tolist() == [1, 2, 7, 6] and store.history(2).items.tolist() == [8, 9]
+
+
+def test_the_same_of_texts_and_of_a_table(make, tmp_path):
+    tokens = [Token(item, time) for time, item in enumerate([0, 2, 0, 1, 2])]
+    table = open_table(write_table(tmp_path / "table", [tokens], raw_items=["ü", "yy", "zzz"]))
+    store = make(keep=2)
+    store.fill(histories(table, keep=2))
+    assert store.history(100).items.tolist() == ["yy", "zzz"] and store.history(100).older.tolist() == ["zzz", "ü"]
+    store.append([event(100, "a", 9, "")])
+    assert make(keep=2).history(100).older.tolist() == ["zzz", "ü", "yy"]
+
+
+def test_an_event_is_deleted(make):
+    store = make(names=NAMES)
+    store.append([event(1, "a", 1, 5), event(1, "b", 1, 5, actions=("like",)), event(2, "a", 1, 6)])
+    assert store.delete_event(1, "b") == Deleted(True, True)
+    store = make()
+    assert rows(store.history(1)) == [(5, 1, 0, NONE, -1)] and store.history(1).total == 1
+    assert store.delete_event(1, "b") == Deleted(False, True)
+    assert store.append([event(1, "b", 1, 5), event(1, "a", 1, 5)]) == Stored(0, 1, deleted=1)
+    assert store.delete_event(1, "c") == store.delete_event(3, "a") == Deleted(False, False)
+    assert store.append([event(1, "c", 9), event(3, "a", 9), event(2, "c", 9)]) == Stored(1, 0, deleted=2)
+    assert store.history(2).items.tolist() == [6, 7] and len(store.history(3)) == 0
+
+
+def test_a_user_is_deleted(make):
+    store = make(names=NAMES, keep=2)
+    store.append([event(user, number, number) for user in (1, 2) for number in range(3)])
+    assert (store.delete_user(1), store.delete_user(1), store.delete_user(3)) == (3, 0, 0)
+    store = make(keep=2)
+    assert store.users() == list(store) == [2] and len(store.history(1)) == 0
+    assert (store.history(1).total, store.history(1).version, len(store.history(1).older)) == (0, 0, 0)
+    now = int(time.time())
+    later = event(1, "later", now + 60)
+    assert store.append([event(1, 0), event(1, "x", now - 5), later]) == Stored(1, 0, deleted=2)
+    assert store.fill((user, events_of([1], [10])) for user in (1, 3, 4)) == 3
+    assert store.users() == [1, 2, 4] and store.history(1).times.tolist() == [now + 60]
+    assert store.append([later]) == Stored(0, 1)
+    assert (store.delete_user(1), store.append([later])) == (1, Stored(0, 0, deleted=1))  # its clock was ahead
+    assert store.users() == [2, 4]
+
+
+def test_nothing_of_a_deleted_user_is_left_in_the_files(tmp_path):
+    """But pages of the file that are free keep their bytes until they are written again."""
+    store = open_store(str(tmp_path / "store"), names=NAMES)
+    store.append([event("somebody", "a", item="something")])
+    store.delete_user("somebody")
+    rest = store._run(lambda txn: [bytes(x) for part in store._parts for pair in txn.cursor(db=part) for x in pair])
+    assert len(rest) == 2 and not any(b"some" in x for x in rest)
+    store.close()
+
+
+def test_who_deletes_wins_over_who_appends(make):
+    """Whichever comes first: what was sent before a deletion is never there after it."""
+    store = make(names=NAMES)
+
+    def write(user, count):
+        for number in range(count):
+            store.append([event(user, f"{number}", number), event(user, f"{number}-{user}", number)])
+
+    for user in range(8):
+        writers = [threading.Thread(target=write, args=(user, 6)) for _ in range(3)]
+        [thread.start() for thread in writers]
+        if user % 2:
+            store.delete_user(user)
+        else:
+            for number in range(6):
+                store.delete_event(user, f"{number}")
+        [thread.join() for thread in writers]
+        left = [] if user % 2 else list(range(6))
+        assert store.history(user).times.tolist() == left and store.history(user).total == len(left)
+
+
+def test_ids_that_an_older_louder_wrote_are_read(make):
+    store = make(names=NAMES)
+    events = [event(1, "a", 1), event(1, "b", 2)]
+    store.append(events)
+    old = np.array([2, *event_ids(events)], "<i8").tobytes()
+    if isinstance(store, FileStore):
+        store._run(lambda txn: txn.put(key_of(1), old, db=store._parts[1]), write=True)
+    else:
+        store._writer.set(SEEN + key_of(1), old)
+    assert store.append([*events, event(1, "c", 3)]) == Stored(1, 2)
+    assert store.delete_event(1, "a") == Deleted(False, True)  # which event that was is not known
+    assert store.delete_event(1, "c") == Deleted(True, True) and store.history(1).times.tolist() == [1, 2]
+
+
 def test_all_users_are_read_by_pages(make, monkeypatch):
     monkeypatch.setattr("louder.histories.store.PAGE", 2)
     store = make(names=NAMES)
@@ -201,6 +302,20 @@ def test_first_contents_are_written_by_parts(make, monkeypatch, count):
         history = store.history(user)
         assert history.items.tolist() == [user, 7] and history.total == history.version == 2
         assert history.names == NAMES
+
+
+@pytest.mark.parametrize(
+    ("text", "user"),
+    [("7", 7), ("0", 0), ("-7", -7), ("-0", "-0"), ("007", "007"), ("7a", "7a"), ("1" * 20, "1" * 20), ("", "")],
+)
+def test_a_user_in_a_text_is_an_integer_where_it_is_written_like_one(tmp_path, text, user):
+    numbers, texts = (open_store(str(tmp_path / name), names=NAMES) for name in ("numbers", "texts"))
+    assert numbers.user_in(text) == user
+    numbers.append([event(1, "a")])
+    texts.append([event("1", "a")])
+    assert (numbers.user_in(text), texts.user_in(text)) == (user, text)
+    numbers.close()
+    texts.close()
 
 
 def test_limits_count_over_all_ranges_of_a_prefix(make):

@@ -55,7 +55,7 @@ def test_every_route_and_status_is_described(service, described):
             for name in ("recommend", "retrieve", "rank", "similar", "events", "users", "model", "stats", "items")
         ),
         *("/v1/users/sample", "/v1/items/{item}/users"),
-        "/v1/users/{user}/history",
+        *("/v1/users/{user}/history", "/v1/users/{user}", "/v1/users/{user}/events/{id}"),
     }
     asked = {"200", "400", "401", "413", "415", "422", "429", "503", "504"}
     assert set(paths["/v1/recommend"]["post"]["responses"]) == asked

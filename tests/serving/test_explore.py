@@ -17,7 +17,7 @@ from tests.histories.events import event
 
 GENRES = [["drama"], ["drama", "war"], ["war"], ["comedy"], ["comedy", "drama"], []]
 TITLES = ["Alien", "The alien", "Aliens", "Babe", None, "% of (alien)"]
-AT = 1_900_000_000
+AT = 1_750_000_000
 
 
 @pytest.fixture

@@ -206,16 +206,6 @@ def test_events_are_written_by_threads_of_their_own_and_counted(service):
     assert service.store.threads[0].startswith("writers")
 
 
-@pytest.mark.parametrize(
-    ("text", "user"),
-    [("7", 7), ("0", 0), ("-7", -7), ("-0", "-0"), ("007", "007"), ("7a", "7a"), ("1" * 20, "1" * 20), ("", "")],
-)
-def test_a_user_in_a_path_is_an_integer_where_it_is_written_like_one(service, text, user):
-    assert service.stored_history(text)[0] == user and service.store.asked == [user]
-    service.store.gone = None  # the ids of this store are texts
-    assert service.stored_history(text)[0] == text
-
-
 def test_canaries_are_of_the_first_users():
     store = Store()
     assert [history.items.tolist() for history in canaries(store)] == [[n] for n in range(CANARIES)]

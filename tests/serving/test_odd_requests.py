@@ -7,7 +7,7 @@ import pytest
 
 from louder.serving import messages as m
 
-AT = 1_900_000_000
+AT = 1_750_000_000
 
 
 def ask(service, call, path, **body):
@@ -80,8 +80,11 @@ def test_a_context_of_null_is_unknown(service, call):
 
 
 def test_before_the_first_event_nothing_happened(service, call):
-    early = ask(service, call, "/v1/recommend", user=1, at=0, k=5, context={"country": "de"})
-    nobody = ask(service, call, "/v1/recommend", history=[], at=0, k=5, context={"country": "de"})
+    how = {"at": 0, "k": 5, "context": {"country": "de"}, "seen": True}
+    early, nobody = (
+        ask(service, call, "/v1/recommend", user=1, **how),
+        ask(service, call, "/v1/recommend", history=[], **how),
+    )
     assert early.history == 0 and early.items == nobody.items
 
 

@@ -12,7 +12,7 @@ pytestmark = pytest.mark.skipif(BINARY is None, reason="there is no redis-server
 
 KNOWN = "POST", "/v1/recommend", {"user": 1, "k": 3}
 CARRIED = "POST", "/v1/recommend", {"history": [{"item": 5, "time": 10}, {"item": 9, "time": 20}], "k": 3}
-EVENT = "POST", "/v1/events", {"events": [{"user": 1, "id": "a", "item": 5, "time": 1_900_000_000}]}
+EVENT = "POST", "/v1/events", {"events": [{"user": 1, "id": "a", "item": 5, "time": 1_750_000_000}]}
 NEEDS_NONE = CARRIED, ("GET", "/healthz", None), ("GET", "/v1/model", None), ("POST", "/v1/similar", {"item": 5})
 NEED_STORE = KNOWN, EVENT, ("GET", "/readyz", None), ("GET", "/v1/users", None), ("GET", "/v1/users/1/history", None)
 

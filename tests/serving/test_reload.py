@@ -20,7 +20,7 @@ from louder.folders import write_text
 from louder.serving import messages as m
 from louder.serving.warmup import trial_request
 
-AT = 1_900_000_000
+AT = 1_750_000_000
 USERS = 1, 7, 30
 
 

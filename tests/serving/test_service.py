@@ -15,7 +15,7 @@ from louder.inference.request import Event
 from louder.inference.run import Run
 from louder.serving import messages as m
 
-AT = 1_900_000_000
+AT = 1_750_000_000
 
 
 def good(response, message=m.Answer):
@@ -331,7 +331,7 @@ def test_a_mixture_of_logits_is_served_as_the_recommender_has_it(place, service_
 
 def test_what_the_caches_hold_is_measured_after_each_batch(service_of, call):
     service = service_of()
-    ask = [("POST", "/v1/recommend", {"user": user, "at": 1_900_000_000}) for user in (1, 2)]
+    ask = [("POST", "/v1/recommend", {"user": user, "at": 1_750_000_000}) for user in (1, 2)]
     call(service, ask[0])
     call(service, ask[1])
     call(service, ask[1])

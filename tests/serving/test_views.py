@@ -63,6 +63,9 @@ def test_now_is_the_time_of_a_request_that_says_none(monkeypatch):
     monkeypatch.setattr("louder.serving.views.time.time", lambda: 123.9)
     assert request_of(m.RecommendRequest(user=1), empty_history()).at == 123
     assert request_of(m.RecommendRequest(user=1, at=0), empty_history()).at == 0
+    ahead = events_of([1, 2, 3], [5, 125, 10**12])  # of a clock that is ahead, and of one that counts milliseconds
+    assert request_of(m.RecommendRequest(user=1), ahead).at == 125
+    assert request_of(m.RecommendRequest(user=1, at=7), ahead).at == 7
 
 
 def test_no_context_is_that_of_the_training():

@@ -3,6 +3,7 @@
 import asyncio
 import gzip
 import json
+import time
 
 import pytest
 from starlette.requests import ClientDisconnect
@@ -116,8 +117,11 @@ def test_an_answer_is_compact_json_in_utf_8():
         (m.RecommendRequest, {"user": 1, "retrieve": 16_384}, True),
         (m.RecommendRequest, {"user": 1, "diversity": 1.001}, False),
         (m.RecommendRequest, {"user": 1, "at": -1}, False),
-        (m.RecommendRequest, {"user": 1, "at": 2**53}, True),
-        (m.RecommendRequest, {"user": 1, "at": 2**53 + 1}, False),
+        (m.RecommendRequest, {"user": 1, "at": int(time.time()) + 86_000}, True),
+        (m.RecommendRequest, {"user": 1, "at": int(time.time()) + 87_000}, False),
+        (m.RecommendRequest, {"history": [{"item": 1, "time": 10**12}]}, False),
+        (m.RecommendRequest, {"user": 1, "what_if": [{"item": 1, "time": 10**12}]}, False),
+        (m.EventsRequest, {"events": [{"user": 1, "id": "a", "item": 1, "time": 2**53}]}, False),
         (m.RecommendRequest, {"user": 2**63 - 1}, True),
         (m.RecommendRequest, {"user": 2**63}, False),
         (m.RecommendRequest, {"user": -(2**63)}, True),
