@@ -11,6 +11,12 @@ import typer
 def calibrate(
     run: Annotated[Path, typer.Argument(help="A joint run, or a run that retrieves.")],
     ranker: Annotated[Path | None, typer.Option(help="A ranking run for a run that retrieves.")] = None,
+    sources: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--source", help="Candidates beside retrieval's: popular:50, new:50, similar:100 or RUN:200. Repeatable."
+        ),
+    ] = None,
     table: Annotated[str | None, typer.Option(help="The sequence table, in place of the run's.")] = None,
     json_output: Annotated[bool, typer.Option("--json", help="Print what was chosen as JSON.")] = False,
 ) -> None:
@@ -29,7 +35,7 @@ def calibrate(
     from louder.training.two_stages import calibrate_run
 
     with counting(f"asking {run}", "done") as done:
-        scoring = calibrate_run(run, table=table, ranker=ranker, on_batch=done)
+        scoring = calibrate_run(run, table=table, ranker=ranker, sources=sources or (), on_batch=done)
     if json_output:
         print(json.dumps(asdict(scoring)))
         return

@@ -22,6 +22,12 @@ def evaluate(
         Path | None,
         typer.Option(help="A ranking run for a run that retrieves: their answer together is measured, too."),
     ] = None,
+    sources: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--source", help="Candidates beside retrieval's: popular:50, new:50, similar:100 or RUN:200. Repeatable."
+        ),
+    ] = None,
     row: Annotated[Path | None, typer.Option(help="Add the result as one row to this JSON-lines file.")] = None,
     json_output: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
@@ -51,7 +57,11 @@ def evaluate(
     results = []
     for run in runs:
         with counting(f"measuring {run}", "done") as done:
-            results.append(evaluate_run(run, part=part, table=table, seen=seen, ranker=ranker, on_batch=done))
+            results.append(
+                evaluate_run(
+                    run, part=part, table=table, seen=seen, ranker=ranker, sources=sources or (), on_batch=done
+                )
+            )
         if row:
             append_row(row, {"experiment": results[-1]["run"]} | results[-1] | provenance())
     if json_output:

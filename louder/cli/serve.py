@@ -22,6 +22,12 @@ def serve(
     ranker: Annotated[
         Path | None, typer.Option(help="A ranking run, where RUN only retrieves. A joint run needs none.")
     ] = None,
+    sources: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--source", help="Candidates beside retrieval's: popular:50, new:50, similar:100 or RUN:200. Repeatable."
+        ),
+    ] = None,
     table: Annotated[Path | None, typer.Option(help="The sequence table, in place of the run's.")] = None,
     store: Annotated[
         str, typer.Option(help="Where histories are kept: a folder, or redis://HOST:PORT/DB.")
@@ -76,6 +82,7 @@ def serve(
         "run": str(run),
         "ranker": str(ranker) if ranker else None,
         "table": str(table) if table else None,
+        "sources": sources or [],
         "store": store,
         "keep": keep,
         "token": token,

@@ -11,6 +11,7 @@ from louder.data.table import Table
 from louder.data.targets import part_rows
 from louder.errors import InputError
 from louder.evaluation.retrieval_metrics import hit_rate, ndcg
+from louder.inference.catalogue import counted
 from louder.inference.engine import Engine
 from louder.inference.request import Request, Result, TableUser
 from louder.inference.scoring import Scoring
@@ -102,7 +103,9 @@ def answers(
         )
         for user, head, raw in zip(users.tolist(), heads.tolist(), raws)
     ]
-    counts = training_counts(table, data, held_out)
+    known_by_then = counted(table, part_rows(table, "train", data.split, held_out=held_out))
+    engine.catalogue.popularity, engine.catalogue.first_times = known_by_then
+    counts = known_by_then[0].astype(np.float64)
     found: list[Result] = []
     for first in range(0, len(asked), TOGETHER):
         batch = engine.recommend_batch(asked[first : first + TOGETHER])
@@ -131,12 +134,6 @@ def answers(
 def needed(column: np.ndarray | None) -> np.ndarray:
     assert column is not None, "an answer of two stages has probabilities"
     return column
-
-
-def training_counts(table: Table, data: DataConfig, held_out: int) -> np.ndarray:
-    """[I] how often each item is in the training part"""
-    rows = part_rows(table, "train", data.split, held_out=held_out)
-    return np.bincount(table.ids[rows], minlength=table.items).astype(np.float64)
 
 
 def rank_by(scores: np.ndarray, target: int, excluded: Sequence[int] | np.ndarray = ()) -> float:

@@ -9,7 +9,7 @@ import pyarrow as pa
 import torch
 
 from louder.data.attributes import UNKNOWN, Attribute, encode
-from louder.data.table import open_table
+from louder.data.table import Table, open_table
 from louder.errors import InputError
 from louder.histories.items import ItemFacts
 from louder.ids import IdMap, RawId
@@ -136,12 +136,21 @@ class Catalogue:
     @cached_property
     def popularity(self) -> np.ndarray | None:
         """[I] float32 events of each item in the table; None where that is not there."""
+        return None if self.log is None else self.log[0]
+
+    @cached_property
+    def first_times(self) -> np.ndarray | None:
+        """[I] int64 seconds, when each item had its first event in the table, 0 without one; None where that is not there."""
+        return None if self.log is None else self.log[1]
+
+    @cached_property
+    def log(self) -> tuple[np.ndarray, np.ndarray] | None:
         if not self.table_path.is_dir():
             return None
         table = open_table(self.table_path)
         if not table.item_ids.raw.equals(self.item_ids.raw):
             return None
-        return np.bincount(table.ids[table.kinds == ENGAGEMENT], minlength=len(self)).astype(np.float32)
+        return counted(table, table.kinds == ENGAGEMENT)
 
     @cached_property
     def popular(self) -> DotProductSearch | None:
@@ -213,3 +222,11 @@ def matched(attributes: Mapping[str, Attribute], items: int, name: str, values: 
     mask = np.zeros(items, dtype=bool)
     mask[owner[wanted[attribute.codes.numpy()]]] = True
     return mask
+
+
+def counted(table: Table, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Of some rows [T] (bool) of a table: popularity [I] float32, and first_times [I] int64."""
+    first = np.full(table.items, np.iinfo(np.int64).max)
+    np.minimum.at(first, table.ids[rows], table.times[rows])
+    first[first == np.iinfo(np.int64).max] = 0
+    return np.bincount(table.ids[rows], minlength=table.items).astype(np.float32), first

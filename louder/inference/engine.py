@@ -25,7 +25,6 @@ from louder.errors import InputError
 from louder.ids import RawId
 from louder.inference import explain, reranking
 from louder.inference.catalogue import Catalogue
-from louder.inference.index import Exact
 from louder.inference.kv_cache import HistoryCache
 from louder.inference.mfalcon import MFalcon
 from louder.inference.new_items import Candidates, candidates_of
@@ -34,8 +33,9 @@ from louder.inference.retriever import Retriever
 from louder.inference.run import Run, version_of
 from louder.inference.runner import Prefilled, Runner
 from louder.inference.scoring import Scoring, scoring_of
-from louder.inference.search import DotProductSearch, MixtureSearch, index_of
+from louder.inference.search import DotProductSearch, MixtureSearch, search_of
 from louder.inference.short import shortfall
+from louder.inference.sources import KINDS, OtherRun, source_of, widen
 from louder.models import RankingModel, SequentialModel
 
 
@@ -69,6 +69,12 @@ class Active:
     prefilled: dict[Runner, Prefilled] = field(default_factory=dict)
     answer: Result | InputError = field(default_factory=lambda: Result(np.zeros(0, np.int64), np.zeros(0), 0, 0))
 
+    @property
+    def found(self) -> Result:
+        """The answer so far; while the stages go on it is no error."""
+        assert isinstance(self.answer, Result)
+        return self.answer
+
 
 class Engine:
     """The best checkpoints of a run, and of a ranking run beside it. Not for several threads at once.
@@ -81,6 +87,7 @@ class Engine:
     cache_bytes  the most that KV caches take; two runs have half of it each
     microbatch   candidates of a request that are ranked together
     exact        search all items, also where the run has an index
+    sources      of candidates besides the run's own retrieval, such as popular:50; see sources.py. They need a ranker
 
     Raises InputError if a run is damaged, or if the two do not have the same items.
     """
@@ -94,6 +101,7 @@ class Engine:
         cache_bytes: int = 1 << 30,
         microbatch: int = 512,
         exact: bool = False,
+        sources: Sequence[str] = (),
     ) -> None:
         self.run = Run.open(run)
         self.ranking_run = self.run if self.run.ranking else None if ranker is None else Run.open(ranker)
@@ -106,9 +114,16 @@ class Engine:
         self.values = self.ranking_run.values if self.ranking_run else ()
         self.value_names = self.ranking_run.value_names if self.ranking_run else []
         self.context_labels = self.ranking_run.context_labels if self.ranking_run else {}
-        self.version = version_of(self.run.path, None if ranker is None else Path(ranker))
+        self.sources = [source_of(text) for text in sources]
+        if self.sources and not (self.ranking_run is not None and self.run.retrieves):
+            raise InputError(
+                "What several sources find is put in order by a ranker, so sources need one: a joint run, or --ranker RUN."
+            )
+        beside = [Path(source.name) for source in self.sources if source.name not in KINDS]
+        self.version = version_of(self.run.path, None if ranker is None else Path(ranker), *beside)
         self.table_path = Path(table or self.run.data.table)
-        cache_bytes //= 1 if ranker is None else 2
+        cache_bytes //= 1 + (ranker is not None) + len(beside)
+        self.others = {str(path): OtherRun(path, self.run, cache_bytes) for path in beside}
         self.ranker: MFalcon | None = None
         self.scoring = Scoring()
         if self.ranking_run is not None:
@@ -128,12 +143,7 @@ class Engine:
         self.catalogue = Catalogue(self.run, self.table_path)
         with torch.no_grad():
             self.vectors = found_by.item_vectors().float()
-        self.search: DotProductSearch | MixtureSearch
-        if isinstance(found_by, SequentialModel) and self.run.mol is not None:
-            self.search = MixtureSearch(self.run, found_by)
-        else:
-            index = Exact(self.vectors) if exact else index_of(self.run.path, self.vectors)
-            self.search = DotProductSearch(index, self.vectors)
+        self.search = search_of(self.run, found_by, self.vectors, exact=exact)
 
     def twin(self) -> "Engine":
         """The same weights with caches of its own, for another thread."""
@@ -144,6 +154,7 @@ class Engine:
             twin.retriever = Retriever(self.retriever.backbone, cache_bytes=0)
         elif self.retriever is not None:
             twin.retriever = twin.ranker
+        twin.others = {name: other.twin() for name, other in self.others.items()}
         return twin
 
     @property
@@ -153,7 +164,8 @@ class Engine:
 
     @property
     def runners(self) -> list[Runner]:
-        return list(dict.fromkeys(x for x in (self.retriever, self.ranker) if x is not None))
+        beside = [other.runner for other in self.others.values()]
+        return list(dict.fromkeys(x for x in (self.retriever, self.ranker, *beside) if x is not None))
 
     @property
     def caches(self) -> list[HistoryCache]:
@@ -239,7 +251,11 @@ class Engine:
 
     def window(self, request: Request, runner: Runner) -> Window:
         """The history of a request, as a runner's model reads it."""
-        run = self.ranking_run if runner is self.ranker and self.ranking_run is not None else self.run
+        return self.read(
+            request, self.ranking_run if runner is self.ranker and self.ranking_run is not None else self.run
+        )
+
+    def read(self, request: Request, run: Run) -> Window:
         if isinstance(request.history, TableUser):
             past = request.history
             encoded = run.reader.of_user(past.table, past.user, request.at, past.tokens)
@@ -262,15 +278,18 @@ class Engine:
         if known and self.retriever is not None:
             states = self.retriever.next_item_states(self.prefill(self.retriever, known)).float()
             self.find(known, self.search, states)
-            for x in known:
-                if self.ranker is not None and isinstance(x.answer, Result):
-                    x.log_next = self.scoring.next(torch.from_numpy(x.answer.scores))
+            if self.ranker is not None and self.sources:
+                rows = [n for n, x in enumerate(known) if self.ranks(x.request)]
+                widen(self, [known[n] for n in rows], states[rows])
+            elif self.ranker is not None:
+                for x in known:
+                    x.log_next = self.scoring.next(torch.from_numpy(x.found.scores))
         unknown = [x for x in active if x not in known]
         if unknown and self.catalogue.popular is not None:
             self.find(unknown, self.catalogue.popular, torch.ones(len(unknown), 1))
             for x in unknown:
-                if self.retriever is not None and isinstance(x.answer, Result):
-                    x.log_next = torch.log_softmax(torch.from_numpy(x.answer.scores).double().log1p(), dim=0)
+                if self.retriever is not None:
+                    x.log_next = torch.log_softmax(torch.from_numpy(x.found.scores).double().log1p(), dim=0)
 
     def find(self, active: Sequence[Active], search: DotProductSearch | MixtureSearch, states: Tensor) -> None:
         """The answers of retrieval. Requests without filters share a search, the others have one each."""
@@ -364,10 +383,11 @@ class Engine:
         for (x, ids, _), window, (logits, values) in zip(asked, windows, scored):
             probabilities = torch.sigmoid(logits)
             worth, read = probabilities @ x.weights, len(window.sequence.ids)
-            x.answer = Result(ids, worth.numpy(), read, window.skipped, probabilities.numpy(), values.float().numpy())
+            answer = Result(ids, worth.numpy(), read, window.skipped, probabilities.numpy(), values.float().numpy())
             if x.log_next is not None and x.request.candidates is None:
-                x.answer.scores = self.scoring.score(x.log_next, worth).numpy()
-                x.answer.next = x.log_next.exp().numpy()
+                answer.scores = self.scoring.score(x.log_next, worth).numpy()
+                answer.next, answer.sources = x.log_next.exp().numpy(), x.found.sources
+            x.answer = answer
 
     @torch.no_grad()
     def similar(self, request: Request, item: RawId) -> Result:

@@ -96,6 +96,7 @@ class Result:
     raws           [n] raw ids of candidates that were given: an item that the model does not know has id -1
     unknown        items that were asked for, and of which nothing is known
     unavailable    and those that are not to be had
+    sources        [n] tuples of names: which sources found it; None: the run's retrieval is the only one
     """
 
     items: np.ndarray
@@ -110,6 +111,7 @@ class Result:
     raws: Sequence[RawId] | None = None
     unknown: Sequence[RawId] = ()
     unavailable: Sequence[RawId] = ()
+    sources: np.ndarray | None = None
 
 
 class Attribution(NamedTuple):

@@ -153,6 +153,7 @@ def taken(result: Result, rows: np.ndarray | slice) -> Result:
         probabilities=None if result.probabilities is None else result.probabilities[rows],
         values=None if result.values is None else result.values[rows],
         next=None if result.next is None else result.next[rows],
+        sources=None if result.sources is None else result.sources[rows],
     )
 
 

@@ -267,10 +267,11 @@ class Run:
         require_same(self.fingerprint, path, str(self.path), [part for part, matters in parts.items() if matters])
 
 
-def version_of(run: Path, ranker: Path | None = None) -> str:
-    """Names one state of the weights: RUN@HASH. It changes when a new best checkpoint is published."""
+def version_of(*runs: Path | None) -> str:
+    """Names one state of the weights of runs that answer together: RUN@HASH. It changes when a new best checkpoint is
+    published."""
     parts = []
-    for path in (run, ranker):
+    for path in runs:
         if path is not None:
             folder = checkpoint.best(path)
             weights = folder / "model.safetensors"

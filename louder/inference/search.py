@@ -13,7 +13,7 @@ from louder.ids import RawId
 from louder.inference import stored_index
 from louder.inference.index import Exact, Index
 from louder.inference.run import Run
-from louder.models import SequentialModel
+from louder.models import RankingModel, SequentialModel
 
 
 class DotProductSearch:
@@ -65,6 +65,15 @@ class MixtureSearch:
         found = iter(self.run.user_ids.ids([user for user in users if user is not None]).tolist())
         ids = torch.tensor([-1 if user is None else next(found) for user in users])
         return self.similarity.scores(self.similarity.queries(states, ids), rows)
+
+
+def search_of(
+    run: Run, model: SequentialModel | RankingModel, vectors: Tensor, *, exact: bool
+) -> DotProductSearch | MixtureSearch:
+    """As the run's model compares states with items, whose vectors are [I, D]; `exact` leaves its index aside."""
+    if isinstance(model, SequentialModel) and run.mol is not None:
+        return MixtureSearch(run, model)
+    return DotProductSearch(Exact(vectors) if exact else index_of(run.path, vectors), vectors)
 
 
 def index_of(run: Path, vectors: Tensor) -> Index:

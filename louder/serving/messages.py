@@ -190,6 +190,7 @@ class Scored(Message):
         default=None,
         description="Of two stages: the probability that it comes next, given that one of the candidates does.",
     )
+    sources: list[str] = Field(default=[], description="Which sources of candidates found it, where there are several.")
     actions: dict[str, float] = Field(default={}, description="Probability of each action, if it does.")
     values: dict[str, float] = Field(default={}, description="Expected values.")
     attributes: dict[str, list[str]] = Field(default={}, description="Attributes of the item.")
@@ -308,6 +309,8 @@ class ModelAnswer(Message):
     actions: list[str]
     values: list[str]
     main: str | None = Field(description="The action that scores by default.")
+    next_weight: float | None = Field(description="Of two stages: the score is P(next) to this power, times worth.")
+    sources: list[str] = Field(description="Of candidates, besides the run's retrieval.")
     items: int
     attributes: dict[str, list[str]] = Field(
         description="Attributes of items that can be filtered by, and their values."

@@ -13,6 +13,7 @@ from louder.histories.history import History
 from louder.inference.engine import Engine
 from louder.inference.request import Request, Result
 from louder.inference.run import version_of
+from louder.inference.sources import KINDS, source_of
 from louder.serving.warmup import trial_request, warm
 
 SLOWER = 10  # a model that needs so many times as long as the live one is refused
@@ -27,19 +28,27 @@ class ModelSource:
     ranker: Path | None = None
     table: Path | None = None
     cache_bytes: int = 1 << 30
+    sources: tuple[str, ...] = ()
 
     def load(self) -> Engine:
         """What is published now, warm. It is read file by file, so if it changed meanwhile it is read again."""
         while True:
             version = self.version()
             run, ranker = self.run.resolve(), None if self.ranker is None else self.ranker.resolve()
-            model = Engine(run, ranker, table=self.table, cache_bytes=self.cache_bytes)
+            model = Engine(run, ranker, table=self.table, cache_bytes=self.cache_bytes, sources=self.resolved)
             if version == model.version == self.version():
                 warm(model)
                 return model
 
     def version(self) -> str:
-        return version_of(self.run.resolve(), None if self.ranker is None else self.ranker.resolve())
+        beside = [Path(source_of(text).name) for text in self.resolved if source_of(text).name not in KINDS]
+        return version_of(self.run.resolve(), None if self.ranker is None else self.ranker.resolve(), *beside)
+
+    @property
+    def resolved(self) -> list[str]:
+        """The sources, with runs by their own paths, which links may point to."""
+        found = [source_of(text) for text in self.sources]
+        return [f"{x.name if x.name in KINDS else Path(x.name).resolve()}:{x.count}" for x in found]
 
 
 class Models:

@@ -54,6 +54,7 @@ class Settings:
     table: Path | None = None  # in place of the run's: it fills an empty store
     keep: int = 1000  # events of a user that the store keeps
     token: str = ""  # what requests must bear; "" for none
+    sources: tuple[str, ...] = ()  # of candidates besides the run's retrieval
     cache_bytes: int = 1 << 30  # the most that the KV caches of the live model take
     max_queue_delay_s: float = 0.2  # a request that would wait longer for its turn is answered 429
     log: bool = True
@@ -213,7 +214,7 @@ def answers(model: Engine | None, jobs: Sequence[Job]) -> Sequence[dict[str, Jso
 
 def open_service(settings: Settings) -> Service:
     """Load the model, open the store, and fill it from the table if it is new."""
-    source = ModelSource(settings.run, settings.ranker, settings.table, settings.cache_bytes)
+    source = ModelSource(settings.run, settings.ranker, settings.table, settings.cache_bytes, tuple(settings.sources))
     model = source.load()
     keep = max(settings.keep, model.window_events)
     if keep > settings.keep:

@@ -75,6 +75,8 @@ def result_view(
             entry["values"] = dict(zip(model.value_names, result.values[place].tolist()))
         if result.next is not None:
             entry["next"] = float(result.next[place])
+        if result.sources is not None:
+            entry["sources"] = list(result.sources[place])
         if attributes:
             entry |= shown_of(model, number)
         if place < len(reasons):
@@ -132,6 +134,8 @@ def model_view(models: "Models") -> Json:
         "actions": list(model.actions),
         "values": list(model.values),
         "main": model.main or None,
+        "next_weight": model.scoring.weight if model.ranker and model.retriever else None,
+        "sources": [f"{source.label}:{source.count}" for source in model.sources],
         "items": len(model.catalogue),
         "attributes": model.catalogue.labels,
         "context": model.context_labels,

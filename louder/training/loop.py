@@ -28,6 +28,7 @@ from louder.training.config import Config
 from louder.training.memory import keep_freed_memory
 from louder.training.optimizers import groups, learning_rate, make_optimizers, moments, restore_moments, update
 from louder.training.screen import Screen
+from louder.training.two_stages import calibrate_run
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -77,8 +78,6 @@ def train(config: Config, run: Path, *, resume: bool = False, overwrite: bool = 
         trainer.restore()
         trainer.run_to_end(screen)
         if config.two_stages and config.held_out == 2:
-            from louder.training.two_stages import calibrate_run  # reads id maps
-
             screen.status("choosing how the two stages become one score")
             with suppress(InputError):  # a log so small that nobody can be asked: see louder.inference.scoring
                 calibrate_run(run)

@@ -1,5 +1,6 @@
 """Which task a config is for, and how good a run of it is."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from louder.results import Row
 from louder.training import ranking, retrieval
 from louder.training.config import Config
 from louder.training.task import OnBatch, open_config_table
+from louder.training.two_stages import answer_report
 
 Task = ranking.RankingTask | retrieval.RetrievalTask
 
@@ -31,6 +33,7 @@ def evaluate_run(
     table: str | None = None,
     seen: str | None = None,
     ranker: Path | None = None,
+    sources: Sequence[str] = (),
     on_batch: OnBatch | None = None,
 ) -> Row:
     """Measure the best checkpoint of a run. The result says which protocol chose the epoch.
@@ -39,6 +42,7 @@ def evaluate_run(
     table   another folder than that of the run; it needs the same items, and what else the model learnt of
     seen    in place of evaluation.seen; of a ranking run it is of the next item alone
     ranker  a ranking run beside it, as the service has one: then the answer of both together is measured, too
+    sources  of candidates besides the run's retrieval, see louder.inference.sources
     raises  InputError: no such run, a damaged one, another table, or a part that its protocol does not keep
     """
     opened = Run.open(run)
@@ -63,7 +67,5 @@ def evaluate_run(
         **task.report(model, part, torch.device("cpu"), on_batch),
     }
     if ranker is not None or config.two_stages:
-        from louder.training.two_stages import answer_report  # reads id maps
-
-        measured["answer"] = answer_report(run, part, table=table, seen=seen, ranker=ranker)
+        measured["answer"] = answer_report(run, part, table=table, seen=seen, ranker=ranker, sources=sources)
     return measured

@@ -1,36 +1,56 @@
-"""A run that retrieves and ranks, or two of them: how their stages become one score, and how good their answer is."""
+"""A run that retrieves and ranks, or two of them: how their stages become one score, and how good their answer is.
 
+What reads id maps is imported where it is needed, so that training can be imported where only torch and numpy are installed.
+"""
+
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from louder import checkpoint
 from louder.config import from_dict
 from louder.errors import InputError
-from louder.evaluation.answers import Answers, Nobody, answers, report
-from louder.evaluation.calibration import calibrated
-from louder.inference.engine import Engine
 from louder.inference.run import Run
 from louder.inference.scoring import Scoring, keep
 from louder.results import Row
 from louder.training.config import Config
 from louder.training.task import OnBatch
 
+if TYPE_CHECKING:
+    from louder.evaluation.answers import Answers
+
 
 def answer_report(
-    run: Path, part: str, *, table: str | None = None, seen: str | None = None, ranker: Path | None = None
+    run: Path,
+    part: str,
+    *,
+    table: str | None = None,
+    seen: str | None = None,
+    ranker: Path | None = None,
+    sources: Sequence[str] = (),
 ) -> Row | None:
     """See louder.evaluation.answers.report; None where the part has nobody with a history."""
+    from louder.evaluation.answers import Nobody, report
+
     try:
-        return report(whole_answers(run, part, table=table, seen=seen, ranker=ranker))
+        return report(whole_answers(run, part, table=table, seen=seen, ranker=ranker, sources=sources))
     except Nobody:
         return None
 
 
 def calibrate_run(
-    run: Path, *, table: str | None = None, ranker: Path | None = None, on_batch: OnBatch | None = None
+    run: Path,
+    *,
+    table: str | None = None,
+    ranker: Path | None = None,
+    sources: Sequence[str] = (),
+    on_batch: OnBatch | None = None,
 ) -> Scoring:
     """Choose on the validation part how the stages of a run, or of a run and a ranker beside it, become one score, and keep
     it with the ranker's best checkpoint. Raises InputError where there are no two stages, or no validation part."""
-    found = whole_answers(run, "validation", table=table, ranker=ranker, on_batch=on_batch)
+    from louder.evaluation.calibration import calibrated
+
+    found = whole_answers(run, "validation", table=table, ranker=ranker, sources=sources, on_batch=on_batch)
     scoring = calibrated(found, checkpoint.fingerprint(checkpoint.best(run)))
     keep(scoring, Run.open(ranker or run))
     return scoring
@@ -43,10 +63,14 @@ def whole_answers(
     table: str | None = None,
     seen: str | None = None,
     ranker: Path | None = None,
+    sources: Sequence[str] = (),
     on_batch: OnBatch | None = None,
-) -> Answers:
+) -> "Answers":
     """What the engine answers on a part; see louder.evaluation.answers."""
-    engine = Engine(run, ranker, table=table, exact=True)
+    from louder.evaluation.answers import answers
+    from louder.inference.engine import Engine
+
+    engine = Engine(run, ranker, table=table, exact=True, sources=sources)
     config = from_dict(Config, engine.run.config)
     if ranker is not None:
         beside = from_dict(Config, Run.open(ranker).config)
