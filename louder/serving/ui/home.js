@@ -10,20 +10,33 @@ const USERS = 6;
 export function showHome(model, signal) {
   const users = make("div", { className: "people" }, blanks());
   const again = make("button", { type: "button", onclick: () => fill(users, () => get(`v1/users/sample?limit=${USERS}`, { signal }), "The store has no users yet: start as someone new, or send events to /v1/events.") }, "Show others");
-  const popular = make("div");
-  byId("welcome").replaceChildren(
+  const popular = make("div"), fan = make("div", { className: "fan", "aria-hidden": "true" });
+  byId("welcome").replaceChildren(make("div", { className: "first" },
     make("div", { className: "hero" }, make("h1", {}, "What comes next?"),
       make("p", {}, `Pick someone, see what they did, and what the model expects of them among ${plural(model.items, "item")}. Ask why, and try what would change if they liked something: nothing is stored unless you save it.`),
-      make("p", {}, make("a", { className: "button main", href: "#new" }, "Start as someone new"))),
+      make("p", {}, make("a", { className: "button main", href: "#new" }, "Start as someone new"))), fan),
     make("div", { className: "section-head" }, make("h2", {}, "People to begin with"), again), users, popular);
   again.click();
-  begin(popular, model, signal);
+  begin(popular, fan, model, signal);
 }
 
 /** What someone new is shown, where popularity is known. */
-async function begin(root, model, signal) {
+async function begin(root, fan, model, signal) {
   const { items } = await post("v1/recommend", { history: [], k: 24 }, { signal, quiet: true }).catch(() => ({ items: [] }));
-  if (items.length && !signal.aborted) root.replaceChildren(links("What everybody begins with", "popular; choose one to see who knows it", items, model));
+  if (!items.length || signal.aborted) return;
+  fan.replaceChildren(...unlike(items, 5).map((item, n) => {
+    const art = poster(item);
+    art.style.setProperty("--n", n);
+    return art;
+  }));
+  root.replaceChildren(links("What everybody begins with", "popular; choose one to see who knows it", items, model));
+}
+
+/** A few items, of different kinds as far as there are some. */
+function unlike(items, count) {
+  const kind = item => Object.values(item.attributes ?? {})[0]?.[0];
+  const firsts = items.filter((item, at) => items.findIndex(other => kind(other) === kind(item)) === at);
+  return [...new Set([...firsts, ...items])].slice(0, count);
 }
 
 /** Tiles that lead to their items. */

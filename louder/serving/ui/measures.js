@@ -27,8 +27,9 @@ export function brief(item, model) {
 export function scale(items, model) {
   const ends = new Map();
   for (const item of items) {
+    const first = brief(item, model).map(({ key }) => key);
     for (const { key, short, value, text } of measures(item, model)) {
-      const end = ends.get(key) ?? { short, low: value, high: value, from: text, to: text };
+      const end = ends.get(key) ?? { short, low: value, high: value, from: text, to: text, told: first.includes(key) };
       if (value <= end.low) [end.low, end.from] = [value, text];
       if (value >= end.high) [end.high, end.to] = [value, text];
       ends.set(key, end);
@@ -38,8 +39,9 @@ export function scale(items, model) {
     const end = ends.get(key);
     return !end || end.high === end.low ? 1 : Math.max(0.03, 0.05 + 0.95 * (value - end.low) / (end.high - end.low));
   };
-  const told = [...ends.values()].filter(({ from, to }) => from !== to).map(({ short, from, to }) => `${short} ${from} to ${to}`);
-  const legend = what => told.length ? `Bars run from the lowest to the highest of ${what}: ${told.join(", ")}.` : "";
+  const told = [...ends.values()].filter(end => end.told && end.from !== end.to).map(({ short, from, to }) => `${short} ${from} to ${to}`);
+  const legend = what => [told.length ? `Bars run from the lowest to the highest of ${what}: ${told.join(", ")}.` : "",
+    ends.has("next") ? "“Next” is the chance to come next among those found; the others are chances if it does." : ""].join(" ");
   return { share, legend };
 }
 

@@ -1,7 +1,7 @@
 // The answer as strips of tiles: the best, what past events call for, and one strip for each genre or other attribute.
 
 import { post } from "./api.js";
-import { called, make, plural } from "./dom.js";
+import { called, make } from "./dom.js";
 import { detail } from "./detail.js";
 import { strip, tile, waiting } from "./tiles.js";
 
@@ -23,8 +23,18 @@ export function showRows(root, items, desk, moved, causes) {
     follow(event, desk, old, key);
     return old;
   });
+  const held = focused(root);
   root.replaceChildren(best, ...because, ...grouped(items.slice(BEST)).map(([name, own]) =>
-    strip(name, plural(own.length, "more guess").replace("guesss", "guesses"), own.map(item => tile(item, desk)), opener(items, desk))));
+    strip(name, `${own.length} more`, own.map(item => tile(item, desk)), opener(items, desk))));
+  if (held) [...[...root.children].at(held.strip)?.querySelectorAll(".open") ?? []].at(held.place)?.focus({ preventScroll: true });
+}
+
+/** Where the focus is, so that a list that changes under the keyboard keeps it. */
+function focused(root) {
+  const strip = document.activeElement?.closest(".strip");
+  if (!strip || !root.contains(strip)) return null;
+  const doors = [...strip.querySelectorAll(".open")], open = doors.findIndex(door => door === document.activeElement || door.getAttribute("aria-expanded") === "true");
+  return { strip: [...root.children].indexOf(strip), place: Math.max(0, open) };
 }
 
 /** [value of the first attribute, items]: each item stands once, with the value whose best item comes first. */
@@ -50,13 +60,17 @@ async function follow(event, desk, place, key) {
     const { items: alike } = await post("v1/similar", { item: event.item, k: ALIKE }, { signal: desk.signal });
     const { items } = await post("v1/recommend", { ...desk.request(), k: 12, allow: alike.map(item => item.item) }, { signal: desk.signal });
     if (items.length < FEW) return place.remove();
-    const node = strip(`Because of “${called(event)}”`, "alike, in the order expected of them", items.map(item => tile(item, desk)), opener(items, desk));
+    const own = items.map(item => comparable(item, desk.model));
+    const node = strip(`Because of “${called(event)}”`, "alike, in the order expected of them", own.map(item => tile(item, desk)), opener(own, desk));
     node.dataset.cause = key;
     place.replaceWith(node);
   } catch (error) {
     if (error.name !== "AbortError") place.remove(); // an item that the model does not know, or a busy moment: the others say enough
   }
 }
+
+/** An item without what was told among a few alone: how likely it is next compares with no other list. */
+const comparable = ({ next, ...item }, model) => next == null ? item : { ...item, score: item.actions?.[model.main] ?? item.score };
 
 /** Opens the detail of a tile below its strip, and closes the one that was open. */
 export const opener = (items, desk) => (door, node) => {

@@ -61,8 +61,9 @@ async function save() {
   try {
     await post("v1/events", { events: events.map(({ id: own, item, time, actions }) => ({ user: id, id: own, item, time, actions })) });
   } catch (error) {
-    if (name === who) byId("sandbox").replaceChildren(notice(error, save));
-    return;
+    if (name !== who) return;
+    show();
+    return byId("sandbox").prepend(notice(error, save));
   }
   all.set(name, all.get(name).filter(event => !events.includes(event)));
   if (name !== who) return;

@@ -40,7 +40,7 @@ function row(event, drop) {
 }
 
 function gap(seconds) {
-  if (!(seconds >= 2 * DAY)) return "";
+  if (!(seconds >= 2 * DAY) || seconds > 1e10) return "";
   const days = Math.round(seconds / DAY);
   if (days < 14) return `${days} days between`;
   if (days < 60) return `${Math.round(days / 7)} weeks between`;

@@ -92,6 +92,7 @@ class Fake:
         }
         self.previous: str | None = "2026-11-02T09:00-5e1f"
         self.token: str | None = None
+        self.next = False  # whether an answer is of two stages
         self.delay = 0.0  # seconds that each answer takes longer
         self.mistaken: dict[str, str] = {}  # users for whom another one's history is answered
         self.images: dict[int, str] = {}
@@ -267,6 +268,8 @@ def service(fake: Fake) -> FastAPI:
             repeats = [sum(had[genre] for genre in item.attributes["genres"]) for item in left]
             gains = [(1 - asked.diversity) * item.score - asked.diversity * n for item, n in zip(left, repeats)]
             chosen.append(left.pop(gains.index(max(gains))))
+        if fake.next:
+            chosen = [item.model_copy(update={"next": item.score**2, "score": item.score**3}) for item in chosen]
         fake.answer = answer(chosen, events, asked.model)
         return fake.answer
 

@@ -1,5 +1,6 @@
 """The page in a real browser, against a service that holds every request to the messages."""
 
+import re
 import time
 import uuid
 
@@ -7,7 +8,7 @@ import pytest
 from playwright.sync_api import expect
 
 from louder.serving import messages as m
-from tests.serving.ui.fake import BIG, Fake, running, service
+from tests.serving.ui.fake import BIG, UI, Fake, running, service
 
 USER = 7
 
@@ -285,6 +286,25 @@ def test_bars_tell_apart_what_differs_little_and_one_number_stands_once(page, ad
     expect(page.locator("#lead")).to_contain_text(f"like {shown[-1]:.1%} to {shown[0]:.1%}".replace("%", " %"))
     assert cards.first.inner_text().count(f"{shown[0]:.1%}".replace("%", " %")) == 1
     expect(cards.first.locator(".meters .name")).to_have_text(["Would like", "Would finish", "Would share"])
+
+
+def test_likely_next_and_likely_liked_are_two_bars_and_the_score_a_third(page, address, fake):
+    fake.next = True
+    opened(page, address)
+    first = page.locator(".card").first
+    expect(first.locator(".meters .name")).to_have_text(
+        ["Likely next", "Would like", "Would finish", "Would share", "Score"]
+    )
+    expect(first.locator(".amount").first).to_have_text(f"{100 * fake.answer.items[0].next:.1f} %")
+    page.get_by_role("button", name="Rows").click()
+    expect(strip(page, "Top 10").first.locator(".meters .name")).to_have_text(["next", "like"])
+    cause = page.locator(".strip[data-cause] .tile:has(.open)").first  # among others, so it compares with no other list
+    expect(cause.locator(".meters .name")).to_have_text(["like"])
+
+
+def test_all_modules_are_asked_for_at_once():
+    preloaded = re.findall('modulepreload" href="([a-z]+.js)"', (UI / "index.html").read_text())
+    assert sorted(preloaded) == sorted(file.name for file in UI.glob("*.js") if file.name != "app.js")
 
 
 def test_the_time_of_an_event_is_that_of_the_service(page, address, fake):
