@@ -10,12 +10,13 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from louder.errors import InputError
 
 QUERIES_AT_ONCE = 256
-NUMBERS_AT_ONCE = 1 << 22  # of the vectors gathered to score pairs: 16 MiB
+NUMBERS_AT_ONCE = 1 << 16  # of the vectors gathered to score pairs: 256 KiB
 CROWDED = 4  # times k: a block with more promising items than that is sorted first
 SPARE = 8  # found on top of k, so that faiss's own rounding does not decide who is k-th
 FEWEST_ALLOWED = 0.05  # of the items
@@ -69,27 +70,32 @@ class Exact:
         """The answer among the items `numbers` [M], all of them if None, without those `banned` [I]; `excluded` [B, E] are
         rows of these."""
         count = len(self.vectors) if numbers is None else len(numbers)
-        ids = torch.full((len(queries), k), -1, device=queries.device)
-        scores = torch.full((len(queries), k), -torch.inf, device=queries.device)
+        ids = torch.empty(len(queries), 0, dtype=torch.int64, device=queries.device)
+        scores = torch.empty(len(queries), 0, device=queries.device)
         slack = queries.norm(dim=1, keepdim=True) * self.rounding + 1e-30
         for start in range(0, count, self.items_at_once):
             own = slice(start, min(start + self.items_at_once, count))
             block = self.vectors[own] if numbers is None else self.vectors[numbers[own]]
             rough = queries @ block.T
-            row, at = torch.where((excluded >= own.start) & (excluded < own.stop))
-            rough[row, excluded[row, at] - own.start] = -torch.inf
+            if excluded.shape[1]:
+                row, at = torch.where((excluded >= own.start) & (excluded < own.stop))
+                rough[row, excluded[row, at] - own.start] = -torch.inf
             if banned is not None:
                 rough.masked_fill_(banned[own], -torch.inf)
             # of the items below this none can be among the best k, whichever way its score was rounded
-            floor = (scores[:, -1:] - slack).clamp(min=torch.finfo().min)
-            hits = rough >= floor
-            if len(block) > k and hits.sum() > CROWDED * k * len(queries):
-                hits = rough >= torch.maximum(floor, rough.topk(k).values[:, -1:] - 2 * slack)
-            new = padded(hits)
+            floor = torch.full_like(slack, torch.finfo().min)
+            if scores.shape[1] == k:
+                floor = floor.maximum(scores[:, -1:] - slack)
+            if len(block) > k and (not scores.shape[1] or (rough >= floor).sum() > CROWDED * k * len(queries)):
+                floor = floor.maximum(rough.topk(k, sorted=False).values.amin(1, keepdim=True) - 2 * slack)
+            new = padded(rough >= floor)
             found = torch.where(new < 0, new, new + start if numbers is None else numbers[new + start])
-            ids = torch.cat([ids, found], dim=1)
-            scores = torch.cat([scores, pair_scores(queries, self.vectors, found)], dim=1)
-            ids, scores = first(ids, scores, k)
+            new_scores = pair_scores(queries, self.vectors, found)
+            if start:
+                found, new_scores = torch.cat([ids, found], dim=1), torch.cat([scores, new_scores], dim=1)
+            ids, scores = first(found, new_scores, k)
+        if lacking := k - ids.shape[1]:
+            ids, scores = F.pad(ids, (0, lacking), value=-1), F.pad(scores, (0, lacking), value=-torch.inf)
         return ids, scores
 
 
@@ -230,16 +236,33 @@ def pair_scores(queries: Tensor, vectors: Tensor, ids: Tensor) -> Tensor:
 
     A score depends on its two vectors alone, to the bit, and not on B, K or the other items.
     """
+    rows = max(1, NUMBERS_AT_ONCE // max(1, ids.shape[1] * queries.shape[1]))  # what is gathered stays in the cache
+    if rows < len(queries):
+        parts = zip(queries.split(rows), ids.split(rows))
+        return torch.cat([pair_scores(some, vectors, own) for some, own in parts])
     step = max(1, NUMBERS_AT_ONCE // max(1, queries.numel()))
     parts = [(vectors[own.clamp(min=0)] * queries[:, None]).sum(2) for own in ids.split(step, dim=1)]
-    return torch.cat(parts, dim=1).masked_fill(ids < 0, -torch.inf)
+    scores = torch.cat(parts, dim=1) if len(parts) > 1 else parts[0]
+    return scores.masked_fill_(ids < 0, -torch.inf)
 
 
 def first(ids: Tensor, scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """The k best of [B, K], best first; of equal scores what stands first."""
-    order = scores.sort(dim=1, descending=True, stable=True).indices[:, :k]
+    order = best_first(scores)[:, :k]
     ids, scores = ids.gather(1, order), scores.gather(1, order)
     return torch.where(scores.isneginf(), -1, ids), scores
+
+
+def best_first(scores: Tensor) -> Tensor:
+    """scores [B, K] float32 -> [B, K] int64 their places, best first; of equal scores what stands first."""
+    if scores.device.type != "cpu":
+        return scores.sort(dim=1, descending=True, stable=True).indices
+    # as integers of the same order, with their places below them: numpy sorts these several times faster
+    bits = (scores.numpy() + np.float32(0)).view(np.int32)  # -0 is 0
+    falling = ~np.where(bits < 0, bits ^ 0x7FFFFFFF, bits)
+    places = falling.astype(np.int64) << 32 | np.arange(scores.shape[1])
+    places.sort(axis=1)
+    return torch.from_numpy(places & 0xFFFFFFFF)
 
 
 def padded(hits: Tensor) -> Tensor:
