@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 from louder.errors import InputError
 
 RawId = int | str
+CLOSE = 8  # times as many raw ids as there are, within which a table of all is worth it
 FEW = 50  # a lookup of so many times fewer ids than there are is worth an order that is kept
 
 
@@ -27,8 +28,12 @@ class IdMap:
     def __len__(self) -> int:
         return len(self.raw)
 
-    def ids(self, raw: Sequence[RawId] | pa.Array) -> np.ndarray:
+    def ids(self, raw: Sequence[RawId] | np.ndarray | pa.Array) -> np.ndarray:
         """Raw ids -> int64 [n]; -1 for those that are unknown."""
+        if self.by_raw is not None and (integers := int64s(raw)) is not None:
+            least, numbers = self.by_raw
+            # below the least it wraps around to the largest numbers; beyond either end is the last entry, nobody
+            return numbers[np.minimum((integers - least).view(np.uint64), np.uint64(len(numbers) - 1))]
         try:
             values = pa.array(raw).cast(self.raw.type)
         except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError):
@@ -55,6 +60,18 @@ class IdMap:
         raw = self.raw.to_numpy(zero_copy_only=False)
         numbers = np.argsort(raw, kind="stable")
         return raw[numbers], numbers.astype(np.int64)
+
+    @cached_property
+    def by_raw(self) -> tuple[np.int64, np.ndarray] | None:
+        """Of integers that lie close together: the least raw id, and the id of each from there on, then -1."""
+        if not pa.types.is_integer(self.raw.type) or not len(self.raw):
+            return None
+        ordered, numbers = self.ordered
+        if int(ordered[-1]) - int(ordered[0]) >= CLOSE * len(ordered):
+            return None
+        by_raw = np.full(int(ordered[-1]) - int(ordered[0]) + 2, -1, dtype=np.int64)
+        by_raw[ordered - ordered[0]] = numbers
+        return np.int64(ordered[0]), by_raw
 
     @cached_property
     def numbers(self) -> dict[RawId, int]:
@@ -84,6 +101,15 @@ class IdMap:
                 f"The vocabulary {path} cannot be read ({error}). Make the table or the run again."
             ) from error
         return cls(raw)
+
+
+def int64s(raw: Sequence[RawId] | np.ndarray | pa.Array) -> np.ndarray | None:
+    """[n] if all of them are integers of 64 bits, and not in an Arrow array"""
+    if isinstance(raw, np.ndarray):
+        return raw if raw.dtype == np.int64 else None
+    if not isinstance(raw, list) or not all(type(x) is int and -(1 << 63) <= x < 1 << 63 for x in raw):
+        return None
+    return np.array(raw, dtype=np.int64)
 
 
 def cast_or_none(value: RawId, kind: pa.DataType) -> RawId | None:

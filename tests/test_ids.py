@@ -1,5 +1,6 @@
 """Raw ids keep their numbers for good."""
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from hypothesis import given
@@ -82,3 +83,16 @@ def test_the_least_and_the_greatest_id_are_found_alone():
         assert [vocabulary.ids([value])[0] for value in raw] == list(range(150))
         assert vocabulary.ids([0 if isinstance(raw[0], int) else "000"]).tolist() == [-1]
         assert vocabulary.ids([151 if isinstance(raw[0], int) else "151"]).tolist() == [-1]
+
+
+@pytest.mark.parametrize(
+    "raw", [[7, 3, 5], [2**63 - 1, -(2**63), 0], [-4, -6, 3]], ids=["close", "far apart", "below 0"]
+)
+def test_integers_are_found_in_any_form(raw):
+    """Where they lie close together in a table of all between, elsewhere by Arrow."""
+    vocabulary = IdMap(pa.array(raw))
+    asked = [*raw, 4, -(2**63), 2**63 - 1, raw[0]]
+    expected = [raw.index(value) if value in raw else -1 for value in asked]
+    for form in asked, np.array(asked), pa.array(asked):
+        assert vocabulary.ids(form).tolist() == expected
+    assert vocabulary.ids([raw[1], "7", True, 10**30]).tolist() == [1, raw.index(7) if 7 in raw else -1, -1, -1]
