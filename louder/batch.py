@@ -1,6 +1,7 @@
 """The contract between data and models: histories end to end, never padded, and what is to be predicted from them."""
 
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -40,7 +41,7 @@ class SequenceBatch:
     context: Tensor | None = None
 
     def __post_init__(self) -> None:
-        if self.offsets.dim() != 1 or len(self.offsets) == 0:
+        if self.offsets.dim() != 1 or self.offsets.shape[0] == 0:
             raise InputError(f"offsets must be [B + 1], but their shape is {list(self.offsets.shape)}.")
         for field in "timestamps", "query_timestamps", "actions", "kinds", "values", "prefix_lengths":
             value = getattr(self, field)
@@ -50,20 +51,19 @@ class SequenceBatch:
             raise InputError(f"context has {len(self.context)} rows, but there are {self.users} users.")
         if self.offsets.device.type != "cpu":  # reading values would stall the GPU; they were checked before the copy
             return
-        first, last, tokens = int(self.offsets[0]), int(self.offsets[-1]), len(self.ids)
-        if (first, last) != (0, tokens):
+        offsets, tokens = self.offsets.tolist(), self.ids.shape[0]
+        if (offsets[0], offsets[-1]) != (0, tokens):
             raise InputError(
-                f"offsets run from {first} to {last}, but {tokens} ids need them to run from 0 to {tokens}. "
+                f"offsets run from {offsets[0]} to {offsets[-1]}, but {tokens} ids need them to run from 0 to {tokens}. "
                 "For two users with 3 and 2 events, pass [0, 3, 5], not the lengths [3, 2]."
             )
-        (backward,) = torch.where(self.offsets.diff() < 0)
-        if len(backward):
-            user = int(backward[0])
-            raise InputError(f"offsets fall from {self.offsets[user]} to {self.offsets[user + 1]} at user {user}.")
+        for user, (first, end) in enumerate(pairwise(offsets)):
+            if end < first:
+                raise InputError(f"offsets fall from {first} to {end} at user {user}.")
 
     @property
     def users(self) -> int:
-        return len(self.offsets) - 1
+        return self.offsets.shape[0] - 1
 
     @property
     def lengths(self) -> Tensor:

@@ -21,6 +21,7 @@ from louder.inference.search import DotProductSearch
 from louder.inference.updates import Updates
 from louder.schema import ENGAGEMENT
 
+KEPT = 10_000  # items whose attributes are
 IMAGES = "image", "poster"  # columns with the address of a picture, the first that is there
 
 
@@ -39,6 +40,9 @@ class Catalogue:
         self.item_ids, self.table_path, self.columns = run.item_ids, table_path, run.items
         self.updates = Updates(self.item_ids)
         self.trained = lru_cache(maxsize=100_000)(partial(described, run.item_ids, run.items))
+        self.shown: dict[
+            int, dict[str, list[str]]
+        ] = {}  # attributes of the training, of items that were answered lately
         self.encoded: dict[str, Attribute] = {}
 
     def __len__(self) -> int:
@@ -77,9 +81,13 @@ class Catalogue:
 
     def attributes_of(self, item: int) -> dict[str, list[str]]:
         """Of those that items can be filtered by, what this one has."""
-        found = {name: values_of(self.columns, item, name) for name in self.attributes}
-        found |= {name: list(own[item]) for name, own in self.updates.told.items() if item in own}
-        return {name: values for name, values in found.items() if values is not None}
+        shown = self.shown.get(item)
+        if shown is None:
+            if len(self.shown) >= KEPT:
+                self.shown.clear()
+            found = {name: values_of(self.columns, item, name) for name in self.attributes}
+            shown = self.shown[item] = {name: values for name, values in found.items() if values is not None}
+        return shown | {name: list(own[item]) for name, own in self.updates.told.items() if item in own}
 
     @cached_property
     def attributes(self) -> dict[str, Attribute]:

@@ -370,7 +370,7 @@ class Engine:
             if x.candidates is not None:
                 items, vectors = x.candidates.ids, x.candidates.vectors
             elif isinstance(x.answer, Result):
-                items, vectors = x.answer.items, self.ranker.model.items(torch.from_numpy(x.answer.items))
+                items, vectors = x.answer.items, self.ranker.items(torch.from_numpy(x.answer.items))
             else:
                 continue
             if len(items):

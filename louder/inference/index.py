@@ -238,8 +238,8 @@ def pair_scores(queries: Tensor, vectors: Tensor, ids: Tensor) -> Tensor:
     """
     rows = max(1, NUMBERS_AT_ONCE // max(1, ids.shape[1] * queries.shape[1]))  # what is gathered stays in the cache
     if rows < len(queries):
-        parts = zip(queries.split(rows), ids.split(rows))
-        return torch.cat([pair_scores(some, vectors, own) for some, own in parts])
+        by_rows = zip(queries.split(rows), ids.split(rows))
+        return torch.cat([pair_scores(some, vectors, own) for some, own in by_rows])
     step = max(1, NUMBERS_AT_ONCE // max(1, queries.numel()))
     parts = [(vectors[own.clamp(min=0)] * queries[:, None]).sum(2) for own in ids.split(step, dim=1)]
     scores = torch.cat(parts, dim=1) if len(parts) > 1 else parts[0]

@@ -3,6 +3,7 @@
 from collections import OrderedDict
 from collections.abc import Hashable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -11,17 +12,27 @@ from louder.batch import SequenceBatch
 from louder.models.kv_cache import KVCache
 
 
+class PendingToken(NamedTuple):
+    """The last token of a history, which asks for what comes next: x [1, D], its time, and that of the request."""
+
+    x: Tensor
+    time: int
+    query_time: int
+
+
 @dataclass
 class CachedHistory:
-    """A KV cache, and the events that it holds the settled tokens of, to compare with the history that comes."""
+    """A KV cache, and the events that it holds the settled tokens of, to compare with the history that comes. If nothing
+    came, the last token is as it was, but for the time of the request."""
 
     kv: KVCache
     events: SequenceBatch
+    last: PendingToken | None = None
 
     @property
     def bytes(self) -> int:
         tensors = [x for x in vars(self.events).values() if isinstance(x, Tensor)]
-        return self.kv.bytes + sum(x.numel() * x.element_size() for x in tensors)
+        return self.kv.bytes + sum(x.nbytes for x in tensors) + (self.last.x.nbytes if self.last else 0)
 
 
 class HistoryCache:
@@ -30,6 +41,7 @@ class HistoryCache:
     def __init__(self, capacity: int) -> None:
         self.capacity = capacity
         self.held: OrderedDict[Hashable, CachedHistory] = OrderedDict()
+        self.sizes: dict[Hashable, int] = {}  # bytes of each
         self.bytes = self.hits = self.misses = 0
 
     def __len__(self) -> int:
@@ -52,7 +64,7 @@ class HistoryCache:
         if key is None or size > self.capacity:
             return
         self.evict(key)
-        self.held[key] = held
+        self.held[key], self.sizes[key] = held, size
         self.bytes += size
         while self.bytes > self.capacity:
             self.evict(next(iter(self.held)))
@@ -60,24 +72,28 @@ class HistoryCache:
     def evict(self, key: Hashable) -> CachedHistory | None:
         held = self.held.pop(key, None)
         if held is not None:
-            self.bytes -= held.bytes
+            self.bytes -= self.sizes.pop(key)
         return held
 
 
 def is_prefix(held: SequenceBatch, history: SequenceBatch) -> bool:
     """Whether `history` begins with the events that are held."""
-    n = len(held.ids)
-    if n > len(history.ids) or not same(held.context, history.context):
+    n = held.ids.shape[0]
+    if n > history.ids.shape[0] or not same(held.context, history.context):
         return False
     for name in "ids", "timestamps", "actions", "kinds", "values":
         new = getattr(history, name)
         if not same(getattr(held, name), None if new is None else new[:n]):
             return False
+    if held.prefix_lengths is None and history.prefix_lengths is None:
+        return True
     return torch.equal(held.positions(), history.positions()[:n])
 
 
 def same(a: Tensor | None, b: Tensor | None) -> bool:
-    """Equal, absent values (NaN) included."""
+    """Equal to the bit, so an absent value (NaN) equals itself."""
     if a is None or b is None:
         return a is b
-    return a.shape == b.shape and bool(((a == b) | ((a != a) & (b != b))).all())
+    if a.dtype == torch.float32 == b.dtype:
+        a, b = a.contiguous().view(torch.int32), b.contiguous().view(torch.int32)
+    return torch.equal(a, b)

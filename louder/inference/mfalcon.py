@@ -6,14 +6,18 @@ neither the microbatch nor the order of the candidates.
 """
 
 from collections.abc import Hashable, Sequence
+from functools import cached_property
+from itertools import pairwise
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from louder.batch import SequenceBatch
 from louder.errors import InputError
-from louder.inference.runner import Prefilled, Runner, TokenRows, since
+from louder.inference.runner import Prefilled, Runner, TokenRows, end_to_end, since
 from louder.models import RankingModel
+from louder.models.kv_cache import Branch
 
 
 class MFalcon(Runner):
@@ -31,8 +35,8 @@ class MFalcon(Runner):
                 "model.attention=softmax is an ablation of HSTU, for which no keys and values are kept, so no candidates can "
                 "be ranked with it. Measure it: louder evaluate RUN."
             )
-        super().__init__(model.backbone, cache_bytes)
         self.model, self.microbatch = model.eval(), microbatch
+        super().__init__(model.backbone, cache_bytes)
 
     @torch.no_grad()
     def score(
@@ -57,43 +61,66 @@ class MFalcon(Runner):
     ) -> list[tuple[Tensor, Tensor]]:
         """Likewise of several requests, which share their passes through the model; candidates are vectors [m, D] of
         `model.items` or `model.new_items`."""
-        settled = [x.kv.length for x in prefilled]
-        pending = [x.pending for x in prefilled]
         if not self.model.config.acts_apart:
             candidates = [own + self.last_action(x.history) for x, own in zip(prefilled, candidates)]
         parts = [own.split(self.microbatch) for own in candidates]
-        caches = [x.kv.scratch(len(x.pending.x) + max(map(len, own), default=0)) for x, own in zip(prefilled, parts)]
         states: list[list[Tensor]] = [[] for _ in prefilled]
         for turn in range(max(map(len, parts), default=0)):
             active = [n for n, own in enumerate(parts) if turn < len(own)]
-            rows = [pending[n].then(parts[n][turn], at[n]) for n in active]
-            for n, own in zip(active, self.extend([(caches[n], r) for n, r in zip(active, rows)])):
+            rows = [parts[n][turn] for n in active]
+            branches = [
+                Branch(prefilled[n].kv, prefilled[n].seen, own.shape[0], at[n], at[n]) for n, own in zip(active, rows)
+            ]
+            found = self.branch(torch.cat(rows), branches).split([own.shape[0] for own in rows])
+            for n, own in zip(active, found):
                 states[n].append(own)
-                pending[n] = pending[n].part(0, 0)  # they are in the cache now, for the next microbatch
-        for x, length in zip(prefilled, settled):
-            x.kv.length = length
         if not any(states):
             return []
         logits, values = self.model.predict(torch.cat([state for own in states for state in own]))
-        sizes = [len(own) for own in candidates]
+        sizes = [own.shape[0] for own in candidates]
         return list(zip(logits.split(sizes), values.split(sizes)))
+
+    def items(self, ids: Tensor) -> Tensor:
+        """[m, D] `model.items` of known items, to be scored."""
+        return F.embedding(ids, self.all_items)
+
+    @cached_property
+    def all_items(self) -> Tensor:
+        """[I, D]: the attributes of an item are looked up and added once, not with each request."""
+        with torch.no_grad():
+            items = self.model.backbone.events.items
+            if not self.model.item_attributes.columns:
+                return items.vectors()
+            return self.model.items(torch.arange(items.size, device=self.model.actions.weight.device))
 
     def pending(self, history: SequenceBatch) -> int:
         """All is settled but the last token, of an action, which asks for what comes next at the time of the request."""
         return int(len(history.ids) > 0 and self.model.config.acts_apart)
 
-    def rows(self, history: SequenceBatch, known: int) -> tuple[TokenRows, int]:
-        engaged, acts_apart = self.model.engaged(history), self.model.config.acts_apart
-        first = max(known - 1, 0)  # its action asks for the next item at a time that was not known then
-        if not acts_apart and engaged[:known].any():  # the next item's token has the action of the event before
-            first = int(engaged[:known].nonzero().max())
-        if history.prefix_lengths is not None and known:  # a prefix length counts the tokens before a request
-            first = int(history.prefix_lengths[first:].min())
-        tokens = self.model.tokens(since(history, first))
-        before = first + acts_apart * int(engaged[:first].sum())
+    def rows(self, histories: Sequence[tuple[SequenceBatch, int]]) -> list[tuple[TokenRows, int]]:
+        firsts = [self.first_new(history, known) for history, known in histories]
+        tokens = self.model.tokens(end_to_end([since(x, first) for (x, _), first in zip(histories, firsts)]))
         layout, prefix_lengths = tokens.layout, tokens.layout.prefix_lengths
-        prefix_lengths = None if prefix_lengths is None else prefix_lengths + before
-        return TokenRows(tokens.x, layout.timestamps, layout.query_timestamps, prefix_lengths), before
+        found = []
+        for (start, end), first, (history, _) in zip(pairwise(layout.offsets.tolist()), firsts, histories):
+            before = first
+            if first and self.model.config.acts_apart:
+                before += int(self.model.engaged(history)[:first].sum())
+            own = None if prefix_lengths is None else prefix_lengths[start:end] + before
+            times, query_times = layout.timestamps[start:end], layout.query_timestamps[start:end]
+            found.append((TokenRows(tokens.x[start:end], times, query_times, own), before))
+        return found
+
+    def first_new(self, history: SequenceBatch, known: int) -> int:
+        """The first event whose tokens are not all settled when so many are cached."""
+        if not known:
+            return 0
+        first = known - 1  # its action asks for the next item at a time that was not known then
+        if not self.model.config.acts_apart and (engaged := self.model.engaged(history)[:known]).any():
+            first = int(engaged.nonzero().max())  # the next item's token has the action of the event before
+        if history.prefix_lengths is not None:  # a prefix length counts the tokens before a request
+            first = int(history.prefix_lengths[first:].min())
+        return first
 
     def last_action(self, history: SequenceBatch) -> Tensor:
         """[1, D] or zeros: what a candidate's token holds of the event before it."""

@@ -1,12 +1,13 @@
 """Histories -> what they call for next: the first of the two stages of a recommendation."""
 
 from collections.abc import Hashable, Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor
 
 from louder.batch import SequenceBatch
-from louder.inference.runner import Prefilled, Runner, TokenRows, since
+from louder.inference.runner import Prefilled, Runner, TokenRows, end_to_end, since
 from louder.models import SequentialModel
 from louder.models.kv_cache import KVCache
 
@@ -26,13 +27,17 @@ class Retriever(Runner):
     def prefill(self, histories: Sequence[tuple[SequenceBatch, Hashable | None]]) -> list[Prefilled]:
         if self.backbone.keeps_kv:
             return super().prefill(histories)
-        none = torch.zeros(0)
-        return [Prefilled(history, KVCache(0), TokenRows(none, none, none, None), None) for history, _ in histories]
+        return [Prefilled(history, KVCache(0), 0, None, None, None) for history, _ in histories]
 
-    def rows(self, history: SequenceBatch, known: int) -> tuple[TokenRows, int]:
-        first = max(known - 1, 0)  # the last one known asks for what comes next, at a time that was not known then
-        new = since(history, first)
-        return TokenRows(self.backbone.events(new), new.timestamps, new.query_timestamps, None), first
+    def rows(self, histories: Sequence[tuple[SequenceBatch, int]]) -> list[tuple[TokenRows, int]]:
+        # the last one known asks for what comes next, at a time that was not known then
+        firsts = [max(known - 1, 0) for _, known in histories]
+        new = end_to_end([since(x, first) for (x, _), first in zip(histories, firsts)])
+        x, found = self.backbone.events(new), []
+        for (start, end), first in zip(pairwise(new.offsets.tolist()), firsts):
+            times, query_times = new.timestamps[start:end], new.query_timestamps[start:end]
+            found.append((TokenRows(x[start:end], times, query_times, None), first))
+        return found
 
     def pending(self, history: SequenceBatch) -> int:
         return min(1, len(history.ids))

@@ -8,41 +8,41 @@ import torch
 from torch import Tensor
 
 from louder.batch import SequenceBatch
-from louder.inference.kv_cache import CachedHistory, HistoryCache
+from louder.inference.kv_cache import CachedHistory, HistoryCache, PendingToken
 from louder.models import SequentialModel
-from louder.models.kv_cache import BatchedKVCache, KVCache
+from louder.models.kv_cache import BatchedKVCache, Branch, KVCache
 
 
 @dataclass(frozen=True)
 class TokenRows:
-    """Tokens x [R, D], and what attention wants of them: times [R] and prefix lengths [R]; see SequenceBatch. The last
-    ones may be candidates, which need no prefix lengths: see KVCache.allocate."""
+    """Tokens x [R, D], and what attention wants of them: times [R] and prefix lengths [R]; see SequenceBatch."""
 
     x: Tensor
     times: Tensor
     query_times: Tensor
     prefix_lengths: Tensor | None
-    candidates: int = 0
 
     def part(self, first: int, end: int) -> "TokenRows":
         prefix_lengths = None if self.prefix_lengths is None else self.prefix_lengths[first:end]
         return TokenRows(self.x[first:end], self.times[first:end], self.query_times[first:end], prefix_lengths)
 
-    def then(self, x: Tensor, at: int) -> "TokenRows":
-        """With candidates x [M, D] after them."""
-        times = self.times.new_full((len(x),), at)
-        all_times, all_query_times = torch.cat([self.times, times]), torch.cat([self.query_times, times])
-        return TokenRows(torch.cat([self.x, x]), all_times, all_query_times, self.prefix_lengths, len(x))
-
 
 @dataclass
 class Prefilled:
-    """The history of one request, in use: its settled tokens are in the KV cache, the pending ones go in with what is
-    asked, since the time of the request changes them. `key` is what it is cached under; None: it is not."""
+    """The history of one request, in use: its tokens are in the KV cache. The last one may be pending: it asks for what
+    comes next at the time of the request, so it stays for this request alone.
+
+    seen   tokens that what is asked sees, the pending one included
+    last   the pending token, if there is one
+    state  [D] of the pending token, as the layers leave it; None where there is none
+    key    what the history is cached under; None: it is not
+    """
 
     history: SequenceBatch
     kv: KVCache
-    pending: TokenRows
+    seen: int
+    last: PendingToken | None
+    state: Tensor | None
     key: Hashable | None
 
 
@@ -50,19 +50,19 @@ class Runner:
     """Base of what runs a model over histories; the one part of inference that calls its layers. A child says what
     tokens a history has.
 
-        rows(history, known)  -> the last tokens, and how many there are before them: at least those that are not
-                                 settled when the first `known` events are cached, and all where none are
-        pending(history)      -> how many tokens at the end are not settled
+        rows(histories)   -> of each, whose first `known` events are cached, the last tokens, and how many there are before
+                             them: at least those that are not settled, and all where none are
+        pending(history)  -> how many tokens at the end are not settled: one or none. It sees all before it
 
     What is cached under a key is compared with the history that comes, so a key can be used again after new events:
     only these are computed. A history that changed is computed anew.
     """
 
     def __init__(self, backbone: SequentialModel, cache_bytes: int) -> None:
-        self.backbone = backbone
+        self.backbone, self.branch = backbone, backbone.ready()
         self.cache = HistoryCache(cache_bytes)
 
-    def rows(self, history: SequenceBatch, known: int) -> tuple[TokenRows, int]:
+    def rows(self, histories: Sequence[tuple[SequenceBatch, int]]) -> list[tuple[TokenRows, int]]:
         raise NotImplementedError
 
     def pending(self, history: SequenceBatch) -> int:
@@ -70,53 +70,67 @@ class Runner:
 
     @torch.no_grad()
     def prefill(self, histories: Sequence[tuple[SequenceBatch, Hashable | None]]) -> list[Prefilled]:
-        """Histories [B] and their keys, ready to be asked; what is new of them is computed in one pass. Give them back
-        with `release`."""
-        prefilled, parts = [], []
+        """Histories [B] and their keys, ready to be asked; what is new of them is computed in one pass, and then what is
+        pending in another. Give them back with `release`."""
+        prefilled: list[Prefilled] = []
+        new: list[tuple[int, int]] = []
         for history, key in histories:
             held = self.cache.take(key, history)
-            kv, known = KVCache(self.backbone.config.layers, history.ids.device), 0
-            if held is not None:
-                kv, known = held.kv, len(held.events.ids)
-            rows, before = self.rows(history, known)
-            first, end = kv.length - before, len(rows.x) - self.pending(history)
+            if held is None:
+                kv, last, known = KVCache(self.backbone.config.layers, history.ids.device), None, 0
+            else:
+                kv, last, known = held.kv, held.last, held.events.ids.shape[0]
+            if last is not None and history.kinds is None and known == history.ids.shape[0]:
+                last = last._replace(query_time=int(history.query_timestamps[-1]))  # nothing but the request is new
+            else:
+                new.append((len(prefilled), known))
+            prefilled.append(Prefilled(history, kv, kv.length, last, None, key))
+        parts = []
+        found = self.rows([(prefilled[n].history, known) for n, known in new]) if new else []
+        for (n, _), (rows, before) in zip(new, found):
+            x = prefilled[n]
+            first, end = x.kv.length - before, rows.x.shape[0] - self.pending(x.history)
             if first < end:
-                parts.append((kv, rows.part(first, end)))
-            prefilled.append(Prefilled(history, kv, rows.part(end, len(rows.x)), key))
+                parts.append((x.kv, rows.part(first, end)))
+                x.seen += end - first
+            x.last = None
+            if end < rows.x.shape[0]:
+                x.last = PendingToken(rows.x[end:].clone(), int(rows.times[end]), int(rows.query_times[end]))
         self.extend(parts)
+        self.ask([x for x in prefilled if x.last is not None])
         return prefilled
+
+    def ask(self, prefilled: Sequence[Prefilled]) -> None:
+        """What is pending comes right after what is settled."""
+        tokens = [x.last for x in prefilled if x.last is not None]
+        if not tokens:
+            return
+        branches = [Branch(x.kv, x.seen, 1, own.time, own.query_time) for x, own in zip(prefilled, tokens)]
+        for x, state in zip(prefilled, self.branch(torch.cat([own.x for own in tokens]), branches, keep=True)):
+            x.state, x.seen = state, x.seen + 1
 
     def release(self, prefilled: Sequence[Prefilled]) -> None:
         for x in prefilled:
-            self.cache.put(x.key, CachedHistory(x.kv, x.history))
+            self.cache.put(x.key, CachedHistory(x.kv, x.history, x.last))
 
-    def extend(self, parts: Sequence[tuple[KVCache, TokenRows]]) -> list[Tensor]:
-        """Add each part's rows to its cache, but for its candidates; their states [candidates, D]."""
-        states = self.forward(parts)
+    def extend(self, parts: Sequence[tuple[KVCache, TokenRows]]) -> None:
+        """Add each part's rows to its cache."""
+        if not parts:
+            return
+        new = [kv.allocate(rows.times, rows.query_times, rows.prefix_lengths) for kv, rows in parts]
+        if len(parts) == 1:
+            self.backbone.extend(parts[0][1].x, new[0], parts[0][0])
+        else:
+            together = BatchedKVCache([kv for kv, _ in parts], new)
+            self.backbone.extend(torch.cat([rows.x for _, rows in parts]), together.new, together)
         for kv, rows in parts:
-            kv.length += len(rows.x) - rows.candidates
-        return [own[len(own) - rows.candidates :] for own, (_, rows) in zip(states, parts)]
+            kv.length += rows.x.shape[0]
 
     @torch.no_grad()
     def next_item_states(self, prefilled: Sequence[Prefilled]) -> Tensor:
         """[B, D], to compare with `model.item_vectors()`: what histories [B], none of them empty, call for next. The
         query time of the last event is that of the request."""
-        states = self.forward([(x.kv, x.pending) for x in prefilled])
-        return self.backbone.normalise(torch.stack([own[-1] for own in states]))
-
-    def forward(self, parts: Sequence[tuple[KVCache, TokenRows]]) -> list[Tensor]:
-        """The states of each part's rows; their keys and values are in its cache, but do not count in its length yet."""
-        if not parts:
-            return []
-        new = [
-            kv.allocate(rows.times, rows.query_times, rows.prefix_lengths, candidates=rows.candidates)
-            for kv, rows in parts
-        ]
-        if len(parts) == 1:
-            return [self.backbone.extend(parts[0][1].x, new[0], parts[0][0])]
-        together = BatchedKVCache([kv for kv, _ in parts], new)
-        states = self.backbone.extend(torch.cat([rows.x for _, rows in parts]), together.new, together)
-        return list(states.split(together.sizes))
+        return self.backbone.normalise(torch.stack([x.state for x in prefilled if x.state is not None]))
 
 
 def since(history: SequenceBatch, first: int) -> SequenceBatch:
@@ -127,6 +141,22 @@ def since(history: SequenceBatch, first: int) -> SequenceBatch:
     if "prefix_lengths" in later:
         later["prefix_lengths"] = (later["prefix_lengths"] - first).clamp(min=0)
     return replace(history, offsets=history.offsets - history.offsets.new_tensor([0, first]), **later)
+
+
+def end_to_end(histories: Sequence[SequenceBatch]) -> SequenceBatch:
+    """Histories of one user each as one batch. They have the same fields, but for prefix lengths."""
+    if len(histories) == 1:
+        return histories[0]
+    fields: dict[str, Tensor] = {}
+    some_share = any(x.prefix_lengths is not None for x in histories)
+    for name in vars(histories[0]):
+        parts = [getattr(x, name) for x in histories]
+        if name == "prefix_lengths" and some_share:
+            parts = [x.positions() for x in histories]
+        if name != "offsets" and parts[0] is not None:
+            fields[name] = torch.cat(parts)
+    lengths = [0, *(x.ids.shape[0] for x in histories)]
+    return SequenceBatch(**fields, offsets=torch.tensor(lengths, device=histories[0].ids.device).cumsum(0))
 
 
 def event_fields(history: SequenceBatch) -> dict[str, Tensor]:

@@ -1,6 +1,8 @@
 """HSTU ("Actions Speak Louder than Words", section 2.2), with the details of the official research code."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import torch
@@ -10,10 +12,11 @@ from torch import Tensor, nn
 from louder.batch import SequenceBatch
 from louder.config import require_at_least, require_fraction, require_one_of
 from louder.models.embeddings import Vocabulary
-from louder.models.kv_cache import AnyKVCache, NewTokens
-from louder.models.sequential import SequentialModel, WindowedConfig, layout_of, seen_by
+from louder.models.kv_cache import AnyKVCache, Branch, NewTokens
+from louder.models.sequential import BranchFunction, SequentialModel, WindowedConfig, layout_of, seen_by
+from louder.ops import hstu_branch
 from louder.ops.dropout import dropout
-from louder.ops.hstu_attention import compute, hstu_attention
+from louder.ops.hstu_attention import bucket_starts_on, compute, hstu_attention
 from louder.ops.hstu_attention.naive import distances, time_buckets
 from louder.ops.hstu_layer import hstu_layer, split
 from louder.ops.hstu_layer.rows import layer_norm
@@ -43,6 +46,10 @@ class HSTUConfig(WindowedConfig):
         require_one_of("model", self, attention=("silu", "softmax"))
 
 
+# weights and tables of all layers, as hstu_branch takes them
+PackedLayers = tuple[Tensor, Tensor, Tensor, Tensor | None, Tensor | None, Tensor]
+
+
 class HSTU(SequentialModel):
     def __init__(self, config: HSTUConfig, vocabulary: Vocabulary) -> None:
         super().__init__(config, vocabulary)
@@ -66,6 +73,49 @@ class HSTU(SequentialModel):
         for number, layer in enumerate(self.layers):
             x_MD = layer.extend(x_MD, number, new, cache)  # type: ignore[operator]
         return x_MD
+
+    def ready(self) -> BranchFunction:
+        layers = [layer for layer in self.layers if isinstance(layer, HSTULayer)]
+        linear = all(isinstance(x, nn.Linear) for layer in layers for x in (layer.uvqk, layer.out))
+        if not layers[0].config.gating or not linear or not hstu_branch.available(*self.layers.parameters()):
+            return self.branch
+        return partial(self.branch_at_once, layers[0].config, packed(layers))
+
+    def branch_at_once(
+        self,
+        config: HSTUConfig,
+        layers: PackedLayers,
+        x_MD: Tensor,
+        branches: Sequence[Branch],
+        *,
+        keep: bool = False,
+    ) -> Tensor:
+        """`branch`, by one op for all layers."""
+        keys = x_MD.new_empty(0, config.heads, config.qk_width), x_MD.new_empty(0, config.heads, config.v_width)
+        held = [cache.reserve(seen + keep, *keys) for cache, seen, *_ in branches]
+        if keep:
+            for cache, seen, _, time, _ in branches:
+                cache.note(seen, seen + 1, time, seen)
+        positions = self.at(torch.tensor([x.seen for x in branches]))
+        if not keep:
+            positions = positions.repeat_interleave(torch.tensor([x.rows for x in branches]), dim=0)
+        x_MD = torch.add(positions, x_MD, alpha=config.width**0.5)
+        return torch.ops.louder_cpu.hstu_branch(
+            x_MD, *layers, config.heads, config.qk_width, 1 / config.max_len, config.window, config.global_prefix,
+            [k for k, _ in held], [v for _, v in held], [x.cache.times for x in branches],
+            [x.cache.prefix_lengths for x in branches], [x.seen for x in branches], [x.rows for x in branches],
+            [x.time for x in branches], [x.query_time for x in branches], keep,
+        )  # fmt: skip
+
+
+def packed(layers: "Sequence[HSTULayer]") -> PackedLayers:
+    uvqk, out = (hstu_branch.packed([x.weight for x in some]) for some in zip(*((x.uvqk, x.out) for x in layers)))
+    position, time = (
+        None if rows[0] is None else torch.stack([x.detach() for x in rows if x is not None])
+        for rows in ([x.position_bias for x in layers], [x.time_bias for x in layers])
+    )
+    starts = bucket_starts_on(torch.device("cpu"), layers[0].time_bias)
+    return uvqk, out, torch.stack([x.out.bias.detach() for x in layers]), position, time, starts
 
 
 class HSTULayer(nn.Module):

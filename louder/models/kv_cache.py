@@ -23,20 +23,20 @@ class NewTokens(NamedTuple):
 
 
 class KVCache:
-    """Of one user: keys [n, H, K] and values [n, H, V] of every layer, and the times and prefix lengths of the n tokens.
+    """Of one user: keys [layers, n, H, K] and values [layers, n, H, V], and the times and prefix lengths of the n tokens.
     The tensors have room for more, so that appending copies nothing but what is new."""
 
     def __init__(self, layers: int, device: torch.device | None = None) -> None:
-        self.keys: list[Tensor | None] = [None] * layers
-        self.values: list[Tensor | None] = [None] * layers
+        self.layers = layers
+        self.keys: Tensor | None = None
+        self.values: Tensor | None = None
         self.times = torch.zeros(0, dtype=torch.int64, device=device)
         self.prefix_lengths = torch.zeros(0, dtype=torch.int64, device=device)
         self.length = 0
 
     @property
     def bytes(self) -> int:
-        tensors = [self.times, self.prefix_lengths, *(x for x in (*self.keys, *self.values) if x is not None)]
-        return sum(x.numel() * x.element_size() for x in tensors)
+        return sum(x.nbytes for x in (self.times, self.prefix_lengths, self.keys, self.values) if x is not None)
 
     def allocate(
         self, times: Tensor, query_times: Tensor, prefix_lengths: Tensor | None, *, candidates: int = 0
@@ -48,10 +48,7 @@ class KVCache:
         positions = torch.arange(start, end, device=device).clamp(max=history)
         if prefix_lengths is not None:
             positions[: history - start] = prefix_lengths
-        self.times = with_room(self.times, times, end)
-        self.prefix_lengths = with_room(self.prefix_lengths, positions, end)
-        self.times[start:end] = times
-        self.prefix_lengths[start:end] = positions
+        self.note(start, end, times, positions)
         layout = Layout(
             offsets=torch.tensor([0, end], device=device),
             prefix_lengths=self.prefix_lengths[:end],
@@ -61,25 +58,49 @@ class KVCache:
         )
         return NewTokens(layout, positions)
 
+    def note(self, start: int, end: int, times: Tensor | int, prefix_lengths: Tensor | int) -> None:
+        """When the tokens start .. end happened, and their prefix lengths."""
+        if self.times.shape[0] < end:
+            room = with_room(self.times.shape[0], end)
+            self.times, self.prefix_lengths = resized(self.times, 0, room), resized(self.prefix_lengths, 0, room)
+        self.times[start:end] = times
+        self.prefix_lengths[start:end] = prefix_lengths
+
     def append(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """Write new tokens' keys and values [M, H, ...] after the cached ones; returns all of them [n + M, H, ...]."""
-        end = self.length + len(keys)
-        all_keys = self.keys[layer] = with_room(self.keys[layer], keys, end)
-        all_values = self.values[layer] = with_room(self.values[layer], values, end)
-        all_keys[self.length : end] = keys
-        all_values[self.length : end] = values
-        return all_keys[:end], all_values[:end]
+        end = self.length + keys.shape[0]
+        all_keys, all_values = self.reserve(end, keys, values)
+        all_keys[layer, self.length : end] = keys
+        all_values[layer, self.length : end] = values
+        return all_keys[layer, :end], all_values[layer, :end]
 
-    def scratch(self, room: int) -> "KVCache":
-        """For so many tokens that are dropped right after. Where they are many beside what is cached it is a copy, so
-        that no room for them is kept; where they are few, copying what is cached would cost more."""
-        if 4 * room <= self.length:
-            return self
-        copy = KVCache(len(self.keys), self.times.device)
-        n = copy.length = self.length
-        copy.keys = [x if x is None else resized(x, n, n + room) for x in self.keys]
-        copy.values = [x if x is None else resized(x, n, n + room) for x in self.values]
-        copy.times, copy.prefix_lengths = resized(self.times, n, n + room), resized(self.prefix_lengths, n, n + room)
+    def reserve(self, length: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """The keys and values of all layers, with room for at least `length` tokens like these [..., H, K], [..., H, V]."""
+        if self.keys is None or self.values is None:
+            self.keys = keys.new_empty(self.layers, length, *keys.shape[-2:])
+            self.values = values.new_empty(self.layers, length, *values.shape[-2:])
+        elif self.keys.shape[1] < length:
+            room = with_room(self.keys.shape[1], length)
+            self.keys, self.values = resized(self.keys, 1, room), resized(self.values, 1, room)
+        return self.keys, self.values
+
+    def scratch(self, seen: int, room: int) -> "KVCache":
+        """The first `seen` tokens, to put so many after them that are dropped right after. Where these are many beside
+        what is cached it is a copy, so that no room for them is kept; where they are few, copying would cost more."""
+        copy = KVCache(self.layers, self.times.device)
+        copy.keys, copy.values, copy.times, copy.prefix_lengths = (
+            self.keys,
+            self.values,
+            self.times,
+            self.prefix_lengths,
+        )
+        copy.length = seen
+        if self.keys is not None and self.values is not None:
+            if 4 * room <= seen:
+                copy.keys, copy.values = self.reserve(seen + room, self.keys, self.values)
+            else:
+                copy.keys, copy.values = (resized(x[:, :seen], 1, seen + room) for x in (self.keys, self.values))
+        copy.times, copy.prefix_lengths = (resized(x[:seen], 0, seen + room) for x in (self.times, self.prefix_lengths))
         return copy
 
 
@@ -90,6 +111,7 @@ class BatchedKVCache:
         """`new` is what each cache allocated."""
         layouts, self.caches = [x.layout for x in new], caches
         self.sizes = [len(x.positions) for x in new]
+        self.all_new = all(cache.length == 0 for cache in caches)
         prefix_lengths = [x.prefix_lengths for x in layouts if x.prefix_lengths is not None]
         device = new[0].positions.device
         layout = Layout(
@@ -104,21 +126,32 @@ class BatchedKVCache:
     def append(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         parts = zip(self.caches, keys.split(self.sizes), values.split(self.sizes))
         all_keys, all_values = zip(*(cache.append(layer, k, v) for cache, k, v in parts))
-        return torch.cat(all_keys), torch.cat(all_values)
+        return (keys, values) if self.all_new else (torch.cat(all_keys), torch.cat(all_values))
 
 
 AnyKVCache = KVCache | BatchedKVCache
 
 
-def with_room(held: Tensor | None, like: Tensor, length: int) -> Tensor:
-    """`held` with at least `length` rows; what it holds is kept."""
-    if held is None:
-        return like.new_empty(length, *like.shape[1:])
-    return held if len(held) >= length else resized(held, len(held), max(length, len(held) * 5 // 4))
+class Branch(NamedTuple):
+    """Rows that each come right after the first `seen` tokens of a cache: they see these and themselves, never each
+    other. Candidates are such rows, and so is the one token that asks for what comes next."""
+
+    cache: KVCache
+    seen: int
+    rows: int
+    time: int  # seconds, of the rows themselves
+    query_time: int
 
 
-def resized(held: Tensor, count: int, length: int) -> Tensor:
-    """The first `count` rows of `held`, in a tensor of `length` rows"""
-    room = held.new_empty(length, *held.shape[1:])
-    room[:count] = held[:count]
+def with_room(have: int, length: int) -> int:
+    """Rows to make where there is room for `have` and `length` are needed"""
+    return max(length, have * 5 // 4)
+
+
+def resized(held: Tensor, dim: int, length: int) -> Tensor:
+    """`held`, in a tensor that has `length` in one dimension; what is new there is not set."""
+    shape = list(held.shape)
+    shape[dim] = length
+    room = held.new_empty(shape)
+    room.narrow(dim, 0, held.shape[dim]).copy_(held)
     return room

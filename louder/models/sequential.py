@@ -1,6 +1,8 @@
 """What HSTU, SASRec and the Transformer share: tokens in, one vector a token out, compared with item vectors."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
@@ -10,11 +12,17 @@ from louder.batch import SequenceBatch
 from louder.config import require_at_least, require_fraction
 from louder.errors import InputError
 from louder.models.embeddings import EmbeddingTable, EventEmbedding, Vocabulary
-from louder.models.kv_cache import AnyKVCache, NewTokens
+from louder.models.kv_cache import AnyKVCache, BatchedKVCache, Branch, NewTokens
 from louder.models.mol import MoL
 from louder.ops.layout import Layout, visible
 
 NORM_EPS = 1e-6
+
+
+class BranchFunction(Protocol):
+    """See SequentialModel.branch."""
+
+    def __call__(self, x_MD: Tensor, branches: Sequence[Branch], *, keep: bool = False) -> Tensor: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,6 +126,28 @@ class SequentialModel(nn.Module):
         """`transduce` for M tokens that follow the cached ones -> [M, D], with their keys and values appended to the
         cache. Dropout is off, whatever the mode."""
         raise NotImplementedError
+
+    def branch(self, x_MD: Tensor, branches: Sequence[Branch], *, keep: bool = False) -> Tensor:
+        """`extend` for the rows of some branches, end to end -> [M, D]. Nothing is left in their caches. With `keep` each
+        has one row, whose keys and values are: they do not count in the cache's length, so the caller counts them."""
+        caches, new = [], []
+        for cache, seen, rows, time, query_time in branches:
+            held = cache.scratch(seen, 0 if keep else rows)
+            if keep:
+                cache.note(seen, seen + 1, time, seen)
+            times, query_times = (torch.full((rows,), when, device=x_MD.device) for when in (time, query_time))
+            new.append(held.allocate(times, query_times, None, candidates=rows))
+            caches.append(held)
+        together = BatchedKVCache(caches, new)
+        states = self.extend(x_MD, together.new, together)
+        if keep:
+            for held, (cache, *_) in zip(caches, branches):
+                cache.keys, cache.values = held.keys, held.values
+        return states
+
+    def ready(self) -> BranchFunction:
+        """`branch` by the best means there are, for weights that stay as they are now."""
+        return self.branch
 
     def tables(self) -> list[EmbeddingTable]:
         """The large tables, whose gradients can be sparse."""

@@ -133,16 +133,16 @@ inline Vec sigmoid(Vec x) { return 1.0f / (1.0f + exp(-x)); }
 inline float exp(float x) { return exp(Vec{} + x)[0]; }
 inline float sigmoid(float x) { return sigmoid(Vec{} + x)[0]; }
 
-// C [M, N vectors] = (ADD ? C : 0) + A [M, depth] B [depth, N vectors], held in registers. Units of A and B are floats,
-// or pairs; then a unit of B has the numbers of two rows in one column.
+// C [M, N vectors] = (ADD ? start : 0) + A [M, depth] B [depth, N vectors], held in registers. Units of A and B are
+// floats, or pairs; then a unit of B has the numbers of two rows in one column.
 template <bool ADD, int M, int N, typename Unit>
 inline void multiply_block(int64_t depth, const Unit* a, int64_t a_row, int64_t a_column, const Unit* b,
-                           int64_t b_row, float* c, int64_t c_row) {
+                           int64_t b_row, float* c, int64_t c_row, const float* start, int64_t start_row) {
   Vec total[M][N];
 #pragma GCC unroll 16
   for (int m = 0; m < M; ++m)
 #pragma GCC unroll 2
-    for (int n = 0; n < N; ++n) total[m][n] = ADD ? load(c + m * c_row + n * LANES) : Vec{};
+    for (int n = 0; n < N; ++n) total[m][n] = ADD ? load(start + m * start_row + n * LANES) : Vec{};
   for (int64_t d = 0; d < depth; ++d) {
     decltype(load(b)) right[N];
 #pragma GCC unroll 2
@@ -162,27 +162,42 @@ constexpr int BLOCK = LANES == 16 ? 12 : 6;  // rows: BLOCK times 2 vectors of C
 
 template <bool ADD, int N, typename Unit>
 inline void multiply_columns(int64_t rows, int64_t depth, const Unit* a, int64_t a_row, int64_t a_column,
-                             const Unit* b, int64_t b_row, float* c, int64_t c_row) {
+                             const Unit* b, int64_t b_row, float* c, int64_t c_row, const float* start,
+                             int64_t start_row) {
   int64_t m = 0;
   for (; m + BLOCK <= rows; m += BLOCK)
-    multiply_block<ADD, BLOCK, N>(depth, a + m * a_row, a_row, a_column, b, b_row, c + m * c_row, c_row);
+    multiply_block<ADD, BLOCK, N>(depth, a + m * a_row, a_row, a_column, b, b_row, c + m * c_row, c_row,
+                               start + m * start_row, start_row);
   for (; m + 4 <= rows; m += 4)
-    multiply_block<ADD, 4, N>(depth, a + m * a_row, a_row, a_column, b, b_row, c + m * c_row, c_row);
+    multiply_block<ADD, 4, N>(depth, a + m * a_row, a_row, a_column, b, b_row, c + m * c_row, c_row,
+                               start + m * start_row, start_row);
   for (; m + 2 <= rows; m += 2)
-    multiply_block<ADD, 2, N>(depth, a + m * a_row, a_row, a_column, b, b_row, c + m * c_row, c_row);
-  if (m < rows) multiply_block<ADD, 1, N>(depth, a + m * a_row, a_row, a_column, b, b_row, c + m * c_row, c_row);
+    multiply_block<ADD, 2, N>(depth, a + m * a_row, a_row, a_column, b, b_row, c + m * c_row, c_row,
+                               start + m * start_row, start_row);
+  if (m < rows)
+    multiply_block<ADD, 1, N>(depth, a + m * a_row, a_row, a_column, b, b_row, c + m * c_row, c_row,
+                              start + m * start_row, start_row);
 }
 
-// C [rows, columns] = (ADD ? C : 0) + A [rows, depth] B [depth, columns]; columns is a multiple of LANES.
+// C [rows, columns] = (ADD ? start : 0) + A [rows, depth] B [depth, columns]; columns is a multiple of LANES.
 // A's two strides are free, so the same function multiplies by A transposed. Fast if B's rows lie close together.
 // Each number of C is summed in the order of depth, whatever the sizes: a row's bits do not depend on its neighbours.
 template <bool ADD, typename Unit>
-inline void multiply(int64_t rows, int64_t columns, int64_t depth, const Unit* a, int64_t a_row, int64_t a_column,
-                     const Unit* b, int64_t b_row, float* c, int64_t c_row) {
+inline void multiply_from(int64_t rows, int64_t columns, int64_t depth, const Unit* a, int64_t a_row, int64_t a_column,
+                          const Unit* b, int64_t b_row, float* c, int64_t c_row, const float* start,
+                          int64_t start_row) {
   int64_t n = 0;
   for (; n + 2 * LANES <= columns; n += 2 * LANES)
-    multiply_columns<ADD, 2>(rows, depth, a, a_row, a_column, b + n, b_row, c + n, c_row);
-  if (n < columns) multiply_columns<ADD, 1>(rows, depth, a, a_row, a_column, b + n, b_row, c + n, c_row);
+    multiply_columns<ADD, 2>(rows, depth, a, a_row, a_column, b + n, b_row, c + n, c_row, start + n, start_row);
+  if (n < columns)
+    multiply_columns<ADD, 1>(rows, depth, a, a_row, a_column, b + n, b_row, c + n, c_row, start + n, start_row);
+}
+
+// The same, with C itself to start from
+template <bool ADD, typename Unit>
+inline void multiply(int64_t rows, int64_t columns, int64_t depth, const Unit* a, int64_t a_row, int64_t a_column,
+                     const Unit* b, int64_t b_row, float* c, int64_t c_row) {
+  multiply_from<ADD>(rows, columns, depth, a, a_row, a_column, b, b_row, c, c_row, c, c_row);
 }
 
 // out [width] = sum over n < count of weight(n) * row(n) [width], N vectors of it in registers at a time.

@@ -344,7 +344,7 @@ def test_a_mixture_knows_the_users_of_the_training(engines):
     for found, user in (known, LONG[0]), (stranger, -1):
         with torch.no_grad():
             scores = model.scores(model.queries(batch, torch.tensor([user])), model.catalogue())[0]
-        np.testing.assert_allclose(found.scores, scores[torch.from_numpy(found.items)], atol=1e-5)
+        np.testing.assert_allclose(found.scores, scores[torch.from_numpy(found.items)], atol=1e-4)  # of 12
     assert known.scores.tolist() != stranger.scores.tolist()
 
 

@@ -45,7 +45,12 @@ MUTANTS = [
     Mutant(
         "louder/inference/kv_cache.py", "while self.bytes > self.capacity", "while self.bytes >= self.capacity", CACHE
     ),
-    Mutant("louder/inference/kv_cache.py", "self.bytes -= held.bytes", "self.bytes -= 0", CACHE),
+    Mutant(
+        "louder/inference/kv_cache.py",
+        "self.bytes -= self.sizes.pop(key)",
+        "self.bytes -= self.sizes.pop(key) * 0",
+        CACHE,
+    ),
     Mutant("louder/models/kv_cache.py", ".clamp(max=history)", "", MFALCON),
     Mutant("louder/models/kv_cache.py", "if 4 * room <= self.length", "if 4 * room >= self.length", MFALCON),
     Mutant("louder/models/kv_cache.py", "all_keys[self.length : end] = keys", "all_keys[: len(keys)] = keys", MFALCON),

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "simd.h"
+#include "time_buckets.h"
 
 namespace {
 
@@ -260,10 +261,8 @@ struct Bias {
   int64_t distances = 0, buckets = 0, longest = 0;
   std::vector<float> by_offset;  // entry j - i + longest: position_bias, clamped, so that a row of a tile is one piece
   std::vector<float> time;
-  std::vector<float> starts;   // the first second of each bucket, and of the one after the last: never
-  std::vector<int32_t> cells;  // a cell is an eighth of an octave of seconds -> the bucket of its first second
+  louder::TimeBuckets buckets_of;
 
-  // bucket_starts [T]: the shortest time difference of each bucket, as the float32 that naive.py takes the log of
   Bias(const Optional& position, const Optional& time_, const Layout& layout, const at::Tensor& bucket_starts,
        const std::vector<User>& users) {
     if (position) {
@@ -279,14 +278,7 @@ struct Bias {
       buckets = time_->numel();
       const auto table = time_->to(at::kFloat).contiguous();
       time.assign(table.const_data_ptr<float>(), table.const_data_ptr<float>() + buckets);
-      starts.assign(bucket_starts.const_data_ptr<float>(), bucket_starts.const_data_ptr<float>() + buckets);
-      starts.push_back(std::numeric_limits<float>::infinity());
-      cells.resize(64 * 8);
-      for (int64_t cell = 0, bucket = 0; cell < 64 * 8; ++cell) {
-        const float first = std::ldexp(1.0f + (cell % 8) / 8.0f, cell / 8);
-        while (starts[bucket + 1] <= first) ++bucket;
-        cells[cell] = bucket;
-      }
+      buckets_of = louder::TimeBuckets(bucket_starts);
     }
   }
 
@@ -296,14 +288,7 @@ struct Bias {
   int64_t entry(int64_t row, int64_t key) const { return key - row + longest; }
   bool none() const { return distances + buckets == 0; }
 
-  // A bucket spans a factor of 1.35 and a cell 1.125 at most: the answer is the cell's first bucket or the next.
-  int32_t bucket(int64_t seconds) const {
-    const float distance = std::max<int64_t>(std::abs(seconds), 1);
-    int32_t bits;
-    std::memcpy(&bits, &distance, sizeof bits);
-    const int32_t guess = cells[(bits >> 20) - (127 << 3)];
-    return guess + (distance >= starts[guess + 1]);
-  }
+  int32_t bucket(int64_t seconds) const { return buckets_of(seconds); }
 };
 
 // The bias of one tile, and where its gradient goes.
