@@ -43,10 +43,11 @@ def print_answers(results: list[Row]) -> None:
         columns = "hr@10", "ndcg@10", "liked_hr@10", "liked_ndcg@10", "coverage@10", "mean_worth"
         rows = [[title, *(shown(answer[name].get(column)) for column in columns)] for name, title in lists.items()]
         print_table(["list", *(column.replace("_", " ") for column in columns)], rows)
-        for what, name in ("HR@10", "hr_above_retrieval"), ("HR@10 of what was liked", "liked_hr_above_retrieval"):
-            if (gain := answer[name])["mean"] is not None:
-                interval = f"95 % interval {gain['low']:+.4f} to {gain['high']:+.4f}"
-                print(f"default above retrieval alone, {what}: {gain['mean']:+.4f} ({interval})")
+        for other in "retrieval", "popularity":
+            for what, name in ("HR@10", f"hr_above_{other}"), ("HR@10 of what was liked", f"liked_hr_above_{other}"):
+                if (gain := answer[name])["mean"] is not None:
+                    interval = f"95 % interval {gain['low']:+.4f} to {gain['high']:+.4f}"
+                    print(f"default above {lists[other]}, {what}: {gain['mean']:+.4f} ({interval})")
 
 
 def print_rankers(results: list[Row]) -> None:

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from louder.evaluation.answers import CUTOFF, Answers, difference, final_scores, list_metrics, log_softmax
+from louder.evaluation.answers import CUTOFF, Answers, difference, final_scores, list_metrics, log_softmax, ranks
 from louder.inference.scoring import Scoring
 from louder.results import Row
 
@@ -23,7 +23,9 @@ def calibrated(found: Answers, retrieval: str) -> Scoring:
     for weight in WEIGHTS:
         scores = final_scores(found, weight, temperature)
         rows.append(
-            {"weight": weight} | list_metrics(found, scores) | {"above": difference(found, scores, found.log_next)}
+            {"weight": weight}
+            | list_metrics(found, scores)
+            | {"above": difference(found.users, ranks(found, scores), ranks(found, found.log_next))}
         )
     holds = [row for row in rows if row["above"]["high"] >= 0] or rows[-1:]
     best = max(holds, key=lambda row: row[f"liked_ndcg@{CUTOFF}"] or row[f"ndcg@{CUTOFF}"])

@@ -95,15 +95,13 @@ def test_metrics_of_lists_that_are_known_by_construction():
 
 
 def test_the_interval_counts_users_and_not_requests():
-    logits = np.tile(np.arange(20.0)[::-1], (4, 1))
-    some = found(logits, 1.0, targets=[15, 15, 0, 0], users=[0, 0, 1, 1])
-    upside_down = [-own for own in some.log_next]
-    gain = difference(some, upside_down, some.log_next)
-    # the lists of one user win both times, those of the other lose both times
+    users = np.array([0, 0, 1, 1])
+    gain = difference(users, np.array([3, 9, 50, np.inf]), np.array([11, 12, 1, 10]))
+    # the lists of one user are better both times, those of the other worse both times
     assert gain["mean"] == 0 and gain["high"] == pytest.approx(1.96 * np.sqrt(2 * 2**2) / 4)
     assert gain["low"] == -gain["high"]
-    alike = difference(some, some.log_next, some.log_next)
-    assert alike == {"mean": 0, "low": 0, "high": 0}
+    assert difference(users, np.arange(4), np.arange(4)) == {"mean": 0, "low": 0, "high": 0}
+    assert difference(users[:0], np.zeros(0), np.zeros(0))["mean"] is None
 
 
 def test_the_temperature_is_found_that_the_targets_were_drawn_with():
