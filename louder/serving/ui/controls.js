@@ -1,6 +1,6 @@
 // What the list is asked for: how many, how different, which actions count, which items may be in it.
 
-import { byId, make, words } from "./dom.js";
+import { byId, make, number, words } from "./dom.js";
 
 const CHIPS = 40; // values of one attribute that are shown at once
 
@@ -8,6 +8,9 @@ let wanted = {};
 
 /** What the list is asked for now, as fields of a request. */
 export const asking = () => ({ ...wanted });
+
+/** How the score comes of two stages. */
+const rule = ({ next_weight: weight }) => weight == null ? "" : ` The score is the chance to come next${weight === 1 ? "" : ` to the power of ${number(weight)}`}, times the worth.`;
 
 /** Fill the panel for this model; `changed` is called after every change. */
 export function controls(model, changed) {
@@ -26,7 +29,7 @@ export function controls(model, changed) {
   ];
   if (model.ranker && model.actions.length) {
     parts.push(make("fieldset", {}, make("legend", {}, "What counts"),
-      make("p", { className: "lead" }, "How much the chance of each action adds to the score. Below zero it takes away."),
+      make("p", { className: "lead" }, "How much the chance of each action adds to what an item is worth. Below zero it takes away.", rule(model)),
       make("div", { className: "fields" }, model.actions.map(name => slider(words(name), -1, 1, usual[name], `weight-${name}`,
         value => { wanted.weights = { ...usual, ...wanted.weights, [name]: value }; })))));
   }

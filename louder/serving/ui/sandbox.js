@@ -1,6 +1,6 @@
 // What if: events that a visitor tries on a user. The page alone holds them, until “Save” writes them into the history.
 
-import { now, post } from "./api.js";
+import { now, post, remove } from "./api.js";
 import { byId, called, make, notice, plural, words } from "./dom.js";
 
 const MOST = 100; // that a request may bring
@@ -10,19 +10,22 @@ const uuid = () => crypto.randomUUID?.() ?? [...crypto.getRandomValues(new Uint8
 
 const all = new Map(); // who -> events, oldest first; they are still there when one comes back
 let who = null, user = null, tell = "", changed, saved;
+let last = []; // what was saved a moment ago, and may be taken out again
 
-/** `changed(news)` is called after every change, and returns what it did to the list, in words; `saved` after a save. */
+/** `changed` is called after every change, and returns what it did to the list, in words; `saved` after a save. */
 export function sandbox(onChange, onSave) {
   [changed, saved] = [onChange, onSave];
   addEventListener("keydown", event => {
     if (event.key !== "z" || !(event.ctrlKey || event.metaKey) || event.shiftKey || event.target.matches("input, select")) return;
-    if (tried().length) { event.preventDefault(); undo(); }
+    if (!tried().length && !last.length) return;
+    event.preventDefault();
+    (tried().length ? undo : unsave)();
   });
 }
 
 /** From now on it is about this user; null for someone new, whose events cannot be saved. */
 export function about(name, id) {
-  [who, user, tell] = [name, id, ""];
+  [who, user, tell, last] = [name, id, "", []];
   show();
 }
 
@@ -47,7 +50,7 @@ const undo = () => change(tried().slice(0, -1));
 async function change(events, instead) {
   const about = who;
   all.set(who, events);
-  tell = "";
+  [tell, last] = ["", []];
   show();
   const news = instead ?? await changed();
   if (about !== who) return;
@@ -55,21 +58,33 @@ async function change(events, instead) {
   show();
 }
 
-async function save() {
-  const [name, id, events] = [who, user, tried()];
-  show("Saving…");
+const save = () => write("Saving…", save, async (id, events) => {
+  await post("v1/events", { events: events.map(({ id: own, item, time, actions }) => ({ user: id, id: own, item, time, actions })) });
+  return { left: [], done: events, told: `Saved ${plural(events.length, "event")} into the history.` };
+});
+
+/** Take what was saved out of the history again; it is tried once more, under new ids, since deleted ones stay deleted. */
+const unsave = () => write("Taking it out…", unsave, async (id, _, events) => {
+  for (const event of events) await remove(`v1/users/${encodeURIComponent(id)}/events/${event.id}`);
+  return { left: events.map(event => ({ ...event, id: uuid() })), done: [], told: "Taken out of the history again." };
+});
+
+/** Change the stored history. `work(user, tried, saved)` gives what is `left` to be tried, and what is `done`. */
+async function write(busy, again, work) {
+  const [name, id, events, before] = [who, user, tried(), last];
+  show(busy);
   try {
-    await post("v1/events", { events: events.map(({ id: own, item, time, actions }) => ({ user: id, id: own, item, time, actions })) });
+    const { left, done, told } = await work(id, events, before);
+    all.set(name, [...left, ...all.get(name).filter(event => !events.includes(event))]);
+    if (name !== who) return;
+    await saved();
+    [tell, last] = [told, done];
+    show();
   } catch (error) {
     if (name !== who) return;
     show();
-    return byId("sandbox").prepend(notice(error, save));
+    byId("sandbox").prepend(notice(error, again));
   }
-  all.set(name, all.get(name).filter(event => !events.includes(event)));
-  if (name !== who) return;
-  await saved();
-  tell = `Saved ${plural(events.length, "event")} into the history.`;
-  show();
 }
 
 function show(busy) {
@@ -86,7 +101,7 @@ function show(busy) {
       make("span", { className: "news", role: "status" }, busy ?? tell)),
     make("div", { className: "trying-do" }, button("undo", "Undo", undo), events.length > 1 ? button("clear", "Undo all", () => change([])) : null,
       user === null ? make("small", {}, "Nothing of this is stored.") : button("save", "Save to the history", save, "main")),
-  ] : [make("div", { className: "trying-what" }, make("span", { className: "news", role: "status" }, tell)),
-    make("div", { className: "trying-do" }, button("close", "Close", () => { tell = ""; show(); }))]));
+  ] : [make("div", { className: "trying-what" }, make("span", { className: "news", role: "status" }, busy ?? tell)),
+    make("div", { className: "trying-do" }, last.length ? button("unsave", "Undo", unsave) : null, button("close", "Close", () => { tell = ""; show(); }))]));
   if (held) (bar.querySelector(`[data-do="${held}"]`) ?? bar.querySelector("button"))?.focus({ preventScroll: true });
 }

@@ -97,6 +97,7 @@ class Fake:
         self.mistaken: dict[str, str] = {}  # users for whom another one's history is answered
         self.images: dict[int, str] = {}
         self.posted: list[m.NewEvent] = []
+        self.deleted: list[str] = []
         self.asked: list[m.RecommendRequest] = []
         self.fail: dict[str, list[int]] = {}  # path -> statuses of its next answers
 
@@ -213,6 +214,8 @@ def service(fake: Fake) -> FastAPI:
             },
             context={},
             window=200,
+            next_weight=1.0,
+            sources=[],
             refused=None,
         )
 
@@ -292,6 +295,15 @@ def service(fake: Fake) -> FastAPI:
                 m.EventIn(item=event.item, time=event.time, actions=event.actions)
             )
         return m.EventsAnswer(stored=len(new), duplicates=len(asked.events) - len(new))
+
+    @app.delete("/v1/users/{user}/events/{id}")
+    def forget(user: str, id: str) -> m.DeletedEvent:
+        gone = next(event for event in fake.posted if event.id == id)
+        fake.deleted.append(id)
+        fake.histories[fake.user(user)] = [
+            event for event in fake.histories[fake.user(user)] if (event.item, event.time) != (gone.item, gone.time)
+        ]
+        return m.DeletedEvent(deleted=True, known=True)
 
     @app.get("/v1/stats")
     def stats() -> dict:

@@ -30,6 +30,10 @@ def test_a_model_that_only_retrieves_is_shown_asked_why_and_told_of_an_event(pag
     expect(page.locator("#timeline .tried")).to_have_count(0)
     expect(page.locator("#timeline li")).to_have_count(events + 1)
     expect(page.locator("#timeline li").first).to_contain_text(name)
+    page.locator("#sandbox").get_by_role("button", name="Undo").click()
+    expect(page.locator("#timeline .tried")).to_have_count(1)
+    page.get_by_role("button", name="Undo", exact=True).click()
+    expect(page.locator("#timeline li")).to_have_count(events)
 
 
 def test_a_stranger_picks_someone_and_sees_rows(page, address):
