@@ -47,6 +47,9 @@ def serve(
     max_queue_delay: Annotated[
         int, typer.Option(min=1, help="Milliseconds that a request may wait for its turn; beyond, it is answered 429.")
     ] = 200,
+    grace: Annotated[
+        int, typer.Option(min=0, help="Seconds between SIGTERM, when /readyz turns to 503, and the end of listening.")
+    ] = 5,
     patience: Annotated[int | None, typer.Option(min=1, hidden=True)] = None,
     quiet: Annotated[
         bool,
@@ -88,10 +91,12 @@ def serve(
         "token": token,
         "cache_bytes": 0 if no_cache else byte_count(cache, "--cache"),
         "max_queue_delay_s": max_queue_delay / 1000,
+        "grace_s": grace,
         "log": not quiet,
         "threads": threads or max(1, (os.cpu_count() or 1) // workers),
     }
     with listening(host, port) as own, shared_metrics(workers):
+        from louder.serving.connections import IDLE_S, Connection
         from louder.serving.routes import create_app
         from louder.serving.service import ENVIRONMENT, service_from_environment
 
@@ -106,7 +111,9 @@ def serve(
         if show:
             typer.launch(shown)
         configure = partial(Config, log_level="warning", access_log=False, timeout_graceful_shutdown=30)
-        configure = partial(configure, timeout_keep_alive=75)  # longer than a balancer keeps its connections
+        configure = partial(
+            configure, http=Connection, ws="none", timeout_keep_alive=int(IDLE_S) + 5
+        )  # the gate is first
         if workers > 1:
             service.close()
             application = "louder.serving.routes:from_environment"

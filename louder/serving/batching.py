@@ -74,6 +74,7 @@ class Batcher(Generic[Job, Answer]):
         self.row_s = row_s  # of a row, averaged over the latest batches
         self.job_s = row_s  # of a job
         self.turn = 0  # of the latest job that was taken
+        self.fewest = 0, 1, 1  # a second, the fewest rows of a job that came then, and in the second before
         self.retry_at = self.refused_at = self.told_at = 0.0
         self.abandoned = 0
         self.closing = False
@@ -103,6 +104,21 @@ class Batcher(Generic[Job, Answer]):
 
     def admit(self, client: str = "", rows: int = 1, within_s: float | None = None) -> None:
         """Raises Overloaded if a job that came now would have to wait too long, or could not be done within a time."""
+        second = int(time.monotonic())
+        latest, fewest, before = self.fewest
+        if second == latest:
+            self.fewest = second, min(fewest, rows), before
+        else:
+            self.fewest = second, rows, fewest if second == latest + 1 else rows
+        self.check(client, rows, within_s)
+
+    def admit_unread(self, client: str) -> None:
+        """Raises Overloaded if not even the smallest job of this second and the last could be admitted; where none came, a
+        smaller one than any."""
+        latest, *fewest = self.fewest
+        self.check(client, min(fewest) if time.monotonic() - latest < 2 else 1, None)
+
+    def check(self, client: str, rows: int, within_s: float | None) -> None:
         wait = self.wait_s(client, rows)
         if wait > self.max_queue_delay_s or (within_s is not None and wait + rows * self.row_s > within_s):
             raise self.refusal(wait)

@@ -1,5 +1,6 @@
 """What every request passes: an id, a bearer token, a log line, and the metrics."""
 
+import asyncio
 import hmac
 import json
 import re
@@ -12,6 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from louder.serving.batching import CLIENT
 from louder.serving.metrics import Metrics
 
+GONE = "the client has gone"  # why a request is cancelled
 LONGEST_ID = 64  # characters of an x-request-id that are kept
 
 
@@ -47,6 +49,10 @@ class Middleware:
                 await self.app(scope, receive, sending)
             else:
                 await unauthorised(sending, request_id)
+        except asyncio.CancelledError as error:
+            status = 499  # as nginx counts it; there is nobody to be answered
+            if error.args != (GONE,):
+                raise
         finally:
             self.metrics.in_flight.dec()
             seconds = time.perf_counter() - began

@@ -8,6 +8,7 @@ from typing import Annotated
 from fastapi import FastAPI, Path, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import PlainTextResponse, Response
+from fastapi.routing import APIRoute
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp
@@ -16,6 +17,8 @@ from louder.errors import InputError
 from louder.histories import Arrival, StoreGone
 from louder.serving import messages as m
 from louder.serving.batching import Overloaded
+from louder.serving.connections import Gate, most_connections
+from louder.serving.ending import announced, end_with_parent
 from louder.serving.explore import add_exploring
 from louder.serving.forgetting import add_forgetting
 from louder.serving.middleware import Middleware
@@ -32,6 +35,7 @@ Route = Callable[[Callable[[Request], Awaitable[Response]]], Callable[[Request],
 
 def from_environment() -> ASGIApp:
     """The application as `louder serve --workers N` described it to its processes."""
+    end_with_parent()
     return create_app(service_from_environment())
 
 
@@ -39,24 +43,39 @@ def create_app(service: Service) -> ASGIApp:
     """The ASGI application."""
 
     @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        yield
+    async def lifespan(_: FastAPI) -> AsyncIterator[dict[str, Gate]]:
+        sweeping = asyncio.create_task(sweep(gate))
+        with announced(gate, settings.grace_s):
+            yield {"gate": gate}  # for the connections
+        sweeping.cancel()
         await asyncio.to_thread(service.close)
 
+    settings = service.settings
     app = FastAPI(title="Louder", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
     add_errors(app)
     add_recommendations(app, service)
     add_histories(app, service)
     add_exploring(app, service)
     add_forgetting(app, service)
-    add_health(app, service)
+    gate = Gate(
+        admit=service.batcher.admit_unread,
+        computed=frozenset(x.path for x in app.routes if isinstance(x, APIRoute) and 429 in x.responses),
+        observe=service.metrics.observe,
+        most=most_connections(),
+    )
+    add_health(app, service, gate)
     page = page_responses(images=service.models.live.catalogue.image_column is not None)
     for path, file in page.items():
         app.add_api_route(path, always(file), methods=["GET"], include_in_schema=False)
-    settings = service.settings
     describe(app, token=bool(settings.token))
     free = frozenset({"/healthz", "/readyz", *page})
     return Middleware(app, metrics=service.metrics, token=settings.token, free=free, log=settings.log)
+
+
+async def sweep(gate: Gate) -> None:
+    while True:
+        await asyncio.sleep(1)
+        gate.sweep()
 
 
 def always(response: Response) -> Callable[[], Response]:
@@ -135,7 +154,7 @@ def add_histories(app: FastAPI, service: Service) -> None:
         return answer(await service.read(view, user))
 
 
-def add_health(app: FastAPI, service: Service) -> None:
+def add_health(app: FastAPI, service: Service, gate: Gate) -> None:
     @app.get("/v1/model", responses=answers(m.ModelAnswer, 401))
     async def model() -> Response:
         """Which model answers, and what can be asked of it."""
@@ -153,7 +172,9 @@ def add_health(app: FastAPI, service: Service) -> None:
 
     @app.get("/readyz", responses=answers(m.ReadyAnswer, 503))
     async def readyz() -> Response:
-        """It can answer for the users of the store."""
+        """It can answer for the users of the store, and does not end soon."""
+        if gate.ending:
+            raise Refused(503, "The service ends.")
         await service.read(service.store.users, "", 1)
         return answer({"ok": True, "model": service.models.live.version})
 

@@ -40,6 +40,7 @@ FEWEST_ROWS = 250  # of any: its history is compared and opened, and its answer 
 EXPLAINED_ROWS = 5_000
 ROW_S = 1e-5  # of the first requests; then it is known
 MOST_ROWS = 8_192  # of one batch; beyond, a pass is only longer
+SWITCH_S = 5e-5
 CANARIES = 8  # known users whom a new model must answer
 RETRY_S = 1.0  # for so long a store that could not be reached is not asked again
 
@@ -57,6 +58,7 @@ class Settings:
     sources: tuple[str, ...] = ()  # of candidates besides the run's retrieval
     cache_bytes: int = 1 << 30  # the most that the KV caches of the live model take
     max_queue_delay_s: float = 0.2  # a request that would wait longer for its turn is answered 429
+    grace_s: float = 0.0  # between SIGTERM, when /readyz turns to 503, and the end of listening
     log: bool = True
     reload_every_s: float = 1.0
 
@@ -70,16 +72,6 @@ class Job:
     explain: bool = False  # with reasons for the first items
     attributes: bool = False  # with the attributes of the items
     previous: bool = False  # of the model before the live one
-
-    @property
-    def rows(self) -> int:
-        """What it costs, in candidates of a ranking."""
-        request = self.request
-        items = request.k // 10
-        if self.similar_to is None:
-            items += request.retrieve if request.candidates is None else len(request.candidates)
-        events = len(request.history) if request.user is None and isinstance(request.history, History) else 0
-        return FEWEST_ROWS + items + events + (EXPLAINED_ROWS if self.explain else 0)
 
 
 class Service:
@@ -112,8 +104,8 @@ class Service:
             raise
 
     async def computed(self, message: m.UserRequest | m.SimilarRequest, within_s: float | None) -> dict[str, Json]:
-        began, client = time.perf_counter(), CLIENT.get()
-        self.batcher.admit(client, FEWEST_ROWS, within_s)
+        began, client, rows = time.perf_counter(), CLIENT.get(), rows_of(message)
+        self.batcher.admit(client, rows, within_s)
         with self.batcher.arriving():
             if isinstance(message, m.SimilarRequest):
                 job = Job(request_of(message, empty_history()), similar_to=message.item, attributes=True)
@@ -123,7 +115,7 @@ class Service:
                 explain = isinstance(message, m.RecommendRequest) and message.explain
                 job = Job(request, explain=explain, attributes=recommends, previous=message.model == "previous")
             left_s = None if within_s is None else within_s - (time.perf_counter() - began)
-            answer = self.batcher.submit(job, client=client, rows=job.rows, within_s=left_s)
+            answer = self.batcher.submit(job, client=client, rows=rows, within_s=left_s)
         return {**await answer, "milliseconds": round(1000 * (time.perf_counter() - began), 3)}
 
     async def history_for(self, message: m.UserRequest) -> History:
@@ -190,6 +182,20 @@ class Service:
         self.readers.shutdown()
         self.writers.shutdown()
         self.store.close()
+
+
+def rows_of(message: m.UserRequest | m.SimilarRequest) -> int:
+    """What a request costs, in candidates of a ranking."""
+    rows = FEWEST_ROWS
+    if isinstance(message, m.RankRequest):
+        rows += len(message.items)
+    elif isinstance(message, m.RecommendRequest):
+        rows += message.retrieve + message.k // 10 + EXPLAINED_ROWS * message.explain
+    elif isinstance(message, m.RetrieveRequest | m.SimilarRequest):
+        rows += message.k // 10
+    if isinstance(message, m.UserRequest):
+        rows += len(message.history or ()) + len(message.what_if)  # nothing of them is kept
+    return rows
 
 
 def answers(model: Engine | None, jobs: Sequence[Job]) -> Sequence[dict[str, Json] | Exception]:
@@ -264,6 +270,8 @@ def service_from_environment() -> Service:
     given = json.loads(os.environ[ENVIRONMENT])
     paths = {name: Path(given[name]) for name in ("run", "ranker", "table") if given.get(name)}
     torch.set_num_threads(given.pop("threads"))
+    # every op of the model gives the interpreter away, and would wait 5 ms for it where the event loop is busy
+    sys.setswitchinterval(SWITCH_S)
     service = open_service(Settings(**(given | paths)))
     # a full collection goes through all that importing made, 0.1 to 0.3 s in which nobody is answered
     gc.collect()

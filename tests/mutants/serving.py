@@ -8,6 +8,7 @@ KEYS, STORE = "tests/histories/test_keys.py", "tests/histories/test_store.py -k 
 STORE_SETTINGS = "tests/histories/test_settings.py"
 METRICS, MIDDLEWARE, VIEWS = (f"tests/serving/test_{name}.py" for name in ("metrics", "middleware", "views"))
 BATCHING, WIRE, JOBS = (f"tests/serving/test_{name}.py" for name in ("batching", "wire", "jobs"))
+CONNECTIONS = "tests/serving/test_connections.py"
 RELOAD = "tests/serving/test_live_models.py"
 
 MUTANTS = [
@@ -109,6 +110,35 @@ MUTANTS = [
     Mutant(SERVING + "batching.py", "while self.expected > 0 and", "while", BATCHING),
     Mutant(SERVING + "batching.py", "            self.busy = 0\n", "", BATCHING),
     Mutant(SERVING + "batching.py", "return [error] if len(jobs) == 1 else", "return [error] * len(jobs) or", BATCHING),
+    Mutant(SERVING + "batching.py", "< 2 else 1, None)", "< 3 else 1, None)", BATCHING),
+    Mutant(SERVING + "batching.py", "fewest if second == latest + 1 else rows", "rows", BATCHING),
+    # connections
+    Mutant(SERVING + "connections.py", "if connections <= self.most", "if connections < self.most", CONNECTIONS),
+    Mutant(SERVING + "connections.py", "if until < now]", "if until <= now]", CONNECTIONS),
+    Mutant(SERVING + "connections.py", "            self.task.cancel(GONE)\n", "            pass\n", CONNECTIONS),
+    Mutant(
+        SERVING + "connections.py",
+        "in self.gate.computed else None",
+        "in self.gate.computed or True else None",
+        CONNECTIONS,
+    ),
+    Mutant(SERVING + "connections.py", "len(data) - end - 4 if end >= 0 else", "0 if end >= 0 else", CONNECTIONS),
+    Mutant(SERVING + "connections.py", "before + len(data)\n            if", "len(data)\n            if", CONNECTIONS),
+    Mutant(
+        SERVING + "connections.py", "        self.last = self.turned_away", "        self.last = False", CONNECTIONS
+    ),
+    Mutant(SERVING + "connections.py", "            self.turned_away = False\n", "", CONNECTIONS),
+    Mutant(SERVING + "connections.py", "            self.flow.resume_reading()\n", "", CONNECTIONS),
+    Mutant(SERVING + "connections.py", "        self.probe()\n", "", CONNECTIONS),
+    Mutant(
+        SERVING + "connections.py",
+        "        if not self.in_message and self.cycle.response_complete:\n            self.wait(IDLE_S)\n",
+        "",
+        CONNECTIONS,
+    ),
+    Mutant(SERVING + "connections.py", "files_allowed() - OTHER_FILES", "files_allowed()", CONNECTIONS),
+    Mutant(SERVING + "wire.py", "if not unpacking.eof or", "if", WIRE),
+    Mutant(SERVING + "wire.py", "if len(plain) > MOST_BYTES", "if len(plain) >= MOST_BYTES", WIRE),
     Mutant(SERVING + "wire.py", "if len(body) > MOST_BYTES", "if len(part) > MOST_BYTES", WIRE),
     # messages, jobs, models
     Mutant(SERVING + "views.py", "slice(-limit, None)", "slice(0, limit)", VIEWS),

@@ -3,6 +3,7 @@
 import asyncio
 import threading
 import time
+from contextlib import suppress
 
 import pytest
 
@@ -403,3 +404,36 @@ def test_more_refusals_than_are_worth_their_time_are_told_one_after_another(batc
         assert batcher.refusal(0.2).hold_s <= LONGEST_HOLD_S
     clock[0] += LONGEST_HOLD_S + step
     assert batcher.refusal(0.2).hold_s == 0.0
+
+
+def test_who_has_not_read_a_job_takes_it_for_the_smallest_that_came_lately(batcher_of, work, monkeypatch):
+    now = [1000.2]
+    batcher = batcher_of(max_queue_delay_s=0.35, row_s=0.01)
+
+    async def ask():
+        work.open.clear()
+        futures = [batcher.submit(0, rows=20)]
+        await asyncio.to_thread(begun, work)
+        futures += [batcher.submit(n, rows=10) for n in (1, 2)]  # 0.2 and 0.3 s to wait, and 0.4 for one more
+        monkeypatch.setattr("louder.serving.batching.time.monotonic", lambda: now[0])
+        for seconds, rows, turned_away in (
+            (1000.2, 10, True),
+            (1000.9, 1, False),  # it would come before both
+            (1001.5, 10, False),  # in the second before there was a small one
+            (1002.5, 10, True),
+            (1004.6, None, False),  # who knows
+        ):
+            now[0] = seconds
+            if rows is not None:
+                with suppress(Overloaded):
+                    batcher.admit("", rows)
+            if turned_away:
+                with pytest.raises(Overloaded):
+                    batcher.admit_unread("")
+            else:
+                batcher.admit_unread("")
+        monkeypatch.undo()
+        work.open.set()
+        await asyncio.gather(*futures)
+
+    asyncio.run(ask())

@@ -24,6 +24,7 @@ from louder.serving.service import (
     Settings,
     answers,
     canaries,
+    rows_of,
 )
 from louder.serving.wire import Refused
 from tests.histories.events import NAMES, event, events_of
@@ -55,7 +56,7 @@ class Engine:
     def of(self, k, score):
         return Result(np.arange(k), np.full(k, score), 4, 1)
 
-    def reasons(self, request, items):
+    def reasons(self, request, items, likely=None):
         if request.k == 14:
             raise InputError("14")
         self.explained.append(len(items))
@@ -218,18 +219,19 @@ def test_nothing_is_shown_of_an_empty_answer():
     assert found["items"] == [] and (found["history"], found["skipped"]) == (4, 1)
 
 
-def test_a_job_counts_by_what_it_costs():
-    def rows(history=empty_history(), similar_to=None, explain=False, **more):
-        return Job(Request(history=history, at=9, **more), similar_to, explain).rows
-
-    three = events_of([5, 6, 7], [1, 1, 1])
-    assert rows(user=7, k=10, retrieve=0) == FEWEST_ROWS + 1
-    assert rows(user=7, k=10) == FEWEST_ROWS + 1 + 500
-    assert rows(user=7, k=100, candidates=[1] * 100) == FEWEST_ROWS + 10 + 100
-    assert rows(user=7, k=10, explain=True) == FEWEST_ROWS + 1 + 500 + EXPLAINED_ROWS
-    assert rows(three, k=10, retrieve=0) == FEWEST_ROWS + 1 + 3  # nothing of it is kept
-    assert rows(three, user=7, k=10, retrieve=0) == FEWEST_ROWS + 1
-    assert rows(k=1000, similar_to=5) == FEWEST_ROWS + 100
+def test_a_request_counts_by_what_it_costs():
+    three = [{"item": 5, "time": 1}] * 3
+    for message, rows in (
+        (m.RecommendRequest(user=7, k=10, retrieve=0), 1),
+        (m.RecommendRequest(user=7), 501),
+        (m.RecommendRequest(user=7, explain=True), 501 + EXPLAINED_ROWS),
+        (m.RecommendRequest(history=three, retrieve=0), 1 + 3),  # nothing of it is kept
+        (m.RecommendRequest(user=7, what_if=three[:2], retrieve=0), 1 + 2),
+        (m.RankRequest(user=7, items=[1] * 100), 100),
+        (m.RetrieveRequest(user=7, k=100), 10),
+        (m.SimilarRequest(item=5, k=1_000), 100),
+    ):
+        assert rows_of(message) == FEWEST_ROWS + rows
 
 
 def test_what_is_late_is_told_so_and_not_computed_if_it_still_waits(service):

@@ -23,9 +23,21 @@ class Server:
     """A process that serves; `url` is where."""
 
     def __init__(self, *arguments, **environment):
-        command = [sys.executable, "-c", "from louder.cli import main; main()", "serve", *map(str, arguments)]
+        command = [sys.executable, "-c", "from louder.cli import main; main()", "serve"]
         self.process = subprocess.Popen(
-            [*command, "--port", "0", "--threads", "1", "--max-queue-delay", "60000", "--quiet"],
+            [
+                *command,
+                "--port",
+                "0",
+                "--threads",
+                "1",
+                "--max-queue-delay",
+                "60000",
+                "--quiet",
+                "--grace",
+                "0",
+                *map(str, arguments),
+            ],
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             text=True,
@@ -172,7 +184,29 @@ def test_several_processes_share_the_address_and_the_store(place, tmp_path, star
     numbers = httpx.get(f"{server.url}metrics").text  # of both, whoever answers
     assert 'louder_requests_total{route="/v1/recommend",status="200"} 8.0' in numbers
     assert "louder_events_stored_total 8.0" in numbers and "louder_in_flight 1.0" in numbers
-    server.process.send_signal(signal.SIGTERM)
+    server.process.kill()  # nobody tells its processes
+    with pytest.raises(httpx.TransportError):
+        ask_until(server.url, time.monotonic() + SLOW)
+
+
+def ask_until(url, end):
+    while time.monotonic() < end:
+        httpx.get(f"{url}healthz", timeout=SLOW)
+        time.sleep(0.1)
+
+
+def test_a_service_says_that_it_ends_before_it_does(place, tmp_path, start):
+    server = start(place / "joint", "--store", tmp_path / "store", "--workers", "2", "--grace", "3")
+    with httpx.Client(base_url=server.url, timeout=SLOW) as client:
+        assert client.get("/readyz").status_code == 200
+        server.process.send_signal(signal.SIGTERM)
+        until = time.monotonic() + SLOW
+        while (ready := client.get("/readyz")).status_code == 200:
+            assert time.monotonic() < until
+            time.sleep(0.02)
+        assert ready.status_code == 503 and "ends" in ready.json()["error"]
+        answer = client.post("/v1/recommend", json={"user": 1, "k": 3})  # as long as anybody sends some
+        assert answer.status_code == 200 and answer.headers["connection"] == "close"
     assert server.process.wait(SLOW) == 0
 
 
