@@ -39,7 +39,7 @@ class Engine:
         self.version, self.batches, self.explained = version, [], []
         self.catalogue = SimpleNamespace(
             titles=lambda raws: [""] * len(raws),
-            describe=lambda number: (number, f"title {number}"),
+            describe_any=lambda raw, number: (number, f"title {number}"),
             attributes_of=lambda number: {"genre": [str(number)]},
             image_of=lambda number: "",
         )
