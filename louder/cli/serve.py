@@ -187,24 +187,32 @@ def token_of(file: Path | None) -> str:
 def publish(
     run: Annotated[Path, typer.Argument(help="The run that is to be served.")],
     link: Annotated[Path, typer.Argument(help="The link that louder serve was started with.")],
+    force: Annotated[
+        bool, typer.Option("--force", help="Also where it has nothing in common with the live model, or is worse.")
+    ] = False,
 ) -> None:
     """Put a run behind a link, in one step: a service that was started with the link takes it without a pause.
 
-    Example:
+    A run that the service refused, since it is unlike the live one or worse, is taken with --force. Examples:
 
         louder publish runs/shop-monday live
+
+        louder publish runs/shop-monday live --force
     """
     from louder import checkpoint
+    from louder.serving.publishing import mark, point
 
     checkpoint.best(run)
-    if link.exists() and not link.is_symlink():
+    there = link.exists() and link.resolve() == run.resolve()
+    if link.exists() and not link.is_symlink() and not (there and force):
         raise InputError(
             f"{link} is there and is no link, so it is left alone. Choose another name: louder publish {run} live."
         )
+    mark(link, run if force else None)
+    if there:
+        print(f"{link} points to {run} already{', which may go live now whatever it is like' if force else ''}.")
+        return
     if link.is_symlink():
-        if link.resolve() == run.resolve():
-            print(f"{link} points to {run} already.")
-            return
         point(link.with_name(link.name + ".previous"), link.resolve())
     point(link, run.resolve())
     print(f"{link} points to {run}.")
@@ -217,18 +225,13 @@ def rollback(link: Annotated[Path, typer.Argument(help="The link that louder ser
 
         louder rollback live
     """
+    from louder.serving.publishing import mark, point
+
     before = link.with_name(link.name + ".previous")
     if not link.is_symlink() or not before.is_symlink():
         raise InputError(f"Nothing was behind {link} before. Publish a run: louder publish RUN {link}.")
     now, back = link.resolve(), before.resolve()
+    mark(link, back)  # who goes back has seen enough: it need not be like the live model
     point(link, back)
     point(before, now)
     print(f"{link} points to {back.name}.")
-
-
-def point(link: Path, to: Path) -> None:
-    """Replaced in one step: there is no moment without a link."""
-    new = link.with_name(f".{link.name}.{os.getpid()}")
-    new.unlink(missing_ok=True)
-    new.symlink_to(os.path.relpath(to, link.parent.resolve()))
-    os.replace(new, link)

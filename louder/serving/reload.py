@@ -1,22 +1,18 @@
 """The model that answers, the one before it, and how a new checkpoint takes its place without a request failing."""
 
 import threading
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
-from louder.errors import InputError
+from louder import checkpoint
 from louder.histories.history import History
 from louder.inference.engine import Engine
-from louder.inference.request import Request, Result
 from louder.inference.run import version_of
 from louder.inference.sources import KINDS, source_of
-from louder.serving.warmup import trial_request, warm
-
-SLOWER = 10  # a model that needs so many times as long as the live one is refused
+from louder.serving.canaries import check
+from louder.serving.publishing import mark_of
+from louder.serving.warmup import warm
 
 
 @dataclass(frozen=True)
@@ -50,6 +46,21 @@ class ModelSource:
         found = [source_of(text) for text in self.sources]
         return [f"{x.name if x.name in KINDS else Path(x.name).resolve()}:{x.count}" for x in found]
 
+    def marks(self) -> list[str]:
+        """What louder publish --force and louder rollback left beside the run, and beside the ranker if there is one; ""
+        where it is nothing."""
+        return [mark_of(path) for path in (self.run, self.ranker) if path is not None]
+
+    def forced(self, live: Engine, new: Engine) -> bool:
+        """Whether all that is not as in the live model was published to go live whatever it is like."""
+        before, after = ([x.run] if self.ranker is None else [x.run, x.ranking_run] for x in (live, new))
+        changed = [
+            (mark, new_run.folder)
+            for mark, old_run, new_run in zip(self.marks(), before, after)
+            if old_run is not None and new_run is not None and old_run.folder.resolve() != new_run.folder.resolve()
+        ]
+        return bool(changed) and all(mark == checkpoint.fingerprint(folder) for mark, folder in changed)
+
 
 class Models:
     """`live` answers, and `previous` did before. A batch takes `both` at once, so no answer mixes two models.
@@ -63,7 +74,7 @@ class Models:
         self.source, self.canaries, self.every_s = source, canaries, every_s
         self.both: tuple[Engine, Engine | None] = live, None
         self.refused: str | None = None
-        self.refused_version = ""
+        self.refused_as = "", [""]  # a version, and the marks that did not force it
         self.swaps = self.refusals = 0
         self.stop = threading.Event()
         self.thread: threading.Thread | None = None
@@ -87,49 +98,28 @@ class Models:
 
     def look(self) -> bool:
         """Take what was published, if it is new and good; whether it was taken."""
-        version = ""
+        version, marks = "", [""]
         try:
+            marks = self.source.marks()
             version = self.source.version()
             if version == self.live.version:  # also again, after one that was refused
-                self.refused, self.refused_version = None, ""
-            if version in (self.live.version, self.refused_version):
+                self.refused, self.refused_as = None, ("", [""])
+            if version == self.live.version or (version, marks) == self.refused_as:
                 return False
             if self.previous is not None and self.previous.version == version:
                 new = self.previous
             else:
                 new = self.source.load()
-                self.check(new)
+                check(self.live.twin(), new, self.canaries(), forced=self.source.forced(self.live, new))
         except Exception as error:  # whatever is wrong with it, the live model goes on
             reason = f"{version or self.source.run}: {error}"
             self.refusals += reason != self.refused  # a run that is away is looked for every second, and counts once
-            self.refused, self.refused_version = reason, version
+            self.refused, self.refused_as = reason, (version, marks)
             return False
         self.both = new, self.live
-        self.refused, self.refused_version = None, ""
+        self.refused, self.refused_as = None, ("", [""])
         self.swaps += 1
         return True
-
-    def check(self, new: Engine) -> None:
-        """Raises InputError for a model that must not go live."""
-        if (new.ranker is None) != (self.live.ranker is None):
-            raise InputError("it ranks and the live model does not, or the other way round")
-        histories = [history for history in self.canaries() if len(history)]
-        known = [x for x in histories if (new.catalogue.item_ids.ids(list(x.items)) >= 0).any()]
-        if histories and not known:
-            raise InputError("it knows none of the items of the known users")
-        requests = [Request(history=x, at=int(x.times[-1]) + 1, seen=True) for x in known] or [trial_request(new)]
-        twin, began = self.live.twin(), time.perf_counter()  # the live model itself is another thread's
-        twin.recommend_batch(requests)
-        between = time.perf_counter()
-        answers = new.recommend_batch(requests)
-        live_s, new_s = between - began, time.perf_counter() - between
-        for answer in answers:
-            if not isinstance(answer, Result):
-                raise InputError(f"it does not answer for a known user: {answer}")
-            if not np.isfinite(answer.scores).all():
-                raise InputError("its scores are not finite")
-        if new_s > SLOWER * live_s + 1:
-            raise InputError(f"it needs {new_s:.1f} s for what the live model does in {live_s:.1f} s")
 
     def close(self) -> None:
         self.stop.set()

@@ -41,7 +41,7 @@ EXPLAINED_ROWS = 5_000
 ROW_S = 1e-5  # of the first requests; then it is known
 MOST_ROWS = 8_192  # of one batch; beyond, a pass is only longer
 SWITCH_S = 5e-5
-CANARIES = 8  # known users whom a new model must answer
+CANARIES = 64  # known users whom a new model must answer
 RETRY_S = 1.0  # for so long a store that could not be reached is not asked again
 
 

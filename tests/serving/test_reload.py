@@ -15,9 +15,9 @@ import pytest
 from safetensors.torch import load_file, save_file
 from services import client_of
 
-from louder.cli.serve import point
 from louder.folders import write_text
 from louder.serving import messages as m
+from louder.serving.publishing import point
 from louder.serving.warmup import trial_request
 
 AT = 1_750_000_000
@@ -26,17 +26,22 @@ USERS = 1, 7, 30
 
 @pytest.fixture
 def runs(place, tmp_path):
-    """Runs of one's own, to be spoiled."""
-    for name, original in ("first", "joint"), ("second", "again"), ("third", "again"):
-        shutil.copytree(place / original, tmp_path / name)
+    """Runs of one's own, to be spoiled; each resembles the others, and has scores of its own."""
+    for number, name in enumerate(("first", "second", "third")):
+        shutil.copytree(place / "joint", tmp_path / name)
+        if number:
+            publish(tmp_path / name, weights_changed("head.3.bias", number / 2))
     return tmp_path
 
 
 @pytest.fixture
 def live(runs, service_of):
-    """A service on the link `live`, which looks when it is told to."""
+    """A service on the link `live`, which looks when it is told to, and asks few users."""
     point(runs / "live", runs / "first")
-    return service_of(runs / "live", reload_every_s=600.0)
+    service = service_of(runs / "live", reload_every_s=600.0)
+    few = service.models.canaries()[:3]
+    service.models.canaries = lambda: few
+    return service
 
 
 def recommend(user, **more):
