@@ -176,6 +176,11 @@ class Engine:
         """Where known users are. Raises InputError if it is not there, or if it does not fit the run."""
         return (self.ranking_run or self.run).open_table(self.table_path)
 
+    @cached_property
+    def engagements(self) -> Table:
+        """The table as the run that retrieves reads it: without the tokens of auxiliary series, where it knows none."""
+        return self.table if self.run.reader.series else self.table.engagements()[0]
+
     def recommend(self, request: Request) -> Result:
         """Raises InputError for a request that cannot be answered."""
         (answer,) = self.recommend_batch([request])

@@ -1,15 +1,19 @@
-"""Load a run, recommend items, or say what a user will do with items: the engine, asked about one user at a time."""
+"""Load a run, recommend items, or say what a user will do with items: the engine, asked about one user, or about many."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
+import numpy as np
+import pyarrow as pa
+
 from louder.errors import InputError
 from louder.folders import read_json
-from louder.histories.history import History, Names
+from louder.histories.history import History, Names, empty_history
 from louder.ids import RawId
+from louder.inference import many
 from louder.inference.engine import Engine
 from louder.inference.limits import MAX_CANDIDATES
 from louder.inference.new_items import NewItems, left_out_sentence, require_new
@@ -20,11 +24,17 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Recommendation:
-    """An item of the catalogue. `title` is "" where the log came without titles; scores compare within one answer only."""
+    """An item of the catalogue. `title` is "" where the log came without titles; scores compare within one answer only.
+
+    next, actions  of a run that retrieves and ranks: the probability that it comes next (see Result), and of each action if
+                   it does
+    """
 
     item: RawId
     score: float
     title: str = ""
+    next: float | None = None
+    actions: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -73,25 +83,63 @@ class Recommender:
         k: int = 10,
         at: int | None = None,
         seen: bool = False,
+        allow: Sequence[RawId] | None = None,
+        deny: Sequence[RawId] = (),
+        where: Mapping[str, Sequence[RawId]] | None = None,
         boost: Sequence[Boost] = (),
         cap: Mapping[str, int] | None = None,
         diversity: float = 0.0,
         pin: Sequence[Pin] = (),
     ) -> Answers[Recommendation]:
         """The k items with the highest scores, best first; items of the user's history only if `seen`. For the others see
-        Request.
+        Request. A run that ranks puts in order what it retrieves, or what is popular if it does not retrieve.
 
-        Raises InputError for an unknown user or action, an empty history, k below 1, and for a ranking run.
+        Raises InputError for an unknown user or action, an empty history of a run that does not rank, and k below 1.
         """
         if k < 1:
             raise InputError(f"k must be at least 1, but it is {k}.")
-        self.engine.run.require_next_item()
         past = self.past("A recommendation", user, history)
-        request = Request(history=past, at=at, user=user, k=k, retrieve=0, seen=seen, popular=False)
+        request = Request(history=past, at=at, user=user, k=k, seen=seen, popular=self.engine.ranker is not None)
+        request = replace(request, allow=allow, deny=deny, where=where or {})
         request = replace(request, boost=boost, cap=cap or {}, diversity=diversity, pin=pin)
         result = self.engine.recommend(request)
         found = zip(map(self.engine.catalogue.describe, result.items.tolist()), result.scores.tolist())
-        return Answers([Recommendation(raw, score, title) for (raw, title), score in found], result)
+        answer = [Recommendation(raw, score, title) for (raw, title), score in found]
+        if result.probabilities is not None:
+            named = [dict(zip(self.engine.actions, own)) for own in result.probabilities.tolist()]
+            likely = [None] * len(answer) if result.next is None else result.next.tolist()
+            answer = [replace(x, next=next, actions=own) for x, next, own in zip(answer, likely, named)]
+        return Answers(answer, result)
+
+    def recommend_many(
+        self,
+        users: Sequence[RawId] | None = None,
+        *,
+        k: int = 10,
+        at: int | None = None,
+        seen: bool = False,
+        allow: Sequence[RawId] | None = None,
+        deny: Sequence[RawId] = (),
+        where: Mapping[str, Sequence[RawId]] | None = None,
+        boost: Sequence[Boost] = (),
+        cap: Mapping[str, int] | None = None,
+        diversity: float = 0.0,
+    ) -> Iterator[pa.Table]:
+        """The lists of some users of the table, of all if none are named, a table for each batch of users: a row an item, see
+        many.as_table. `pa.concat_tables(...)` makes one of them, `.to_pandas()` a data frame.
+
+        Raises InputError for a user who is not in the table, k below 1, and what a Request cannot have.
+        """
+        if k < 1:
+            raise InputError(f"k must be at least 1, but it is {k}.")
+        known = self.engine.table.user_ids
+        numbers = np.arange(len(known)) if users is None else known.ids(users)
+        for raw in [raw for raw, number in zip(users or (), numbers) if number < 0]:
+            known.id(raw, "user")
+        like = Request(history=empty_history(), k=k, at=at, seen=seen, allow=allow, deny=deny, where=where or {})
+        like = replace(like, boost=boost, cap=cap or {}, diversity=diversity)
+        for some, results in many.lists(self.engine, numbers, like):
+            yield many.as_table(self.engine, some, results)
 
     def rank(
         self,

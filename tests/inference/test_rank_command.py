@@ -118,7 +118,9 @@ def test_candidates_that_are_unknown_are_named_beside_the_others(louder, place):
     assert err.startswith("2 of the candidates are items that the model does not know: 5, x. Leave them out, or")
 
 
-def test_a_ranking_run_recommends_nothing_by_itself(louder, place):
-    code, _, err = louder("recommend", place / "run", "--user", "102")
-    assert code == 2
-    assert "is a ranking run, which recommends nothing by itself." in err
+def test_a_ranking_run_puts_in_order_what_it_can_find(louder, place):
+    code, out, _ = louder("recommend", place / "run", "--user", "102", "-k", "3", "--json")
+    answer = json.loads(out)
+    assert code == 0 and len(answer) == 3
+    scores = [item["score"] for item in answer]
+    assert scores == sorted(scores, reverse=True) and all(item["actions"] for item in answer)
