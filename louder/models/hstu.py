@@ -19,7 +19,7 @@ from louder.ops.dropout import dropout
 from louder.ops.hstu_attention import bucket_starts_on, compute, hstu_attention
 from louder.ops.hstu_attention.naive import distances, time_buckets
 from louder.ops.hstu_layer import hstu_layer, split
-from louder.ops.hstu_layer.rows import layer_norm
+from louder.ops.hstu_layer.rows import implementation, layer_norm
 from louder.ops.layout import Layout
 from louder.ops.random_bits import new_seed
 from louder.ops.softmax_attention import softmax_attention
@@ -157,9 +157,15 @@ class HSTULayer(nn.Module):
     def extend(self, x_MD: Tensor, number: int, new: NewTokens, cache: AnyKVCache) -> Tensor:
         """The layer for new tokens; `number` is its own, in the cache."""
         config = self.config
+        layout = new.layout._replace(window=config.window, global_prefix=config.global_prefix)
+        if config.gating and isinstance(self.uvqk, nn.Linear) and isinstance(self.out, nn.Linear):
+            rows = implementation(x_MD, self.uvqk.weight, self.out.weight)
+            u, v, q, k = split(rows.project(x_MD, self.uvqk.weight)[1], config.heads, config.qk_width)
+            keys, values = cache.append(number, k, v)
+            a = compute(q, keys, values, layout, 1 / config.max_len, self.position_bias, self.time_bias).flatten(1)
+            return rows.output(x_MD, a, u, self.out.weight, self.out.bias, 0.0, None)
         u, v, q, k = split(F.silu(self.uvqk(layer_norm(x_MD)), inplace=True), config.heads, config.qk_width)
         keys, values = cache.append(number, k, v)
-        layout = new.layout._replace(window=config.window, global_prefix=config.global_prefix)
         a = compute(q, keys, values, layout, 1 / config.max_len, self.position_bias, self.time_bias).flatten(1)
         y = layer_norm(a)
         return x_MD + self.out(y * u if config.gating else y)

@@ -14,6 +14,8 @@ from torch import Tensor
 
 from louder.ops.layout import Layout
 
+SPARE = 8  # tokens that a new cache has room for besides
+
 
 class NewTokens(NamedTuple):
     """What a model needs for M new tokens of B users (mostly one) that follow n cached ones."""
@@ -77,8 +79,8 @@ class KVCache:
     def reserve(self, length: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """The keys and values of all layers, with room for at least `length` tokens like these [..., H, K], [..., H, V]."""
         if self.keys is None or self.values is None:
-            self.keys = keys.new_empty(self.layers, length, *keys.shape[-2:])
-            self.values = values.new_empty(self.layers, length, *values.shape[-2:])
+            self.keys = keys.new_empty(self.layers, length + SPARE, *keys.shape[-2:])
+            self.values = values.new_empty(self.layers, length + SPARE, *values.shape[-2:])
         elif self.keys.shape[1] < length:
             room = with_room(self.keys.shape[1], length)
             self.keys, self.values = resized(self.keys, 1, room), resized(self.values, 1, room)
@@ -112,6 +114,7 @@ class BatchedKVCache:
         layouts, self.caches = [x.layout for x in new], caches
         self.sizes = [len(x.positions) for x in new]
         self.all_new = all(cache.length == 0 for cache in caches)
+        self.appended: list[tuple[Tensor, Tensor]] = []  # by all layers so far, where nothing was cached
         prefix_lengths = [x.prefix_lengths for x in layouts if x.prefix_lengths is not None]
         device = new[0].positions.device
         layout = Layout(
@@ -124,9 +127,22 @@ class BatchedKVCache:
         self.new = NewTokens(layout, torch.cat([x.positions for x in new]))
 
     def append(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        if self.all_new:
+            self.appended.append((keys, values))
+            if len(self.appended) == self.caches[0].layers:
+                self.hand_out()
+            return keys, values
         parts = zip(self.caches, keys.split(self.sizes), values.split(self.sizes))
         all_keys, all_values = zip(*(cache.append(layer, k, v) for cache, k, v in parts))
-        return (keys, values) if self.all_new else (torch.cat(all_keys), torch.cat(all_values))
+        return torch.cat(all_keys), torch.cat(all_values)
+
+    def hand_out(self) -> None:
+        """To each cache what is its own, of all layers together."""
+        all_keys, all_values = (torch.stack(own) for own in zip(*self.appended))
+        for cache, keys, values in zip(self.caches, all_keys.split(self.sizes, 1), all_values.split(self.sizes, 1)):
+            room = cache.reserve(keys.shape[1], keys, values)
+            room[0][:, : keys.shape[1]] = keys
+            room[1][:, : values.shape[1]] = values
 
 
 AnyKVCache = KVCache | BatchedKVCache

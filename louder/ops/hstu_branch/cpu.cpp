@@ -21,7 +21,7 @@ using louder::Vec;
 using Optional = std::optional<at::Tensor>;
 
 constexpr int64_t ROWS = 48, COLUMNS = 96;  // of a tile
-constexpr int64_t TASK_ROWS = 5 * ROWS;     // rows of a task
+constexpr int64_t TASK_TILES = 5;           // of rows, in a task
 constexpr int64_t BLOCK = 32;               // columns of a packed weight that lie close together: hstu_branch.packed
 constexpr float EPS = 1e-6f;                // of the norms: rows.NORM_EPS
 
@@ -77,6 +77,17 @@ float dot(const float* a, const float* b, int64_t width) {
   return total;
 }
 
+// x / (1 + exp(-x)), with the processor's rough reciprocal and one step of Newton's where it has one: divisions are slow
+inline Vec silu(Vec x) {
+  const Vec below = 1.0f + louder::exp(-x);
+#if defined(__AVX512F__)
+  const Vec rough = _mm512_rcp14_ps(below);
+  return x * (rough * (2.0f - below * rough));
+#else
+  return x / below;
+#endif
+}
+
 // What one thread needs for the rows of one user at a time.
 struct Worker {
   const Model& model;
@@ -99,7 +110,7 @@ struct Worker {
   float* q(int64_t r, int64_t h) { return u(r) + 2 * model.W + h * model.K; }
   float* k(int64_t r, int64_t h) { return u(r) + 2 * model.W + (model.heads + h) * model.K; }
 
-  Vec weigh(Vec score) const { return score * model.scale * louder::sigmoid(score); }
+  Vec weigh(Vec score) const { return model.scale * silu(score); }
 
   // x [count, D], rows of the user, in and out. With `keep` it is one row, whose keys and values are written after those
   // that it sees.
@@ -146,7 +157,7 @@ struct Worker {
       const int64_t rows = std::min(ROWS, count - first);
       for (int64_t r = 0; r < rows; ++r) norm_row(x + (first + r) * model.D, model.D, &normed[r * model.D]);
       times_packed(rows, model.D, normed.data(), weight, model.uvqk_wide, u(first));
-      louder::map(rows * model.uvqk_wide, u(first), [](Vec x) { return x * louder::sigmoid(x); }, u(first));
+      louder::map(rows * model.uvqk_wide, u(first), silu, u(first));
     }
   }
 
@@ -277,10 +288,11 @@ at::Tensor hstu_branch(const at::Tensor& x, const at::Tensor& uvqk, const at::Te
     users[b] = {floats(keys[b]), floats(values[b]), keys[b].stride(0), keys[b].stride(1), values[b].stride(0),
                 values[b].stride(1), times[b].const_data_ptr<int64_t>(), prefix_lengths[b].const_data_ptr<int64_t>(),
                 seen[b], first, rows[b], own_times[b], query_times[b]};
-    const int64_t parts = (rows[b] + TASK_ROWS - 1) / TASK_ROWS;
-    for (int64_t part = 0; part < parts; ++part) {
-      const int64_t from = rows[b] * part / parts;
-      tasks.push_back({&users[b], first + from, rows[b] * (part + 1) / parts - from});
+    // whole tiles, but for the last: what is packed serves many rows, and a lone one is as dear as several
+    const int64_t tiles = (rows[b] + ROWS - 1) / ROWS, parts = std::max<int64_t>((tiles + 1) / TASK_TILES, 1);
+    for (int64_t part = 0; part < parts && rows[b] > 0; ++part) {
+      const int64_t from = tiles * part / parts * ROWS, to = std::min(tiles * (part + 1) / parts * ROWS, rows[b]);
+      tasks.push_back({&users[b], first + from, to - from});
     }
   }
   TORCH_CHECK(first == x.size(0) && (!keep || tasks.size() == users.size()), "the rows do not add up");
