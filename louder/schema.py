@@ -71,6 +71,8 @@ class Manifest:
     left_out_numbers: list[str] = field(default_factory=list)  # those of left_out that hold numbers
     tie_rule: str = "events of a user at the same time keep the order of the log"
     counts: dict[str, int] = field(default_factory=dict)  # what else was counted: rows read, exact duplicates kept, ...
+    read_as: str = ""  # the form of the log's files, as it was recognised
+    warnings: list[str] = field(default_factory=list)  # sentences about what is odd, with what to type
 
     def write(self, folder: Path) -> None:
         (folder / "manifest.json").write_text(json.dumps(asdict(self), indent=1) + "\n", encoding="utf-8")

@@ -32,9 +32,10 @@ FORMAT = (
     "movielens, kuairand, amazon-ratings, leave-one-out, sequences, csv, parquet or jsonl; by default it is recognised."
 )
 UNIT = (
-    "s, ms, us, ns or iso (texts such as 2024-05-01 10:00:00, UTC unless they say otherwise). "
+    "s, ms, us, ns, excel (days of a spreadsheet) or iso (texts such as 2024-05-01 10:00:00, UTC unless they say otherwise). "
     "By default dates are seen and numbers are seconds."
 )
+FORM = "How times are written, as strptime has it: '%d/%m/%Y %H:%M'; several with | between them."
 
 
 def etl(
@@ -47,6 +48,7 @@ def etl(
     encoding: Annotated[Text, Meaning(help="Of a CSV, such as cp1252 or latin-1; by default UTF-8.")] = None,
     quote: Annotated[Text, Meaning(help="Of a CSV: '\"', or none where quotes mean nothing.")] = None,
     time_unit: Annotated[Text, Meaning(help=UNIT)] = None,
+    time_format: Annotated[Text, Meaning(metavar="FORM", help=FORM)] = None,
     no_times: Annotated[bool, Meaning("--no-times", help="There is no clock: the order of the log counts.")] = False,
     string_ids: Annotated[bool, Meaning("--string-ids", help="Ids are texts, even if all look like numbers.")] = False,
     action: Annotated[Texts, Meaning(metavar="NAME=RULE", help=ACTION)] = None,
@@ -108,7 +110,7 @@ def etl(
         delimiter=delimiter,
         encoding=encoding,
         quote=quote,
-        time_unit=time_unit,
+        time_unit=time_format or time_unit,
         has_times=False if no_times else None,
         ids="string" if string_ids else None,
         actions=pairs(action, "--action", "click=is_click"),
@@ -196,9 +198,10 @@ def summary(manifest: "Manifest", output: Path) -> None:
             rows.append((f"{which} event (UTC)", f"{datetime.fromtimestamp(second, UTC):%Y-%m-%d %H:%M}"))
     else:
         rows.append(("times", "none: the order of the log"))
-    for title, names in ("actions", manifest.actions), ("values", manifest.values):
-        if names:
-            rows.append((title, ", ".join(names)))
+    if manifest.read_as:
+        rows.insert(0, ("read as", manifest.read_as))
+    if manifest.values:
+        rows.append(("values", ", ".join(manifest.values)))
     rows += [(f"series {series}", f"{size:,} values") for series, size in manifest.series.items()]
     rows += manifest.counts.items()
     for text, shown in rows:
@@ -208,6 +211,8 @@ def summary(manifest: "Manifest", output: Path) -> None:
         for reason, count in manifest.dropped.items():
             table.add_row(f"[yellow]dropped: {escape(reason)}[/yellow]", f"{count:,}")
     console.print(table)
+    for warning in manifest.warnings:
+        console.print(f"[yellow]{escape(warning)}[/yellow]", soft_wrap=True)
     numbers = manifest.left_out_numbers
     if numbers:
         # as in the paper: the events themselves tell a model what a counter of them would

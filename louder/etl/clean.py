@@ -16,7 +16,12 @@ MISSING = ("", "NULL", "null", "None", "NaN", "nan", "\\N")  # texts that stand 
 OPERATORS = {">=": op.ge, "<=": op.le, "==": op.eq, "!=": op.ne, ">": op.gt, "<": op.lt}
 MICROS = {"s": 1e6, "ms": 1e3, "us": 1.0, "ns": 1e-3}  # microseconds in one unit
 
+DAY = 86_400e6
+EXCEL_1970 = 25_569  # the number of 1970-01-01 in a spreadsheet, which counts days
+
 EpochMicros = Callable[[ir.TimestampValue], ir.IntegerValue]  # EtlEngine.epoch_us
+Strptime = Callable[[ir.Value, str], ir.TimestampValue]  # EtlEngine.strptime
+TRUE, FALSE = ("true", "t", "yes", "y"), ("false", "f", "no", "n")
 
 # the log table, after cleaning
 USER, ITEM, MICROS_COLUMN, POSITION = "user", "item", "micros", "position"
@@ -41,33 +46,49 @@ def is_missing(column: ir.Value) -> ir.BooleanValue:
 
 
 def raw_id(column: ir.Value, kind: str, what: str) -> Checked:
-    """A raw id as int64 (kind "integer") or text (kind "string")."""
+    """A raw id as int64 or, of the kind "string", as text without the blanks around it. An "integer" is written as integers
+    are; one that is "padded" may have blanks around it or end in .0, as whole numbers do that were fractions once."""
+    if column.type().is_string() and kind != "integer":
+        column = column.strip()
     missing = is_missing(column)
     if kind == "string":
         return Checked(column.cast("string"), ~missing, {f"{what} missing": missing})
     number = column.try_cast("int64")
     # a cast alone would round 12.7 and read 007 as 7, which are two ids in the log
     whole = number.notnull() if column.type().is_integer() else number.cast(column.type()) == column
-    return Checked(
-        number,
-        whole & (number >= 0),
-        {f"{what} missing": missing, f"{what} not an integer": ~whole.fill_null(False), f"{what} negative": number < 0},
-    )
+    if kind == "padded" and column.type().is_string():
+        whole = whole | (number.cast("string") + ".0" == column)
+    whole = whole.fill_null(False)
+    return Checked(number, whole, {f"{what} missing": missing, f"{what} not an integer": ~whole})
 
 
-def microseconds(column: ir.Value, unit: str, latest: float, epoch_us: EpochMicros, what: str = "timestamp") -> Checked:
-    """A time as microseconds since 1970, UTC. `latest` is the last plausible moment, in seconds since 1970.
+def microseconds(
+    column: ir.Value,
+    unit: str,
+    latest: float,
+    epoch_us: EpochMicros,
+    what: str = "timestamp",
+    strptime: Strptime | None = None,
+) -> Checked:
+    """A time as microseconds since 1970, UTC. `latest` is the last plausible moment, in seconds since 1970. A unit with a %
+    is the form of dates, several of them with a | between, which `strptime` reads.
 
     Microseconds order the events; the table keeps whole seconds.
     """
     missing = is_missing(column)
-    if unit == "iso":
-        micros = epoch_us(moment(column))
+    if unit == "iso" or "%" in unit:
+        if "%" in unit:
+            assert strptime is not None
+            texts = column.cast("string")
+            micros = epoch_us(ibis.coalesce(*(strptime(texts, form) for form in unit.split("|"))))
+        else:
+            micros = epoch_us(moment(column))
         unreadable = micros.isnull()
         early, late = micros < 0, micros > int(latest * 1e6)
         good = (micros >= 0) & ~late
     else:
-        number = column.try_cast("float64") * MICROS[unit]
+        number = column.try_cast("float64")
+        number = (number - EXCEL_1970) * DAY if unit == "excel" else number * MICROS[unit]
         unreadable = number.isnull() | number.isnan()
         early, late = number < 0, number > latest * 1e6
         good = (number >= 0) & (number <= latest * 1e6)  # not so for a NaN, which is above all numbers
@@ -95,6 +116,14 @@ def number(column: ir.Value) -> ir.FloatingValue:
     return column.cast("float64") if column.type().is_boolean() else column.try_cast("float64")
 
 
+def unreadable(column: ir.Value, rule: Rule | None = None) -> ir.BooleanValue | None:
+    """Whether a text is there, but is no number (and, for a flag, no word for true or false); None where that cannot be."""
+    if not column.type().is_string() or (rule is not None and isinstance(rule.value, str)):
+        return None
+    wrong = column.notnull() & column.try_cast("float64").isnull() & ~column.strip().isin(MISSING)
+    return wrong & ~column.strip().lower().isin(TRUE + FALSE) if rule is not None and not rule.operator else wrong
+
+
 def happened(column: ir.Value, rule: Rule) -> ir.BooleanValue:
     """Whether an action happened; never null: what is missing or unreadable did not."""
     if not rule.operator:
@@ -103,9 +132,11 @@ def happened(column: ir.Value, rule: Rule) -> ir.BooleanValue:
         else:
             flag = number(column) != 0
             if column.type().is_string():
-                flag = flag.fill_null(False) | column.lower().isin(("true", "t", "yes", "y"))
+                flag = flag.fill_null(False) | column.strip().lower().isin(TRUE)
     else:
-        left = column.cast("string") if isinstance(rule.value, str) else number(column)
+        left = number(column)
+        if isinstance(rule.value, str):
+            left = column.strip() if column.type().is_string() else column.cast("string")
         flag = OPERATORS[rule.operator](left, rule.value)
     return flag.fill_null(False)
 

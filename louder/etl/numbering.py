@@ -39,12 +39,29 @@ def attributes_by_id(attributes: pa.Table, ids: IdMap) -> pa.Table:
 
 
 def cast_ids(raw: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
-    """Ids as integers or texts; null where a text is no integer."""
+    """Ids as integers or texts, without the blanks around them; null where a text is no integer."""
+    texts = pa.types.is_string(raw.type) or pa.types.is_large_string(raw.type)
+    raw = pc.utf8_trim_whitespace(raw) if texts else raw
     if raw.type == kind:
         return raw
     if pa.types.is_string(kind):
-        return raw.cast(pa.string())
-    if pa.types.is_string(raw.type) or pa.types.is_large_string(raw.type):
-        whole = pc.match_substring_regex(raw, r"^(0|[1-9][0-9]{0,17})$")
-        return pc.if_else(whole, raw, None).cast(pa.int64())
-    return raw.cast(pa.int64(), safe=False)
+        return whole_numbers(raw).cast(pa.string())
+    if texts:
+        whole = pc.match_substring_regex(raw, r"^-?(0|[1-9][0-9]{0,18})(\.0)?$")
+        raw = pc.replace_substring_regex(pc.if_else(whole, raw, None), r"\.0$", "")
+        try:
+            return raw.cast(pa.int64())
+        except pa.ArrowInvalid:  # 19 digits may be too many
+            fits = [text if text is None or -(1 << 63) <= int(text) < 1 << 63 else None for text in raw.to_pylist()]
+            return pa.chunked_array([pa.array(fits, pa.string()).cast(pa.int64())])
+    return whole_numbers(raw).cast(pa.int64(), safe=False)
+
+
+def whole_numbers(raw: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Fractions that are all whole, as integers."""
+    if not pa.types.is_floating(raw.type):
+        return raw
+    try:
+        return raw.cast(pa.int64())
+    except pa.ArrowInvalid:
+        return raw

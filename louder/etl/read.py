@@ -12,11 +12,12 @@ from louder.errors import InputError
 from louder.etl import clean
 from louder.etl.clean import ACTIONS, ITEM, MICROS_COLUMN, POSITION, REASON, REQUEST, USER, Checked
 from louder.etl.engines import RAW_POSITION, EtlEngine
-from louder.etl.probe import id_kind, read_time_unit, refuse_implausible_times
+from louder.etl.probe import YEAR_1990, id_kind, next_kind, odd_times, read_time_unit, refuse_implausible_times
 from louder.etl.sources.source import LogSource
-from louder.etl.spec import LogSpec
+from louder.etl.spec import MAX_ACTIONS, LogSpec, Rule
 
 SAMPLE_ROWS = 20_000
+UNREADABLE = "unreadable"  # bit j of this column: the j-th of `doubtful` is no number there
 Report = Callable[[str], None]
 
 
@@ -31,6 +32,8 @@ class CleanLog:
     rows: int
     dropped: dict[str, int]
     left_out: list[str]  # columns that are not used
+    notes: dict[str, int]  # what else was counted
+    warnings: list[str]  # sentences about what is odd
 
 
 def read_log(engine: EtlEngine, source: LogSource, report: Report) -> CleanLog:
@@ -49,28 +52,72 @@ def read_log(engine: EtlEngine, source: LogSource, report: Report) -> CleanLog:
     while True:
         checks = [clean.raw_id(raw[spec.column(word)], kind, word) for word, kind in kinds.items()]
         if spec.has_times:
-            checks.append(clean.microseconds(raw[clock], unit, latest, engine.epoch_us))
+            checks.append(clean.microseconds(raw[clock], unit, latest, engine.epoch_us, strptime=engine.strptime))
         table, rows, dropped = save_with_reasons(engine, "log", raw, cleaned(raw, spec, checks), checks)
         usable = rows - sum(dropped.values())
-        # the sample looked like integers, but the rest does not: these ids are texts after all
-        texts = [word for word in kinds if dropped.get(f"{word} not an integer", 0) > 0.01 * rows]
-        if not texts or spec.ids != "auto":
+        # the sample looked like integers, but the rest does not
+        others = [word for word in kinds if dropped.get(f"{word} not an integer")]
+        if not others or spec.ids != "auto":
             break
-        kinds |= dict.fromkeys(texts, "string")
+        kinds |= {word: next_kind(kinds[word]) for word in others}
 
     dropped = source.log.rejected | dropped
     total = rows + sum(source.log.rejected.values())
     if total == 0:
         raise InputError(f"{shown} is empty: it has no events. Give a file that holds at least one event.")
+    good = table.filter(table[REASON] == 0)
+    warnings: list[str] = []
     if spec.has_times:
-        refuse_implausible_times(raw[clock], unit, rows, dropped, shown)
+        first, last, early = span_of(good)
+        refuse_implausible_times(raw[clock], unit, rows, dropped, early, shown)
+        warnings += odd_times(first, last, usable, early, unit) if usable else []
     if not usable:
         raise InputError(
             f"None of the {total} rows of {shown} can be used: {listed(dropped)}. "
             f"Pass the columns that hold ids and times: --column {schema.USER}=NAME --column {schema.ITEM}=NAME --column {schema.TIME}=NAME."
         )
+    notes, said = unreadable_texts(raw, good, spec)
     left_out = [column for column in found if column not in spec.used]
-    return CleanLog(source, table, kinds, latest, total, dropped, left_out)
+    table = table.drop(UNREADABLE) if UNREADABLE in table.columns else table
+    return CleanLog(source, table, kinds, latest, total, dropped, left_out, notes, warnings + said)
+
+
+def span_of(events: ir.Table) -> tuple[int, int, int]:
+    """The first and the last time, in microseconds, and how many lie before 1990."""
+    micros = events[MICROS_COLUMN]
+    early = (micros < YEAR_1990 * 10**6).sum()
+    row = events.aggregate(first=micros.min(), last=micros.max(), early=early).to_pyarrow().to_pylist()[0]
+    return row["first"] or 0, row["last"] or 0, row["early"] or 0
+
+
+def doubtful(raw: ir.Table, spec: LogSpec) -> dict[str, tuple[str, ir.BooleanValue]]:
+    """What may be unreadable: how it is called -> its column, and where it is."""
+    asked: list[tuple[str, str, Rule | None]] = [
+        (f"value {name}", column, None) for name, column in spec.values.items()
+    ]
+    asked += [(f"action {name}", rule.column, rule) for name, rule in spec.rules().items()]
+    wrong = {what: (column, clean.unreadable(raw[column], rule)) for what, column, rule in asked}
+    return {what: (column, where) for what, (column, where) in wrong.items() if where is not None}
+
+
+def unreadable_texts(raw: ir.Table, good: ir.Table, spec: LogSpec) -> tuple[dict[str, int], list[str]]:
+    """Of the values and actions of the rows that are used, how many texts could not be read, and sentences about them."""
+    asked = doubtful(raw, spec)
+    if not asked:
+        return {}, []
+    bits = good[UNREADABLE]
+    odd = good.filter(bits != 0)
+    counts = odd.group_by(UNREADABLE).aggregate(n=odd.count()).to_pyarrow().to_pylist()
+    notes, said = {}, []
+    for j, (what, (column, where)) in enumerate(asked.items()):
+        if count := sum(row["n"] for row in counts if row[UNREADABLE] >> j & 1):
+            notes[f"{what}: not readable"] = count
+            example = raw.filter(where).select(column).limit(1).to_pyarrow().to_pylist()[0][column]
+            then = "is missing" if what.startswith("value") else "did not happen"
+            said.append(
+                f"The {what} is read from {column}, which is no number in {count:,} rows, such as {example!r}: there it {then}."
+            )
+    return notes, said
 
 
 def cleaned(raw: ir.Table, spec: LogSpec, checks: Sequence[Checked]) -> dict[str, ir.Value]:
@@ -82,6 +129,11 @@ def cleaned(raw: ir.Table, spec: LogSpec, checks: Sequence[Checked]) -> dict[str
         found[ACTIONS] = clean.action_bits(raw, spec.rules())
     for name, column in spec.values.items():
         found[f"value.{name}"] = clean.number(raw[column]).cast("float32")
+    if asked := doubtful(raw, spec):
+        bits: ir.Value = ibis.literal(0, "int64")
+        for j, (_, where) in enumerate(list(asked.values())[:MAX_ACTIONS]):
+            bits = bits + ibis.ifelse(where, 1 << j, 0).cast("int64")
+        found[UNREADABLE] = bits
     texts = {f"series.{name}": column for name, column in spec.log_series.items()}
     if schema.REQUEST in spec.columns:
         texts[REQUEST] = spec.column(schema.REQUEST)

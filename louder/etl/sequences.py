@@ -26,6 +26,7 @@ class PartCounts:
     tokens: int = 0
     times: tuple[int, int] | None = None  # the first and the last, in seconds
     notes: dict[str, int] = field(default_factory=dict)
+    positives: dict[int, int] = field(default_factory=dict)  # bit of an action -> events that have it
 
 
 def total(counts: Iterable[PartCounts]) -> PartCounts:
@@ -38,6 +39,8 @@ def total(counts: Iterable[PartCounts]) -> PartCounts:
         result.times = (min(times), max(times)) if times else None
         for name, count in part.notes.items():
             result.notes[name] = result.notes.get(name, 0) + count
+        for bit, count in part.positives.items():
+            result.positives[bit] = result.positives.get(bit, 0) + count
     return result
 
 
@@ -103,14 +106,24 @@ def count(
     per_user = np.add.reduceat(engaged, starts, dtype=np.int64)
     notes = {"users with one event": int((per_user == 1).sum())}
     if has_times:
-        same = np.zeros(len(user), bool)
-        same[1:] = (user[1:] == user[:-1]) & (time[1:] == time[:-1])
+        of, at, columns = user, time, lists
+        if not engaged.all():  # ties are of events, whatever series do meanwhile
+            of, at = user[engaged], time[engaged]
+            columns = {name: np.asarray(column)[engaged] for name, column in lists.items()}
+        same = np.zeros(len(of), bool)
+        same[1:] = (of[1:] == of[:-1]) & (at[1:] == at[:-1])
         tied = same.copy()
         tied[:-1] |= same[1:]
-        notes["events that share their time with another of the user"] = int((tied & engaged).sum())
-        notes["exact duplicates kept"] = duplicates(lists, same, tied)
+        notes["events that share their time with another of the user"] = int(tied.sum())
+        notes["exact duplicates kept"] = duplicates(columns, same, tied)
     times = int(time.min()), int(time.max())
-    return PartCounts(len(starts), int(engaged.sum()), len(user), times, notes)
+    return PartCounts(len(starts), int(engaged.sum()), len(user), times, notes, positives(lists))
+
+
+def positives(lists: dict[str, pa.Array | np.ndarray]) -> dict[int, int]:
+    """Bit of an action -> events that have it."""
+    bits = np.asarray(lists.get("actions", np.zeros(1, np.int64)))
+    return {bit: int((bits >> bit & 1).sum()) for bit in range(int(bits.max()).bit_length())}
 
 
 def duplicates(lists: dict[str, pa.Array | np.ndarray], same: np.ndarray, tied: np.ndarray) -> int:

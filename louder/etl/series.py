@@ -14,7 +14,7 @@ from louder.etl.clean import MICROS_COLUMN, POSITION, REASON, USER
 from louder.etl.engines import RAW_POSITION, EtlEngine
 from louder.etl.numbering import RAW, numbered, vocabulary
 from louder.etl.probe import read_time_unit, refuse_implausible_times
-from louder.etl.read import SAMPLE_ROWS, CleanLog, save_with_reasons
+from louder.etl.read import SAMPLE_ROWS, CleanLog, save_with_reasons, span_of
 from louder.etl.sequences import ID
 from louder.etl.sources.attributes import open_side_file
 from louder.etl.spec import SideFile
@@ -71,13 +71,27 @@ def read_file(
     form = "{file: ..., user_id: NAME, timestamp: NAME, value: NAME}"
     schema.require_columns(shown, opened.columns, wanted, f"Name it in the schema: series: {{{name}: {form}}}.")
     raw = opened.load(engine, wanted)
-    unit = read_time_unit(raw[side.timestamp].as_table().limit(SAMPLE_ROWS)[side.timestamp], side.time_unit, shown)
+    sample = raw[side.timestamp].as_table().limit(SAMPLE_ROWS)[side.timestamp]
+    wanted_unit = side.time_unit if side.time_unit != "auto" else log.source.spec.time_unit
+    unit = read_time_unit(
+        sample, "auto" if wanted_unit == "iso" and not sample.type().is_string() else wanted_unit, shown
+    )
     user = clean.raw_id(raw[side.user_id], log.kinds[schema.USER], schema.USER)
-    moment = clean.microseconds(raw[side.timestamp], unit, log.latest, engine.epoch_us, schema.TIME)
+    moment = clean.microseconds(raw[side.timestamp], unit, log.latest, engine.epoch_us, schema.TIME, engine.strptime)
     missing = clean.is_missing(raw[side.value])
     value = clean.Checked(raw[side.value].cast("string"), ~missing, {"value missing": missing})
     columns = {USER: user.value, MICROS_COLUMN: moment.value, VALUE: value.value, POSITION: raw[RAW_POSITION]}
     table, rows, dropped = save_with_reasons(engine, f"series_log_{kind}", raw, columns, [user, moment, value])
-    refuse_implausible_times(raw[side.timestamp], unit, rows, dropped, shown)
+    good = table.filter(table[REASON] == 0)
+    early = span_of(good)[2]
+    refuse_implausible_times(
+        raw[side.timestamp],
+        unit,
+        rows,
+        dropped,
+        early,
+        shown,
+        lambda unit: f"it in the schema: series: {{{name}: {{file: ..., time_unit: {unit!r}}}}}",
+    )
     notes = {f"series {name}: {reason}": count for reason, count in dropped.items()}
-    return table.filter(table[REASON] == 0).drop(REASON), notes
+    return good.drop(REASON), notes

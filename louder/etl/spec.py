@@ -10,7 +10,7 @@ from typing import Any
 from louder.errors import InputError
 from louder.schema import ITEM, REQUEST, TIME, USER, WORDS
 
-TIME_UNITS = ("auto", "s", "ms", "us", "ns", "iso")
+TIME_UNITS = ("auto", "s", "ms", "us", "ns", "excel", "iso")
 ID_KINDS = ("auto", "integer", "string")
 DELIMITER_NAMES = {
     "tab": "\t",
@@ -97,13 +97,13 @@ class SideFile:
     user_id: str = USER
     timestamp: str = TIME
     value: str = "value"
-    time_unit: str = "auto"
+    time_unit: str = "auto"  # auto: as the log says
     delimiter: str = "auto"
-    encoding: str = "auto"  # that of the log where it is auto
+    encoding: str = "auto"  # auto: as the log says
     quote: str = '"'
 
     def __post_init__(self) -> None:
-        check_choice("time_unit", self.time_unit, TIME_UNITS)
+        check_time_unit(self.time_unit)
         self.text  # noqa: B018 (checks)
 
     @property
@@ -118,9 +118,11 @@ class LogSpec:
     columns    our word -> column of the log; words that are missing are looked for under their own name
     delimiter, encoding, quote
                of a CSV: see TextForm
-    time_unit  s, ms, us, ns, iso; auto: dates and texts of dates are seen, numbers are seconds
+    time_unit  s, ms, us, ns, excel (days of a spreadsheet), iso, or the form of texts as strptime has it, such as
+               "%d/%m/%Y %H:%M", several of them with a | between; auto: dates and texts of dates are seen, numbers are
+               seconds
     has_times  False: there is no clock, the order of the log is the order of events
-    ids        integer, string; auto: integers if (nearly) all are
+    ids        integer, string; auto: integers if all are
     actions    name -> flag column, or a rule over a column such as "rating >= 4"; bit j is the j-th
     values     name -> column of numbers, such as watch seconds
     series     name -> categorical column of the log, or a SideFile of its own
@@ -144,7 +146,7 @@ class LogSpec:
 
     def __post_init__(self) -> None:
         check_keys(self.columns, WORDS, "columns")
-        check_choice("time_unit", self.time_unit, TIME_UNITS)
+        check_time_unit(self.time_unit)
         check_choice("ids", self.ids, ID_KINDS)
         for kind, count, most in ("actions", len(self.actions), MAX_ACTIONS), ("series", len(self.series), 255):
             if count > most:
@@ -265,6 +267,12 @@ def check_keys(found: Iterable[str], valid: Iterable[str], where: str) -> None:
             near = difflib.get_close_matches(str(key), valid, n=1, cutoff=0.5)
             hint = f"Did you mean {near[0]!r}?" if near else "Remove it, or use one of those."
             raise InputError(f"{where} has the key {key!r}; valid are {', '.join(valid)}. {hint}")
+
+
+def check_time_unit(unit: str) -> None:
+    """A unit, or the form of dates as strptime has it."""
+    if "%" not in unit:
+        check_choice("time_unit", unit, TIME_UNITS)
 
 
 def check_choice(name: str, value: str, valid: Iterable[str]) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import ibis
 import ibis.expr.types as ir
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from louder import schema
@@ -19,6 +20,7 @@ from louder.etl.read import CleanLog, Report, listed
 from louder.etl.sequences import BUCKET, ID, KIND, USER_ID
 from louder.etl.series import AuxiliarySeries, open_series
 from louder.etl.sources.attributes import open_attributes
+from louder.etl.spec import SideFile
 from louder.ids import IdMap
 
 
@@ -58,6 +60,7 @@ class NumberedLog:
     item_attributes: pa.Table | None
     filters: EventFilters
     dropped: dict[str, int]
+    notes: dict[str, int]  # what else was counted
 
     @property
     def vocabularies(self) -> dict[str, IdMap]:
@@ -86,15 +89,20 @@ def transform(
         items = open_attributes(engine, spec.items, "items", spec, schema.ITEM, work)
     if spec.users:
         users = open_attributes(engine, spec.users, "users", spec, schema.USER, work)
-    if items is not None and max(keep.k_core, keep.min_item_events) <= 1:
-        catalogue = catalogue.union(attribute_ids(engine, items, log.kinds[schema.ITEM], work))
     user_table, user_ids = vocabulary(engine, "user", events.select(USER))
+    notes = matched(spec.users, users, user_ids.raw, "users")
+    if items is not None:
+        catalogue = engine.save("catalogue", catalogue.distinct())
+        met = catalogue[ITEM].to_pyarrow()
+        notes |= matched(spec.items, items, met, "items")
+        if max(keep.k_core, keep.min_item_events) <= 1:
+            catalogue = catalogue.union(attribute_ids(engine, items, met.type, work))
     item_table, item_ids = vocabulary(engine, "item", catalogue)
     series = list(open_series(engine, log, valid, user_table, work))
     parts = max(1, -(-kept // events_per_part))
     tokens = with_series(engagements(engine, events, item_table), series)
     dealt = engine.save("numbered", deal(tokens, user_table, parts))
-    return NumberedLog(dealt, parts, kept, user_ids, item_ids, series, users, items, keep, dropped)
+    return NumberedLog(dealt, parts, kept, user_ids, item_ids, series, users, items, keep, dropped, notes)
 
 
 def filtered(
@@ -116,9 +124,26 @@ def filtered(
     return events, events.select(ITEM), dropped
 
 
-def attribute_ids(engine: EtlEngine, attributes: pa.Table, kind: str, work: Path) -> ir.Table:
+def matched(side: SideFile | None, attributes: pa.Table | None, met: pa.Array, what: str) -> dict[str, int]:
+    """How many ids of an attribute file there are, and how many of them are among those `met` in the log. Raises
+    InputError if none is."""
+    if side is None or attributes is None or not len(attributes):
+        return {}
+    raw = attributes.column("raw")
+    found = pc.sum(pc.is_in(pc.unique(cast_ids(raw, met.type)), value_set=met)).as_py() or 0
+    ids = pc.count_distinct(raw).as_py()
+    if not found:
+        raise InputError(
+            f"None of the {ids:,} ids of {side.file}, such as {raw[0].as_py()!r}, is in the log, which has such as "
+            f"{met[0].as_py()!r}. Write them as the log does, or name their column in the schema: "
+            f"{what}: {{file: {Path(side.file).name}, id: NAME}}."
+        )
+    return {f"ids in the file of {what}": ids, f"ids in the file of {what} that are in the log": found}
+
+
+def attribute_ids(engine: EtlEngine, attributes: pa.Table, kind: pa.DataType, work: Path) -> ir.Table:
     """The raw ids of an attribute file, of the kind of the log's, as a table of the engine."""
-    raw = cast_ids(attributes.column("raw"), pa.int64() if kind == "integer" else pa.string())
+    raw = cast_ids(attributes.column("raw"), kind)
     path = work / "attribute_ids.parquet"
     pq.write_table(pa.table({ITEM: raw}), path)
     ids = engine.read_parquet("attribute_ids", [path], [ITEM]).select(ITEM)
@@ -163,8 +188,12 @@ def deal(tokens: ir.Table, users: ir.Table, parts: int) -> ir.Table:
 def user_hash(raw: ir.Value) -> ir.IntegerValue:
     """A non-negative hash from plain arithmetic or md5, so that it does not change with the engine or its version."""
     if raw.type().is_integer():
-        # steps of a multiplicative hash, kept below 2**63
-        return ((raw % 2_147_483_647) * 2_654_435_761 % 4_294_967_296 / 65_536).floor().cast("int64")
+        # steps of a multiplicative hash, kept below 2**63, of what is never negative
+        return (
+            ((((raw % 2_147_483_647) + 2_147_483_647) % 2_147_483_647) * 2_654_435_761 % 4_294_967_296 / 65_536)
+            .floor()
+            .cast("int64")
+        )
     digest, digits = raw.hexdigest("md5"), ibis.literal("0123456789abcdef")
     bits: ir.IntegerValue = ibis.literal(0, "int64")
     for place in range(8):

@@ -55,7 +55,13 @@ def describe_table(
 ) -> Manifest:
     spec = log.source.spec
     first, last = counts.times or (0, 0)
-    notes = {key: count for entry in numbered.series for key, count in entry.notes.items()}
+    notes = log.notes | numbered.notes | {key: count for entry in numbered.series for key, count in entry.notes.items()}
+    happened = {name: counts.positives.get(bit, 0) for bit, name in enumerate(spec.actions)}
+    never = [
+        f"The action {name} never happened: {spec.actions[name]}." for name, count in happened.items() if not count
+    ]
+    if log.source.log.empty:
+        notes["files without a row"] = log.source.log.empty
     return Manifest(
         louder=__version__,
         command=shlex.join([Path(sys.argv[0]).name or "python", *sys.argv[1:]]),
@@ -77,5 +83,12 @@ def describe_table(
         has_requests=REQUEST in log.table.columns,
         left_out=log.left_out,
         left_out_numbers=[column for column in log.left_out if column in log.source.log.numbers],
-        counts={"rows read": log.rows, **counts.notes, **notes},
+        counts={
+            "rows read": log.rows,
+            **{f"action {name}": n for name, n in happened.items()},
+            **counts.notes,
+            **notes,
+        },
+        read_as=log.source.log.read_as,
+        warnings=[*log.warnings, *never],
     )

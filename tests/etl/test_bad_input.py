@@ -98,11 +98,10 @@ def test_rows_that_cannot_be_used_are_dropped_and_counted(tmp_path):
     good = "".join(f"{n},{n},{n}\n" for n in range(1000))
     bad = "-1,2,3\n1,,3\n1,x,3\n1,2,soon\n1,2,\n1,2,-5\n1,2,9999999999\n,,\n1,2\n1,2,3,4\n"
     (tmp_path / "log.csv").write_text(HEADER + good + bad)
-    manifest = build_table(tmp_path / "log.csv", tmp_path / "table")
+    manifest = build_table(tmp_path / "log.csv", tmp_path / "table", spec=LogSpec(ids="integer"))
     assert manifest.dropped == {
         "line with another number of columns": 2,
         "user_id missing": 1,
-        "user_id negative": 1,
         "item_id missing": 1,
         "item_id not an integer": 1,
         "timestamp missing": 1,
@@ -111,7 +110,7 @@ def test_rows_that_cannot_be_used_are_dropped_and_counted(tmp_path):
         "timestamp in the future": 1,
     }
     assert manifest.counts["rows read"] == 1010
-    assert manifest.counts["users with one event"] == 1000
+    assert manifest.counts["users with one event"] == 1001
 
 
 def test_ids_that_only_look_like_integers_at_first(tmp_path, sequences):
@@ -122,7 +121,8 @@ def test_ids_that_only_look_like_integers_at_first(tmp_path, sequences):
 
 
 def test_no_row_can_be_used(refused):
-    refused(HEADER + "1,2,soon\n", "None of the 1 rows", "timestamp not readable: 1", "--column timestamp=NAME")
+    refused(HEADER + "1,2,soon\n", "1 of the 1 times", "such as 'soon', cannot be read", "--column timestamp=NAME")
+    refused(HEADER + ",2,3\n", "None of the 1 rows", "user_id missing: 1", "--column user_id=NAME")
 
 
 def test_nothing_is_left_by_the_filters(refused):

@@ -51,7 +51,7 @@ class Recording:
 
     def __init__(self, engine):
         self.engine, self.seen = engine, []
-        self.read_parquet, self.epoch_us = engine.read_parquet, engine.epoch_us
+        self.read_parquet, self.epoch_us, self.strptime = engine.read_parquet, engine.epoch_us, engine.strptime
 
     def save(self, name, table):
         self.seen.append(table)
@@ -75,7 +75,7 @@ def test_every_expression_compiles_for_spark(tmp_path, monkeypatch, keep):
     monkeypatch.setattr(pipeline, "open_duckdb", open_recording)
     rows = ["a,x,1000,s2,1,buy,3.5,Rome", "a,y,2000,s2,0,view,,Rome", "b,x,1000,,1,buy,1,Oslo", "b,y,3,s,1,buy,1,Oslo"]
     (tmp_path / "log.csv").write_text("\n".join(["user_id,item_id,timestamp,request_id,click,kind,secs,city", *rows]))
-    (tmp_path / "items.csv").write_text("item_id,price\nz,5\n")
+    (tmp_path / "items.csv").write_text("item_id,price\nz,5\ny,6\n")
     (tmp_path / "ages.csv").write_text("user_id,timestamp,value\na,2020-01-01,young\na,2020-01-02,old\n")
     spec = LogSpec(
         actions={"click": "click", "buy": "kind == buy", "long": "secs >= 2"},

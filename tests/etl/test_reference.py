@@ -37,8 +37,6 @@ def usable(row) -> str | None:
     for word, text in ("user_id", row[0]), ("item_id", row[1]):
         if text == "":
             return f"{word} missing"
-        if int(text) < 0:
-            return f"{word} negative"
     if row[2] == "":
         return "timestamp missing"
     if row[2] == "soon":
@@ -103,7 +101,8 @@ def test_the_same_sequences_as_the_reference(log, filter_by, drop_duplicates, ev
             )
 
         far = sum(usable(row) == "timestamp in the future" for row in log)
-        if events == 0 or far * 2 > len(log):
+        odd = sum(usable(row) == "timestamp not readable" for row in log)
+        if events == 0 or max(far, odd) * 2 > len(log):
             with pytest.raises(InputError):
                 build()
             assert [entry.name for entry in folder.iterdir()] == ["log.csv"]

@@ -29,6 +29,10 @@ class EtlEngine(Protocol):
         """Microseconds since 1970, UTC; a time without a zone is taken as UTC."""
         ...
 
+    def strptime(self, text: ir.StringValue, form: str) -> ir.TimestampValue:
+        """A text of the form of strptime as a time, UTC unless it says otherwise; null where it is not of that form."""
+        ...
+
     def each_part(
         self,
         table: ir.Table,

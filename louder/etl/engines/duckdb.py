@@ -32,6 +32,16 @@ def naive_epoch_us(moment: dt.Timestamp()) -> dt.int64:  # type: ignore[valid-ty
     """The same for a time without a zone."""
 
 
+@ibis.udf.scalar.builtin(name="try_strptime")
+def naive_strptime(text: dt.string, form: dt.string) -> dt.Timestamp():  # type: ignore[valid-type]
+    """DuckDB's own function."""
+
+
+@ibis.udf.scalar.builtin(name="try_strptime")
+def zoned_strptime(text: dt.string, form: dt.string) -> dt.Timestamp(timezone="UTC"):  # type: ignore[valid-type]
+    """The same for forms with a zone."""
+
+
 @contextmanager
 def open_duckdb(
     work: Path, source: str, *, memory_bytes: int | None = None, threads: int | None = None
@@ -84,6 +94,9 @@ class DuckDBEngine:
 
     def epoch_us(self, moment: ir.TimestampValue) -> ir.IntegerValue:
         return naive_epoch_us(moment) if moment.type().timezone is None else zoned_epoch_us(moment)
+
+    def strptime(self, text: ir.StringValue, form: str) -> ir.TimestampValue:
+        return zoned_strptime(text, form) if "%z" in form.lower() else naive_strptime(text, form)
 
     def each_part(
         self,

@@ -14,6 +14,8 @@ from louder.etl.sources.source import RawTable, log_files, opened
 from louder.etl.spec import LogSpec, SideFile, TextForm
 from louder.schema import require_columns
 
+TITLES = ("title", "name")  # what a person calls it is no number, even where all look like one
+
 
 def open_side_file(side: SideFile, name: str, wanted: list[str], work: Path, text: TextForm) -> tuple[RawTable, str]:
     """A side file as a raw table, and how messages call it."""
@@ -39,29 +41,47 @@ def loaded(engine: EtlEngine, table: RawTable) -> pa.Table:
 
 
 def typed_attributes(table: pa.Table, key: str) -> pa.Table:
-    """Text columns -> integers, floats, or lists of numbers or texts (as in JSON) where every value is one; the key is
-    called "raw"."""
+    """Text columns -> integers, floats, or lists of numbers or texts where every value is one; titles stay texts. The key
+    is called "raw"."""
     others = [name for name in table.column_names if name != key]
-    return pa.Table.from_arrays([table.column(key), *(typed(table.column(name)) for name in others)], ["raw", *others])
+    names = [name if name != "raw" else "raw_2" for name in others]
+    columns = [table.column(name) if name in TITLES else typed(table.column(name)) for name in others]
+    return pa.Table.from_arrays([table.column(key), *columns], ["raw", *names])
 
 
 def typed(column: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
     if not pa.types.is_string(column.type):
         return column
     column = pc.if_else(pc.equal(column, ""), None, column)
-    for kind in pa.int64(), pa.float64():
-        try:
-            return column.cast(kind)
-        except pa.ArrowInvalid:
-            continue
+    # 01 and 1 are two codes: a column that has such is no column of numbers
+    if not pc.any(pc.match_substring_regex(column, r"^[+-]?0[0-9]")).as_py():
+        for kind in pa.int64(), pa.float64():
+            try:
+                return column.cast(kind)
+            except pa.ArrowInvalid:
+                continue
     if pc.all(pc.starts_with(column, "[")).as_py():
-        try:
-            lists = pa.array([value and json.loads(value) for value in column.to_pylist()])
-        except (ValueError, OverflowError, pa.ArrowInvalid, pa.ArrowTypeError):
-            return column
-        kind = lists.type.value_type
-        if pa.types.is_null(kind):  # every list is empty
-            return lists.cast(pa.list_(pa.int64()))
-        if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_string(kind):
-            return lists
+        return lists_of_json(column)
+    return split_at_bars(column)
+
+
+def lists_of_json(column: pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
+    try:
+        lists = pa.array([value and json.loads(value) for value in column.to_pylist()])
+    except (ValueError, OverflowError, pa.ArrowInvalid, pa.ArrowTypeError):
+        return column
+    kind = lists.type.value_type
+    if pa.types.is_null(kind):  # every list is empty
+        return lists.cast(pa.list_(pa.int64()))
+    if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_string(kind):
+        return lists
     return column
+
+
+def split_at_bars(column: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
+    """`Drama|Comedy` -> a list of texts, where the parts are fewer than the wholes: then they are categories."""
+    if not pc.any(pc.match_substring(column, "|")).as_py():
+        return column
+    lists = pc.split_pattern(column, "|")
+    parts = pc.unique(pc.list_flatten(lists))
+    return lists if len(parts) <= len(pc.unique(column.drop_null())) else column
