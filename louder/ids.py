@@ -1,5 +1,6 @@
 """Raw ids of the log <-> 0 .. n-1. The only place where they are converted."""
 
+import hashlib
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -48,11 +49,21 @@ class IdMap:
         """`ids` of few values: in an order that is made once, where Arrow would hash the whole vocabulary each time."""
         if not pa.types.is_integer(self.raw.type):
             return np.array([self.numbers.get(value, -1) for value in values.to_pylist()], dtype=np.int64)
-        ordered, numbers = self.ordered
-        known = values.fill_null(0).to_numpy(zero_copy_only=False)
-        at = np.searchsorted(ordered, known).clip(max=len(ordered) - 1)
-        there = (ordered[at] == known) & values.is_valid().to_numpy(zero_copy_only=False)
-        return np.where(there, numbers[at], -1)
+        found = looked_up(values.fill_null(0).to_numpy(zero_copy_only=False), *self.ordered)
+        return np.where(values.is_valid().to_numpy(zero_copy_only=False), found, -1)
+
+    def ids_of_keys(self, keys: np.ndarray) -> np.ndarray:
+        """Likewise of `keys_of` raw ids [n], so of texts without the texts."""
+        return self.ids(keys) if self.by_raw is not None else looked_up(keys, *self.keyed)
+
+    @cached_property
+    def keyed(self) -> tuple[np.ndarray, np.ndarray]:
+        """The keys of all raw ids in order, and the id of each."""
+        if pa.types.is_integer(self.raw.type):
+            return self.ordered
+        keys = np.fromiter(map(key_of_text, self.raw.to_pylist()), np.int64, len(self.raw))
+        numbers = np.argsort(keys, kind="stable")
+        return keys[numbers], numbers.astype(np.int64)
 
     @cached_property
     def ordered(self) -> tuple[np.ndarray, np.ndarray]:
@@ -101,6 +112,28 @@ class IdMap:
                 f"The vocabulary {path} cannot be read ({error}). Make the table or the run again."
             ) from error
         return cls(raw)
+
+
+def looked_up(values: np.ndarray, ordered: np.ndarray, numbers: np.ndarray) -> np.ndarray:
+    """[n] where `values` [n] stand among the `ordered` ones, as the `numbers` of these; -1 where they do not."""
+    if not len(ordered):
+        return np.full(len(values), -1)
+    at = np.searchsorted(ordered, values).clip(max=len(ordered) - 1)
+    return np.where(ordered[at] == values, numbers[at], -1)
+
+
+def keys_of(raw: np.ndarray) -> np.ndarray:
+    """[n] int64 that stand for raw ids: integers themselves, and of texts 64-bit hashes."""
+    return np.fromiter(map(key_of_text, raw), np.int64, len(raw)) if raw.dtype == object else raw
+
+
+def key_of_text(text: str) -> int:
+    return int.from_bytes(digest(text), "little", signed=True)
+
+
+def digest(text: str) -> bytes:
+    """8 bytes, the same for good: stores hold them."""
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest()
 
 
 def int64s(raw: Sequence[RawId] | np.ndarray | pa.Array) -> np.ndarray | None:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from louder.errors import InputError
-from louder.ids import IdMap
+from louder.ids import IdMap, keys_of
 
 strings = st.lists(st.text(alphabet=st.characters(exclude_categories=["Cs"]), max_size=8), max_size=20)
 
@@ -96,3 +96,15 @@ def test_integers_are_found_in_any_form(raw):
     for form in asked, np.array(asked), pa.array(asked):
         assert vocabulary.ids(form).tolist() == expected
     assert vocabulary.ids([raw[1], "7", True, 10**30]).tolist() == [1, raw.index(7) if 7 in raw else -1, -1, -1]
+
+
+@pytest.mark.parametrize("raw", [[3, 1, 2], [10**12, -5, 7], ["ü", "", "b" * 40], []])
+def test_keys_stand_for_raw_ids(raw):
+    vocabulary = IdMap(pa.array(raw, None if raw else pa.string()))
+    keys = keys_of(np.array(raw, object if not raw or isinstance(raw[0], str) else np.int64))
+    assert keys.dtype == np.int64 and vocabulary.ids_of_keys(keys[::-1]).tolist() == [2, 1, 0][: len(raw)]
+    assert vocabulary.ids_of_keys(np.array([0, 1 << 60])).tolist() == [-1, -1]
+
+
+def test_keys_of_texts_are_the_same_for_good():
+    assert keys_of(np.array(["a", "\ud800"], object)).tolist() == [3405396810240292928, 7497787021708494914]

@@ -42,6 +42,10 @@ def serve(
         Path | None, typer.Option(help="File with the bearer token that requests need; or set LOUDER_TOKEN.")
     ] = None,
     keep: Annotated[int, typer.Option(min=1, help="Events of a user that the store keeps.")] = 1000,
+    adopt_store: Annotated[
+        bool,
+        typer.Option("--adopt-store", help="Take the store for that of this run's data, whatever it was filled from."),
+    ] = False,
     cache: Annotated[str, typer.Option(metavar="SIZE", help="For keys and values of histories: 1GB.")] = "1GB",
     no_cache: Annotated[bool, typer.Option("--no-cache", help="Compute every history anew.")] = False,
     max_queue_delay: Annotated[
@@ -88,6 +92,7 @@ def serve(
         "sources": sources or [],
         "store": store,
         "keep": keep,
+        "adopt_store": adopt_store,
         "token": token,
         "cache_bytes": 0 if no_cache else byte_count(cache, "--cache"),
         "max_queue_delay_s": max_queue_delay / 1000,

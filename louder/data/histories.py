@@ -7,7 +7,7 @@ import numpy as np
 from louder.data.table import Table
 from louder.histories import KEEP, History, Names
 from louder.histories.merging import met
-from louder.ids import RawId
+from louder.ids import RawId, keys_of
 from louder.schema import ENGAGEMENT
 
 
@@ -39,6 +39,6 @@ def histories(table: Table, keep: int = KEEP) -> Iterator[tuple[RawId, History]]
         for column, numbers in enumerate(table.values.values()):
             values[:, column] = numbers[rows]
         requests = np.full(len(rows), -1, np.int64) if table.requests is None else table.requests[rows]
-        met_before = met(items[:0], raw_items[table.ids[older]])
+        met_before = met(np.empty(0, np.int64), keys_of(raw_items[table.ids[older]]))
         history = History(items, times, actions, values, requests, names, total=total, older=met_before)
         yield raw_users[user].as_py(), history

@@ -100,7 +100,12 @@ class Reader:
     def encode(self, history: "History", at: int | None = None) -> Encoded:
         """Raw events, oldest first; those later than `at` are seen, but not read."""
         end = len(history.times) if at is None else int(np.searchsorted(history.times, at, side="right"))
-        ids = self.ids_of(history.items)
+        items = history.items
+        ids = (
+            self.item_ids.ids(items if items.dtype != object else items.tolist())
+            if len(items)
+            else np.zeros(0, np.int64)
+        )
         rows = np.flatnonzero(ids[:end] >= 0)
         known, absent = history.names.values, np.full(len(rows), np.nan, dtype=np.float32)
         values = [history.values[rows, known.index(name)] if name in known else absent for name in self.values]
@@ -112,7 +117,7 @@ class Reader:
             values=self.logged(values),
             heads=request_heads(history.requests[rows]) if self.ranking else None,
         )
-        seen = ids if not len(history.older) else np.concatenate([self.ids_of(history.older), ids])
+        seen = ids if not len(history.older) else np.concatenate([self.item_ids.ids_of_keys(history.older), ids])
         return Encoded(columns, rows, end - len(rows), self.first(rows, history.dropped), seen[seen >= 0])
 
     def of_user(self, table: Table, user: int, at: int | None = None, tokens: int | None = None) -> Encoded:
@@ -133,12 +138,6 @@ class Reader:
         )
         whole, _ = table.of_user(user, tokens=tokens).engagements()
         return Encoded(columns, rows, 0, self.first(np.arange(len(rows))), whole.ids)
-
-    def ids_of(self, raw: np.ndarray) -> np.ndarray:
-        """[T] raw ids, int64 or an object array -> ids of the model, -1 for items that it does not know."""
-        if not len(raw):
-            return np.zeros(0, np.int64)
-        return self.item_ids.ids(raw if raw.dtype != object else raw.tolist())
 
     def first(self, rows: np.ndarray, dropped: int = 0) -> int:
         """The token at which the window begins, of tokens in the `rows` [T] of a history, before which `dropped` events of

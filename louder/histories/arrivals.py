@@ -1,6 +1,5 @@
 """New events -> columns, one set per user. All are checked before any is stored."""
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -10,7 +9,7 @@ from louder.errors import InputError
 from louder.histories.history import History, Names
 from louder.histories.settings import StoreSettings, require_kind, settled
 from louder.histories.times import wrong_time
-from louder.ids import RawId
+from louder.ids import RawId, digest, key_of_text
 
 LARGEST = float(np.finfo(np.float32).max)
 
@@ -44,11 +43,7 @@ def columns(events: Sequence[Arrival], names: Names) -> History:
 
 def event_ids(events: Sequence[Arrival]) -> list[int]:
     """64-bit hashes of the events' ids."""
-    return [id_hash(event.id) for event in events]
-
-
-def id_hash(id: str) -> int:
-    return int.from_bytes(digest(id), "little", signed=True)
+    return [key_of_text(event.id) for event in events]
 
 
 def by_user(events: Sequence[Arrival], names: Names, settings: StoreSettings, now: float) -> dict[RawId, list[Arrival]]:
@@ -86,7 +81,3 @@ def bits(actions: Sequence[str], names: Names) -> int:
 def request_number(request: str | None) -> int:
     """63 bits of the request's hash, so that equal texts give equal numbers for good; -1 for none."""
     return -1 if request is None else int.from_bytes(digest(request), "little") >> 1
-
-
-def digest(text: str) -> bytes:
-    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest()

@@ -32,7 +32,7 @@ class FileStore(HistoryStore):
     def __init__(
         self, folder: Path | str, *, names: Names | None = None, keep: int, map_bytes: int = MAP_BYTES
     ) -> None:
-        self.folder = Path(folder)
+        self.folder, self.place = Path(folder), str(folder)
         is_store = (self.folder / "data.mdb").exists()
         if self.folder.exists() and not is_store and not (self.folder.is_dir() and not any(self.folder.iterdir())):
             raise InputError(f"{folder} holds something other than a history store. Choose a new folder for the store.")

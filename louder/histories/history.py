@@ -28,7 +28,8 @@ class History:
     names: Names = Names()
     version: int = 0  # grows with every event that is stored or deleted, until the user is deleted
     total: int = 0  # events ever stored of the user, of which the latest are here
-    # [at most MOST_OLDER] different raw ids: items of events that are not here any more, in the order of their latest one
+    # [at most MOST_OLDER] int64, different keys of items (louder.ids.keys_of) of events that are not here any more, in the
+    # order of their latest one
     older: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
 
     def __len__(self) -> int:

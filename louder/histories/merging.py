@@ -13,6 +13,7 @@ import numpy as np
 from louder.histories.history import COLUMNS, MOST_OLDER, History, empty_history
 from louder.histories.record import Record
 from louder.histories.times import request_time
+from louder.ids import keys_of
 
 
 @dataclass(frozen=True)
@@ -50,18 +51,18 @@ def joined(old: History, new: History) -> tuple[History, np.ndarray]:
 def latest(history: History, order: np.ndarray, keep: int) -> History:
     """The last `keep` of the rows in `order`; of the others the items are kept."""
     kept = history.select(order[-keep:])
-    return replace(kept, older=met(history.older, history.items[order[:-keep]]))
+    return replace(kept, older=met(history.older, keys_of(history.items[order[:-keep]])))
 
 
 def met(older: np.ndarray, items: np.ndarray) -> np.ndarray:
-    """Different items in the order of their latest event, when events of some `items` [n] come after the `older` ones."""
+    """Different keys of items in the order of their latest event, when events of some `items` [n] come after `older`."""
     if not len(items):
         return older
-    _, first = np.unique(items[::-1], return_index=True)
-    new = items[np.sort(len(items) - 1 - first)]
-    if len(older):
-        new = np.concatenate([older[~np.isin(older, new)], new])
-    return new[-MOST_OLDER:]
+    if len(items) > 1:
+        _, first = np.unique(items[::-1], return_index=True)
+        items = items[np.sort(len(items) - 1 - first)]
+    old = older[~np.isin(older, items)] if len(items) > 1 else older[older != items[0]]
+    return np.concatenate([old, items])[-MOST_OLDER:]
 
 
 def added(record: Record, arrived: History, ids: list[int], keep: int) -> tuple[Record, Stored]:

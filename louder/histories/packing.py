@@ -3,8 +3,8 @@
     header    format, kind of the items, number of values, T, version, total
     integers  items (or lengths of their texts, in characters), times, actions, requests
     values    [T, V] float32
-    older     number and integers of the items that are older than the events; only if there are some (format 2)
-    texts     of the items and the older ones, end to end, as UTF-8; only if they are texts
+    older     number, then integers: keys of the items of older events; only if there are some (format 2)
+    texts     of the items, end to end, as UTF-8; only if they are texts
     checksum  CRC-32 of all before
 
 A column of integers is its least one, and what each is above it in as few bytes as hold all of them. A column that
@@ -33,15 +33,14 @@ def pack(history: History) -> bytes:
     texts, older = history.items.dtype == object, history.older
     count, values = history.values.shape
     form = WITH_OLDER if len(older) else FORMAT
-    integers = numbers_of(history.items), history.times, history.actions, history.requests
-    words = [*history.items, *older] if texts else ()
+    first = np.fromiter(map(len, history.items), np.int64, count) if texts else history.items
     body = b"".join(
         (
             HEADER.pack(form, texts, values, count, history.version, history.total),
-            *map(packed_integers, integers),
+            *map(packed_integers, (first, history.times, history.actions, history.requests)),
             history.values.astype("<f4", copy=False).tobytes(),
-            OLDER.pack(len(older)) + packed_integers(numbers_of(older)) if len(older) else b"",
-            "".join(words).encode("utf-8", "surrogatepass"),
+            OLDER.pack(len(older)) + packed_integers(older) if len(older) else b"",
+            "".join(history.items).encode("utf-8", "surrogatepass") if texts else b"",
         )
     )
     return body + CHECKSUM.pack(zlib.crc32(body))
@@ -50,11 +49,6 @@ def pack(history: History) -> bytes:
 def mark(packed: bytes) -> bytes:
     """What differs between any two that are not the same."""
     return packed[:HEAD] + packed[-CHECKSUM.size :]
-
-
-def numbers_of(items: np.ndarray) -> np.ndarray:
-    """Of texts their lengths."""
-    return np.fromiter(map(len, items), np.int64, len(items)) if items.dtype == object else items
 
 
 def packed_integers(column: np.ndarray) -> bytes:
@@ -87,15 +81,13 @@ def unpack(data: bytes | memoryview, names: Names = Names()) -> History:
     for _ in range(4):
         column, at = read_integers(view, at, count)
         columns.append(column)
-    items, times, actions, requests = columns
+    first, times, actions, requests = columns
     numbers = np.frombuffer(view, "<f4", count * values, at).reshape(count, values).astype(np.float32)
     at += count * values * 4
     older = np.empty(0, np.int64)
     if form == WITH_OLDER:
         older, at = read_integers(view, at + OLDER.size, OLDER.unpack_from(view, at)[0])
-    if texts:
-        words = split(bytes(view[at:end]).decode("utf-8", "surrogatepass"), np.concatenate([items, older]))
-        items, older = words[:count], words[count:]
+    items = split(bytes(view[at:end]).decode("utf-8", "surrogatepass"), first) if texts else first
     return History(items, times, actions, numbers, requests, names, version, total, older)
 
 

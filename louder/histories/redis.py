@@ -62,7 +62,7 @@ class RedisStore(HistoryStore):
         except ValueError as error:
             raise InputError(f"The address of the store is wrong ({error}). Give redis://HOST:PORT/NUMBER.") from error
         facts = self._reader.connection_pool.connection_kwargs
-        self._place = facts.get("path") or f"{facts.get('host', 'localhost')}:{facts.get('port', 6379)}"
+        self.place = facts.get("path") or f"{facts.get('host', 'localhost')}:{facts.get('port', 6379)}"
         with self._reached():
             self._require_no_eviction()
         super().__init__(names, keep)
@@ -123,7 +123,7 @@ class RedisStore(HistoryStore):
             with self._reached():
                 replies = pipe.execute()
         if self._syncs and not replies.pop()[0]:
-            raise StoreGone(f"Redis at {self._place} did not write the events to its disk within {SYNC_MS} ms.")
+            raise StoreGone(f"Redis at {self.place} did not write the events to its disk within {SYNC_MS} ms.")
         lost = {key for key, replaced in zip(asked, replies) if not replaced}
         return {key: count for key, count in counts.items() if key not in lost}
 
@@ -145,7 +145,7 @@ class RedisStore(HistoryStore):
         if policy.startswith("allkeys-"):
             self.close()
             raise InputError(
-                f"Redis at {self._place} has maxmemory-policy {policy}, so it drops histories when its memory is full. Give "
+                f"Redis at {self.place} has maxmemory-policy {policy}, so it drops histories when its memory is full. Give "
                 "histories a server that refuses new ones instead: redis-cli config set maxmemory-policy noeviction."
             )
 
@@ -161,7 +161,7 @@ class RedisStore(HistoryStore):
         try:
             yield
         except redis.RedisError as error:
-            raise StoreGone(f"Redis at {self._place} cannot be used: {error}") from error
+            raise StoreGone(f"Redis at {self.place} cannot be used: {error}") from error
 
 
 def connect(url: str, timeout_s: float) -> Any:

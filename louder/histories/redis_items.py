@@ -40,7 +40,7 @@ class RedisItems(ItemStore):
                     pipe.execute_command("WAITAOF", 1, 0, SYNC_MS)
                     written = pipe.execute()[1][0]
         if store._syncs and not written:
-            raise StoreGone(f"Redis at {store._place} did not write the items to its disk within {SYNC_MS} ms.")
+            raise StoreGone(f"Redis at {store.place} did not write the items to its disk within {SYNC_MS} ms.")
 
     def _since(self, version: int) -> tuple[int, list[tuple[str, str]]]:
         reader = self._store._reader

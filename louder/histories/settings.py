@@ -1,11 +1,14 @@
-"""What is true of a whole store, kept in it as JSON: its names, the kinds of its ids, whether it was filled."""
+"""What is true of a whole store, kept in it as JSON: its names, the kinds of its ids, whether it was filled, and which data
+set it is of."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 
 from louder.errors import InputError
 from louder.histories.errors import StoreDamaged
 from louder.histories.history import Names
+from louder.histories.identity import Known
 from louder.ids import RawId
 
 FORMAT = 1
@@ -19,6 +22,7 @@ class StoreSettings:
     items: str | None = None
     filled: bool = False
     format: int = FORMAT
+    data: Mapping[str, Known] | None = None  # unknown in a store that an older Louder made
 
 
 def written(settings: StoreSettings) -> bytes:
@@ -33,7 +37,8 @@ def read(data: bytes | None) -> StoreSettings | None:
         form = values["format"]
         if form == FORMAT:
             names = Names(*(tuple(values["names"][kind]) for kind in ("actions", "values")))
-            return StoreSettings(**{**values, "names": names})
+            known = {part: Known(own["hash"], tuple(own["sketch"])) for part, own in (values.get("data") or {}).items()}
+            return StoreSettings(**{**values, "names": names, "data": known or None})
     except (ValueError, KeyError, TypeError) as error:
         raise StoreDamaged(
             f"The settings of the store are damaged ({error}). Move it away and fill a new one."

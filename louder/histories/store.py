@@ -9,14 +9,15 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from louder.errors import InputError
-from louder.histories.arrivals import Arrival, by_user, columns, event_ids, id_hash
+from louder.histories.arrivals import Arrival, by_user, columns, event_ids
 from louder.histories.history import History, Names, empty_history
+from louder.histories.identity import DataSet, claimed
 from louder.histories.keys import EVERYTHING, key_of, ranges, user_of
 from louder.histories.merging import Deleted, Stored, added, filled, forgotten, without
 from louder.histories.packing import pack, unpack
 from louder.histories.record import Record, packed_ids, record_of
 from louder.histories.settings import TEXT, StoreSettings, opened, require_kind, settled
-from louder.ids import RawId
+from louder.ids import RawId, key_of_text
 
 KEEP = 1_000  # latest events of a user that stay, unless told otherwise
 FILL_USERS = 500  # written at once
@@ -48,6 +49,8 @@ class HistoryStore(ABC):
     What was deleted stays deleted: an event that is sent again after that, or only then for the first time, is not stored.
     """
 
+    place: str  # for messages, without a password; a child sets it
+
     def __init__(self, names: Names | None, keep: int) -> None:
         self.keep = keep
         try:
@@ -56,6 +59,15 @@ class HistoryStore(ABC):
             self.close()
             raise
         self.names = self.settings.names
+
+    def claim(self, data: DataSet, adopt: bool = False) -> bool:
+        """Say that the store is of a data set; whether that is said for the first time, although there are histories.
+        Raises InputError if it is of another one, unless it is to be adopted."""
+        before = self._change_settings(lambda old: old or self.settings)
+        self.settings = self._change_settings(
+            lambda old: replace(old or before, data=claimed((old or before).data, data, self.place, adopt))
+        )
+        return before.data is None and (before.filled or before.users is not None)
 
     def history(self, user: RawId) -> History:
         """Empty for a user whom nobody knows."""
@@ -96,7 +108,7 @@ class HistoryStore(ABC):
     def delete_event(self, user: RawId, id: str) -> Deleted:
         """Delete the event of this id, if it is among the latest 2,000 that were appended to the user's history. Those that
         came when the store was filled have no id."""
-        found, hashed = Deleted(False, False), id_hash(id)
+        found, hashed = Deleted(False, False), key_of_text(id)
 
         def deleting(record: Record) -> tuple[Record, Stored]:
             nonlocal found

@@ -21,6 +21,7 @@ from louder.data.table import open_table
 from louder.errors import InputError
 from louder.histories import Arrival, HistoryStore, Stored, StoreGone, open_store
 from louder.histories.history import History, Names, empty_history
+from louder.histories.identity import DataSet
 from louder.ids import RawId
 from louder.inference.engine import Engine
 from louder.inference.request import Request, history_of
@@ -59,6 +60,7 @@ class Settings:
     cache_bytes: int = 1 << 30  # the most that the KV caches of the live model take
     max_queue_delay_s: float = 0.2  # a request that would wait longer for its turn is answered 429
     grace_s: float = 0.0  # between SIGTERM, when /readyz turns to 503, and the end of listening
+    adopt_store: bool = False  # also a store of another data set
     log: bool = True
     reload_every_s: float = 1.0
 
@@ -229,6 +231,7 @@ def open_service(settings: Settings) -> Service:
         store = open_store(settings.store, names=names_for(model), keep=keep)
     except StoreGone as error:
         raise InputError(f"{error} Start it, or keep histories in a folder: --store histories.") from error
+    claim(store, model, settings)
     models = Models(source, model, lambda: canaries(store), settings.reload_every_s)
     service = Service(settings, store, models)
     if not store.filled():
@@ -236,6 +239,21 @@ def open_service(settings: Settings) -> Service:
     print(store.durability(), file=sys.stderr)  # also where requests are not logged: who stores events must know it
     models.watch()
     return service
+
+
+def claim(store: HistoryStore, model: Engine, settings: Settings) -> None:
+    """Raises InputError for a store of another data set."""
+    run = model.run
+    data = DataSet(str(settings.run), run.fingerprint.vocabularies, lambda part: run.vocabulary_of(part).raw)
+    try:
+        if store.claim(data, settings.adopt_store):
+            print(
+                f"{store.place} did not say which data set it is of: from now on it is that of {run.path}.",
+                file=sys.stderr,
+            )
+    except InputError:
+        store.close()
+        raise
 
 
 def canaries(store: HistoryStore) -> list[History]:

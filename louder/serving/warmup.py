@@ -19,7 +19,7 @@ def trial_request(model: Engine) -> Request:
     items = np.array(ids.raws(range(min(10, len(ids)))), dtype=object)
     nothing = np.zeros(len(items), np.int64)
     values = np.zeros((len(items), 0), np.float32)
-    history = History(items, np.arange(len(items)), nothing, values, nothing - 1)
+    history = History(items, np.arange(len(items)), nothing, values, nothing - 1, older=np.zeros(1, np.int64))
     return Request(history=history, at=len(items), seen=True)
 
 

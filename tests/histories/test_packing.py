@@ -28,7 +28,7 @@ def histories(draw):
     def column():
         return np.array(draw(st.lists(narrow, min_size=count, max_size=count)), np.int64)
 
-    items = column()
+    items = keys = column()
     if draw(st.booleans()):
         items = np.empty(count, object)
         # surrogates too: JSON can hold half of a pair
@@ -42,7 +42,7 @@ def histories(draw):
         requests=column(),
         version=draw(INTEGERS),
         total=draw(INTEGERS),
-        older=items[draw(st.integers(0, count)) :][::-1],
+        older=keys[draw(st.integers(0, count)) :][::-1],
     )
 
 

@@ -18,6 +18,7 @@ from louder.histories.files import FileStore
 from louder.histories.keys import key_of
 from louder.histories.record import REMEMBERED
 from louder.histories.redis import SEEN
+from louder.ids import keys_of
 from tests.histories.events import NAMES, event, events_of, rows
 from tests.tables import Token, write_table
 
@@ -203,9 +204,13 @@ def test_the_same_of_texts_and_of_a_table(make, tmp_path):
     table = open_table(write_table(tmp_path / "table", [tokens], raw_items=["ü", "yy", "zzz"]))
     store = make(keep=2)
     store.fill(histories(table, keep=2))
-    assert store.history(100).items.tolist() == ["yy", "zzz"] and store.history(100).older.tolist() == ["zzz", "ü"]
+    keys = dict(zip(["ü", "yy", "zzz"], keys_of(np.array(["ü", "yy", "zzz"], object)).tolist()))
+    assert store.history(100).items.tolist() == ["yy", "zzz"]
+    assert store.history(100).older.tolist() == [keys["zzz"], keys["ü"]]
     store.append([event(100, "a", 9, "")])
-    assert make(keep=2).history(100).older.tolist() == ["zzz", "ü", "yy"]
+    older = make(keep=2).history(100).older
+    assert older.tolist() == [keys["zzz"], keys["ü"], keys["yy"]]
+    assert table.item_ids.ids_of_keys(older).tolist() == [2, 0, 1]
 
 
 def test_an_event_is_deleted(make):

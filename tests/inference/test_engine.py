@@ -288,7 +288,7 @@ def test_unknown_items_are_skipped_and_counted(name, engines):
 @pytest.mark.parametrize("name", ["retrieval", "joint"])
 def test_what_was_ever_met_is_left_out_whatever_the_time_of_the_request(name, engines):
     whole = history(LONG[0])
-    cut = replace(whole.select(slice(3, None)), older=np.array([1000, 1001], object), total=len(whole) + 1)
+    cut = replace(whole.select(slice(3, None)), older=np.array([1000, 1001]), total=len(whole) + 1)
     of_table = TableUser(engines[name].table, LONG[0])
     for at in AT, int(whole.times[2]):
         for past, met in (whole, set(whole.items)), (cut, {1000, 1001, *cut.items}), (of_table, set(whole.items)):
