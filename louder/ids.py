@@ -106,7 +106,8 @@ class IdMap:
     @classmethod
     def read(cls, path: Path) -> "IdMap":
         try:
-            raw = pq.read_table(path).column("raw").combine_chunks()
+            with pq.ParquetFile(path) as file:  # read_table imports pandas where there is one
+                raw = file.read(["raw"]).column("raw").combine_chunks()
         except (pa.ArrowInvalid, OSError, KeyError) as error:
             raise InputError(
                 f"The vocabulary {path} cannot be read ({error}). Make the table or the run again."

@@ -213,4 +213,7 @@ def read_attributes(folder: Path, name: str) -> "pa.Table | None":
     file = folder / f"{name}.parquet"
     import pyarrow.parquet as pq
 
-    return pq.read_table(file) if file.is_file() else None
+    if not file.is_file():
+        return None
+    with pq.ParquetFile(file) as opened:  # read_table imports pandas where there is one
+        return opened.read()
