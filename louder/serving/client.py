@@ -12,14 +12,14 @@ from urllib.parse import quote
 
 from louder.ids import RawId
 from louder.serving import messages as m
-from louder.serving.messages import EventIn, NewEvent
+from louder.serving.messages import EventIn, ItemIn, NewEvent, RecommendRequest
 
 if TYPE_CHECKING:
     import httpx
 
 M = TypeVar("M", bound=m.Message)
 
-__all__ = ["Client", "EventIn", "NewEvent", "ServiceError"]
+__all__ = ["Client", "EventIn", "ItemIn", "NewEvent", "RecommendRequest", "ServiceError"]
 
 
 class ServiceError(Exception):
@@ -57,6 +57,11 @@ class Client:
         """The fields of messages.RecommendRequest, such as user, k, explain."""
         return self.post("/v1/recommend", m.RecommendRequest(**request), m.Answer)
 
+    def recommend_batch(self, requests: Sequence[m.RecommendRequest]) -> list[m.Answer | m.Mistake]:
+        """The answers, in order, of at most 100 requests; in place of one that was refused, why."""
+        bodies = [request.model_dump(exclude_defaults=True) for request in requests]
+        return self.post("/v1/recommend/batch", m.BatchRequest(requests=bodies), m.BatchAnswer).answers
+
     def retrieve(self, **request: Any) -> m.Answer:
         """The first stage alone, without probabilities."""
         return self.post("/v1/retrieve", m.RetrieveRequest(**request), m.Answer)
@@ -72,6 +77,14 @@ class Client:
     def add_events(self, events: Sequence[NewEvent]) -> m.EventsAnswer:
         """Stored for good when this returns. Repeat it after an error: nothing is stored twice."""
         return self.post("/v1/events", m.EventsRequest(events=list(events)), m.EventsAnswer)
+
+    def update_items(self, items: Sequence[ItemIn]) -> m.ItemsStored:
+        """Kept for good when this returns, and known to the next answer. Repeat it after an error."""
+        return self.post("/v1/items", m.ItemUpdates(items=list(items)), m.ItemsStored)
+
+    def item(self, item: RawId) -> m.ItemAnswer:
+        """What the live model knows of an item, or was told of it."""
+        return self.get(f"/v1/items/{quote(str(item), safe='')}", m.ItemAnswer)
 
     def history(self, user: RawId, limit: int = 100) -> m.HistoryAnswer:
         """The latest events that the service keeps of a user, and how many there ever were."""

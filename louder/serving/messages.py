@@ -6,7 +6,7 @@ Times are seconds since 1970 (UTC). Item and user ids are the raw ones of the lo
 import time
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictBool, StrictInt, StrictStr
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, StrictBool, StrictInt, StrictStr
 from pydantic_core import PydanticCustomError
 
 from louder.histories.times import wrong_time
@@ -15,6 +15,7 @@ from louder.inference.limits import MAX_CANDIDATES, MOST_VALUES
 MAX_ID = 200  # characters
 MAX_EVENTS = 1_000  # of one request
 MOST_BOOSTED = 1_000  # items that one boost names
+MAX_BATCH = 100  # requests in one
 MAX_ITEMS = 1_000  # of which one request says something
 MAX_WHAT_IF = 100  # events of a request that are only thought of
 
@@ -127,6 +128,17 @@ class NewItem(Message):
     attributes: Attributes = Field(default={}, max_length=64)
 
 
+class ItemIn(NewItem):
+    """What changes of an item; what is not given stays. An attribute that is null is again what the training knew."""
+
+    title: Annotated[StrictStr, Field(max_length=1_000)] | None = None
+    available: StrictBool | None = Field(default=None, description="false: out of all answers, until it is true again.")
+
+
+class ItemUpdates(Message):
+    items: list[ItemIn] = Field(min_length=1, max_length=MAX_ITEMS)
+
+
 class RankRequest(UserRequest):
     items: list[Id] = Field(
         min_length=1, max_length=MAX_CANDIDATES, description="Those of which nothing is known are left out, and named."
@@ -229,6 +241,39 @@ class DeletedEvent(Message):
     known: bool = Field(
         description="Whether its id had been stored. false: never, or more than 2,000 events of the user ago."
     )
+
+
+class ItemsStored(Message):
+    stored: int = Field(description="Items of which something is kept now.")
+    unknown: list[Id] = Field(description="Those that the live model has not met.")
+
+
+class ItemAnswer(Message):
+    item: Id
+    title: str
+    attributes: dict[str, list[str]]
+    available: bool
+    known: bool = Field(description="Whether the live model has met it.")
+
+
+class BatchRequest(Message):
+    """Requests of their own: a mistake of one is its own answer."""
+
+    requests: list[dict[str, JsonValue]] = Field(
+        min_length=1, max_length=MAX_BATCH, description="Each as a RecommendRequest."
+    )
+
+
+class Mistake(Message):
+    """What one of several requests was answered in place of items."""
+
+    status: int = Field(description="Such as that of the request alone.")
+    error: str
+
+
+class BatchAnswer(Message):
+    answers: list[Answer | Mistake] = Field(description="In the order of the requests.")
+    milliseconds: float
 
 
 class PastEvent(Message):

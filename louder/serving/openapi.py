@@ -10,6 +10,7 @@ MESSAGES = (
     *(m.RecommendRequest, m.RetrieveRequest, m.RankRequest, m.SimilarRequest, m.EventsRequest),
     *(m.Answer, m.EventsAnswer, m.UsersAnswer, m.HistoryAnswer, m.ModelAnswer, m.StatsAnswer),
     *(m.ItemsAnswer, m.SampleAnswer, m.ItemUsersAnswer, m.DeletedEvent, m.DeletedUser),
+    *(m.BatchRequest, m.BatchAnswer, m.ItemUpdates, m.ItemsStored, m.ItemAnswer),
     *(m.HealthAnswer, m.ReadyAnswer, m.Problem),
 )
 PROBLEMS = {

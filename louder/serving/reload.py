@@ -66,12 +66,18 @@ class Models:
     """`live` answers, and `previous` did before. A batch takes `both` at once, so no answer mixes two models.
 
     canaries  histories of some known users, with which a new model is tried before it is taken
+    prepare   what is done with a new model before
     """
 
     def __init__(
-        self, source: ModelSource, live: Engine, canaries: Callable[[], Sequence[History]], every_s: float = 1.0
+        self,
+        source: ModelSource,
+        live: Engine,
+        canaries: Callable[[], Sequence[History]],
+        every_s: float = 1.0,
+        prepare: Callable[[Engine], None] = lambda model: None,
     ) -> None:
-        self.source, self.canaries, self.every_s = source, canaries, every_s
+        self.source, self.canaries, self.every_s, self.prepare = source, canaries, every_s, prepare
         self.both: tuple[Engine, Engine | None] = live, None
         self.refused: str | None = None
         self.refused_as = "", [""]  # a version, and the marks that did not force it
@@ -110,6 +116,7 @@ class Models:
                 new = self.previous
             else:
                 new = self.source.load()
+                self.prepare(new)
                 check(self.live.twin(), new, self.canaries(), forced=self.source.forced(self.live, new))
         except Exception as error:  # whatever is wrong with it, the live model goes on
             reason = f"{version or self.source.run}: {error}"

@@ -17,10 +17,12 @@ from louder.errors import InputError
 from louder.histories import Arrival, StoreGone
 from louder.serving import messages as m
 from louder.serving.batching import Overloaded
+from louder.serving.bulk import add_batches
 from louder.serving.connections import Gate, most_connections
 from louder.serving.ending import announced, end_with_parent
 from louder.serving.explore import add_exploring
 from louder.serving.forgetting import add_forgetting
+from louder.serving.items import add_items
 from louder.serving.middleware import Middleware
 from louder.serving.openapi import BODY, answers, body, describe
 from louder.serving.page import page_responses
@@ -57,6 +59,8 @@ def create_app(service: Service) -> ASGIApp:
     add_histories(app, service)
     add_exploring(app, service)
     add_forgetting(app, service)
+    add_batches(app, service)
+    add_items(app, service)
     gate = Gate(
         admit=service.batcher.admit_unread,
         computed=frozenset(x.path for x in app.routes if isinstance(x, APIRoute) and 429 in x.responses),
@@ -91,6 +95,11 @@ def add_errors(app: FastAPI) -> None:
 
 async def refuse(request: Request, error: Exception) -> Response:
     status, text, headers = problem(error)
+    if (
+        isinstance(route := request.scope.get("route"), APIRoute) and status == 405
+    ):  # the error knows one route's methods
+        alike = [x for x in request.app.routes if isinstance(x, APIRoute) and x.path == route.path]
+        headers["Allow"] = ", ".join(sorted({method for x in alike for method in x.methods or ()}))
     return answer({"error": text, "request": request.scope.get("request_id", "")}, status, headers)
 
 

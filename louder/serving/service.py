@@ -22,12 +22,14 @@ from louder.errors import InputError
 from louder.histories import Arrival, HistoryStore, Stored, StoreGone, open_store
 from louder.histories.history import History, Names, empty_history
 from louder.histories.identity import DataSet
+from louder.histories.items import open_items
 from louder.ids import RawId
 from louder.inference.engine import Engine
 from louder.inference.request import Request, history_of
 from louder.schema import Manifest
 from louder.serving import messages as m
 from louder.serving.batching import CLIENT, Batcher, Overloaded
+from louder.serving.item_book import ItemBook
 from louder.serving.metrics import Metrics
 from louder.serving.reload import Models, ModelSource
 from louder.serving.views import request_of, result_view, supposed
@@ -79,8 +81,8 @@ class Job:
 class Service:
     """All that the routes use."""
 
-    def __init__(self, settings: Settings, store: HistoryStore, models: Models) -> None:
-        self.settings, self.store, self.models = settings, store, models
+    def __init__(self, settings: Settings, store: HistoryStore, models: Models, items: ItemBook) -> None:
+        self.settings, self.store, self.models, self.items = settings, store, models, items
         self.metrics = Metrics()
         self.readers, self.writers = ThreadPoolExecutor(8, "readers"), ThreadPoolExecutor(4, "writers")
         self.gone_until, self.gone = 0.0, ""
@@ -183,6 +185,7 @@ class Service:
         self.batcher.close()
         self.readers.shutdown()
         self.writers.shutdown()
+        self.items.close()
         self.store.close()
 
 
@@ -232,8 +235,10 @@ def open_service(settings: Settings) -> Service:
     except StoreGone as error:
         raise InputError(f"{error} Start it, or keep histories in a folder: --store histories.") from error
     claim(store, model, settings)
-    models = Models(source, model, lambda: canaries(store), settings.reload_every_s)
-    service = Service(settings, store, models)
+    items = ItemBook(open_items(store))
+    items.attach(model)
+    models = Models(source, model, lambda: canaries(store), settings.reload_every_s, items.attach)
+    service = Service(settings, store, models, items)
     if not store.filled():
         fill(store, model, keep)
     print(store.durability(), file=sys.stderr)  # also where requests are not logged: who stores events must know it

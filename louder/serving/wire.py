@@ -44,8 +44,12 @@ async def read(message: type[M], request: Request) -> M:
                 raise Refused(413, f"The body is larger than {MOST_BYTES >> 20} MiB. Send it in parts.")
     except ClientDisconnect as error:
         raise Refused(400, "The body ended before it was complete.") from error
+    return parsed(message, unpacked(body) if coding == "gzip" else bytes(body))
+
+
+def parsed(message: type[M], text: bytes) -> M:
     try:
-        return message.model_validate_json(unpacked(body) if coding == "gzip" else bytes(body))
+        return message.model_validate_json(text)
     except ValidationError as error:
         raise Refused(
             422, sentence(error.errors(include_url=False, include_input=False, include_context=False))

@@ -20,6 +20,7 @@ def place(tmp_path_factory):
     joint = ["model.layers=2", "model.max_len=64", "ranking.next_item=0.2", "ranking.context=[country]"]
     for name, settings in (
         ("joint", [*joint, "data.auxiliary=false"]),
+        ("attributes", [*joint, "data.auxiliary=false", "ranking.item_attributes=[category]"]),
         ("again", [*joint, "data.auxiliary=false", "training.seed=7"]),
     ):
         run(folder, name, "synthetic:rank_hstu", *settings)

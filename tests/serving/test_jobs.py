@@ -131,7 +131,9 @@ class Store:
 def service():
     models = SimpleNamespace(live=Engine("live"), swaps=3, refusals=4, close=lambda: None)
     models.both = models.live, None
-    service = Service(Settings(run="run", store="store", max_queue_delay_s=60.0), Store(), models)
+    service = Service(
+        Settings(run="run", store="store", max_queue_delay_s=60.0), Store(), models, SimpleNamespace(close=lambda: None)
+    )
     yield service
     service.close()
     assert service.store.closed

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from louder.serving.client import Client, EventIn, NewEvent, ServiceError
+from louder.serving.client import Client, EventIn, ItemIn, NewEvent, RecommendRequest, ServiceError
 
 AT = 1_750_000_000
 SLOW = 120  # seconds; a busy machine needs a while to load torch
@@ -106,6 +106,11 @@ def every_call(louder):
     after = louder.history(4711, limit=5)
     assert [(x.item, x.actions, x.values) for x in after.events] == [(items[0], ["like"], {"watch": 2.0})]
     assert louder.users("471").users == [4711] and len(louder.users(limit=5).users) == 5
+    batch = louder.recommend_batch([RecommendRequest(user=1, k=3, at=AT), RecommendRequest(user="x")])
+    assert [x.item for x in batch[0].items] == items and batch[1].status == 422
+    assert louder.update_items([ItemIn(item=items[0], title="Told", available=False)]).stored == 1
+    assert louder.item(items[0]).title == "Told" and not louder.item(items[0]).available
+    assert items[0] not in {x.item for x in louder.recommend(user=1, k=3, at=AT).items}
     assert louder.model().main == "like" and louder.model().version == answer.model
     with pytest.raises(ServiceError) as told:
         louder.recommend(user=1, where={"colour": ["red"]})
@@ -184,6 +189,14 @@ def test_several_processes_share_the_address_and_the_store(place, tmp_path, star
     numbers = httpx.get(f"{server.url}metrics").text  # of both, whoever answers
     assert 'louder_requests_total{route="/v1/recommend",status="200"} 8.0' in numbers
     assert "louder_events_stored_total 8.0" in numbers and "louder_in_flight 1.0" in numbers
+    with server.client() as louder:
+        gone = louder.recommend(user=1, k=1).items[0].item
+        louder.update_items([ItemIn(item=gone, available=False)])
+    end, without = time.monotonic() + SLOW, 0
+    while without < 8:  # also the process that was not told
+        with server.client() as louder:
+            without = 0 if louder.recommend(user=1, k=1).items[0].item == gone else without + 1
+        assert time.monotonic() < end
     server.process.kill()  # nobody tells its processes
     with pytest.raises(httpx.TransportError):
         ask_until(server.url, time.monotonic() + SLOW)

@@ -6,7 +6,7 @@ from louder.inference.engine import Engine
 from louder.inference.request import Boost, Pin, Request
 from louder.serving import messages as m
 
-AT = 2_000_000_000
+AT = 1_750_000_000
 
 
 @pytest.fixture(scope="module")
