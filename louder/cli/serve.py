@@ -39,7 +39,21 @@ def serve(
         int | None, typer.Option(min=1, help="Of each process's model.", show_default="cores / workers")
     ] = None,
     token_file: Annotated[
-        Path | None, typer.Option(help="File with the bearer token that requests need; or set LOUDER_TOKEN.")
+        Path | None,
+        typer.Option(
+            help="File with the bearer token that requests need, or with lines NAME RIGHTS TOKEN; or set LOUDER_TOKEN."
+        ),
+    ] = None,
+    allow_host: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="Host name that requests may be sent to, besides localhost and addresses; * for any. Repeatable.",
+            show_default="any, if a token is needed",
+        ),
+    ] = None,
+    audit: Annotated[
+        Path | None, typer.Option(help="File that gets a line of JSON for each request about users: who, what, whom.")
     ] = None,
     keep: Annotated[int, typer.Option(min=1, help="Events of a user that the store keeps.")] = 1000,
     adopt_store: Annotated[
@@ -94,6 +108,8 @@ def serve(
         "keep": keep,
         "adopt_store": adopt_store,
         "token": token,
+        "hosts": [name.lower() for name in allow_host or (["*"] if token else [host])],
+        "audit": str(audit) if audit else None,
         "cache_bytes": 0 if no_cache else byte_count(cache, "--cache"),
         "max_queue_delay_s": max_queue_delay / 1000,
         "grace_s": grace,
@@ -174,19 +190,20 @@ def warn_of(ranks: Path, host: str, token: str) -> None:
 
 
 def token_of(file: Path | None) -> str:
-    """Of the file, or of LOUDER_TOKEN; "" where neither is given."""
+    """What the file, or LOUDER_TOKEN, holds: see access.tokens_of; "" where neither is given."""
+    from louder.serving.access import tokens_of
+
     if file is None and not os.environ.get("LOUDER_TOKEN"):
         return ""
     where = "LOUDER_TOKEN" if file is None else f"The token file {file}"
     try:
-        token = (os.environ["LOUDER_TOKEN"] if file is None else file.read_text(encoding="utf-8")).strip()
+        text = (os.environ["LOUDER_TOKEN"] if file is None else file.read_text(encoding="utf-8")).strip()
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(
             f"{where} cannot be read ({getattr(error, 'strerror', 'it is not text')}). Write the token into it."
         ) from error
-    if not token or not token.isascii() or not token.isprintable():
-        raise InputError(f"{where} must hold one line of ASCII, since a header carries it. Write such a token into it.")
-    return token
+    tokens_of(text, where)
+    return text
 
 
 def publish(

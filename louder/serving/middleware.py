@@ -1,7 +1,6 @@
-"""What every request passes: an id, a bearer token, a log line, and the metrics."""
+"""What every request passes: an id, who may ask for it, a log line, and the metrics."""
 
 import asyncio
-import hmac
 import json
 import re
 import sys
@@ -10,6 +9,7 @@ import uuid
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from louder.serving.access import Access, Audit, users_of
 from louder.serving.batching import CLIENT
 from louder.serving.metrics import Metrics
 
@@ -18,10 +18,12 @@ LONGEST_ID = 64  # characters of an x-request-id that are kept
 
 
 class Middleware:
-    """`token` "" lets everybody in; the paths `free` need none, such as the page, which asks for it."""
+    """`audit` has a line of each request that is about users, and of each that is refused."""
 
-    def __init__(self, app: ASGIApp, *, metrics: Metrics, token: str, free: frozenset[str], log: bool) -> None:
-        self.app, self.metrics, self.token, self.free, self.log = app, metrics, token.encode(), free, log
+    def __init__(
+        self, app: ASGIApp, *, metrics: Metrics, access: Access = Access(), audit: Audit | None = None, log: bool
+    ) -> None:
+        self.app, self.metrics, self.access, self.audit, self.log = app, metrics, access, audit, log
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -45,10 +47,10 @@ class Middleware:
         CLIENT.set((scope.get("client") or ("",))[0])
         self.metrics.in_flight.inc()
         try:
-            if self.allowed(scope["path"], headers):
-                await self.app(scope, receive, sending)
+            if refusal := self.access.refusal(scope, headers):
+                await refuse(sending, request_id, *refusal)
             else:
-                await unauthorised(sending, request_id)
+                await self.app(scope, receive, sending)
         except asyncio.CancelledError as error:
             status = 499  # as nginx counts it; there is nobody to be answered
             if error.args != (GONE,):
@@ -62,12 +64,16 @@ class Middleware:
                 line = {"time": round(time.time(), 3), "request": request_id, "method": method}
                 line |= {"route": route, "status": status, "ms": round(1000 * seconds, 2)}
                 print(json.dumps(line), file=sys.stderr, flush=True)
-
-    def allowed(self, path: str, headers: dict[bytes, bytes]) -> bool:
-        if not self.token or path in self.free:
-            return True
-        scheme, _, given = headers.get(b"authorization", b"").partition(b" ")
-        return scheme.lower() == b"bearer" and hmac.compare_digest(given.strip(), self.token)
+            if self.audit is not None and self.access.concerns_users(scope, status):
+                who, in_path = self.access.bearer(headers), scope.get("path_params", {}).get("user")
+                self.audit.add(
+                    who=who.name if who else "",
+                    request=request_id,
+                    method=method,
+                    route=scope["path"] if route == "other" else route,
+                    users=users_of(scope.get("message")) if in_path is None else [in_path],
+                    status=status,
+                )
 
 
 def request_id_of(headers: dict[bytes, bytes]) -> str:
@@ -76,9 +82,9 @@ def request_id_of(headers: dict[bytes, bytes]) -> str:
     return given if re.fullmatch("[0-9A-Za-z._-]+", given) else uuid.uuid4().hex[:16]
 
 
-async def unauthorised(send: Send, request_id: str) -> None:
-    text = "This service asks for a bearer token. Send the header Authorization: Bearer TOKEN."
+async def refuse(send: Send, request_id: str, status: int, text: str) -> None:
     body = json.dumps({"error": text, "request": request_id}).encode()
-    headers = [(b"content-type", b"application/json"), (b"www-authenticate", b"Bearer")]
-    await send({"type": "http.response.start", "status": 401, "headers": headers})
+    headers = [(b"content-type", b"application/json")]
+    headers += [(b"www-authenticate", b"Bearer")] if status == 401 else []
+    await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})

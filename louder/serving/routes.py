@@ -16,6 +16,7 @@ from starlette.types import ASGIApp
 from louder.errors import InputError
 from louder.histories import Arrival, StoreGone
 from louder.serving import messages as m
+from louder.serving.access import Access, Audit, tokens_of
 from louder.serving.batching import Overloaded
 from louder.serving.bulk import add_batches
 from louder.serving.connections import Gate, most_connections
@@ -72,8 +73,13 @@ def create_app(service: Service) -> ASGIApp:
     for path, file in page.items():
         app.add_api_route(path, always(file), methods=["GET"], include_in_schema=False)
     describe(app, token=bool(settings.token))
-    free = frozenset({"/healthz", "/readyz", *page})
-    return Middleware(app, metrics=service.metrics, token=settings.token, free=free, log=settings.log)
+    access = Access(
+        tokens=tokens_of(settings.token) if settings.token else (),
+        hosts=settings.hosts,
+        free=frozenset({"/healthz", "/readyz", *page}),
+    )
+    audit = None if settings.audit is None else Audit(settings.audit)
+    return Middleware(app, metrics=service.metrics, access=access, audit=audit, log=settings.log)
 
 
 async def sweep(gate: Gate) -> None:

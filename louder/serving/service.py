@@ -57,7 +57,9 @@ class Settings:
     ranker: Path | None = None
     table: Path | None = None  # in place of the run's: it fills an empty store
     keep: int = 1000  # events of a user that the store keeps
-    token: str = ""  # what requests must bear; "" for none
+    token: str = ""  # what requests must bear: one token, or lines NAME RIGHTS TOKEN; "" for none
+    hosts: Sequence[str] = ("*",)  # names that requests may be sent to; "*": any
+    audit: Path | None = None  # a file for a line of each request that is about users
     sources: tuple[str, ...] = ()  # of candidates besides the run's retrieval
     cache_bytes: int = 1 << 30  # the most that the KV caches of the live model take
     max_queue_delay_s: float = 0.2  # a request that would wait longer for its turn is answered 429
@@ -291,7 +293,7 @@ def service_from_environment() -> Service:
     import torch
 
     given = json.loads(os.environ[ENVIRONMENT])
-    paths = {name: Path(given[name]) for name in ("run", "ranker", "table") if given.get(name)}
+    paths = {name: Path(given[name]) for name in ("run", "ranker", "table", "audit") if given.get(name)}
     torch.set_num_threads(given.pop("threads"))
     # every op of the model gives the interpreter away, and would wait 5 ms for it where the event loop is busy
     sys.setswitchinterval(SWITCH_S)

@@ -44,7 +44,9 @@ async def read(message: type[M], request: Request) -> M:
                 raise Refused(413, f"The body is larger than {MOST_BYTES >> 20} MiB. Send it in parts.")
     except ClientDisconnect as error:
         raise Refused(400, "The body ended before it was complete.") from error
-    return parsed(message, unpacked(body) if coding == "gzip" else bytes(body))
+    given = parsed(message, unpacked(body) if coding == "gzip" else bytes(body))
+    request.scope["message"] = given  # for the audit
+    return given
 
 
 def parsed(message: type[M], text: bytes) -> M:

@@ -33,7 +33,7 @@ class Served:
         self.seen = []
         self.gate = Gate(self.admit, {"/v1/rank"}, lambda *told: self.seen.append(told[:2]), **gate)
         self.metrics = Metrics()
-        app = Middleware(self.app, metrics=self.metrics, token="", free=frozenset(), log=False)
+        app = Middleware(self.app, metrics=self.metrics, log=False)
         config = uvicorn.Config(app, http=Connection, ws="none", loop=loop, log_level="error", lifespan="on")
         self.server = uvicorn.Server(config)
         self.listening = socket.create_server(("127.0.0.1", 0))

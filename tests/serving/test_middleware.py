@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from louder.serving.access import Access, tokens_of
 from louder.serving.metrics import Metrics
 from louder.serving.middleware import Middleware, request_id_of
 
@@ -42,7 +43,8 @@ def passed(app, path="/v1/users/7/history", token="", log=False, headers=(), met
         raise AssertionError
 
     scope = {"type": "http", "method": method, "path": path, "headers": list(headers)}
-    asyncio.run(Middleware(app, metrics=app.metrics, token=token, free=FREE, log=log)(scope, receive, send))
+    access = Access(tokens=tokens_of(token) if token else (), free=FREE)
+    asyncio.run(Middleware(app, metrics=app.metrics, access=access, log=log)(scope, receive, send))
     return sent
 
 
@@ -136,6 +138,6 @@ def test_what_is_no_request_passes_by():
         seen.append(scope)
 
     metrics = Metrics()
-    middleware = Middleware(app, metrics=metrics, token="s3cret", free=FREE, log=True)
+    middleware = Middleware(app, metrics=metrics, access=Access(tokens_of("s3cret"), free=FREE), log=True)
     asyncio.run(middleware({"type": "lifespan"}, None, None))
     assert seen == [{"type": "lifespan"}] and sum(metrics.stats()["requests"]) == 0

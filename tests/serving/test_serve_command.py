@@ -80,3 +80,22 @@ def test_the_old_name_of_the_queue_delay_is_taken_with_a_line(place, tmp_path, l
         code, _, error = louder("serve", place / "joint", "--store", tmp_path / "s", "--port", 0, option, 50)
         assert code == 2 and ("--patience is now called --max-queue-delay." in error) == (option == "--patience")
     assert told == [0.05, 0.05]
+
+
+def test_hosts_are_checked_where_no_token_is_needed(place, tmp_path, louder, monkeypatch) -> None:
+    told = []
+
+    def stop():
+        told.append(json.loads(os.environ["LOUDER_SERVE"]))
+        raise InputError("Far enough.")
+
+    monkeypatch.setattr("louder.serving.service.service_from_environment", stop)
+    monkeypatch.setenv("LOUDER_SERVE", "")
+    (tmp_path / "tokens").write_text("shop read s-1\n")
+    token, named = ("--token-file", tmp_path / "tokens"), ("--allow-host", "Reco.example", "--allow-host", "b.example")
+    for options in (), token, named, (*token, *named, "--audit", tmp_path / "audit.jsonl"):
+        assert louder("serve", place / "joint", "--store", tmp_path / "s", "--port", 0, *options)[0] == 2
+    both = ["reco.example", "b.example"]
+    assert [x["hosts"] for x in told] == [["127.0.0.1"], ["*"], both, both]
+    assert [x["token"] for x in told] == ["", "shop read s-1", "", "shop read s-1"]
+    assert [x["audit"] for x in told] == [None, None, None, str(tmp_path / "audit.jsonl")]

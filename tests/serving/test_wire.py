@@ -17,6 +17,7 @@ class Sent:
 
     def __init__(self, *parts, kind="application/json", coding=None):
         given = {"content-type": kind, "content-encoding": coding}
+        self.scope = {}
         self.parts, self.headers = parts, {name: value for name, value in given.items() if value is not None}
 
     async def stream(self):
