@@ -34,7 +34,11 @@ CASES = {
     "step hstu_large": "a training step of 128 users, ml1m:hstu_large",
     "mfalcon": "1,024 candidates after a cached history of 1,000 events",
 }
-ROUTES = {"retrieve": ("/v1/retrieve", {"k": 100}), "recommend": ("/v1/recommend", {"k": 20, "retrieve": 500})}
+ROUTES = {"retrieve": ("/v1/retrieve", {"k": 10}), "recommend": ("/v1/recommend", {"k": 10, "retrieve": 500})}
+CACHES: dict[str, list[str]] = {
+    "warm": [],
+    "cold": ["--no-cache"],
+}  # histories are cached, or computed with each answer
 AT = 1_046_454_590  # after ML-1M's last event, so that the same request has the same answer
 JSON = {"content-type": "application/json"}
 USERS = 40  # who ask in turns, so that their histories are cached
@@ -187,14 +191,14 @@ def told(name: str, what: str, unit: str, a: list[float], b: list[float]) -> dic
 
 
 @contextmanager
-def service(tree: Path, run: Path, ranker: Path, table: Path, threads: int, log: IO[str]) -> Iterator[tuple[int, int]]:
-    """-> its port and its process"""
+def service(tree: Path, runs: list[str], table: Path, threads: int, log: IO[str]) -> Iterator[tuple[int, int]]:
+    """`louder serve` with these arguments -> its port and its process"""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     folder = Path(log.name + ".store")
-    command = [sys.executable, "-m", "louder", "serve", str(run.resolve()), "--ranker", str(ranker.resolve())]
-    command += ["--table", str(table.resolve()), "--port", str(port), "--store", str(folder.resolve())]
+    command = [sys.executable, "-m", "louder", "serve", *runs, "--table", str(table.resolve()), "--port", str(port)]
+    command += ["--store", str(folder.resolve()), "--threads", str(threads), "--max-queue-delay", "600000", "--quiet"]
     process = subprocess.Popen(command, cwd=tree, env=environment(tree, threads), stdout=log, stderr=log)
     try:
         for _ in range(240):
@@ -216,17 +220,19 @@ def processor_s(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def asked(service: tuple[int, int], route: str, seconds: float, clients: int = 4) -> tuple[float, float]:
+def asked(
+    service: tuple[int, int], route: str, seconds: float, clients: int = 4, users: int = USERS
+) -> tuple[float, float]:
     """Milliseconds of each answer, by the clock and of the service's processor time: `clients` ask for so long, each again
     when it is answered. They share the cores with the service, so the second says more of its work."""
-    (port, pid), began = service, processor_s(service[1])
+    (port, pid), began, clock = service, processor_s(service[1]), time.perf_counter()
     path, body = ROUTES[route]
 
     def client(number: int) -> int:
-        connection, answered = HTTPConnection("127.0.0.1", port, timeout=30), 0
+        connection, answered = HTTPConnection("127.0.0.1", port, timeout=600), 0
         user, until = number, time.perf_counter() + seconds
         while time.perf_counter() < until:
-            user = user % USERS + 1
+            user = user % users + 1
             connection.request("POST", path, json.dumps({"user": user, "at": AT} | body), JSON)
             response = connection.getresponse()
             response.read()
@@ -237,7 +243,28 @@ def asked(service: tuple[int, int], route: str, seconds: float, clients: int = 4
 
     with ThreadPoolExecutor(clients) as pool:
         answers = sum(pool.map(client, range(clients)))
-    return 1000 * seconds / answers, 1000 * (processor_s(pid) - began) / answers
+    return 1000 * (time.perf_counter() - clock) / answers, 1000 * (processor_s(pid) - began) / answers
+
+
+def served(given: argparse.Namespace, trees: tuple[Path, Path], cache: str, options: list[str]) -> list[dict[str, Any]]:
+    """Both services at once, asked in turns."""
+    runs = [str(given.run.resolve()), *(["--ranker", str(given.ranker.resolve())] if given.ranker else []), *options]
+    rows = []
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        services = []
+        for place, tree in enumerate(trees):
+            log = stack.enter_context(open(folder / f"{place}.log", "w", encoding="utf-8"))
+            services.append(stack.enter_context(service(tree, runs, given.table, given.threads, log)))
+        for route in ROUTES:
+            for own in services:
+                asked(own, route, 3)
+            answers = in_turns(given.pairs, *(partial(asked, own, route, given.seconds) for own in services))
+            what = f"4 clients without a pause, {USERS} users, histories {'' if cache == 'warm' else 'not '}cached"
+            for place, unit in enumerate(("ms/answer", "cpu ms/answer")):
+                found = [[x[place] for x in own] for own in answers]
+                rows.append(told(f"service {route}, {cache}", what, unit, *found))
+    return rows
 
 
 def main() -> None:
@@ -245,8 +272,9 @@ def main() -> None:
     parser.add_argument("before", type=Path)
     parser.add_argument("after", type=Path)
     parser.add_argument("--table", type=Path, required=True)
-    parser.add_argument("--run", type=Path, help="with --ranker: time the service, too")
-    parser.add_argument("--ranker", type=Path)
+    parser.add_argument("--run", type=Path, help="time a service of it, too")
+    parser.add_argument("--ranker", type=Path, help="beside it")
+    parser.add_argument("--seconds", type=float, default=2.0, help="that a service is asked at a time")
     parser.add_argument("--pairs", type=int, default=15)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--cases", nargs="*", default=list(CASES))
@@ -260,21 +288,9 @@ def main() -> None:
         for name in given.cases:
             times = in_turns(given.pairs + 1, *(partial(seconds_of, process, name) for process in workers))
             rows.append(told(name, CASES[name], "s", *(own[1:] for own in times)))
-    if given.run and given.ranker:
-        with ExitStack() as stack:
-            folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-            services = []
-            for place, tree in enumerate(trees):
-                log = stack.enter_context(open(folder / f"{place}.log", "w", encoding="utf-8"))
-                opened = service(tree, given.run, given.ranker, given.table, given.threads, log)
-                services.append(stack.enter_context(opened))
-            for route in ROUTES:
-                for own in services:
-                    asked(own, route, 3)
-                answers = in_turns(given.pairs, *(partial(asked, own, route, 2) for own in services))
-                what = f"4 clients without a pause, {USERS} users, histories cached"
-                for place, unit in enumerate(("ms/answer", "cpu ms/answer")):
-                    rows.append(told(f"service {route}", what, unit, *([x[place] for x in own] for own in answers)))
+    if given.run:
+        for cache, options in CACHES.items():
+            rows += served(given, trees, cache, options)
     if given.json:
         from louder.results import append_row, provenance
 
