@@ -22,7 +22,7 @@ MUTANTS = [
         PACKING,
     ),
     Mutant(HISTORIES + "packing.py", "HEAD = 16", "HEAD = 8", PACKING),
-    Mutant(HISTORIES + "packing.py", "requests, names, version, total)", "requests, Names(), version, total)", STORE),
+    Mutant(HISTORIES + "packing.py", "names, version, total, older)", "Names(), version, total, older)", STORE),
     Mutant(HISTORIES + "packing.py", "at += count * values * 4", "at += count * values * 2", PACKING),
     # an action named twice, columns of values, ids
     Mutant(
@@ -34,23 +34,42 @@ MUTANTS = [
     Mutant(
         HISTORIES + "arrivals.py", "values[row, names.values.index(name)] = value", "values[row, 0] = value", ARRIVALS
     ),
-    Mutant(
-        HISTORIES + "arrivals.py", 'digest(event.id), "little", signed=True', 'digest(event.id)[:4], "little"', ARRIVALS
-    ),
+    Mutant("louder/ids.py", 'digest(text), "little", signed=True', 'digest(text)[:4], "little"', ARRIVALS),
     Mutant(HISTORIES + "arrivals.py", '(digest(request), "little") >> 1', '(digest(request), "little") >> 2', ARRIVALS),
     Mutant(HISTORIES + "arrivals.py", "if abs(value) > LARGEST", "if value > LARGEST", ARRIVALS),
-    Mutant(HISTORIES + "arrivals.py", "<= event.time < 1 << 63", "<= event.time <= 1 << 63", ARRIVALS),
+    Mutant(HISTORIES + "arrivals.py", "if event.time < -(1 << 63)", "if event.time <= -(1 << 63)", ARRIVALS),
+    Mutant(HISTORIES + "times.py", "if time <= now + MARGIN_S", "if time < now + MARGIN_S - 1", ARRIVALS),
+    Mutant(HISTORIES + "times.py", "if LONG_AGO <= time // count", "if 0 <= time // count", ARRIVALS),
+    Mutant(HISTORIES + "times.py", 'now + MARGIN_S, side="right"', 'now, side="right"', ARRIVALS),
     # merging, idempotence, order
-    Mutant(HISTORIES + "merging.py", 'kind="stable")[-keep:]', 'kind="stable")[:keep]', MERGING),
+    Mutant(HISTORIES + "merging.py", "history.select(order[-keep:])", "history.select(order[:keep])", MERGING),
+    Mutant(HISTORIES + "merging.py", 'np.argsort(both.times, kind="stable")', "np.argsort(-both.times)[::-1]", MERGING),
+    Mutant(HISTORIES + "merging.py", "history.items[order[:-keep]]", "history.items[order[:keep]]", MERGING),
+    Mutant(HISTORIES + "merging.py", "[-MOST_OLDER:]", "[:MOST_OLDER]", MERGING),
+    Mutant(HISTORIES + "merging.py", "np.sort(len(items) - 1 - first)", "np.sort(first)", MERGING),
+    Mutant(HISTORIES + "merging.py", "            known.add(id)\n", "", MERGING),
     Mutant(
-        HISTORIES + "merging.py", 'np.argsort(joined.times, kind="stable")', "np.argsort(-joined.times)[::-1]", MERGING
+        HISTORIES + "merging.py", "arrived.times[row] <= record.since", "arrived.times[row] < record.since", MERGING
     ),
-    Mutant(HISTORIES + "merging.py", "            seen.add(id)\n", "", MERGING),
-    Mutant(HISTORIES + "merging.py", "[fresh]])[-REMEMBERED:]", "[fresh]])[:REMEMBERED]", MERGING),
+    Mutant(HISTORIES + "merging.py", "duplicates + (id not in gone)", "duplicates + 1", MERGING),
+    Mutant(HISTORIES + "record.py", "ids=every[beyond:]", "ids=every[:REMEMBERED]", MERGING),
+    Mutant(HISTORIES + "record.py", "np.maximum(self.places - beyond, -1)", "self.places", MERGING),
     Mutant(HISTORIES + "merging.py", "record.appended + len(fresh)", "record.appended + len(ids)", MERGING),
     Mutant(HISTORIES + "merging.py", "version=old.version + new.total", "version=old.version", MERGING),
-    Mutant(HISTORIES + "merging.py", "if has_first and record.appended", "if has_first", MERGING),
-    Mutant(HISTORIES + "merging.py", "total=len(fresh)), keep)", "total=len(ids)), keep)", MERGING),
+    Mutant(HISTORIES + "merging.py", "(has_first and len(record.ids))", "has_first", MERGING),
+    Mutant(HISTORIES + "merging.py", "record.since is not None or (has_first", "(has_first", MERGING),
+    Mutant(HISTORIES + "merging.py", "np.array(fresh)), total=len(fresh)", "np.array(fresh)), total=len(ids)", MERGING),
+    Mutant(HISTORIES + "merging.py", "total=history.total - gone", "total=history.total", MERGING),
+    Mutant(HISTORIES + "merging.py", "version=history.version + 1", "version=history.version", MERGING),
+    Mutant(HISTORIES + "merging.py", "since=request_time(record.history.times, now)", "since=now", MERGING),
+    Mutant(HISTORIES + "identity.py", "SAME = 0.5", "SAME = 0.9", "tests/histories/test_identity.py -k files"),
+    Mutant(HISTORIES + "identity.py", "size <= len(ids) and", "False and", "tests/histories/test_identity.py -k files"),
+    Mutant(
+        HISTORIES + "identity.py",
+        "if not adopt and not all",
+        "if not adopt and not any",
+        "tests/histories/test_identity.py -k files",
+    ),
     # keys, bounds, pages
     Mutant(HISTORIES + "keys.py", '(user - LOWEST).to_bytes(8, "big")', '(user - LOWEST).to_bytes(8, "little")', KEYS),
     Mutant(HISTORIES + "keys.py", "10**digits - 1) for digits", "10**digits) for digits", KEYS),
