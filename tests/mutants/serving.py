@@ -9,7 +9,7 @@ STORE_SETTINGS = "tests/histories/test_settings.py"
 METRICS, MIDDLEWARE, VIEWS = (f"tests/serving/test_{name}.py" for name in ("metrics", "middleware", "views"))
 BATCHING, WIRE, JOBS = (f"tests/serving/test_{name}.py" for name in ("batching", "wire", "jobs"))
 CONNECTIONS = "tests/serving/test_connections.py"
-RELOAD = "tests/serving/test_live_models.py"
+RELOAD, EXPLORE = "tests/serving/test_live_models.py", "tests/serving/test_explore.py"
 
 MUTANTS = [
     # lengths and spans at powers of two; what a column keeps
@@ -177,4 +177,23 @@ MUTANTS = [
     Mutant(SERVING + "reload.py", "self.refusals += reason != self.refused", "self.refusals += 1", RELOAD),
     Mutant(SERVING + "reload.py", "self.both = new, self.live", "self.both = new, self.previous", RELOAD),
     Mutant(SERVING + "reload.py", "at=int(x.times[-1]) + 1", "at=int(x.times[-1])", RELOAD),
+    # what a stranger is shown, and what if
+    Mutant(SERVING + "explore.py", "if total >= FEW", "if total > FEW", EXPLORE),
+    Mutant(SERVING + "explore.py", "draw.sample(found, min(SAMPLE, len(found)))", "found", EXPLORE),
+    Mutant(SERVING + "explore.py", "            had[favourite] += 1\n", "", EXPLORE),
+    Mutant(SERVING + "explore.py", "np.argsort(-self.times[rows]", "np.argsort(self.times[rows]", EXPLORE),
+    Mutant(SERVING + "explore.py", "    counts[:, 0] = 0  # of what has no value\n", "", EXPLORE),
+    Mutant(SERVING + "explore.py", "np.where(common > 0, common, 1)", "1", EXPLORE),
+    Mutant(SERVING + "explore.py", "(-counts, ~starts", "(counts, ~starts", EXPLORE),
+    Mutant(SERVING + "explore.py", "ignore_case=True)\n    found", "ignore_case=False)\n    found", EXPLORE),
+    Mutant(SERVING + "explore.py", "                self.read_at = time.monotonic()\n", "", EXPLORE),
+    Mutant(
+        SERVING + "views.py", "return merged(history, replace(new, total=len(new))", "return merged(history, new", VIEWS
+    ),
+    Mutant(
+        SERVING + "page.py",
+        "if images else POLICY",
+        "if not images else POLICY",
+        EXPLORE.replace(".py", "_over_http.py"),
+    ),
 ]

@@ -20,9 +20,9 @@ export function showRows(root, items, desk, moved, causes) {
   const because = causes.slice(0, CAUSES).map(event => {
     const key = `${event.item} ${event.time}`, old = kept.get(key) ?? waiting(`Because of “${called(event)}”`);
     old.dataset.cause = key;
-    follow(event, desk, old, key);
     return old;
   });
+  followAll(causes.slice(0, CAUSES), because, desk, items.slice(0, BEST).map(item => item.item));
   const held = focused(root);
   root.replaceChildren(best, ...because, ...grouped(items.slice(BEST)).map(([name, own]) =>
     strip(name, `${own.length} more`, own.map(item => tile(item, desk)), opener(items, desk))));
@@ -54,18 +54,28 @@ function grouped(items) {
   return found;
 }
 
-/** Fill a strip with what is alike to a past event, in the order in which the model expects it of this user. */
-async function follow(event, desk, place, key) {
+/** Fill the strips of past events one after the other, so that none repeats what stands above. */
+async function followAll(causes, strips, desk, above) {
+  for (const [at, event] of causes.entries()) above = [...above, ...await follow(event, desk, strips[at], above)];
+}
+
+/** Fill a strip with what is alike to a past event, in the order in which the model expects it of this user; its items. */
+async function follow(event, desk, place, above) {
   try {
     const { items: alike } = await post("v1/similar", { item: event.item, k: ALIKE }, { signal: desk.signal });
-    const { items } = await post("v1/recommend", { ...desk.request(), k: 12, allow: alike.map(item => item.item) }, { signal: desk.signal });
-    if (items.length < FEW) return place.remove();
+    const { items } = await post("v1/recommend", { ...desk.request(), k: 12, allow: alike.map(item => item.item), deny: above }, { signal: desk.signal });
+    if (items.length < FEW) {
+      place.remove();
+      return [];
+    }
     const own = items.map(item => comparable(item, desk.model));
     const node = strip(`Because of “${called(event)}”`, "alike, in the order expected of them", own.map(item => tile(item, desk)), opener(own, desk));
-    node.dataset.cause = key;
+    node.dataset.cause = place.dataset.cause;
     place.replaceWith(node);
+    return items.map(item => item.item);
   } catch (error) {
     if (error.name !== "AbortError") place.remove(); // an item that the model does not know, or a busy moment: the others say enough
+    return [];
   }
 }
 

@@ -253,6 +253,12 @@ def test_rows_are_the_best_what_past_events_call_for_and_genres(page, address, f
         assert len(kinds) >= 4 and all(genre in kind for kind in kinds)
     shown = page.locator(".strip:not([data-cause]) .tile").evaluate_all("all => all.map(one => one.dataset.item)")
     assert len(shown) == len(set(shown))
+    expect(page.locator(".strip[data-cause] .blank")).to_have_count(0)
+    best, alike = (
+        set(page.locator(f"{of} .tile").evaluate_all("all => all.map(one => one.dataset.item)"))
+        for of in (".strip:first-child", ".strip[data-cause]")
+    )
+    assert alike and not best & alike
 
 
 def test_a_tile_is_walked_to_opened_and_closed_by_keyboard(page, address):
