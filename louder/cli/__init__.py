@@ -4,18 +4,18 @@ import signal
 import sys
 from threading import Event
 from types import FrameType
-from typing import NoReturn
+from typing import Annotated, NoReturn
 
 import typer
 
-from louder.cli import calibrate, data, demo, etl, evaluate, index, rank, recommend, report, serve, train
+from louder.cli import calibrate, data, demo, etl, evaluate, index, rank, recommend, report, serve, shelf, train
 from louder.errors import InputError, Interrupted
+from louder.version import __version__
 
 app = typer.Typer(
     name="louder",
-    help="Generative recommenders: from raw interaction logs to recommendations.",
     no_args_is_help=True,
-    add_completion=False,
+    add_completion=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -32,7 +32,24 @@ app.command()(serve.serve)
 app.command()(serve.publish)
 app.command()(serve.rollback)
 app.command()(report.report)
+app.command()(shelf.runs)
+app.command()(shelf.tables)
 app.command()(demo.demo)
+
+
+def tell_version(asked: bool) -> None:
+    if asked:
+        print(f"louder {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def about(
+    version: Annotated[
+        bool, typer.Option("--version", callback=tell_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Generative recommenders: from raw interaction logs to recommendations."""
 
 
 @app.command(
