@@ -287,6 +287,21 @@ def test_what_a_process_and_a_user_take_by_store(folders):
     ]
 
 
+def test_what_users_get_who_did_more_than_is_kept(folders):
+    def row(had, off, misses):
+        facts = {"had_already": had, "answered": 100, "score_off": off, "misses": misses, "requests": 145}
+        return {"bench": "heavy_users", "case": "some", "implementation": "keep 1,000", **facts}
+
+    write(folders / "serving.jsonl", [row(78, 0.109722, 145)])
+    assert TABLES["above-keep"]() == ["Not measured yet."]
+    write(folders / "serving.jsonl", [row(78, 0.109722, 145), row(5, 0.5, 5), row(0, 0.0, 1)])
+    assert [cells(line)[1:] for line in TABLES["above-keep"]()[2:]] == [
+        ["78 of 100", "0 of 100"],
+        ["0.11", "0"],
+        ["145 of 145", "1 of 145"],
+    ]
+
+
 def test_a_page_is_rewritten_between_its_marks_alone(folders):
     facts = {"case": "ml-1m", "implementation": "louder", "median_s": 1.0, "peak_bytes": 1 << 20, "commit": "abc"}
     write(folders / "etl.jsonl", [facts])

@@ -78,4 +78,16 @@ def stored(events: int, row: Row) -> str:
     return f"{row[f'events_per_second_by_{events}']:,} (p99 {row[f'p99_ms_by_{events}']:,.0f} ms)"
 
 
-TABLES: Tables = {"serving": serving, "sizing": sizing}
+def above_keep() -> list[str]:
+    """What users get who did more than a store keeps: by the first row that there is, and by the latest."""
+    rows = [row for row in rows_of("serving") if row["bench"] == "heavy_users"]
+    facts: dict[str, Callable[[Row], str]] = {
+        "offered, and had already": lambda row: f"{row['had_already']} of {row['answered']}",
+        "scores off those of the whole history, at most": lambda row: f"{row['score_off']:.2g}",
+        "requests after a new event that missed the cache": lambda row: f"{row['misses']} of {row['requests']}",
+    }
+    lines = [[name, told(rows[0]), told(rows[-1])] for name, told in facts.items()] if len(rows) > 1 else []
+    return table(["what", "before", "now"], lines)
+
+
+TABLES: Tables = {"serving": serving, "sizing": sizing, "above-keep": above_keep}
