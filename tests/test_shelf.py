@@ -48,7 +48,7 @@ def test_runs_and_tables_are_listed_and_what_is_none_of_them_is_not(louder, tmp_
     assert runs[1]["config"] == "tiny-rank" and runs[0]["table"] == str(table) and runs[0]["seed"] == "42"
     (row,) = json.loads(louder("tables", "--json"))
     assert (row["table"], row["users"], row["items"], row["actions"]) == ("tables/shop", 5, 15, "like, share")
-    assert "runs/monday" in louder("runs") and "tables/shop" in louder("tables")
+    assert "│ monday" in louder("runs") and "│ shop" in louder("tables")
     assert "Make one: louder train" in louder("runs", tmp_path / "nowhere")
     assert "Make one: louder etl" in louder("tables", tmp_path / "nowhere")
 

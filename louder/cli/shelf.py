@@ -25,7 +25,13 @@ def runs(
     """
     found = [run_row(file.parent) for file in files(folder, "config.json") if "model" in read(file)]
     columns = ["run", "config", "seed", "epochs", "test"]
-    report(found, columns, f"There is no run in {folder}. Make one: louder train RECIPE -o {folder}/NAME.", json_output)
+    report(
+        folder,
+        found,
+        columns,
+        f"There is no run in {folder}. Make one: louder train RECIPE -o {folder}/NAME.",
+        json_output,
+    )
 
 
 def tables(
@@ -43,7 +49,7 @@ def tables(
     found = [table_row(file) for file in files(folder, "manifest.json") if "tokens" in read(file)]
     columns = ["table", "from", "users", "items", "events", "until"]
     empty = f"There is no sequence table in {folder}. Make one: louder etl SOURCE -o {folder}/NAME."
-    report(found, columns, empty, json_output)
+    report(folder, found, columns, empty, json_output)
 
 
 def files(folder: Path, name: str) -> Iterator[Path]:
@@ -94,7 +100,7 @@ def table_row(file: Path) -> dict[str, object]:
     }
 
 
-def report(found: list[dict[str, object]], columns: list[str], empty: str, as_json: bool) -> None:
+def report(folder: Path, found: list[dict[str, object]], columns: list[str], empty: str, as_json: bool) -> None:
     if as_json:
         print(json.dumps(found))
         return
@@ -103,6 +109,8 @@ def report(found: list[dict[str, object]], columns: list[str], empty: str, as_js
         return
     from louder.cli.show import print_columns
 
+    for row in found:
+        row[columns[0]] = str(Path(str(row[columns[0]])).relative_to(folder))
     numbers = [name for name in columns if isinstance(found[0][name], int)]
     rows = [[f"{row[name]:,}" if isinstance(row[name], int) else row[name] for name in columns] for row in found]
     print_columns("", columns, rows, right=numbers)

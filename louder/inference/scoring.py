@@ -63,6 +63,16 @@ def scoring_of(retrieval: Run, ranking: Run) -> Scoring:
     return Scoring(temperature=retrieval.temperature)
 
 
+def not_chosen(retrieval: Run, ranking: Run | None, scoring: Scoring) -> str:
+    """A line for who serves two stages whose score nobody chose; "" where there is nothing to say."""
+    if ranking is None or not retrieval.retrieves or scoring.chosen:
+        return ""
+    return (
+        f"How {ranking.path.name} weighs P(next) was not chosen on validation, so the weight is 1. Choose it: "
+        f"{command(retrieval, ranking)}."
+    )
+
+
 def command(retrieval: Run, ranking: Run) -> str:
     """That chooses for these two."""
     beside = "" if ranking.path == retrieval.path else f" --ranker {ranking.path}"

@@ -26,6 +26,7 @@ from louder.histories.items import open_items
 from louder.ids import RawId
 from louder.inference.engine import Engine
 from louder.inference.request import Request, history_of
+from louder.inference.scoring import not_chosen
 from louder.schema import Manifest
 from louder.serving import messages as m
 from louder.serving.batching import CLIENT, Batcher, Overloaded
@@ -229,6 +230,8 @@ def open_service(settings: Settings) -> Service:
     """Load the model, open the store, and fill it from the table if it is new."""
     source = ModelSource(settings.run, settings.ranker, settings.table, settings.cache_bytes, tuple(settings.sources))
     model = source.load()
+    if line := not_chosen(model.run, model.ranking_run, model.scoring):
+        print(line, file=sys.stderr)
     keep = max(settings.keep, model.window_events)
     if keep > settings.keep:
         print(f"The model reads the latest {keep:,} events of a user, so the store keeps so many.", file=sys.stderr)

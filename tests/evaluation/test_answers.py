@@ -28,7 +28,7 @@ from louder.evaluation.calibration import calibrated
 from louder.inference.engine import Engine
 from louder.inference.request import Request, TableUser
 from louder.inference.run import Run
-from louder.inference.scoring import Scoring, keep
+from louder.inference.scoring import Scoring, keep, not_chosen
 from louder.training.config import Config
 from louder.training.two_stages import calibrate_run, whole_answers
 
@@ -172,6 +172,9 @@ def test_what_was_chosen_is_kept_with_the_ranker_and_is_a_new_version(joint):
     chosen = calibrate_run(joint)
     engine = Engine(joint)
     assert engine.scoring == chosen and engine.version != before
+    assert not_chosen(engine.run, engine.ranking_run, engine.scoring) == ""
+    line = not_chosen(engine.run, engine.ranking_run, Scoring())
+    assert line.startswith("How joint weighs P(next) was not chosen") and line.endswith(f"louder calibrate {joint}.")
     assert engine.scoring.weight in [row["weight"] for row in chosen.chosen["rows"]]
     keep(replace(chosen, retrieval="of another"), Run.open(joint))
     assert Engine(joint).scoring == Scoring(temperature=0.05)  # that of training, and nothing was chosen for these two
