@@ -29,6 +29,7 @@ from louder.serving.openapi import BODY, answers, body, describe
 from louder.serving.page import page_responses
 from louder.serving.problems import problem
 from louder.serving.service import Service, service_from_environment
+from louder.serving.tracing import Traced
 from louder.serving.views import history_view, model_view
 from louder.serving.wire import Json, Refused, answer, read
 from louder.version import __version__
@@ -79,7 +80,8 @@ def create_app(service: Service) -> ASGIApp:
         free=frozenset({"/healthz", "/readyz", *page}),
     )
     audit = None if settings.audit is None else Audit(settings.audit)
-    return Middleware(app, metrics=service.metrics, access=access, audit=audit, log=settings.log)
+    traced = app if service.tracer is None else Traced(app, service.tracer)
+    return Middleware(traced, metrics=service.metrics, access=access, audit=audit, log=settings.log)
 
 
 async def sweep(gate: Gate) -> None:

@@ -33,6 +33,7 @@ from louder.serving.batching import CLIENT, Batcher, Overloaded
 from louder.serving.item_book import ItemBook
 from louder.serving.metrics import Metrics
 from louder.serving.reload import Models, ModelSource
+from louder.serving.tracing import Waiting, batch_spans, span, tracer_from_environment, waiting
 from louder.serving.views import request_of, result_view, supposed
 from louder.serving.wire import Json, Refused
 
@@ -79,6 +80,7 @@ class Job:
     explain: bool = False  # with reasons for the first items
     attributes: bool = False  # with the attributes of the items
     previous: bool = False  # of the model before the live one
+    waiting: Waiting | None = None  # where requests are traced
 
 
 class Service:
@@ -86,7 +88,7 @@ class Service:
 
     def __init__(self, settings: Settings, store: HistoryStore, models: Models, items: ItemBook) -> None:
         self.settings, self.store, self.models, self.items = settings, store, models, items
-        self.metrics = Metrics()
+        self.metrics, self.tracer = Metrics(), tracer_from_environment()
         self.readers, self.writers = ThreadPoolExecutor(8, "readers"), ThreadPoolExecutor(4, "writers")
         self.gone_until, self.gone = 0.0, ""
         self.batcher = Batcher(
@@ -115,12 +117,14 @@ class Service:
         self.batcher.admit(client, rows, within_s)
         with self.batcher.arriving():
             if isinstance(message, m.SimilarRequest):
-                job = Job(request_of(message, empty_history()), similar_to=message.item, attributes=True)
+                request = request_of(message, empty_history())
+                job = Job(request, similar_to=message.item, attributes=True, waiting=waiting(self.tracer))
             else:
                 request = request_of(message, await self.history_for(message))
                 recommends = isinstance(message, m.RecommendRequest)
                 explain = isinstance(message, m.RecommendRequest) and message.explain
-                job = Job(request, explain=explain, attributes=recommends, previous=message.model == "previous")
+                previous, since = message.model == "previous", waiting(self.tracer)
+                job = Job(request, explain=explain, attributes=recommends, previous=previous, waiting=since)
             left_s = None if within_s is None else within_s - (time.perf_counter() - began)
             answer = self.batcher.submit(job, client=client, rows=rows, within_s=left_s)
         return {**await answer, "milliseconds": round(1000 * (time.perf_counter() - began), 3)}
@@ -129,7 +133,8 @@ class Service:
         if (message.user is None) == (message.history is None):
             raise Refused(422, "A request needs a user or a history, one of the two.")
         if message.user is not None:
-            return supposed(await self.read(self.store.history, message.user), message.what_if)
+            with span(self.tracer, "read history"):
+                return supposed(await self.read(self.store.history, message.user), message.what_if)
         if message.what_if:
             raise Refused(422, "what_if is added to the history of a user; without one, put the events into history.")
         model = self.models.live
@@ -166,10 +171,11 @@ class Service:
         self.metrics.batch.observe(len(jobs))
         live, before = self.models.both
         found: dict[int, dict[str, Json] | Exception] = {}
-        for previous, model in (False, live), (True, before):
-            own = [n for n, job in enumerate(jobs) if job.previous == previous]
-            if own:
-                found |= zip(own, answers(model, [jobs[n] for n in own]))
+        with batch_spans(self.tracer, [job.waiting for job in jobs]):
+            for previous, model in (False, live), (True, before):
+                own = [n for n, job in enumerate(jobs) if job.previous == previous]
+                if own:
+                    found |= zip(own, answers(model, [jobs[n] for n in own]))
         self.measure()
         return [found[n] for n in range(len(jobs))]
 
