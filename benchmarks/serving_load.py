@@ -2,7 +2,7 @@
 
     python -m benchmarks.serving_load runs/ml1m-hstu-large --ranker runs/ml1m-rank-hstu --json benchmarks/results/serving.jsonl
 
-Parts, all by default: latency, saturation, half, overload, reloads, redis, sizing. Users ask again: `--active` of them, so that
+Parts, all by default: latency, saturation, half, overload, reloads, redis, sizing, impatient, greedy, slow, drain. Users ask again: `--active` of them, so that
 their histories can be kept. Latencies are measured from when a request was due, so a late answer counts as late, and a
 slow server cannot slow its own load down.
 """
@@ -80,9 +80,14 @@ class Connections:
         for user in users:
             await self.post(*body(user))
 
-    async def post(self, path: str, body: bytes) -> tuple[int, bytes]:
+    def close(self) -> None:
+        for _, _, writer in self.free:
+            writer.close()
+        self.free = []
+
+    async def post(self, path: str, body: bytes, method: str = "POST") -> tuple[int, bytes]:
         reader, writer = await self.connection()
-        head = f"POST {path} HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: {len(body)}"
+        head = f"{method} {path} HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: {len(body)}"
         try:
             writer.write(head.encode() + b"\r\n\r\n" + body)
             top = await reader.readuntil(b"\r\n\r\n")
@@ -122,8 +127,11 @@ def telling(events: int) -> Body:
     return tell
 
 
-async def closed(port: int, body: Body, users: list[int], clients: int, seconds: float) -> tuple[Seen, float]:
-    """So many clients that each ask again as soon as they are answered; and answers a second."""
+async def closed(
+    port: int, body: Body, users: list[int], clients: int, seconds: float, pause: float = 0.01
+) -> tuple[Seen, float]:
+    """So many clients that each ask again as soon as they are answered, or after a pause where they are refused; and
+    answers a second."""
     seen, connections, end = Seen(), Connections(port), time.perf_counter() + seconds
     began = time.perf_counter()
 
@@ -133,7 +141,7 @@ async def closed(port: int, body: Body, users: list[int], clients: int, seconds:
             status, _ = await connections.post(*body(draw.choice(users)))
             seen.add(status, time.perf_counter() - now)
             if status == 429:
-                await asyncio.sleep(0.01)
+                await asyncio.sleep(pause)
 
     await asyncio.gather(*(client(number) for number in range(clients)))
     return seen, len(seen.good) / (time.perf_counter() - began)
@@ -198,7 +206,7 @@ class Server:
 
     def __init__(self, run: str, *options: str, store: str) -> None:
         self.port = free_port()
-        words = ["serve", run, "--store", store, "--port", str(self.port), "--quiet", *options]
+        words = ["serve", run, "--store", store, "--port", str(self.port), "--quiet", "--grace", "0", *options]
         self.process = started([sys.executable, "-m", "louder", *words])
 
     async def ready(self) -> "Server":
@@ -231,6 +239,7 @@ class Load:
         self.folder = Path(tempfile.mkdtemp(prefix="louder-load-"))
         self.users = random.Random(0).sample(range(1, USERS + 1), arguments.active)
         self.options = ["--ranker", arguments.ranker] if arguments.ranker else []
+        self.options += ["--table", arguments.table] if arguments.table else []
         self.options += ["--threads", str(arguments.threads)] if arguments.threads else []
         self.rate = 0.0
 
@@ -446,14 +455,15 @@ def changed(run: Path) -> None:
 
 
 def main() -> None:
-    parts = {
-        part.__name__: part
-        for part in (Load.latency, Load.saturation, Load.half, Load.overload, Load.reloads, Load.redis, Load.sizing)
-    }
+    from benchmarks.serving_abuse import drain, greedy, impatient, slow
+
+    own = Load.latency, Load.saturation, Load.half, Load.overload, Load.reloads, Load.redis, Load.sizing
+    parts = {part.__name__: part for part in (*own, impatient, greedy, slow, drain)}
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", help="a retrieval run of ML-1M, or a joint one")
     parser.add_argument("--ranker")
     parser.add_argument("--parts", nargs="+", choices=list(parts), default=list(parts))
+    parser.add_argument("--table", help="in place of the run's")
     parser.add_argument("--active", type=int, default=500, help="users that ask")
     parser.add_argument("--cache", default="2GB")
     parser.add_argument("--threads", type=int)

@@ -134,12 +134,14 @@ class Batcher(Generic[Job, Answer]):
         return Overloaded(max(1.0, self.retry_at - now), self.told_at - now)
 
     def submit(
-        self, job: Job, *, client: str = "", rows: int = 1, within_s: float | None = None
+        self, job: Job, *, client: str = "", rows: int = 1, within_s: float | None = None, admitted: bool = False
     ) -> asyncio.Future[Answer]:
-        """Called in an event loop. Raises Overloaded, also when the service is about to end."""
+        """Called in an event loop. Raises Overloaded, also when the service is about to end; of what is a part of something
+        that was `admitted` only then."""
         future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         with self.changed:
-            self.admit(client, rows, within_s)
+            if not admitted:
+                self.admit(client, rows, within_s)
             if self.closing:
                 raise Overloaded(1.0)
             overdue = time.monotonic() + self.max_queue_delay_s

@@ -10,9 +10,9 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -25,11 +25,12 @@ from louder.histories.identity import DataSet
 from louder.histories.items import open_items
 from louder.ids import RawId
 from louder.inference.engine import Engine
+from louder.inference.limits import MAX_CANDIDATES
 from louder.inference.request import Request, history_of
 from louder.inference.scoring import not_chosen
 from louder.schema import Manifest
 from louder.serving import messages as m
-from louder.serving.batching import CLIENT, Batcher, Overloaded
+from louder.serving.batching import CLIENT, LONGEST_HOLD_S, Batcher, Overloaded
 from louder.serving.item_book import ItemBook
 from louder.serving.metrics import Metrics
 from louder.serving.reload import Models, ModelSource
@@ -44,6 +45,7 @@ EXPLAINED = 10  # first items of an answer that are explained
 FEWEST_ROWS = 250  # of any: its history is compared and opened, and its answer is made
 EXPLAINED_ROWS = 5_000
 ROW_S = 1e-5  # of the first requests; then it is known
+SLICE = 2_048  # items that a request ranks at once, so that others come between
 MOST_ROWS = 8_192  # of one batch; beyond, a pass is only longer
 SWITCH_S = 5e-5
 CANARIES = 64  # known users whom a new model must answer
@@ -109,7 +111,9 @@ class Service:
             late = f"The answer was not there within the deadline of {message.deadline} ms."
             raise Refused(504, late) from error
         except Overloaded as error:
-            await asyncio.sleep(error.hold_s)
+            # to read a long list took more than to refuse it: who sends such does not send the next one at once
+            long = len(message.items) / MAX_CANDIDATES if isinstance(message, m.RankRequest) else 0.0
+            await asyncio.sleep(max(error.hold_s, LONGEST_HOLD_S * long))
             raise
 
     async def computed(self, message: m.UserRequest | m.SimilarRequest, within_s: float | None) -> dict[str, Json]:
@@ -125,9 +129,17 @@ class Service:
                 explain = isinstance(message, m.RecommendRequest) and message.explain
                 previous, since = message.model == "previous", waiting(self.tracer)
                 job = Job(request, explain=explain, attributes=recommends, previous=previous, waiting=since)
+            first, *others = sliced(job)
             left_s = None if within_s is None else within_s - (time.perf_counter() - began)
-            answer = self.batcher.submit(job, client=client, rows=rows, within_s=left_s)
-        return {**await answer, "milliseconds": round(1000 * (time.perf_counter() - began), 3)}
+            answer = self.batcher.submit(first, client=client, rows=rows, within_s=left_s)
+        parts = [(first, await outcome(answer))]
+        for job in others:
+            answer = self.batcher.submit(job, client=client, rows=rows, admitted=True)
+            parts.append((job, await outcome(answer)))
+        found = joined(parts)
+        if found is None:  # another model went live meanwhile
+            return await self.computed(message, within_s)
+        return {**found, "milliseconds": round(1000 * (time.perf_counter() - began), 3)}
 
     async def history_for(self, message: m.UserRequest) -> History:
         if (message.user is None) == (message.history is None):
@@ -199,10 +211,10 @@ class Service:
 
 
 def rows_of(message: m.UserRequest | m.SimilarRequest) -> int:
-    """What a request costs, in candidates of a ranking."""
+    """What a request, or the longest slice of it, costs in candidates of a ranking."""
     rows = FEWEST_ROWS
     if isinstance(message, m.RankRequest):
-        rows += len(message.items)
+        rows += min(SLICE, len(message.items))
     elif isinstance(message, m.RecommendRequest):
         rows += message.retrieve + message.k // 10 + EXPLAINED_ROWS * message.explain
     elif isinstance(message, m.RetrieveRequest | m.SimilarRequest):
@@ -210,6 +222,37 @@ def rows_of(message: m.UserRequest | m.SimilarRequest) -> int:
     if isinstance(message, m.UserRequest):
         rows += len(message.history or ()) + len(message.what_if)  # nothing of them is kept
     return rows
+
+
+def sliced(job: Job) -> list[Job]:
+    """Of a ranking of many candidates, whose scores do not depend on each other, a job for each SLICE of them."""
+    candidates = job.request.candidates
+    if candidates is None or len(candidates) <= SLICE:
+        return [job]
+    slices = [candidates[n : n + SLICE] for n in range(0, len(candidates), SLICE)]
+    return [replace(job, request=replace(job.request, candidates=x, k=len(x))) for x in slices]
+
+
+async def outcome(answer: Awaitable[dict[str, Json]]) -> dict[str, Json] | InputError:
+    try:
+        return await answer
+    except InputError as error:
+        return error
+
+
+def joined(parts: Sequence[tuple[Job, dict[str, Json] | InputError]]) -> dict[str, Json] | None:
+    """The answers to slices as one: their lists follow each other, and the rest is the same in all; None where it is not,
+    since they are of two models. A slice that is refused where others are not has no item that is known."""
+    good = [part for _, part in parts if not isinstance(part, InputError)]
+    if not good:
+        raise next(part for _, part in parts if isinstance(part, InputError))
+    lists: dict[str, Json] = {}
+    for job, part in parts:
+        named = {"unknown": list(job.request.candidates or ())} if isinstance(part, InputError) else part
+        for name, value in named.items():
+            if isinstance(value, list):
+                lists[name] = [*before, *value] if isinstance(before := lists.get(name), list) else value
+    return good[0] | lists if len({part["model"] for part in good}) == 1 else None
 
 
 def answers(model: Engine | None, jobs: Sequence[Job]) -> Sequence[dict[str, Json] | Exception]:

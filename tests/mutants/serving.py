@@ -142,7 +142,9 @@ MUTANTS = [
         CONNECTIONS,
     ),
     Mutant(SERVING + "connections.py", "len(data) - end - 4 if end >= 0 else", "0 if end >= 0 else", CONNECTIONS),
-    Mutant(SERVING + "connections.py", "before + len(data)\n            if", "len(data)\n            if", CONNECTIONS),
+    Mutant(
+        SERVING + "connections.py", "self.received = before + len(data)\n", "self.received = len(data)\n", CONNECTIONS
+    ),
     Mutant(
         SERVING + "connections.py", "        self.last = self.turned_away", "        self.last = False", CONNECTIONS
     ),

@@ -198,6 +198,16 @@ def test_headers_are_bounded(served, sent, whole):
     assert served.asked == []
 
 
+def test_headers_are_counted_from_their_own_begin(served):
+    """Behind those of another request, in the same bytes."""
+    with served.client() as client:
+        client.sendall(HEALTH + b"GET / HTTP/1.1\r\nx-long: " + b"x" * 17_000)
+        until(lambda: ("other", 431) in served.seen)
+    with served.client() as client:
+        client.sendall(HEALTH * 400 + b"GET / HTTP/1.1\r\n")
+        assert [answer(client)[0] for _ in range(400)] == [200] * 400
+
+
 def test_headers_may_have_16_kib_in_many_parts(served):
     with served.client() as client:
         client.sendall(b"GET /healthz HTTP/1.1\r\nhost: x\r\n")

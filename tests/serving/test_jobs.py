@@ -19,6 +19,7 @@ from louder.serving.service import (
     EXPLAINED_ROWS,
     FEWEST_ROWS,
     RETRY_S,
+    SLICE,
     Job,
     Service,
     Settings,
@@ -230,6 +231,7 @@ def test_a_request_counts_by_what_it_costs():
         (m.RecommendRequest(history=three, retrieve=0), 1 + 3),  # nothing of it is kept
         (m.RecommendRequest(user=7, what_if=three[:2], retrieve=0), 1 + 2),
         (m.RankRequest(user=7, items=[1] * 100), 100),
+        (m.RankRequest(user=7, items=[1] * (SLICE + 1)), SLICE),
         (m.RetrieveRequest(user=7, k=100), 10),
         (m.SimilarRequest(item=5, k=1_000), 100),
     ):
@@ -265,3 +267,59 @@ def test_what_is_late_is_told_so_and_not_computed_if_it_still_waits(service):
 
     assert asyncio.run(ask()) == 504
     assert engine.batches == [[1], [3]] and service.batcher.abandoned == 1
+
+
+def test_a_long_ranking_is_computed_in_slices_and_lets_others_between(service):
+    engine = service.models.live
+    engine.recommend_batch = lambda requests: [engine.batches.append(x.candidates) or likewise(x) for x in requests]
+
+    def likewise(request):
+        """Each candidate is its own score."""
+        items = np.array(request.candidates)
+        return Result(items, items.astype(float), 4, 1, unknown=[x for x in request.candidates if x % 1000 == 0])
+
+    async def ask():
+        long = asyncio.create_task(service.answer(m.RankRequest(user=7, items=list(range(1, 2 * SLICE + 6)))))
+        while not engine.batches:
+            await asyncio.sleep(0)
+        return await long
+
+    answer = asyncio.run(ask())
+    assert [len(x) for x in engine.batches] == [SLICE, SLICE, 5] and max(map(len, engine.batches)) == SLICE
+    assert (
+        [x["item"] for x in answer["items"]] == [x["score"] for x in answer["items"]] == list(range(1, 2 * SLICE + 6))
+    )
+    assert answer["unknown"] == [1000, 2000, 3000, 4000] and (answer["history"], answer["model"]) == (4, "live")
+
+
+def test_an_answer_in_slices_is_of_one_model(service):
+    models = service.models
+    old, new = models.live, Engine("new")
+    new_batch = old.recommend_batch
+
+    def swapping(requests):
+        models.both = new, old
+        return new_batch(requests)
+
+    old.recommend_batch = swapping
+    answer = asyncio.run(service.answer(m.RankRequest(user=7, items=[1] * (SLICE + 1))))
+    assert answer["model"] == "new" and len(answer["items"]) == SLICE + 1
+    assert (old.batches, new.batches) == ([[SLICE]], [[1], [SLICE], [1]])
+
+
+def test_a_slice_of_which_nothing_is_known_leaves_the_others(service):
+    def known(request):
+        """Those up to SLICE are."""
+        items = np.array([x for x in request.candidates if x <= SLICE])
+        return Result(items, items.astype(float), 4, 1) if len(items) else InputError("none")
+
+    service.models.live.recommend_batch = lambda requests: [known(x) for x in requests]
+
+    async def ask(first, last):
+        return await service.answer(m.RankRequest(user=7, items=list(range(first, last))))
+
+    answer = asyncio.run(ask(1, 2 * SLICE + 1))
+    assert [x["item"] for x in answer["items"]] == list(range(1, SLICE + 1))
+    assert answer["unknown"] == list(range(SLICE + 1, 2 * SLICE + 1))
+    with pytest.raises(InputError, match="none"):
+        asyncio.run(ask(2 * SLICE, 4 * SLICE))

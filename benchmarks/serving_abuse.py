@@ -1,0 +1,146 @@
+"""Clients with bad habits, as parts of benchmarks.serving_load: impatient, greedy, slow; and a service that is asked to end."""
+
+import asyncio
+import contextlib
+import json
+import resource
+import time
+from collections import Counter
+from collections.abc import Awaitable
+from typing import TYPE_CHECKING
+
+from benchmarks.serving_load import AT, Connections, Seen, closed, recommend
+
+if TYPE_CHECKING:
+    from benchmarks.serving_load import Load
+
+CLIENTS = (4, 16, 64, 4)
+LARGEST = 16_384  # items of a request
+ITEMS = (1193, 661, 914, 3408, 2355, 1197, 1287, 2804)  # of ML-1M
+IDLE = 10_000
+SLOW = 200
+
+
+async def impatient(load: "Load") -> None:
+    """Clients that ask again at once, whatever they are told: 200s a second with more and more of them, and afterwards."""
+    async with load.warm() as server:
+        rates, statuses = [], []
+        for clients in CLIENTS:
+            seen, rate = await closed(server.port, recommend, load.users, clients, load.a.seconds, pause=0)
+            rates.append(round(rate, 1))
+            statuses.append({str(status): count for status, count in sorted(seen.statuses.items())})
+        facts = {"clients": list(CLIENTS), "per_second": rates, "statuses": statuses}
+        shares = {"of_best": round(rates[2] / max(rates[:2]), 2), "afterwards": round(rates[3] / rates[0], 2)}
+        load.write("impatient clients", facts | shares)
+
+
+def greedy_body(user: int) -> tuple[str, bytes]:
+    items = [ITEMS[n % len(ITEMS)] for n in range(LARGEST)]
+    return "/v1/rank", json.dumps({"user": user, "items": items, "at": AT}).encode()
+
+
+async def greedy(load: "Load") -> None:
+    """Four clients, alone and beside some whose requests are as large as they may be."""
+    async with load.warm() as server:
+        ask = closed(server.port, recommend, load.users, 4, load.a.seconds)
+        alone, rate = await ask
+        facts = {"alone": {"per_second": round(rate, 1), **alone.facts()}}
+        for count in 1, 8:
+            beside = closed(server.port, greedy_body, load.users[:1], count, load.a.seconds)
+            (seen, rate), (large, large_rate) = await asyncio.gather(
+                closed(server.port, recommend, load.users, 4, load.a.seconds), beside
+            )
+            facts[f"beside {count}"] = {"per_second": round(rate, 1), **seen.facts()}
+            facts[f"the {count}"] = {"per_second": round(large_rate, 2), **large.facts()}
+        load.write("greedy clients", {"items": LARGEST, **facts})
+
+
+async def slow(load: "Load") -> None:
+    """Idle connections, and headers that come byte by byte or never end, while four clients ask."""
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    async with load.warm() as server:
+        before, memory = (await closed(server.port, recommend, load.users, 4, load.a.seconds))[1], server.mib()
+        idle = []
+        for _ in range(IDLE // 100):
+            idle += await asyncio.gather(*(asyncio.open_connection("127.0.0.1", server.port) for _ in range(100)))
+        dripping = [asyncio.create_task(seconds_until_closed(server.port)) for _ in range(SLOW)]
+        endless = asyncio.create_task(bytes_until_closed(server.port))
+        seen, rate = await closed(server.port, recommend, load.users, 4, max(load.a.seconds, 12.0))
+        facts = {"idle": len(idle), "per_second": [round(before, 1), round(rate, 1)], **seen.facts()}
+        facts |= {"mib": [memory, server.mib()], "slow_closed_s": max(await asyncio.gather(*dripping))}
+        load.write("slow clients", {**facts, "slow": SLOW, "endless_headers_bytes": await endless})
+        for _, writer in idle:
+            writer.close()
+
+
+async def seconds_until_closed(port: int) -> float:
+    """Of a connection that sends a byte of its headers each second."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    began, closing = time.perf_counter(), asyncio.create_task(until_closed(reader))
+    writer.write(b"GET /healthz HTTP/1.1\r\nx: ")
+    while not (await asyncio.wait({closing}, timeout=1))[0]:
+        writer.write(b"y")
+    writer.close()
+    return round(time.perf_counter() - began, 1)
+
+
+async def bytes_until_closed(port: int) -> int:
+    """Of headers that never end."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    sent, closing = 0, asyncio.create_task(until_closed(reader))
+    with contextlib.suppress(OSError):
+        writer.write(b"GET /healthz HTTP/1.1\r\nx: ")
+        while sent < 100 << 20 and not closing.done():
+            writer.write(b"y" * 4096)
+            sent += 4096
+            await writer.drain()
+            await asyncio.sleep(0.001)
+    writer.close()
+    return sent
+
+
+async def until_closed(reader: asyncio.StreamReader) -> None:
+    with contextlib.suppress(OSError):
+        await reader.read()
+
+
+async def drain(load: "Load") -> None:
+    """SIGTERM while four clients ask: how many were not answered before the service stopped to listen."""
+    server = await load.server("--cache", load.a.cache, "--grace", "3")
+    await Connections(server.port).warm(recommend, load.users[:50])
+    ready, seen, began = Connections(server.port), Seen(), time.perf_counter()
+    times: dict[str, float] = {}
+    after: Counter = Counter()
+
+    async def client(user: int) -> None:
+        connections = Connections(server.port)
+        while "ended" not in times:
+            try:
+                status, _ = await answered(connections.post(*recommend(user)))
+                seen.add(status, 0.0)
+                if status == 200:
+                    connections.close()  # as a client that heeds `connection: close`
+            except (OSError, asyncio.IncompleteReadError):
+                times.setdefault("ended", time.perf_counter() - began)
+                after["no connection"] += 1
+
+    async def watch() -> None:
+        await asyncio.sleep(1)
+        server.process.terminate()
+        times["sigterm"] = time.perf_counter() - began
+        while "ready 503" not in times and "ended" not in times:
+            with contextlib.suppress(OSError, asyncio.IncompleteReadError):
+                if (await ready.post("/readyz", b"", method="GET"))[0] == 503:
+                    times["ready 503"] = time.perf_counter() - began
+                ready.close()
+            await asyncio.sleep(0.02)
+
+    await asyncio.gather(*(client(user) for user in load.users[:4]), watch())
+    code = await asyncio.to_thread(server.process.wait, 60)
+    told = {name: round(at - times["sigterm"], 2) for name, at in times.items() if name != "sigterm"}
+    load.write("SIGTERM under load", {"after_s": told, "exit": code, **seen.facts()})
+
+
+async def answered(answer: Awaitable[tuple[int, bytes]]) -> tuple[int, bytes]:
+    return await asyncio.wait_for(answer, 60)
