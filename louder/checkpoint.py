@@ -146,7 +146,13 @@ def best(run: Path) -> Path:
     """The checkpoint that evaluation chose. Raises InputError if the run has none yet."""
     if not run.is_dir():
         raise InputError(f"There is no run {run}. Make one: louder train RECIPE -o {run}.")
+    if (run / "manifest.json").is_file():
+        raise InputError(
+            f"{run} is a sequence table, and no run. Train on it: louder train RECIPE --table {run} -o RUN."
+        )
     pointer = run / "best.json"
+    if not pointer.is_file() and not (run / "config.json").is_file():
+        raise InputError(f"{run} is no run: it has no config.json. Make one: louder train RECIPE -o RUN.")
     if not pointer.is_file():
         raise InputError(
             f"{run} has no best checkpoint yet. Finish its training: louder train RECIPE -o {run} --resume."

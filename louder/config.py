@@ -4,6 +4,7 @@ import difflib
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, fields, is_dataclass
+from datetime import UTC, date, datetime
 from functools import cache
 from pathlib import Path
 from types import UnionType
@@ -31,6 +32,8 @@ def from_dict(cls: type[T], values: Values, path: str = "") -> T:
         name = current_name(cls, given, path)
         if name != given and name in values:
             raise InputError(f"{join(path, given)} is {join(path, name)} now, and both are given. Leave out the first.")
+        if isinstance(value, date):  # YAML has a type for dates, and a config holds seconds
+            value = seconds_of(value)
         inner = nested(cls, name, value) if isinstance(value, Mapping) else None
         checked[name] = from_dict(inner, value, join(path, name)) if inner else value
     try:
@@ -43,6 +46,13 @@ def from_dict(cls: type[T], values: Values, path: str = "") -> T:
         raise InputError(
             f"{join(path, name)} is {first['input']!r}, which does not fit: {first['msg'][0].lower()}{first['msg'][1:]}."
         ) from error
+
+
+def seconds_of(moment: date) -> int:
+    """Seconds since 1970 of a date, or of a time, which is UTC unless it says otherwise."""
+    if not isinstance(moment, datetime):
+        moment = datetime(moment.year, moment.month, moment.day)
+    return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp())
 
 
 def override(config: T, settings: list[str]) -> T:

@@ -138,7 +138,7 @@ def new_folder(
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with told_when_full(path.parent):
-            with told_where(path):
+            with told_where(shown):
                 path.parent.mkdir(parents=True, exist_ok=True)
                 sweep(path)
                 temporary.mkdir()

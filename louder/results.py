@@ -67,6 +67,12 @@ def machine() -> str:
     return f"{name}{widest}, {cores} cores"
 
 
+def require_row_file(path: Path | None) -> None:
+    """Raises InputError, before the work is done, if no row can be added there."""
+    if path is not None and (path.is_dir() or (path.exists() and not os.access(path, os.W_OK))):
+        raise InputError(f"{path} is no file that a row can be added to. Name another: --row FILE.jsonl.")
+
+
 def append_row(path: Path | str, row: Row) -> None:
     """Add one row to a JSON-lines file, making the file and its folder if needed."""
     path = Path(path)

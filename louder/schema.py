@@ -81,6 +81,10 @@ class Manifest:
     def read(cls, folder: Path | str) -> "Manifest":
         """Raises InputError if the folder is no sequence table, or one of another schema version."""
         file = Path(folder) / "manifest.json"
+        if not file.is_file() and (Path(folder) / "config.json").is_file():
+            raise InputError(
+                f"{folder} is a run, and no sequence table. Its config.json says which table it was trained on."
+            )
         if not file.is_file():
             raise InputError(
                 f"{folder} is not a sequence table: it has no manifest.json. Make one: louder etl SOURCE -o {folder}."

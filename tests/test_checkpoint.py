@@ -127,6 +127,7 @@ def test_files_are_copied_where_links_are_not_possible(tmp_path, monkeypatch):
 
 def test_the_best_checkpoint_is_the_one_that_is_named(folder):
     run = folder.parents[1]
+    (run / "config.json").write_text("{}")
     with pytest.raises(InputError, match=r"has no best checkpoint yet\. Finish its training"):
         checkpoint.best(run)
     (run / "best.json").write_text(json.dumps({"checkpoint": folder.name}))

@@ -47,13 +47,14 @@ def evaluate(
     """
     from louder.cli.show import counting, print_results
     from louder.errors import InputError
-    from louder.results import append_row, provenance
+    from louder.results import append_row, provenance, require_row_file
     from louder.training.tasks import evaluate_run
 
     if part not in ("test", "validation"):
         raise InputError(f"--part must be test or validation, but it is {part!r}.")
     if seen not in (None, "window", "history", "none"):
         raise InputError(f"--seen must be window, history or none, but it is {seen!r}.")
+    require_row_file(row)
     results = []
     for run in runs:
         with counting(f"measuring {run}", "done") as done:

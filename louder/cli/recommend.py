@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from louder.cli.lists import boosts_of, caps_of, pins_of, users_of, where_of, write
+from louder.cli.moments import seconds
 from louder.errors import InputError
 
 if TYPE_CHECKING:
@@ -34,9 +35,22 @@ def recommend(
     history: Annotated[Path | None, typer.Option(help="JSON file with the history of an unseen user.")] = None,
     k: Annotated[int, typer.Option("-k", help="How many items.")] = 10,
     at: Annotated[
-        int | None, typer.Option(help="Time of the request, seconds since 1970.", show_default="the latest event's")
+        int | None,
+        typer.Option(
+            parser=seconds,
+            metavar="TIME",
+            help="Time of the request: seconds since 1970, or a date (UTC).",
+            show_default="the latest event's",
+        ),
     ] = None,
-    seen: Annotated[bool, typer.Option("--seen", help="Also recommend what the user had already.")] = False,
+    seen: Annotated[
+        bool | None,
+        typer.Option(
+            "--seen/--unseen",
+            help="Also what the user had already, or not.",
+            show_default="--unseen, or --seen for a run with evaluation.seen=none",
+        ),
+    ] = None,
     allow: Annotated[list[str] | None, typer.Option(metavar="ITEM", help="Only these items. Repeatable.")] = None,
     deny: Annotated[list[str] | None, typer.Option(metavar="ITEM", help="None of these items. Repeatable.")] = None,
     where: Annotated[

@@ -57,9 +57,10 @@ def train(
         print(yaml.safe_dump(json.loads(json.dumps(to_dict(config))), sort_keys=False), end="")
         return
     run = output or Path("runs") / config.name
-    from louder.results import append_row, provenance
+    from louder.results import append_row, provenance, require_row_file
     from louder.training.loop import train as train_run
 
+    require_row_file(row)
     try:
         result = train_run(config, run, resume=resume, overwrite=overwrite)
     except KeyboardInterrupt:

@@ -23,7 +23,7 @@ class SplitConfig:
     """
 
     kind: str = "leave_last_out"
-    validation_from: int | None = None  # seconds since 1970
+    validation_from: int | None = None  # seconds since 1970; YAML and --set also take dates, such as 2024-05-01
     test_from: int | None = None
     test_users: float = 0.1
 
@@ -32,7 +32,7 @@ class SplitConfig:
         if self.kind == "time":
             if self.validation_from is None or self.test_from is None:
                 both = "data.split.validation_from and data.split.test_from"
-                raise InputError(f"data.split.kind=time needs {both}, in seconds.")
+                raise InputError(f"data.split.kind=time needs {both}: seconds since 1970, or dates such as 2024-05-01.")
             if self.validation_from >= self.test_from:
                 raise InputError(
                     f"data.split.validation_from is {self.validation_from}; it must be before test_from, {self.test_from}."

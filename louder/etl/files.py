@@ -65,12 +65,14 @@ class Input:
         return str(self.path if self.path.is_file() else self.path / name)
 
 
-def open_input(source: str | Path, work: Path) -> Input:
-    """Raises InputError if there is no such file, or if it is empty or a damaged archive."""
+def open_input(
+    source: str | Path, work: Path, hint: str = "Give the log to read: louder etl SOURCE -o TABLE."
+) -> Input:
+    """Raises InputError if there is no such file (`hint` is what to type), or if it is empty or a damaged archive."""
     text, _, member = str(source).partition(MEMBER)
     path = copied(text, work) if is_stream(text) else Path(text)
     if not path.exists():
-        raise InputError(f"There is no file or folder {text}. Give the log to read: louder etl SOURCE -o TABLE.")
+        raise InputError(f"There is no file or folder {text}. {hint}")
     if path.is_dir():
         files = (file.relative_to(path) for file in path.rglob("*") if file.is_file())
         shown = (str(file) for file in files if not any(part.startswith((".", "_")) for part in file.parts))

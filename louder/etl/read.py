@@ -41,7 +41,8 @@ def read_log(engine: EtlEngine, source: LogSource, report: Report) -> CleanLog:
     spec, shown, found = source.spec, source.shown, source.log.columns
     if schema.REQUEST in found:
         spec = replace(spec, columns={schema.REQUEST: schema.REQUEST, **spec.columns})
-    schema.require_columns(shown, found, spec.used)
+    for column in spec.used:
+        schema.require_columns(shown, found, [column], f"Name the right one: {spec.flag_of(column)}.")
     latest = time.time() + 86_400
     raw = source.log.load(engine, spec.used)
     sample = engine.save("sample", raw.limit(SAMPLE_ROWS))

@@ -67,7 +67,7 @@ def read_file(
 ) -> tuple[ir.Table, dict[str, int]]:
     """The entries of a file, cleaned as a log is, and how many could not be used, by reason."""
     wanted = [side.user_id, side.timestamp, side.value]
-    opened, shown = open_side_file(side, f"raw_series_{kind}", wanted, work, log.source.spec.text)
+    opened, shown = open_side_file(side, f"raw_series_{kind}", wanted, work, log.source.spec.text, f"the series {name}")
     form = "{file: ..., user_id: NAME, timestamp: NAME, value: NAME}"
     schema.require_columns(shown, opened.columns, wanted, f"Name it in the schema: series: {{{name}: {form}}}.")
     raw = opened.load(engine, wanted)

@@ -145,6 +145,9 @@ class LogSpec:
     users: SideFile | None = None
 
     def __post_init__(self) -> None:
+        for word, column in self.columns.items():
+            if word not in WORDS and column in WORDS:
+                raise InputError(f"A column is named the other way round: --column {column}={word}.")
         check_keys(self.columns, WORDS, "columns")
         check_time_unit(self.time_unit)
         check_choice("ids", self.ids, ID_KINDS)
@@ -182,6 +185,14 @@ class LogSpec:
         """What is read beside the log."""
         side_files = [self.items, self.users, *self.series.values()]
         return [side.file for side in side_files if isinstance(side, SideFile)]
+
+    def flag_of(self, column: str) -> str:
+        """What to type to name another column in its place."""
+        named = {self.column(word): f"--column {word}=NAME" for word in (USER, ITEM, TIME, REQUEST)}
+        named |= {column: f"--series {name}=NAME" for name, column in self.log_series.items()}
+        named |= {column: f"--value {name}=NAME" for name, column in self.values.items()}
+        named |= {rule.column: f"--action {name}=NAME" for name, rule in self.rules().items()}
+        return named.get(column, "--column WORD=NAME")
 
     @property
     def used(self) -> list[str]:

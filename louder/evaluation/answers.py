@@ -122,8 +122,9 @@ def answers(
         users=users,
         liked=(table.actions[rows] & table.action_mask((engine.main,))) != 0,
         items=[x.items for x in found],
-        log_next=[np.log(np.maximum(needed(x.next), 1e-300)) for x in found],
-        worth=[needed(x.probabilities) @ weights for x in found],
+        # who has seen the whole catalogue has an answer without items
+        log_next=[np.log(np.maximum(needed(x.next), 1e-300)) if len(x.items) else np.zeros(0) for x in found],
+        worth=[needed(x.probabilities) @ weights if len(x.items) else np.zeros(0) for x in found],
         targets=table.ids[rows],
         popular=np.array([rank_by(counts, target, () if seen else own) for target, own in zip(table.ids[rows], past)]),
         scoring=engine.scoring,
@@ -163,6 +164,8 @@ def final_scores(found: Answers, weight: float, temperature: float | None = None
 
 
 def log_softmax(logits: np.ndarray) -> np.ndarray:
+    if not len(logits):
+        return logits
     top = logits.max(initial=-np.inf)
     shifted: np.ndarray = logits - top - np.log(np.exp(logits - top).sum())
     return shifted

@@ -26,12 +26,18 @@ class Evaluation:
     ranks: np.ndarray  # [U] of the targets
     lengths: np.ndarray  # [U] of the histories given to the model
     coverage: dict[str, float]  # the share of the catalogue that was in anybody's first k
+    left_out: int = 0  # targets that the user had met before, and that were left out for it: they count as misses
 
     def metrics(self) -> dict[str, float]:
         return retrieval_metrics(self.ranks) | self.coverage
 
     def report(self) -> Row:
-        return {"users": len(self.ranks), "metrics": self.metrics(), "by_length": by_length(self.ranks, self.lengths)}
+        return {
+            "users": len(self.ranks),
+            "targets_left_out": self.left_out,
+            "metrics": self.metrics(),
+            "by_length": by_length(self.ranks, self.lengths),
+        }
 
 
 @torch.no_grad()
@@ -43,7 +49,7 @@ def evaluate(
     rank = 1 + items that score higher + half of the other items that score the same. Seen items are left out; a
     target that is itself among them can't be recommended, so its rank is beyond the last item and every cutoff.
     """
-    ranks, lengths = [], []
+    ranks, lengths, left_out = [], [], 0
     shown: dict[int, Tensor] = {}
     for batch in loader.batches():
         queries, scores_of = scorer(batch)
@@ -59,6 +65,7 @@ def evaluate(
             row = torch.from_numpy(np.repeat(np.arange(len(scores)), seen_lengths[users])).to(scores.device)
             scores[row, torch.from_numpy(seen_ids[first:last]).to(scores.device)] = -torch.inf
             ranks.append(rank_of(scores, target_scores, target).cpu().numpy())
+            left_out += int(scores.gather(1, target[:, None]).isneginf().sum())
             cover(shown, scores)
         lengths.append(batch.sequences.lengths.numpy())
         if on_batch:
@@ -66,7 +73,7 @@ def evaluate(
     if not ranks:
         raise InputError("There is nobody to evaluate: no user of this part of the table has a history and a target.")
     coverage = {f"coverage@{k}": float(seen_by.double().mean()) for k, seen_by in shown.items()}
-    return Evaluation(np.concatenate(ranks), np.concatenate(lengths), coverage)
+    return Evaluation(np.concatenate(ranks), np.concatenate(lengths), coverage, left_out)
 
 
 def rank_of(scores: Tensor, target_scores: Tensor, targets: Tensor) -> Tensor:

@@ -82,7 +82,7 @@ class Recommender:
         history: Sequence[Event] | None = None,
         k: int = 10,
         at: int | None = None,
-        seen: bool = False,
+        seen: bool | None = None,
         allow: Sequence[RawId] | None = None,
         deny: Sequence[RawId] = (),
         where: Mapping[str, Sequence[RawId]] | None = None,
@@ -91,7 +91,8 @@ class Recommender:
         diversity: float = 0.0,
         pin: Sequence[Pin] = (),
     ) -> Answers[Recommendation]:
-        """The k items with the highest scores, best first; items of the user's history only if `seen`. For the others see
+        """The k items with the highest scores, best first; items of the user's history only if `seen`, which
+        is by default whether they were not left out of the run's evaluation. For the others see
         Request. A run that ranks puts in order what it retrieves, or what is popular if it does not retrieve.
 
         Raises InputError for an unknown user or action, an empty history of a run that does not rank, and k below 1.
@@ -99,7 +100,9 @@ class Recommender:
         if k < 1:
             raise InputError(f"k must be at least 1, but it is {k}.")
         past = self.past("A recommendation", user, history)
-        request = Request(history=past, at=at, user=user, k=k, seen=seen, popular=self.engine.ranker is not None)
+        request = Request(
+            history=past, at=at, user=user, k=k, seen=self.shows_seen(seen), popular=self.engine.ranker is not None
+        )
         request = replace(request, allow=allow, deny=deny, where=where or {})
         request = replace(request, boost=boost, cap=cap or {}, diversity=diversity, pin=pin)
         result = self.engine.recommend(request)
@@ -117,7 +120,7 @@ class Recommender:
         *,
         k: int = 10,
         at: int | None = None,
-        seen: bool = False,
+        seen: bool | None = None,
         allow: Sequence[RawId] | None = None,
         deny: Sequence[RawId] = (),
         where: Mapping[str, Sequence[RawId]] | None = None,
@@ -136,10 +139,16 @@ class Recommender:
         numbers = np.arange(len(known)) if users is None else known.ids(users)
         for raw in [raw for raw, number in zip(users or (), numbers) if number < 0]:
             known.id(raw, "user")
-        like = Request(history=empty_history(), k=k, at=at, seen=seen, allow=allow, deny=deny, where=where or {})
+        like = Request(
+            history=empty_history(), k=k, at=at, seen=self.shows_seen(seen), allow=allow, deny=deny, where=where or {}
+        )
         like = replace(like, boost=boost, cap=cap or {}, diversity=diversity)
         for some, results in many.lists(self.engine, numbers, like):
             yield many.as_table(self.engine, some, results)
+
+    def shows_seen(self, seen: bool | None) -> bool:
+        """Where people come back to what they had, a run was evaluated so, and recommends so."""
+        return self.engine.run.config.get("evaluation", {}).get("seen") == "none" if seen is None else seen
 
     def rank(
         self,

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from louder.config import require_above_zero, require_at_least, require_fraction, require_one_of
+from louder.config import require, require_above_zero, require_at_least, require_fraction, require_one_of
 from louder.data.config import DataConfig
 from louder.errors import InputError
 from louder.evaluation.retrieval_metrics import retrieval_metrics
@@ -39,6 +39,7 @@ class TrainingConfig:
     def __post_init__(self) -> None:
         require_at_least(1, "training", self, "epochs", "checkpoint_steps", "log_steps", "patience")
         require_at_least(0, "training", self, "seed", "weight_decay", "warmup_steps")
+        require(lambda seed: seed < 1 << 32, "below 2**32", "training", self, ["seed"])
         require_fraction("training", self, "betas")
         require_above_zero("training", self, "learning_rate", "embedding_learning_rate", "clip_norm")
         optimizers = "adamw", "rowwise_adamw", "rowwise_adagrad"

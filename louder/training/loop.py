@@ -312,6 +312,13 @@ def choose_device(name: str) -> torch.device:
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
-        return torch.device(name)
+        device = torch.device(name)
     except RuntimeError as error:
         raise InputError(f"training.device is {name!r}, but it must be auto, cpu or cuda.") from error
+    try:
+        torch.empty(1, device=device).cpu()
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise InputError(
+            f"training.device is {name!r}, but PyTorch finds no such device here: --set training.device=cpu."
+        ) from error
+    return device

@@ -227,6 +227,7 @@ def test_lines_that_do_not_parse_are_counted_and_too_many_refused(tmp_path):
     [
         (["1 2 3", "2 4"], {}, "sequences"),
         (["1 2 3 4 5"], {}, "sequences"),
+        (["1 2 3 4 5 6 7 8 9", "2 3 4 5 6 7 8 9 1"], {}, "sequences"),
         (["user_id item_id timestamp", "1 2 3"], {}, "csv"),
         (["who what", "a b", "c d"], {"columns": {"user_id": "who"}}, "csv"),
         ([f"1 2 {T}", f"2 3 {T}"], {}, "csv"),

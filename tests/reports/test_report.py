@@ -186,7 +186,7 @@ def test_table_elsewhere(run: Path, made: Path) -> None:
     config["data"]["table"] = "tables/gone"
     (run / "config.json").write_text(json.dumps(config))
     assert "What came next" in body(write_report(run, table=made / "table"))
-    with pytest.raises(InputError, match=r"no manifest\.json"):
+    with pytest.raises(InputError, match="is a run, and no sequence table"):
         write_report(run, table=run)
     with pytest.raises(InputError, match="nowhere"):
         write_report(run, table=made / "nowhere")

@@ -420,6 +420,7 @@ def test_a_run_without_a_best_checkpoint_is_told(tmp_path):
     with pytest.raises(InputError, match="There is no run"):
         evaluate_run(tmp_path / "run")
     (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.json").write_text("{}")
     with pytest.raises(InputError, match="has no best checkpoint yet"):
         evaluate_run(tmp_path / "run")
 

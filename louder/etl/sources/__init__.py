@@ -21,6 +21,7 @@ from louder.etl.sources.sequences import open_sequences
 from louder.etl.sources.source import LogSource, log_files
 from louder.etl.spec import LogSpec
 
+MOST_COLUMNS = 8  # of a log without a header; lines with more words are sequences
 FORMATS: dict[str, Callable[[EtlEngine, list[Input], LogSpec, Path], LogSource]] = {
     "movielens": open_movielens,
     "amazon-ratings": open_amazon_ratings,
@@ -84,6 +85,8 @@ def words_or_columns(lines: list[str], spec: LogSpec, shown: str) -> str:
     times = any(all(re.fullmatch(r"\d{9,19}(\.\d+)?", line[at]) for line in words[1:]) for at in range(len(words[0])))
     if set(words[0]) & names or times or spec.columns:
         return "csv"
+    if len(words[0]) > MOST_COLUMNS:
+        return "sequences"
     raise InputError(
         f"Each line of {shown} has {len(words[0])} words, which may be columns, or a user and items. Say which: --format csv "
         "or --format sequences."

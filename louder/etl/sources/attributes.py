@@ -17,9 +17,11 @@ from louder.schema import require_columns
 TITLES = ("title", "name")  # what a person calls it is no number, even where all look like one
 
 
-def open_side_file(side: SideFile, name: str, wanted: list[str], work: Path, text: TextForm) -> tuple[RawTable, str]:
+def open_side_file(
+    side: SideFile, name: str, wanted: list[str], work: Path, text: TextForm, what: str
+) -> tuple[RawTable, str]:
     """A side file as a raw table, and how messages call it."""
-    source = open_input(side.file, work)
+    source = open_input(side.file, work, f"Give the file of {what}, or leave it out.")
     files = [opened(source, name) for name in log_files(source)]
     text = replace(side.text, encoding=text.encoding if side.encoding == "auto" else side.encoding)
     return open_table(name, files, kind_of(*files[0]), work, wanted, text), files[0][1]
@@ -28,7 +30,7 @@ def open_side_file(side: SideFile, name: str, wanted: list[str], work: Path, tex
 def open_attributes(engine: EtlEngine, side: SideFile, what: str, spec: LogSpec, word: str, work: Path) -> pa.Table:
     """All columns of an attribute file; its id column is called "raw". One row an id: the first one counts."""
     candidates = [side.id] if side.id else [word, spec.column(word), "id"]
-    table, shown = open_side_file(side, f"side_{what}", candidates, work, spec.text)
+    table, shown = open_side_file(side, f"side_{what}", candidates, work, spec.text, what)
     key = next((name for name in candidates if name in table.columns), candidates[0])
     hint = f"Name it in the schema: {what}: {{file: {Path(side.file).name}, id: NAME}}."
     require_columns(shown, table.columns, [key], hint)
@@ -45,8 +47,13 @@ def typed_attributes(table: pa.Table, key: str) -> pa.Table:
     is called "raw"."""
     others = [name for name in table.column_names if name != key]
     names = [name if name != "raw" else "raw_2" for name in others]
-    columns = [table.column(name) if name in TITLES else typed(table.column(name)) for name in others]
+    trimmed = {name: without_blanks(table.column(name)) for name in others}
+    columns = [trimmed[name] if name in TITLES else typed(trimmed[name]) for name in others]
     return pa.Table.from_arrays([table.column(key), *columns], ["raw", *names])
+
+
+def without_blanks(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    return pc.utf8_trim_whitespace(column) if pa.types.is_string(column.type) else column
 
 
 def typed(column: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
