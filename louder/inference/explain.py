@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from louder.inference.engine import Engine
 
 LEFT_OUT = 10  # events that retrieval is tried without
+LATEST = 5  # and two stages, besides
 
 
 def reasons(
@@ -26,7 +27,8 @@ def reasons(
 ) -> list[list[Attribution]]:
     """For each of these items [n], the events that it leans on most. In ranking these are what its own token attends to
     most. In retrieval attention is the same for all items, so of the events with most of it those are taken without
-    which the item's score would fall most.
+    which the item's score would fall most. Of two stages likewise, of the events with most attention by all the items and
+    of the latest: what is likely next leans on these.
 
     likely [n]  P(next) of the items, where their scores are of two stages (Result.next). Without an event the other
                 candidates count as they did
@@ -40,6 +42,9 @@ def reasons(
     if engine.ranker is not None:
         shares = attention_shares(engine.ranker.model, sequence, chosen, window.at).tolist()
         left_out = [most(own, count) for own in shares]
+        if likely is not None:
+            of_all = [sum(column) for column in zip(*shares)]
+            left_out = [[*most(of_all, max(count, LEFT_OUT)), *range(max(0, len(of_all) - LATEST), len(of_all))]]
     else:
         shares = [shares_of_the_last(runner.backbone, sequence).tolist()] * len(items)
         left_out = [most(shares[0], max(count, LEFT_OUT))]
@@ -55,7 +60,7 @@ def reasons(
         worths = [whole, *lacking]
         whole, *lacking = with_next(engine, request, window.rows[rows], worths, chosen, torch.from_numpy(likely))
     change = {row: (own - whole).tolist() for row, own in zip(rows, lacking)}
-    if engine.ranker is None:
+    if engine.ranker is None or likely is not None:
         left_out = [sorted(rows, key=lambda row: change[row][n])[:count] for n in range(len(items))]
     return [
         [Attribution(int(window.rows[row]), shares[n][row], change[row][n]) for row in own]

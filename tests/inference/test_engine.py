@@ -189,7 +189,10 @@ def test_reasons_say_by_how_much_the_final_score_changes_without_an_event(name, 
     engine.scoring, before = Scoring(temperature=0.4, weight=1.5), engine.scoring
     q = request(LONG[1], 6, k=ITEMS, retrieve=ITEMS, seen=True)
     whole = engine.recommend(q)
-    reasons = engine.reasons(q, whole.items[:3], likely=whole.next[:3])
+    reasons = engine.reasons(q, whole.items[:3], count=6, likely=whole.next[:3])
+    assert all(
+        [x.change for x in own] == sorted(x.change for x in own) for own in reasons
+    )  # what it leans on most first
     row = min({reason.row for reason in reasons[0]} & {reason.row for reason in reasons[1]})
     lacking = replace(q.history.select(np.delete(np.arange(len(q.history)), row)), total=0)
     without = engine.recommend(replace(q, history=lacking, at=q.at))
