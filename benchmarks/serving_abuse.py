@@ -40,13 +40,13 @@ def greedy_body(user: int) -> tuple[str, bytes]:
 
 
 async def greedy(load: "Load") -> None:
-    """Four clients, alone and beside some whose requests are as large as they may be."""
+    """Four connections of one client, alone and beside another client whose requests are as large as they may be."""
     async with load.warm() as server:
         ask = closed(server.port, recommend, load.users, 4, load.a.seconds)
         alone, rate = await ask
         facts = {"alone": {"per_second": round(rate, 1), **alone.facts()}}
         for count in 1, 8:
-            beside = closed(server.port, greedy_body, load.users[:1], count, load.a.seconds)
+            beside = closed(server.port, greedy_body, load.users[:1], count, load.a.seconds, address="127.0.0.2")
             (seen, rate), (large, large_rate) = await asyncio.gather(
                 closed(server.port, recommend, load.users, 4, load.a.seconds), beside
             )

@@ -64,8 +64,8 @@ class Connections:
 
     IDLE_S = 30.0
 
-    def __init__(self, port: int) -> None:
-        self.port = port
+    def __init__(self, port: int, address: str = "127.0.0.1") -> None:
+        self.port, self.address = port, address  # of the service, and of the client
         self.free: list[tuple[float, asyncio.StreamReader, asyncio.StreamWriter]] = []
 
     async def connection(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
@@ -74,7 +74,7 @@ class Connections:
             if time.perf_counter() < since + self.IDLE_S:
                 return reader, writer
             writer.close()
-        return await asyncio.open_connection("127.0.0.1", self.port)
+        return await asyncio.open_connection("127.0.0.1", self.port, local_addr=(self.address, 0))
 
     async def warm(self, body: "Body", users: list[int]) -> None:
         for user in users:
@@ -87,7 +87,7 @@ class Connections:
 
     async def post(self, path: str, body: bytes, method: str = "POST") -> tuple[int, bytes]:
         reader, writer = await self.connection()
-        head = f"{method} {path} HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: {len(body)}"
+        head = f"{method} {path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: {len(body)}"
         try:
             writer.write(head.encode() + b"\r\n\r\n" + body)
             top = await reader.readuntil(b"\r\n\r\n")
@@ -128,11 +128,17 @@ def telling(events: int) -> Body:
 
 
 async def closed(
-    port: int, body: Body, users: list[int], clients: int, seconds: float, pause: float = 0.01
+    port: int,
+    body: Body,
+    users: list[int],
+    clients: int,
+    seconds: float,
+    pause: float = 0.01,
+    address: str = "127.0.0.1",
 ) -> tuple[Seen, float]:
     """So many clients that each ask again as soon as they are answered, or after a pause where they are refused; and
     answers a second."""
-    seen, connections, end = Seen(), Connections(port), time.perf_counter() + seconds
+    seen, connections, end = Seen(), Connections(port, address), time.perf_counter() + seconds
     began = time.perf_counter()
 
     async def client(number: int) -> None:

@@ -16,6 +16,7 @@ Answer = TypeVar("Answer")
 
 CLIENT: ContextVar[str] = ContextVar("client", default="")  # who asks, such as its address; the middleware knows
 
+OVERDUE = 5  # queue delays, after which a job is not overtaken any more
 LONGEST_RETRY_S = 30.0  # nobody is told to come back later than this
 REFUSALS_A_SECOND = 500  # told at once; more than these are told one after another
 LONGEST_HOLD_S = 1.0  # and none later than this
@@ -54,7 +55,7 @@ class Batcher(Generic[Job, Answer]):
 
     Turns: a job comes after as many rows as its own, times the jobs that its client has waiting already and itself. So clients
     that wait get equal shares of the rows, whatever the size and the number of their jobs, and of one client a small job
-    does not wait for large ones. None is overtaken once it has waited for `max_queue_delay_s`. A job of which the future was
+    does not wait for large ones. None is overtaken once it has waited for five times `max_queue_delay_s`. A job of which the future was
     cancelled is not computed.
     """
 
@@ -144,7 +145,7 @@ class Batcher(Generic[Job, Answer]):
                 self.admit(client, rows, within_s)
             if self.closing:
                 raise Overloaded(1.0)
-            overdue = time.monotonic() + self.max_queue_delay_s
+            overdue = time.monotonic() + OVERDUE * self.max_queue_delay_s
             self.queue.append(Queued(job, future, client, rows, self.turn_of(client, rows), overdue))
             self.changed.notify()
         return future

@@ -321,8 +321,8 @@ def test_of_one_client_a_small_job_does_not_wait_for_large_ones(batcher_of, work
     assert [name for (name,) in batches] == ["small 1", "small 2", "large 1", "large 2"]
 
 
-def test_nobody_is_overtaken_once_they_waited_for_the_queue_delay(batcher_of, work):
-    batcher = batcher_of(max_rows=1, max_queue_delay_s=0.05, row_s=0.0)
+def test_nobody_is_overtaken_once_they_waited_for_five_queue_delays(batcher_of, work):
+    batcher = batcher_of(max_rows=1, max_queue_delay_s=0.01, row_s=0.0)
 
     async def ask():
         work.open.clear()
