@@ -26,7 +26,7 @@ from louder.serving.forgetting import add_forgetting
 from louder.serving.items import add_items
 from louder.serving.middleware import Middleware
 from louder.serving.openapi import BODY, answers, body, describe
-from louder.serving.page import page_responses
+from louder.serving.page import add_page
 from louder.serving.problems import problem
 from louder.serving.service import Service, service_from_environment
 from louder.serving.tracing import Traced
@@ -70,9 +70,7 @@ def create_app(service: Service) -> ASGIApp:
         most=most_connections(),
     )
     add_health(app, service, gate)
-    page = page_responses(images=service.models.live.catalogue.image_column is not None)
-    for path, file in page.items():
-        app.add_api_route(path, always(file), methods=["GET"], include_in_schema=False)
+    page = add_page(app, images=service.models.live.catalogue.image_column is not None)
     describe(app, token=bool(settings.token))
     access = Access(
         tokens=tokens_of(settings.token) if settings.token else (),
@@ -88,10 +86,6 @@ async def sweep(gate: Gate) -> None:
     while True:
         await asyncio.sleep(1)
         gate.sweep()
-
-
-def always(response: Response) -> Callable[[], Response]:
-    return lambda: response
 
 
 def add_errors(app: FastAPI) -> None:

@@ -192,10 +192,6 @@ MUTANTS = [
     Mutant(
         SERVING + "views.py", "return merged(history, replace(new, total=len(new))", "return merged(history, new", VIEWS
     ),
-    Mutant(
-        SERVING + "page.py",
-        "if images else POLICY",
-        "if not images else POLICY",
-        EXPLORE.replace(".py", "_over_http.py"),
-    ),
+    Mutant(SERVING + "page.py", "if images else POLICY", "if not images else POLICY", "tests/serving/test_page.py"),
+    Mutant(SERVING + "page.py", "content + policy.encode()", "content", "tests/serving/test_page.py"),
 ]

@@ -51,12 +51,3 @@ def test_what_if_needs_a_user(service, call):
     assert response.status_code == 422 and "put the events into history" in response.json()["error"]
     body = {"user": 4, "what_if": [{"item": 5, "time": 7, "actions": ["buy"]}]}
     assert call(service, ("POST", "/v1/recommend", body))[0].status_code == 422
-
-
-@pytest.mark.parametrize("poster", [None, "image", "poster"])
-def test_pictures_of_other_servers_are_allowed_where_items_have_some(service, call, poster):
-    service.models.live.catalogue.__dict__["image_column"] = poster
-    (page,) = call(service, ("GET", "/", None))
-    policy = page.headers["content-security-policy"]
-    assert (" img-src 'self' data: https:;" in policy) == (poster is not None)
-    assert "script-src 'self';" in policy and policy.count("https:") == (poster is not None)
