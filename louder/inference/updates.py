@@ -47,10 +47,11 @@ class Updates:
             self.masks = {key: mask for key, mask in self.masks.items() if key[0] not in touched}
 
     def tell(self, number: int, old: Mapping[str, AttributeValue], new: Mapping[str, AttributeValue]) -> None:
-        for name in old.keys() - new.keys():
-            self.told[name].pop(number)
+        for name in old:
+            self.told.get(name, {}).pop(number, None)
         for name, value in new.items():
-            self.told.setdefault(name, {})[number] = labels_of(value)
+            if not is_vector(value):
+                self.told.setdefault(name, {})[number] = labels_of(value)
 
     def matching(self, name: str, values: frozenset[str], trained: np.ndarray) -> np.ndarray:
         """[I] bool: `trained`, the items that had one of the values in the training, by what was told since"""
@@ -77,6 +78,11 @@ class Updates:
         """Values of an attribute that were told of any item."""
         with self.lock:
             return {text for own in self.told.get(name, {}).values() for text in own}
+
+
+def is_vector(value: AttributeValue) -> bool:
+    """Fractional numbers in a list are no categories, as in the items file of a table."""
+    return isinstance(value, list | tuple) and any(isinstance(one, float) and not one.is_integer() for one in value)
 
 
 def labels_of(value: AttributeValue) -> tuple[str, ...]:

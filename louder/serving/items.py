@@ -12,7 +12,7 @@ from louder.histories.items import ItemFacts, ItemUpdate
 from louder.histories.settings import require_kind
 from louder.ids import RawId
 from louder.inference.catalogue import Catalogue
-from louder.inference.updates import labels_of
+from louder.inference.updates import is_vector, labels_of
 from louder.serving import messages as m
 from louder.serving.openapi import BODY, answers, body
 from louder.serving.service import Service
@@ -52,7 +52,8 @@ def item_view(catalogue: Catalogue, text: str) -> Json:
     if raw is None:
         raise InputError(f"There is no item {text!r}: the model does not know it, and nothing was told of it.")
     told = facts.get(raw, ItemFacts())
-    attributes = {name: list(labels_of(value)) for name, value in told.attributes.items()}
+    plain = {name: value for name, value in told.attributes.items() if not is_vector(value)}
+    attributes = {name: list(labels_of(value)) for name, value in plain.items()}
     return {
         "item": raw,
         "title": catalogue.describe_any(raw, number)[1],

@@ -216,7 +216,8 @@ def rows_of(message: m.UserRequest | m.SimilarRequest) -> int:
     if isinstance(message, m.RankRequest):
         rows += min(SLICE, len(message.items))
     elif isinstance(message, m.RecommendRequest):
-        rows += message.retrieve + message.k // 10 + EXPLAINED_ROWS * message.explain
+        ranked = max(message.retrieve, message.k) if message.retrieve else 0
+        rows += ranked + message.k // 10 + EXPLAINED_ROWS * message.explain
     elif isinstance(message, m.RetrieveRequest | m.SimilarRequest):
         rows += message.k // 10
     if isinstance(message, m.UserRequest):

@@ -143,6 +143,7 @@ def test_what_was_told_counts_before_the_training(catalogue):
         "i0": ItemFacts("Uno", {"genres": ["war", "new"], "price": 9.0}),
         "i2": ItemFacts(attributes={"year": 1991, "used": True}, available=False),
         "x": ItemFacts("Ex", {"genres": ["war"]}),
+        "i3": ItemFacts(attributes={"text": [0.5, 1.0]}),  # what a model may score by is nothing to filter by
     }
     catalogue.updates.take(told)
     assert allowed(catalogue) == [0, 1, 3]  # without any filter
@@ -156,6 +157,7 @@ def test_what_was_told_counts_before_the_training(catalogue):
     assert [catalogue.describe(n) for n in (0, 2)] == [("i0", "Uno"), ("i2", "Three")]
     assert catalogue.titles(["i0", "x", "y"]) == ["Uno", "Ex", ""]
     assert catalogue.attributes_of(0) == {"genres": ["war", "new"], "year": ["1990"], "length": ["1.5"], "price": ["9"]}
+    assert "text" not in catalogue.labels and "text" not in catalogue.attributes_of(3)
     assert catalogue.labels["genres"] == ["drama", "love", "war", "new"] and catalogue.labels["price"] == ["9"]
     assert [catalogue.labels_of(n, "genres") for n in (0, 1)] == [("war", "new"), ["war", "love"]]
     assert [catalogue.labels_of(n, "price") for n in (0, 1)] == [("9",), ()]
@@ -163,6 +165,7 @@ def test_what_was_told_counts_before_the_training(catalogue):
     catalogue.updates.take({"i0": ItemFacts(attributes={"price": 8}), "i2": ItemFacts()})
     assert allowed(catalogue) is None
     assert allowed(catalogue, where={"genres": ["war", "drama"]}) == plain
+    assert allowed(catalogue, where={"genres": ["drama"]}) == [0]  # asked before as well, when it had other genres
     assert allowed(catalogue, where={"price": ["9"]}) == [] and allowed(catalogue, where={"price": ["8"]}) == [0]
     assert catalogue.describe(0) == ("i0", "One") and "used" not in catalogue.labels
     with pytest.raises(InputError, match="the attribute 'used', but items have these: genres, year, length, price"):

@@ -6,6 +6,7 @@ ENGINE = "tests/inference/test_engine.py"
 MFALCON = "tests/inference/test_mfalcon.py"
 CACHE = "tests/inference/test_history_cache.py"
 RERANKING = "tests/inference/test_reranking.py"
+NEW_ITEMS = "tests/inference/test_new_items.py"
 CHOSEN = "tests/inference/test_chosen.py"
 CATALOGUE = "tests/inference/test_catalogue.py"
 FACADE = "tests/inference/test_facade.py"
@@ -288,5 +289,19 @@ MUTANTS = [
         "if attribute.size <= MOST_VALUES",
         "if attribute.size < MOST_VALUES",
         CATALOGUE,
+    ),
+    # what was told of items
+    Mutant("louder/inference/updates.py", "None if available.all() else available", "available", CATALOGUE),
+    Mutant("louder/inference/updates.py", "if key[0] not in touched", "if True", CATALOGUE),
+    Mutant("louder/inference/updates.py", "mask = trained.copy()", "mask = trained", CATALOGUE),
+    Mutant("louder/inference/updates.py", "self.told.get(name, {}).pop(number, None)", "pass", CATALOGUE),
+    Mutant("louder/inference/updates.py", "next(known) if number >= 0 else given", "given", CATALOGUE),
+    Mutant("louder/inference/catalogue.py", "else mask & self.updates.available", "else mask", CATALOGUE),
+    Mutant(
+        "louder/inference/engine.py", "missing if available is None else missing[available[missing]]", "missing", CHOSEN
+    ),
+    Mutant("louder/inference/index.py", "banned = ~allowed", "banned = allowed", "tests/inference/test_index.py"),
+    Mutant(
+        "louder/inference/new_items.py", "            with suppress(InputError):", "            if True:", NEW_ITEMS
     ),
 ]

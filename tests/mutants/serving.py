@@ -10,6 +10,9 @@ METRICS, MIDDLEWARE, VIEWS = (f"tests/serving/test_{name}.py" for name in ("metr
 BATCHING, WIRE, JOBS = (f"tests/serving/test_{name}.py" for name in ("batching", "wire", "jobs"))
 CONNECTIONS = "tests/serving/test_connections.py"
 RELOAD, EXPLORE = "tests/serving/test_live_models.py", "tests/serving/test_explore.py"
+TOLD = "tests/serving/test_told_items.py"
+TOLD_STORE = "tests/histories/test_items.py"
+BULK = "tests/serving/test_bulk.py"
 
 MUTANTS = [
     # lengths and spans at powers of two; what a column keeps
@@ -194,4 +197,16 @@ MUTANTS = [
     ),
     Mutant(SERVING + "page.py", "if images else POLICY", "if not images else POLICY", "tests/serving/test_page.py"),
     Mutant(SERVING + "page.py", "content + policy.encode()", "content", "tests/serving/test_page.py"),
+    # items and batches
+    Mutant("louder/histories/items.py", "WHERE version > ?", "WHERE version >= ?", TOLD_STORE),
+    Mutant("louder/histories/items.py", "self._newest() + 1", "1", TOLD_STORE),
+    Mutant("louder/histories/items.py", "if value is not None}", "}", TOLD_STORE),
+    Mutant("louder/histories/items.py", 'self._file.execute("BEGIN IMMEDIATE")', "pass", TOLD_STORE),
+    Mutant("louder/histories/redis_items.py", "newest(pipe) + 1", "1", TOLD_STORE),
+    Mutant(SERVING + "item_book.py", "                    updates.take(changed)", "                    pass", TOLD),
+    Mutant(SERVING + "item_book.py", "            updates.take(self.facts)", "            pass", TOLD),
+    Mutant(SERVING + "reload.py", "self.prepare(new)", "pass", TOLD),
+    Mutant(SERVING + "bulk.py", "async with places:", "if True:", BULK),
+    Mutant(SERVING + "bulk.py", "range(TRIES - 1)", "range(TRIES)", BULK),
+    Mutant(SERVING + "bulk.py", 'f"{CLIENT.get()} in batches"', "CLIENT.get()", BULK),
 ]

@@ -227,6 +227,7 @@ def test_a_request_counts_by_what_it_costs():
     for message, rows in (
         (m.RecommendRequest(user=7, k=10, retrieve=0), 1),
         (m.RecommendRequest(user=7), 501),
+        (m.RecommendRequest(user=7, k=1_000, retrieve=5), 1_000 + 100),  # so many are ranked
         (m.RecommendRequest(user=7, explain=True), 501 + EXPLAINED_ROWS),
         (m.RecommendRequest(history=three, retrieve=0), 1 + 3),  # nothing of it is kept
         (m.RecommendRequest(user=7, what_if=three[:2], retrieve=0), 1 + 2),
