@@ -138,3 +138,13 @@ def test_many_rows_after_many_tokens_at_once():
     torch.testing.assert_close(model.ready()(x, asked), expected, atol=1e-5, rtol=1e-4)
     few = model.ready()(x[:7], [Branch(cache, n, 7, 11_000_000, 11_000_000)])
     torch.testing.assert_close(few, expected[:7], atol=1e-5, rtol=1e-4)
+
+
+@torch.no_grad()
+def test_scores_far_from_zero_at_once():
+    """Weights of scores from -1,000 to 1,000, of which SiLU leaves nothing, or all."""
+    model, (_, cache) = model_of(MODELS["hstu"], VOCABULARY), *branches(model_of(MODELS["hstu"], VOCABULARY), (11,))
+    cache.keys.copy_(torch.linspace(-300, 300, cache.keys.numel()).view_as(cache.keys))
+    x = 3 * torch.randn(60, 8, generator=torch.Generator().manual_seed(4))
+    asked = [Branch(cache, 11, 60, 2_000_000, 2_000_000)]
+    torch.testing.assert_close(model.ready()(x, asked), model.branch(x, asked), atol=1e-4, rtol=1e-4)

@@ -77,16 +77,7 @@ float dot(const float* a, const float* b, int64_t width) {
   return total;
 }
 
-// x / (1 + exp(-x)), with the processor's rough reciprocal and one step of Newton's where it has one: divisions are slow
-inline Vec silu(Vec x) {
-  const Vec below = 1.0f + louder::exp(-x);
-#if defined(__AVX512F__)
-  const Vec rough = _mm512_rcp14_ps(below);
-  return x * (rough * (2.0f - below * rough));
-#else
-  return x / below;
-#endif
-}
+inline Vec silu(Vec x) { return x / (1.0f + louder::exp(-x)); }
 
 // What one thread needs for the rows of one user at a time.
 struct Worker {
