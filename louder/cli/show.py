@@ -138,6 +138,16 @@ def print_metrics(result: Row) -> None:
     ]
     columns = ["history", "users", *columns]
     print_columns("by length of history", columns, groups, right=columns)
+    columns = ["hr@10", "ndcg@10", "mrr"]
+    groups = [[x["gap"], f"{x['users']:,}", *(shown(x[name]) for name in columns)] for x in result.get("by_gap", [])]
+    if groups:
+        columns = ["at most", "users", *columns]
+        print_columns("by time since the latest event", columns, groups, right=columns)
+    columns = ["hr@10", "ndcg@10", "mrr"]
+    filters = {"window": "those of the model's window", "history": "those of the whole history"}
+    groups = [[filters[name], *(shown(x[of]) for of in columns)] for name, x in result.get("by_filter", {}).items()]
+    if groups:
+        print_columns("by which seen items are left out", ["left out", *columns], groups, right=columns)
 
 
 def print_columns(

@@ -7,6 +7,7 @@ import numpy as np
 from louder.results import Row
 
 CUTOFFS = (1, 10, 50, 200)
+GAPS = ("same second", 0.0), ("a minute", 60.0), ("an hour", 3600.0), ("a day", 86_400.0), ("longer", np.inf)  # at most
 GROUPS = (10, 20, 50, 100, 200)  # upper ends of the history-length groups; the last is open
 
 
@@ -40,4 +41,15 @@ def by_length(ranks: np.ndarray, lengths: np.ndarray) -> list[Row]:
         if chosen.any():
             name = f"{below + 1}-{high}" if high < np.inf else f"{below + 1}+"
             rows.append({"history": name, "users": int(chosen.sum())} | retrieval_metrics(ranks[chosen]))
+    return rows
+
+
+def by_gap(ranks: np.ndarray, gaps: np.ndarray) -> list[Row]:
+    """Metrics for each group of users by the seconds [U] between their latest event and the target: what comes next within a
+    burst is another question than what somebody who returns will choose."""
+    rows: list[Row] = []
+    for (name, high), (_, below) in zip(GAPS, (("", -1.0), *GAPS)):
+        chosen = (gaps > below) & (gaps <= high)
+        if chosen.any():
+            rows.append({"gap": name, "users": int(chosen.sum())} | retrieval_metrics(ranks[chosen]))
     return rows

@@ -1,6 +1,6 @@
 """Next item: what the loop needs to train and to measure a retrieval model on a table."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -78,8 +78,10 @@ class RetrievalTask:
         return Score(metrics, metrics[self.config.evaluation.select], headline)
 
     def report(self, model: SequentialModel, part: str, device: torch.device, on_batch: OnBatch | None = None) -> Row:
-        """Every metric, also by length of the history, and those of what is most popular."""
-        result = evaluate_part(model, self.table, self.config, part, device, on_batch)
+        """Every metric, also by length of the history, by the gap to the target and under both filters of seen items, and
+        those of what is most popular."""
+        beside = () if self.config.evaluation.seen == "none" else ("window", "history")
+        result = evaluate_part(model, self.table, self.config, part, device, on_batch, beside=beside)
         loader, seen = part_loader(self.table, self.config, part), self.config.evaluation.seen
         popular = evaluate(popularity_scorer(self.counts), loader, seen=seen)
         return {
@@ -117,8 +119,10 @@ def evaluate_part(
     part: str,
     device: torch.device,
     on_batch: OnBatch | None = None,
+    *,
+    beside: Sequence[str] = (),
 ) -> Evaluation:
     """Rank the targets of "validation" or "test" with the model as it is (dropout off)."""
     loader, seen = part_loader(table, config, part), config.evaluation.seen
     with dropout_off(model):
-        return evaluate(model_scorer(model, device), loader, seen=seen, on_batch=on_batch)
+        return evaluate(model_scorer(model, device), loader, seen=seen, beside=beside, on_batch=on_batch)

@@ -81,8 +81,11 @@ def test_ranks_are_those_of_sorting_with_blocks_of_any_size(tmp_path_factory, se
         expected = brute_force(users, max_len, items, seen)
         if not expected:
             return
-        found = evaluate(scorer, loader_of(folder, max_len=max_len), seen=seen)
+        found = evaluate(scorer, loader_of(folder, max_len=max_len), seen=seen, beside=("window", "history"))
     assert found.ranks.tolist() == expected
+    for other in "window", "history":
+        assert found.beside[other].tolist() == brute_force(users, max_len, items, other)
+    assert found.gaps.tolist() == [user[-1].time - user[-2].time for user in users if len(user) > 1]
     assert found.lengths.tolist() == [min(max_len, len(user) - 1) for user in users if len(user) > 1]
 
 

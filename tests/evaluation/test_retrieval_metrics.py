@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from louder.evaluation.retrieval_metrics import by_length, retrieval_metrics
+from louder.evaluation.retrieval_metrics import by_gap, by_length, retrieval_metrics
 
 RANKS = np.array([1, 3, 10, 11, 250])
 
@@ -45,6 +45,14 @@ def test_groups_by_length_hold_everybody_once():
     assert [(g["history"], g["users"]) for g in groups] == [("1-10", 2), ("11-20", 1), ("101-200", 1), ("201+", 1)]
     assert groups[0]["mrr"] == pytest.approx((1 + 1 / 3) / 2)
     assert groups[3]["hr@200"] == 0
+
+
+def test_groups_by_gap_hold_everybody_once():
+    gaps = np.array([0, 60, 61, 90_000, 0])
+    groups = by_gap(RANKS, gaps)
+    found = [(g["gap"], g["users"]) for g in groups]
+    assert found == [("same second", 2), ("a minute", 1), ("an hour", 1), ("longer", 1)]
+    assert groups[0]["mrr"] == pytest.approx((1 / RANKS[0] + 1 / RANKS[4]) / 2)
 
 
 @given(st.lists(st.tuples(st.integers(1, 300), st.integers(1, 300)), min_size=1, max_size=30))
