@@ -69,7 +69,7 @@ def read_together(engine: "Engine", users: np.ndarray, like: Request) -> list[Re
     raws = engine.table.user_ids.raws(users)
     excluded = pad_sequence([torch.from_numpy(own) for own in seen], batch_first=True, padding_value=-1)
     mask = None if allowed is None else torch.from_numpy(allowed)
-    wanted = min(reranking.pool(like), len(engine.catalogue))
+    wanted = min(engine.wanted(like), len(engine.catalogue))
     ids, scores = engine.search.search(states, raws, wanted, excluded, mask)
     results = []
     for own_ids, own_scores, length in zip(ids.numpy(), scores.numpy(), lengths.tolist()):

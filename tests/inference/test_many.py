@@ -14,7 +14,7 @@ from tables import random_users, tiny_config, tiny_ranking_config, write_table
 import louder as package
 from louder.cli import main
 from louder.errors import InputError
-from louder.inference import many
+from louder.inference import many, reranking
 from louder.inference.request import Boost
 from louder.models import HSTUConfig, MoLConfig, SASRecConfig
 
@@ -66,6 +66,16 @@ def test_many_users_get_what_each_gets_alone(place, monkeypatch, name, asked):
             likes = [x.actions["like"] for x in alone]
             np.testing.assert_allclose([row["like"] for row in own], likes, rtol=1e-4)
         assert ("next" in own[0]) == (name == "joint")
+
+
+def test_stages_choose_from_as_many_as_for_one_user(place, monkeypatch):
+    monkeypatch.setattr(reranking, "MARGIN", 1)
+    recommender = package.load(place / "hstu")
+    for item in 1000, 1007, 1019:
+        asked = {"k": 2, "boost": [Boost(factor=1e30, items=[item])], "seen": True}
+        rows = pa.concat_tables(recommender.recommend_many(**asked)).to_pylist()
+        assert {row["item"] for row in rows if row["rank"] == 1} == {item}
+        assert recommender.recommend(user=100, **asked)[0].item == item
 
 
 def test_users_are_those_that_are_named(place, tmp_path, capsys):
