@@ -101,7 +101,7 @@ function clear(at) {
   for (const name of ["notices", "welcome", "who", "timeline", "lists"]) byId(name).replaceChildren();
   for (const name of ["read", "lead", "past-lead"]) byId(name).textContent = "";
   byId("popular").hidden = true;
-  about(`${at.kind} ${at.name}`, null);
+  about(null, null);
   picked(at.kind === "user" ? at.name : "");
   document.title = at.kind === "user" ? `User ${at.name} · Louder` : at.kind === "new" ? "Someone new · Louder" : "Louder";
   scrollTo(0, 0);

@@ -1,7 +1,7 @@
 // What if: events that a visitor tries on a user. The page alone holds them, until “Save” writes them into the history.
 
 import { now, post, remove } from "./api.js";
-import { byId, called, make, notice, plural, words } from "./dom.js";
+import { byId, called, make, notice, plural, say, words } from "./dom.js";
 
 const MOST = 100; // that a request may bring
 
@@ -55,6 +55,7 @@ async function change(events, instead) {
   const news = instead ?? await changed();
   if (about !== who) return;
   tell = tried().length ? news ?? "" : "";
+  if (news) say(news);
   show();
 }
 
@@ -79,6 +80,7 @@ async function write(busy, again, work) {
     if (name !== who) return;
     await saved();
     [tell, last] = [told, done];
+    say(told);
     show();
   } catch (error) {
     if (name !== who) return;
@@ -98,10 +100,10 @@ function show(busy) {
     make("button", { type: "button", "aria-label": `Take back: ${called(event)}`, onclick: () => drop(event) }, "×"));
   bar.replaceChildren(...(events.length ? [
     make("div", { className: "trying-what" }, make("strong", {}, "What if"), make("ul", {}, events.toReversed().map(chip)),
-      make("span", { className: "news", role: "status" }, busy ?? tell)),
+      make("span", { className: "news" }, busy ?? tell)),
     make("div", { className: "trying-do" }, button("undo", "Undo", undo), events.length > 1 ? button("clear", "Undo all", () => change([])) : null,
       user === null ? make("small", {}, "Nothing of this is stored.") : button("save", "Save to the history", save, "main")),
-  ] : [make("div", { className: "trying-what" }, make("span", { className: "news", role: "status" }, busy ?? tell)),
+  ] : [make("div", { className: "trying-what" }, make("span", { className: "news" }, busy ?? tell)),
     make("div", { className: "trying-do" }, last.length ? button("unsave", "Undo", unsave) : null, button("close", "Close", () => { tell = ""; show(); }))]));
   if (held) (bar.querySelector(`[data-do="${held}"]`) ?? bar.querySelector("button"))?.focus({ preventScroll: true });
 }

@@ -155,6 +155,7 @@ def test_what_if_is_tried_and_not_stored(page, address, fake):
     before = titles(page)
     page.get_by_role("button", name=f"like: {before[2]}").click()
     expect(page.locator("#sandbox")).to_contain_text("of the first 10.")
+    expect(page.locator("#status")).to_contain_text("of the first 10.")  # for those who cannot see it
     assert fake.posted == [] and before[2] not in titles(page)
     asked = fake.asked[-1]
     assert asked.user == USER and [(e.item, list(e.actions)) for e in asked.what_if] == [
