@@ -90,4 +90,49 @@ def above_keep() -> list[str]:
     return table(["what", "before", "now"], lines)
 
 
-TABLES: Tables = {"serving": serving, "sizing": sizing, "above-keep": above_keep}
+def bad_clients() -> list[str]:
+    """Clients that are impatient, greedy or slow, and an end under load; nothing where it was not measured."""
+    rows = {row["case"]: row for row in rows_of("serving") if row["bench"] == "serving"}
+    told: dict[str, Callable[[Row], list[tuple[str, str, str]]]] = {
+        "impatient clients": impatient,
+        "greedy clients": greedy,
+        "slow clients": slow,
+        "SIGTERM under load": ended,
+    }
+    lines = [line for case, lines_of in told.items() if case in rows for line in lines_of(rows[case])]
+    return table(["what", "asked", "measured"], lines) if lines else []
+
+
+def impatient(row: Row) -> list[tuple[str, str, str]]:
+    rates = ", ".join(f"{rate:,.0f} at {clients}" for clients, rate in zip(row["clients"], row["per_second"]))
+    asked = "at 64 and afterwards .8 of the best"
+    return [("clients that ask again at once when they are refused, answers a second", asked, rates)]
+
+
+def greedy(row: Row) -> list[tuple[str, str, str]]:
+    alone = row["alone"]["per_second"]
+    what = f"4 clients beside {{}} of another address that rank {row['items']:,} items each time"
+    return [
+        (what.format(n), "", f"{beside['per_second']:,.0f} of {alone:,.0f} a second alone; {statuses(beside)}")
+        for n, beside in ((n, row[f"beside {n}"]) for n in (1, 8))
+    ]
+
+
+def slow(row: Row) -> list[tuple[str, str, str]]:
+    (before, rate), (empty, full) = row["per_second"], row["mib"]
+    idle = f"{rate:,.0f} a second, {before:,.0f} without; {full - empty:,} MiB"
+    dripping = f"within {row['slow_closed_s']:.0f} s"
+    return [
+        (f"4 clients beside {row['idle']:,} idle connections", "no answer lost", f"{idle}; {statuses(row)}"),
+        (f"{row['slow']:,} connections that send a byte of their headers each second", "closed", dripping),
+        ("headers that never end", "closed", f"after {row['endless_headers_bytes'] / 1024:,.0f} KiB"),
+    ]
+
+
+def ended(row: Row) -> list[tuple[str, str, str]]:
+    after = row["after_s"]
+    told = f"/readyz is 503 after {after['ready 503']:.1f} s, listening ends after {after['ended']:.1f} s"
+    return [("SIGTERM while 4 clients ask, --grace 3", "none failed before", f"{told}; {statuses(row)}")]
+
+
+TABLES: Tables = {"serving": serving, "sizing": sizing, "above-keep": above_keep, "bad-clients": bad_clients}
