@@ -21,4 +21,4 @@ def shortfall(request: Request, count: int, allowed: np.ndarray | None, seen: np
         return f"The caps leave no more of {candidates:,} candidates."
     if gone == left > 0:
         return f"{text}, all of which were seen."
-    return f"{text}, of which {gone:,} were seen." if gone else f"{text}."
+    return f"{text}, of which {gone:,} {'was' if gone == 1 else 'were'} seen." if gone else f"{text}."

@@ -124,6 +124,10 @@ def test_a_short_answer_says_why(engine):
             {"allow": [1000 + item for item in SEEN]},
             f"The filters leave {len(SEEN)} of {ITEMS} items, all of which were seen.",
         ),
+        (
+            {"allow": [1000 + min(SEEN), 1000 + min(set(range(ITEMS)) - SEEN)]},
+            f"The filters leave 2 of {ITEMS} items, of which 1 was seen.",
+        ),
         ({"allow": []}, f"The filters leave 0 of {ITEMS} items."),
         ({"k": 6, "seen": True, "cap": {"year": 1}}, f"The caps leave no more of {ITEMS} candidates."),
     ):
