@@ -10,9 +10,9 @@ import json
 import os
 import sys
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
@@ -26,27 +26,22 @@ from louder.histories.items import open_items
 from louder.ids import RawId
 from louder.inference.engine import Engine
 from louder.inference.limits import MAX_CANDIDATES
-from louder.inference.request import Request, history_of
+from louder.inference.request import history_of
 from louder.inference.scoring import not_chosen
 from louder.schema import Manifest
 from louder.serving import messages as m
 from louder.serving.batching import CLIENT, LONGEST_HOLD_S, Batcher, Overloaded
 from louder.serving.item_book import ItemBook
+from louder.serving.jobs import MOST_ROWS, ROW_S, Job, joined, outcome, rows_of, sliced
 from louder.serving.metrics import Metrics
 from louder.serving.reload import Models, ModelSource
-from louder.serving.tracing import Waiting, batch_spans, span, tracer_from_environment, waiting
+from louder.serving.tracing import batch_spans, span, tracer_from_environment, waiting
 from louder.serving.views import request_of, result_view, supposed
 from louder.serving.wire import Json, Refused
 
 T = TypeVar("T")
 ENVIRONMENT = "LOUDER_SERVE"
 EXPLAINED = 10  # first items of an answer that are explained
-# what a job costs, in candidates of a ranking; their proportions, and a few requests tell what a row takes
-FEWEST_ROWS = 250  # of any: its history is compared and opened, and its answer is made
-EXPLAINED_ROWS = 5_000
-ROW_S = 1e-5  # of the first requests; then it is known
-SLICE = 1_024  # items that a request ranks at once, so that others come between
-MOST_ROWS = 4_096  # of one batch; beyond, a pass is only longer
 SWITCH_S = 5e-5
 CANARIES = 64  # known users whom a new model must answer
 RETRY_S = 1.0  # for so long a store that could not be reached is not asked again
@@ -71,18 +66,6 @@ class Settings:
     adopt_store: bool = False  # also a store of another data set
     log: bool = True
     reload_every_s: float = 1.0
-
-
-@dataclass(frozen=True)
-class Job:
-    """What the thread that computes is asked."""
-
-    request: Request
-    similar_to: RawId | None = None  # items like this one are wanted, not those that the history calls for
-    explain: bool = False  # with reasons for the first items
-    attributes: bool = False  # with the attributes of the items
-    previous: bool = False  # of the model before the live one
-    waiting: Waiting | None = None  # where requests are traced
 
 
 class Service:
@@ -208,52 +191,6 @@ class Service:
         self.writers.shutdown()
         self.items.close()
         self.store.close()
-
-
-def rows_of(message: m.UserRequest | m.SimilarRequest) -> int:
-    """What a request, or the longest slice of it, costs in candidates of a ranking."""
-    rows = FEWEST_ROWS
-    if isinstance(message, m.RankRequest):
-        rows += min(SLICE, len(message.items))
-    elif isinstance(message, m.RecommendRequest):
-        ranked = max(message.retrieve, message.k) if message.retrieve else 0
-        rows += ranked + message.k // 10 + EXPLAINED_ROWS * message.explain
-    elif isinstance(message, m.RetrieveRequest | m.SimilarRequest):
-        rows += message.k // 10
-    if isinstance(message, m.UserRequest):
-        rows += len(message.history or ()) + len(message.what_if)  # nothing of them is kept
-    return rows
-
-
-def sliced(job: Job) -> list[Job]:
-    """Of a ranking of many candidates, whose scores do not depend on each other, a job for each SLICE of them."""
-    candidates = job.request.candidates
-    if candidates is None or len(candidates) <= SLICE:
-        return [job]
-    slices = [candidates[n : n + SLICE] for n in range(0, len(candidates), SLICE)]
-    return [replace(job, request=replace(job.request, candidates=x, k=len(x))) for x in slices]
-
-
-async def outcome(answer: Awaitable[dict[str, Json]]) -> dict[str, Json] | InputError:
-    try:
-        return await answer
-    except InputError as error:
-        return error
-
-
-def joined(parts: Sequence[tuple[Job, dict[str, Json] | InputError]]) -> dict[str, Json] | None:
-    """The answers to slices as one: their lists follow each other, and the rest is the same in all; None where it is not,
-    since they are of two models. A slice that is refused where others are not has no item that is known."""
-    good = [part for _, part in parts if not isinstance(part, InputError)]
-    if not good:
-        raise next(part for _, part in parts if isinstance(part, InputError))
-    lists: dict[str, Json] = {}
-    for job, part in parts:
-        named = {"unknown": list(job.request.candidates or ())} if isinstance(part, InputError) else part
-        for name, value in named.items():
-            if isinstance(value, list):
-                lists[name] = [*before, *value] if isinstance(before := lists.get(name), list) else value
-    return good[0] | lists if len({part["model"] for part in good}) == 1 else None
 
 
 def answers(model: Engine | None, jobs: Sequence[Job]) -> Sequence[dict[str, Json] | Exception]:

@@ -13,20 +13,8 @@ from louder.histories.history import empty_history
 from louder.inference.request import Attribution, Request, Result
 from louder.serving import messages as m
 from louder.serving.batching import Overloaded
-from louder.serving.service import (
-    CANARIES,
-    EXPLAINED,
-    EXPLAINED_ROWS,
-    FEWEST_ROWS,
-    RETRY_S,
-    SLICE,
-    Job,
-    Service,
-    Settings,
-    answers,
-    canaries,
-    rows_of,
-)
+from louder.serving.jobs import EXPLAINED_ROWS, FEWEST_ROWS, SLICE, Job, rows_of
+from louder.serving.service import CANARIES, EXPLAINED, RETRY_S, Service, Settings, answers, canaries
 from louder.serving.wire import Refused
 from tests.histories.events import NAMES, event, events_of
 
