@@ -16,9 +16,11 @@ MESSAGES = (
 PROBLEMS = {
     400: "The body ended before it was complete",
     401: "A bearer token is needed",
+    403: "The token has not the right that this needs",
     405: "Neither a user nor an event",
     413: "The body is too large",
     415: "The body is not JSON, or neither plain nor gzip",
+    421: "The service does not answer to that host name",
     422: "The request is wrong",
     429: "Too many requests; Retry-After says when to come again",
     503: "The store cannot be reached; Retry-After says when to come again",
@@ -30,7 +32,8 @@ BODY = 400, 401, 413, 415, 422  # what can be wrong with one
 def answers(message: type[BaseModel], *problems: int) -> dict[int | str, dict[str, Json]]:
     """The responses of a route."""
     found: dict[int | str, dict[str, Json]] = {200: {"description": "The answer", "content": content(message)}}
-    for status in problems:
+    who = (403, 421) if 401 in problems else ()
+    for status in (*problems, *who):
         found[status] = {"description": PROBLEMS[status], "content": content(m.Problem)}
         if status in (429, 503):
             found[status]["headers"] = {"Retry-After": {"description": "Seconds", "schema": {"type": "integer"}}}

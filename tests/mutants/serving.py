@@ -9,6 +9,23 @@ STORE_SETTINGS = "tests/histories/test_settings.py"
 METRICS, MIDDLEWARE, VIEWS = (f"tests/serving/test_{name}.py" for name in ("metrics", "middleware", "views"))
 BATCHING, WIRE, JOBS = (f"tests/serving/test_{name}.py" for name in ("batching", "wire", "jobs"))
 CONNECTIONS = "tests/serving/test_connections.py"
+CANARIES = " ".join(
+    f"tests/serving/test_canaries.py::test_{name}"
+    for name in (
+        "each_number_has_a_bound",
+        "what_two_models_answer_is_compared_user_by_user",
+        "correlation_is_that_of_ranks",
+        "of_a_history_the_latest_event_is_held_out",
+    )
+)
+ACCESS = " ".join(
+    f"tests/serving/test_access.py::test_{name}"
+    for name in (
+        "one_token_may_do_everything_and_lines_give_rights",
+        "what_is_not_known_needs_the_highest_right_and_slashes_open_nothing",
+        "a_host_that_was_not_named_is_not_answered",
+    )
+)
 RELOAD, EXPLORE = "tests/serving/test_live_models.py", "tests/serving/test_explore.py"
 TOLD = "tests/serving/test_told_items.py"
 TOLD_STORE = "tests/histories/test_items.py"
@@ -110,9 +127,9 @@ MUTANTS = [
     Mutant(SERVING + "metrics.py", "quantile_ms(0.99)", "quantile_ms(0.9)", METRICS),
     Mutant(SERVING + "metrics.py", "self.newest = max(self.newest, now)", "self.newest = now", METRICS),
     Mutant(
-        SERVING + "middleware.py",
-        "hmac.compare_digest(given.strip(), self.token)",
-        "given.startswith(self.token)",
+        SERVING + "access.py",
+        "hmac.compare_digest(given.strip(), token.text.encode())",
+        "given.startswith(token.text.encode())",
         MIDDLEWARE,
     ),
     Mutant(SERVING + "middleware.py", "            self.metrics.in_flight.dec()\n", "", MIDDLEWARE),
@@ -173,8 +190,8 @@ MUTANTS = [
     Mutant(SERVING + "service.py", "time.monotonic() + RETRY_S", "time.monotonic()", JOBS),
     Mutant(
         SERVING + "service.py",
-        'previous=message.model == "previous"',
-        "previous=False",
+        'previous, since = message.model == "previous"',
+        "previous, since = False",
         "tests/serving/test_reload.py -k rollback",
     ),
     Mutant(SERVING + "jobs.py", 'if len({part["model"] for part in good}) == 1', "if True", JOBS),
@@ -182,10 +199,27 @@ MUTANTS = [
     Mutant(SERVING + "jobs.py", "min(SLICE, len(message.items))", "len(message.items)", JOBS),
     Mutant(SERVING + "jobs.py", "k=len(x))", "k=SLICE)", JOBS),
     Mutant(SERVING + "service.py", "if job.previous == previous", "if job.previous <= previous", JOBS),
-    Mutant(SERVING + "reload.py", "SLOWER * live_s + 1", "SLOWER * live_s", RELOAD),
     Mutant(SERVING + "reload.py", "self.refusals += reason != self.refused", "self.refusals += 1", RELOAD),
     Mutant(SERVING + "reload.py", "self.both = new, self.live", "self.both = new, self.previous", RELOAD),
-    Mutant(SERVING + "reload.py", "at=int(x.times[-1]) + 1", "at=int(x.times[-1])", RELOAD),
+    Mutant(SERVING + "reload.py", "(version, marks) == self.refused_as", "version == self.refused_as[0]", RELOAD),
+    # which new model goes live
+    Mutant(SERVING + "canaries.py", "SLOWER * old.seconds + 1", "SLOWER * old.seconds", RELOAD),
+    Mutant(SERVING + "canaries.py", "k=listed, retrieve=0)", "k=listed)", RELOAD),
+    Mutant(SERVING + "canaries.py", "retrieve=len(items), seen=True)", "retrieve=len(items))", RELOAD),
+    Mutant(SERVING + "canaries.py", "history.select(slice(-1))", "history", RELOAD),
+    Mutant(SERVING + "canaries.py", "total=max(history.total - 1, 0)", "total=history.total", CANARIES),
+    Mutant(SERVING + "canaries.py", "if count > 1] or [trial]", "if count > 0] or [trial]", RELOAD),
+    Mutant(SERVING + "canaries.py", "x.overlap < x.chance + OVERLAP", "x.overlap < OVERLAP", CANARIES),
+    Mutant(SERVING + "canaries.py", "lost - gained > WORSE * error", "lost > WORSE * error", CANARIES),
+    Mutant(SERVING + "canaries.py", "gained - lost > BETTER * error or ", "", CANARIES),
+    Mutant(SERVING + "canaries.py", " or x.live_distinct < DISTINCT * x.distinct", "", CANARIES),
+    Mutant(SERVING + "canaries.py", "counts.cumsum() - (counts - 1) / 2", "counts.cumsum()", CANARIES),
+    # who may ask for what
+    Mutant(SERVING + "access.py", "right in self.rights or ADMIN in self.rights", "right in self.rights", ACCESS),
+    Mutant(SERVING + "access.py", 'scope.get("raw_path", path.encode())', "path.encode()", ACCESS),
+    Mutant(SERVING + "access.py", 'name.lower().rstrip(".")', "name.lower()", ACCESS),
+    Mutant(SERVING + "access.py", "if path not in self.probed and", "if", ACCESS),
+    Mutant(SERVING + "access.py", "WRITE if path in TOLD else ADMIN", "WRITE", ACCESS),
     # what a stranger is shown, and what if
     Mutant(SERVING + "explore.py", "if total >= FEW", "if total > FEW", EXPLORE),
     Mutant(SERVING + "explore.py", "draw.sample(found, min(SAMPLE, len(found)))", "found", EXPLORE),

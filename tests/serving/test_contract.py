@@ -57,16 +57,15 @@ def test_every_route_and_status_is_described(service, described):
         *("/v1/users/sample", "/v1/items/{item}", "/v1/items/{item}/users", "/v1/recommend/batch"),
         *("/v1/users/{user}/history", "/v1/users/{user}", "/v1/users/{user}/events/{id}"),
     }
-    asked = {"200", "400", "401", "413", "415", "422", "429", "503", "504"}
+    asked = {"200", "400", "401", "403", "413", "415", "421", "422", "429", "503", "504"}
     assert set(paths["/v1/recommend"]["post"]["responses"]) == asked
     assert set(paths["/v1/similar"]["post"]["responses"]) == asked - {"503"}
     assert set(paths["/v1/events"]["post"]["responses"]) == asked - {"429", "504"}
     assert set(paths["/v1/items"]["post"]["responses"]) == asked - {"429", "504"}
     assert set(paths["/v1/recommend/batch"]["post"]["responses"]) == asked - {
-        "429",
         "503",
         "504",
-    }  # of each, not of all
+    }  # these are of each, not of all
     assert set(paths["/readyz"]["get"]["responses"]) == {"200", "503"}
     limit = next(x for x in paths["/v1/users/{user}/history"]["get"]["parameters"] if x["name"] == "limit")
     assert (limit["schema"]["minimum"], limit["schema"]["maximum"], limit["schema"]["default"]) == (1, 1_000, 100)
