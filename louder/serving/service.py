@@ -245,7 +245,7 @@ def claim(store: HistoryStore, model: Engine, settings: Settings) -> None:
     try:
         if store.claim(data, settings.adopt_store):
             print(
-                f"{store.place} did not say which data set it is of: from now on it is that of {run.path}.",
+                f"The store {store.place} did not say which data set it is of: from now on it is that of {run.path}.",
                 file=sys.stderr,
             )
     except InputError:
