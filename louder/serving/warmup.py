@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from louder.errors import InputError
 from louder.histories.history import History, empty_history
 from louder.inference.engine import Engine
 from louder.inference.request import Request, Result
@@ -42,9 +43,13 @@ def trial_requests(model: Engine) -> list[Request]:
 
 def warm(model: Engine) -> None:
     """Answer them, one by one and several at once, with titles, attributes and reasons. Nobody asks, so nothing of it is
-    kept in a cache; what a model does not do, such as ranking, is left out."""
-    for request in trial_requests(model):
+    kept in a cache; what a model does not do, such as ranking, is left out. Raises InputError for one that cannot answer for a
+    user of the store."""
+    requests = trial_requests(model)
+    for request in requests:
         (result,) = model.recommend_batch([request])
+        if request is requests[0] and isinstance(result, InputError):
+            raise result
         if isinstance(result, Result):
             reasons = model.reasons(request, result.items[:1])
             result_view(model, request, result, reasons, attributes=True)

@@ -60,9 +60,10 @@ def test_two_runs_are_two_stages(place, service_of, call):
     items = [x.item for x in good(recommended).items]
     assert sorted(items) == sorted(x.item for x in good(retrieved).items)
     direct = Recommender(place / "joint").rank(user=5, items=items, at=AT)
-    scores = [x.actions["like"] for x in direct]
+    likes = [x.actions["like"] for x in good(recommended).items]
+    np.testing.assert_allclose(likes, [x.actions["like"] for x in direct], atol=1e-5)
+    scores = [x.score for x in good(recommended).items]  # of what comes next and of what is liked then
     assert scores == sorted(scores, reverse=True)
-    np.testing.assert_allclose([x.score for x in good(recommended).items], scores, atol=1e-5)
 
 
 def test_a_history_that_comes_with_a_request_is_answered_as_the_same_in_the_store(place, service_of, call):
