@@ -9,7 +9,7 @@ import pyarrow as pa
 import torch
 
 from louder.data.attributes import UNKNOWN, Attribute, encode
-from louder.data.table import Table, open_table
+from louder.data.table import Table, open_table, ranges
 from louder.errors import InputError
 from louder.histories.items import ItemFacts
 from louder.ids import IdMap, RawId
@@ -182,10 +182,23 @@ class Catalogue:
         return mask if self.updates.available is None else mask & self.updates.available
 
     def having(self, where: Mapping[str, Sequence[RawId]], items: np.ndarray) -> np.ndarray:
-        """[n] bool: which of the items [n] have, of each attribute, one of the values"""
+        """[n] bool: which of the items [n] have, of each attribute, one of the values; reads these items alone. Raises
+        InputError for an attribute that items do not have."""
         mask = np.ones(len(items), dtype=bool)
         for name, values in where.items():
-            mask &= self.matching(name, frozenset(map(str, values)))[items]
+            self.require_filterable(name)
+            texts, own = frozenset(map(str, values)), np.zeros(len(items), dtype=bool)
+            if (attribute := self.attributes.get(name)) is not None:
+                wanted = np.array([label in texts for label in attribute.labels], dtype=bool)
+                offsets = attribute.offsets.numpy()
+                starts, lengths = offsets[items], offsets[items + 1] - offsets[items]
+                hits = wanted[attribute.codes.numpy()[ranges(starts, lengths)]]
+                own[np.repeat(np.arange(len(items)), lengths)[hits]] = True
+            if told := self.updates.told.get(name):
+                for place, item in enumerate(items.tolist()):
+                    if (labels := told.get(item)) is not None:
+                        own[place] = not texts.isdisjoint(labels)
+            mask &= own
         return mask
 
     def known(self, items: Sequence[RawId]) -> np.ndarray:
@@ -196,15 +209,16 @@ class Catalogue:
     def matching(self, name: str, values: frozenset[str]) -> np.ndarray:
         """[I] bool: the items of which attribute `name` is, or holds, one of the values. Raises InputError for an attribute
         that items do not have."""
-        told = [other for other, own in self.updates.told.items() if own]
-        if name in self.attributes:
-            trained = self.trained_matching(name, values)
-        elif name in told:
-            trained = np.zeros(len(self), dtype=bool)
-        else:
+        self.require_filterable(name)
+        known = name in self.attributes
+        trained = self.trained_matching(name, values) if known else np.zeros(len(self), dtype=bool)
+        return self.updates.matching(name, values, trained)
+
+    def require_filterable(self, name: str) -> None:
+        if name not in self.attributes and not self.updates.told.get(name):
+            told = [other for other, own in list(self.updates.told.items()) if own]
             have = ", ".join(dict.fromkeys([*self.attributes, *told])) or "none"
             raise InputError(f"The filter names the attribute {name!r}, but items have these: {have}.")
-        return self.updates.matching(name, values, trained)
 
 
 def described(item_ids: IdMap, columns: pa.Table | None, item: int) -> tuple[RawId, str]:
@@ -226,6 +240,8 @@ def matched(attributes: Mapping[str, Attribute], items: int, name: str, values: 
     """[I] bool; one pass, however many values there are"""
     attribute = attributes[name]
     wanted = np.array([label in values for label in attribute.labels], dtype=bool)
+    if not attribute.is_list:  # one code an item
+        return wanted[attribute.codes.numpy()]
     owner = np.repeat(np.arange(items), np.diff(attribute.offsets.numpy()))
     mask = np.zeros(items, dtype=bool)
     mask[owner[wanted[attribute.codes.numpy()]]] = True

@@ -103,6 +103,10 @@ def test_values_of_an_item_and_items_that_have_them(catalogue):
     where = {"genres": ["love", "drama"], "year": [1990, "1991"]}
     assert catalogue.having(where, np.array([3, 1, 0, 1])).tolist() == [False, True, True, True]
     assert catalogue.having({}, np.array([3, 1])).tolist() == [True, True]
+    some, filters = np.array([2, 0, 3, 1, 1]), {"genres": ["war", "fly"], "year": [1991, 1990], "length": ["3.5"]}
+    for name, values in filters.items():  # as the mask over all items says
+        mask = catalogue.matching(name, frozenset(map(str, values)))
+        assert catalogue.having({name: values}, some).tolist() == mask[some].tolist()
 
 
 def test_what_is_told_of_an_item(catalogue):
