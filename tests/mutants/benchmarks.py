@@ -3,7 +3,7 @@
 from tests.mutants import Mutant
 
 MEASURE = "tests/benchmarks/test_measure.py"
-PAGE = "tests/benchmarks/test_page.py"
+PAGE = "tests/benchmarks/test_benchmark_page.py"
 HISTORIES = "tests/benchmarks/test_histories.py"
 CASES = "tests/benchmarks/test_cases.py"
 GPU = "tests/benchmarks/test_gpu.py -k not(alone)and(not(without))"
