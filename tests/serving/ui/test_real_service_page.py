@@ -13,7 +13,9 @@ def address(service_of):
         yield address
 
 
-def test_a_model_that_only_retrieves_is_shown_asked_why_and_told_of_an_event(page, address):
+def test_a_model_that_only_retrieves_is_shown_asked_why_and_told_of_an_event(
+    address, page
+):  # the page ends before the service that it asks
     page.goto(f"{address}#user=1&view=list")
     expect(page.locator(".card")).to_have_count(10)
     events = page.locator("#timeline li").count()
@@ -36,7 +38,7 @@ def test_a_model_that_only_retrieves_is_shown_asked_why_and_told_of_an_event(pag
     expect(page.locator("#timeline li")).to_have_count(events)
 
 
-def test_a_stranger_picks_someone_and_sees_rows(page, address):
+def test_a_stranger_picks_someone_and_sees_rows(address, page):  # the page ends before the service that it asks
     page.goto(address)
     page.locator(".person[href]").first.click()
     expect(page.locator(".strip h3").first).to_have_text("Top 10")
