@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from inspect import signature
 from typing import Annotated
 
 from fastapi import FastAPI, Path, Query, Request
@@ -11,7 +12,7 @@ from fastapi.responses import PlainTextResponse, Response
 from fastapi.routing import APIRoute
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from louder.errors import InputError
 from louder.histories import Arrival, StoreGone
@@ -78,8 +79,31 @@ def create_app(service: Service) -> ASGIApp:
         free=frozenset({"/healthz", "/readyz", *page}),
     )
     audit = None if settings.audit is None else Audit(settings.audit)
-    traced = app if service.tracer is None else Traced(app, service.tracer)
+    routed = straight(app)
+    traced = routed if service.tracer is None else Traced(routed, service.tracer)
     return Middleware(traced, metrics=service.metrics, access=access, audit=audit, log=settings.log)
+
+
+def straight(app: FastAPI) -> ASGIApp:
+    """The application, with routes that read their bodies themselves called at once: what the framework does around them
+    (exit stacks, dependencies, a middleware each for errors, telemetry and body sizes) took a fifth of the event loop."""
+    routes = [x for x in app.routes if isinstance(x, APIRoute) and x.methods == {"POST"}]
+    by_path = {x.path: x for x in routes if list(signature(x.endpoint).parameters) == ["request"]}
+
+    async def call(scope: Scope, receive: Receive, send: Send) -> None:
+        route = by_path.get(scope["path"]) if scope["type"] == "http" and scope["method"] == "POST" else None
+        if route is None:
+            await app(scope, receive, send)
+            return
+        scope["app"], scope["route"] = app, route
+        request = Request(scope, receive)
+        try:
+            response = await route.endpoint(request)
+        except Exception as error:
+            response = await refuse(request, error)
+        await response(scope, receive, send)
+
+    return call
 
 
 async def sweep(gate: Gate) -> None:
