@@ -20,8 +20,8 @@ MUTANTS = [
     # batch: what does not fit together, and what a batch knows of itself
     Mutant(
         BATCH,
-        "(backward,) = torch.where(self.offsets.diff() < 0)",
-        "(backward,) = torch.where(self.offsets.diff() < -1)",
+        "if end < first:",
+        "if end < first - 1:",
         "tests/test_batch.py",
     ),
     Mutant(

@@ -20,19 +20,22 @@ MUTANTS = [
         "first = int(history.prefix_lengths[first])",
         MFALCON,
     ),
-    Mutant("louder/inference/mfalcon.py", "first = max(known - 1, 0)  #", "first = known  #", MFALCON),
-    Mutant("louder/inference/mfalcon.py", "pending[n] = pending[n].part(0, 0)", "pending[n] = pending[n]", MFALCON),
+    Mutant("louder/inference/mfalcon.py", "first = known - 1  #", "first = known  #", MFALCON),
+    Mutant("louder/inference/runner.py", "x.state, x.seen = state, x.seen + 1", "x.state = state", MFALCON),
     Mutant(
         "louder/inference/mfalcon.py",
-        "None if prefix_lengths is None else prefix_lengths + before",
-        "None if prefix_lengths is None else prefix_lengths",
+        "prefix_lengths[start:end] + before",
+        "prefix_lengths[start:end]",
         MFALCON,
     ),
     Mutant("louder/inference/mfalcon.py", "own + self.last_action(x.history)", "own", MFALCON),
-    Mutant("louder/inference/mfalcon.py", "acts_apart * int(engaged[:first].sum())", "acts_apart * first", MFALCON),
-    Mutant("louder/inference/retriever.py", "max(known - 1, 0)  #", "known  #", "tests/inference/test_retriever.py"),
+    Mutant("louder/inference/mfalcon.py", "int(self.model.engaged(history)[:first].sum())", "first", MFALCON),
+    Mutant("louder/inference/retriever.py", "max(known - 1, 0) for", "known for", "tests/inference/test_retriever.py"),
     Mutant(
-        "louder/inference/runner.py", "kv.length += len(rows.x) - rows.candidates", "kv.length += len(rows.x)", MFALCON
+        "louder/inference/runner.py",
+        "last._replace(query_time=int(history.query_timestamps[-1]))",
+        "last",
+        "tests/inference/test_retriever.py",
     ),
     # caches
     Mutant(
@@ -53,9 +56,14 @@ MUTANTS = [
         CACHE,
     ),
     Mutant("louder/models/kv_cache.py", ".clamp(max=history)", "", MFALCON),
-    Mutant("louder/models/kv_cache.py", "if 4 * room <= self.length", "if 4 * room >= self.length", MFALCON),
-    Mutant("louder/models/kv_cache.py", "all_keys[self.length : end] = keys", "all_keys[: len(keys)] = keys", MFALCON),
-    Mutant("louder/models/kv_cache.py", "room[:count] = held[:count]", "room[:count] = 0", MFALCON),
+    Mutant("louder/models/kv_cache.py", "if 4 * room <= seen", "if 4 * room >= seen", MFALCON),
+    Mutant(
+        "louder/models/kv_cache.py",
+        "all_keys[layer, self.length : end] = keys",
+        "all_keys[layer, : len(keys)] = keys",
+        MFALCON,
+    ),
+    Mutant("louder/models/kv_cache.py", "room.narrow(dim, 0, held.shape[dim]).copy_(held)", "room.zero_()", MFALCON),
     # re-ranking: weights ignored, diversity that remembers the last pick only
     Mutant(
         "louder/inference/reranking.py",
@@ -196,11 +204,11 @@ MUTANTS = [
         ENGINE,
     ),
     Mutant("louder/inference/engine.py", "scores[torch.from_numpy(~mask)] = -torch.inf", "pass", ENGINE),
-    Mutant("louder/inference/mfalcon.py", "x.kv.length = length", "pass", MFALCON),
+    Mutant("louder/models/kv_cache.py", "room[1][:, : values.shape[1]] = values", "pass", MFALCON),
     Mutant(
         "louder/inference/runner.py",
-        "first, end = kv.length - before, len(rows.x) - self.pending(history)",
-        "first, end = kv.length - before, len(rows.x)",
+        "rows.x.shape[0] - self.pending(x.history)",
+        "rows.x.shape[0]",
         MFALCON,
     ),
     Mutant(
