@@ -46,6 +46,10 @@ ALIKE = Comparison(
         ({"distinct": 0.09}, "its scores hardly differ: 9.0%"),
         # nine or ten users lost and none gained: three standard errors are 9 and 9.5
         ({"hits": hits(*range(12, 23))}, ""),
+        (
+            {"hits": hits(*range(3), *range(15, 23))},
+            "",
+        ),  # twelve lost and three gained: nine, where 11.6 are three errors
         ({"hits": hits(*range(13, 23))}, "it finds 10 of the latest events of 64 known users, and the live model 20"),
         # the live model finds nothing, the new one five: more than two standard errors, so it need not be like it
         ({"overlap": 0.0, "correlation": -1.0, "hits": hits(*range(5)), "live_hits": hits()}, ""),
