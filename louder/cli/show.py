@@ -123,14 +123,14 @@ def print_metrics(result: Row) -> None:
         f"{result['run']} on {result['part']}: {result['users']:,} users, {result['items']:,} items, "
         f"protocol {result['protocol']}, epoch {result['epoch'] + 1}"
     )
-    columns = [result["run"], "popularity"]
-    metrics = [[name, shown(result["metrics"][name]), shown(result["popularity"][name])] for name in METRICS]
-    print_columns(title, ["metric", *columns], metrics, right=columns)
     if left_out := result["targets_left_out"]:
         print(
             f"{left_out:,} of {result['users']:,} targets were left out as already seen, so they count as misses. Where people come "
             "back to what they had: --set evaluation.seen=none (louder evaluate: --seen none)."
         )
+    columns = [result["run"], "popularity"]
+    metrics = [[name, shown(result["metrics"][name]), shown(result["popularity"][name])] for name in METRICS]
+    print_columns(title, ["metric", *columns], metrics, right=columns)
     columns = ["hr@10", "ndcg@10", "mrr"]
     groups = [
         [group["history"], f"{group['users']:,}", *(shown(group[name]) for name in columns)]

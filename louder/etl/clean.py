@@ -120,8 +120,10 @@ def unreadable(column: ir.Value, rule: Rule | None = None) -> ir.BooleanValue | 
     """Whether a text is there, but is no number (and, for a flag, no word for true or false); None where that cannot be."""
     if not column.type().is_string() or (rule is not None and isinstance(rule.value, str)):
         return None
-    wrong = column.notnull() & column.try_cast("float64").isnull() & ~column.strip().isin(MISSING)
-    return wrong & ~column.strip().lower().isin(TRUE + FALSE) if rule is not None and not rule.operator else wrong
+    text = column.strip()
+    word = text.lower().isin(TRUE + FALSE) if rule is not None and not rule.operator else ibis.literal(False)
+    # nearly all are numbers, so that is asked first: an engine works out the rest for the others only
+    return ibis.ifelse(column.isnull() | column.try_cast("float64").notnull(), False, ~(text.isin(MISSING) | word))
 
 
 def happened(column: ir.Value, rule: Rule) -> ir.BooleanValue:
@@ -132,7 +134,7 @@ def happened(column: ir.Value, rule: Rule) -> ir.BooleanValue:
         else:
             flag = number(column) != 0
             if column.type().is_string():
-                flag = flag.fill_null(False) | column.strip().lower().isin(TRUE)
+                flag = ibis.ifelse(column.try_cast("float64").notnull(), flag, column.strip().lower().isin(TRUE))
     else:
         left = number(column)
         if isinstance(rule.value, str):

@@ -233,9 +233,12 @@ def head_lines(path: Path, encoding: str = "utf-8-sig") -> list[str]:
 def text_lines(path: Path, encoding: str) -> Iterator[str]:
     """The lines that are not blank, without their ends."""
     with path.open(encoding=encoding) as file:
-        for line in file:
-            if line.strip():
-                yield line.rstrip("\r\n")
+        try:
+            for line in file:
+                if line.strip():
+                    yield line.rstrip("\r\n")
+        except UnicodeDecodeError as error:
+            raise InputError(f"{path.name} is not text in UTF-8 ({error}). Save it so.") from error
 
 
 def describe(path: Path) -> list[SourceFile]:

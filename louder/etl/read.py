@@ -3,6 +3,8 @@
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import reduce
+from operator import and_, or_
 
 import ibis
 import ibis.expr.types as ir
@@ -14,10 +16,10 @@ from louder.etl.clean import ACTIONS, ITEM, MICROS_COLUMN, POSITION, REASON, REQ
 from louder.etl.engines import RAW_POSITION, EtlEngine
 from louder.etl.probe import YEAR_1990, id_kind, next_kind, odd_times, read_time_unit, refuse_implausible_times
 from louder.etl.sources.source import LogSource
-from louder.etl.spec import MAX_ACTIONS, LogSpec, Rule
+from louder.etl.spec import LogSpec, Rule
 
 SAMPLE_ROWS = 20_000
-UNREADABLE = "unreadable"  # bit j of this column: the j-th of `doubtful` is no number there
+ODD = "odd"  # whether a value or an action of the row is read from what may be no number
 Report = Callable[[str], None]
 
 
@@ -77,10 +79,14 @@ def read_log(engine: EtlEngine, source: LogSource, report: Report) -> CleanLog:
             f"None of the {total} rows of {shown} can be used: {listed(dropped)}. "
             f"Pass the columns that hold ids and times: --column {schema.USER}=NAME --column {schema.ITEM}=NAME --column {schema.TIME}=NAME."
         )
-    notes, said = unreadable_texts(raw, good, spec)
+    notes: dict[str, int] = {}
+    if ODD in table.columns:
+        if good[ODD].any().to_pyarrow().as_py():
+            notes, said = unreadable_texts(raw.filter(reduce(and_, (check.good for check in checks))), spec)
+            warnings += said
+        table = table.drop(ODD)
     left_out = [column for column in found if column not in spec.used]
-    table = table.drop(UNREADABLE) if UNREADABLE in table.columns else table
-    return CleanLog(source, table, kinds, latest, total, dropped, left_out, notes, warnings + said)
+    return CleanLog(source, table, kinds, latest, total, dropped, left_out, notes, warnings)
 
 
 def span_of(events: ir.Table) -> tuple[int, int, int]:
@@ -101,19 +107,15 @@ def doubtful(raw: ir.Table, spec: LogSpec) -> dict[str, tuple[str, ir.BooleanVal
     return {what: (column, where) for what, (column, where) in wrong.items() if where is not None}
 
 
-def unreadable_texts(raw: ir.Table, good: ir.Table, spec: LogSpec) -> tuple[dict[str, int], list[str]]:
+def unreadable_texts(used: ir.Table, spec: LogSpec) -> tuple[dict[str, int], list[str]]:
     """Of the values and actions of the rows that are used, how many texts could not be read, and sentences about them."""
-    asked = doubtful(raw, spec)
-    if not asked:
-        return {}, []
-    bits = good[UNREADABLE]
-    odd = good.filter(bits != 0)
-    counts = odd.group_by(UNREADABLE).aggregate(n=odd.count()).to_pyarrow().to_pylist()
+    asked = doubtful(used, spec)
+    counts = used.aggregate(**{what: where.sum() for what, (_, where) in asked.items()}).to_pyarrow().to_pylist()[0]
     notes, said = {}, []
-    for j, (what, (column, where)) in enumerate(asked.items()):
-        if count := sum(row["n"] for row in counts if row[UNREADABLE] >> j & 1):
+    for what, (column, where) in asked.items():
+        if count := counts[what]:
             notes[f"{what}: not readable"] = count
-            example = raw.filter(where).select(column).limit(1).to_pyarrow().to_pylist()[0][column]
+            example = used.filter(where).select(column).limit(1).to_pyarrow().column(0)[0].as_py()
             then = "is missing" if what.startswith("value") else "did not happen"
             said.append(
                 f"The {what} is read from {column}, which is no number in {count:,} rows, such as {example!r}: there it {then}."
@@ -130,11 +132,12 @@ def cleaned(raw: ir.Table, spec: LogSpec, checks: Sequence[Checked]) -> dict[str
         found[ACTIONS] = clean.action_bits(raw, spec.rules())
     for name, column in spec.values.items():
         found[f"value.{name}"] = clean.number(raw[column]).cast("float32")
-    if asked := doubtful(raw, spec):
-        bits: ir.Value = ibis.literal(0, "int64")
-        for j, (_, where) in enumerate(list(asked.values())[:MAX_ACTIONS]):
-            bits = bits + ibis.ifelse(where, 1 << j, 0).cast("int64")
-        found[UNREADABLE] = bits
+    # whether one of them is no number is nearly for nothing here; what it is then is worked out for such logs alone
+    odd = [
+        raw[column].try_cast("float64").isnull() for column in {column for column, _ in doubtful(raw, spec).values()}
+    ]
+    if odd:
+        found[ODD] = reduce(or_, odd)
     texts = {f"series.{name}": column for name, column in spec.log_series.items()}
     if schema.REQUEST in spec.columns:
         texts[REQUEST] = spec.column(schema.REQUEST)

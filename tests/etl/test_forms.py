@@ -425,3 +425,9 @@ def test_boms_are_no_part_of_a_name(tmp_path):
     path = log(tmp_path, codecs.BOM_UTF8 + csv().encode())
     assert columns_of(path) == (USERS, {})
     assert os.path.getsize(path) == len(csv()) + 3
+
+
+def test_sequences_in_another_encoding_are_told(tmp_path):
+    path = log(tmp_path, "é 1 2\nb 3\n".encode("latin-1"), "log.txt")
+    with pytest.raises(InputError, match=r"log\.txt is not text in UTF-8"):
+        build_table(path, tmp_path / "t", spec=LogSpec(format="sequences"))

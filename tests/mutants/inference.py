@@ -159,14 +159,14 @@ MUTANTS = [
     # what a run knows, and tells
     Mutant(
         "louder/inference/run.py",
-        "if table.items != len(self.item_ids)",
-        "if table.items < len(self.item_ids)",
+        '"items": True,',
+        '"items": False,',
         "tests/inference/test_recommender.py",
     ),
     Mutant(
         "louder/inference/run.py",
-        "series) != known or not",
-        "series) != known and not",
+        '"values": ranking,',
+        '"values": False,',
         "tests/inference/test_ranker.py -k another_kind",
     ),
     Mutant("louder/inference/run.py", "for path in (run, ranker)", "for path in (run,)", ENGINE),
