@@ -70,11 +70,11 @@ def test_what_gzip_hides_is_bounded_as_well():
     ("body", "coding", "status"),
     [
         (b'{"user": 1}', "gzip", 400),
-        (gzip.compress(b'{"user": 1}')[:-1], "gzip", 400),
-        (gzip.compress(b'{"user": 1}') * 2, "gzip", 400),
+        (gzip.compress(b'{"user": 1}', mtime=0)[:-1], "gzip", 400),
+        (gzip.compress(b'{"user": 1}', mtime=0) * 2, "gzip", 400),
         (b"", "gzip", 400),
         (b'{"user": 1}', "br", 415),
-        (gzip.compress(b'{"user": 1}'), "gzip, gzip", 415),
+        (gzip.compress(b'{"user": 1}', mtime=0), "gzip, gzip", 415),
     ],
 )
 def test_another_coding_is_refused(body, coding, status):
