@@ -102,6 +102,10 @@ def recommend(
                 "--users goes with -o FILE.parquet or FILE.csv, and not with --user, --history or --pin: "
                 f"louder recommend {run} --users all -o recs.parquet."
             )
+        if output.exists() and Path(users).exists() and output.samefile(users):
+            raise InputError(
+                f"{output} is the list of users, so it is not replaced. Choose another file: -o recs.parquet."
+            )
         chosen, recommender = users_of(users), Recommender(run, table)
         with counting("recommending", "users") as done:
             rows = write(counted(recommender.recommend_many(chosen, **asked), done), output)

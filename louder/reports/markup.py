@@ -96,10 +96,20 @@ def document(title: str, sections: Sequence[Html]) -> str:
     )
 
 
+def is_page(path: Path) -> bool:
+    """Whether a file begins as HTML does."""
+    with open(path, "rb") as file:
+        return file.read(200).lstrip().lower().startswith((b"<!doctype html", b"<html"))
+
+
 def write_page(page: str, path: Path, *, option: str = "-o") -> None:
     """Raises InputError, which names the command's `option`, if the page cannot be written there."""
     if path.is_dir():
         raise InputError(f"{path} is a folder, but the page is one file. Pass {option} {path / 'page.html'}.")
+    if path.is_file() and path.stat().st_size and not is_page(path):
+        raise InputError(
+            f"{path} is there and is no page, so it is left alone. Choose another place: {option} FILE.html."
+        )
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_text(path, page)

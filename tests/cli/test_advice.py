@@ -183,3 +183,28 @@ def test_a_column_that_is_not_there_is_told_from_python_too(tmp_path):
     (tmp_path / "log.csv").write_text("user_id,item_id,timestamp\n1,2,3\n")
     with pytest.raises(InputError, match=r"no column 'x'.*--value watch=NAME"):
         build_table(tmp_path / "log.csv", tmp_path / "t", spec=LogSpec(values={"watch": "x"}))
+
+
+@pytest.mark.parametrize("command", ["inspect", "report", "recommend"])
+def test_an_output_never_replaces_what_was_read(command, repeating, tmp_path, louder):
+    run = untrained_run(tiny_config(repeating), tmp_path / "run")
+    precious = tmp_path / "users.csv"
+    precious.write_text("user\n100\n101\n")
+    arguments = {
+        "inspect": ["data", "inspect", repeating, "--html", precious],
+        "report": ["report", run, "-o", precious],
+        "recommend": ["recommend", run, "--users", precious, "-o", precious],
+    }[command]
+    code, _, _ = louder(*arguments)
+    assert (code, precious.read_text()) == (2, "user\n100\n101\n")
+
+
+def test_a_page_is_replaced_by_a_page(repeating, tmp_path, louder):
+    page = tmp_path / "page.html"
+    page.write_text("")
+    for _ in range(2):
+        assert louder("data", "inspect", repeating, "--html", page)[0] == 0
+    page.write_text("my notes")
+    code, _, err = louder("data", "inspect", repeating, "--html", page)
+    assert (code, page.read_text()) == (2, "my notes")
+    assert "is there and is no page, so it is left alone. Choose another place: --html FILE.html" in err
