@@ -23,7 +23,7 @@ def calibrate(
     """Choose how two stages become one score, on the validation part.
 
     The score of an item is P(next)^weight x worth: how likely it comes next, by retrieval, and what that would be worth, by
-    the ranker. The weight is the one whose lists find most of what was liked and, within the interval, no less of what came
+    the ranker. The weight is the one whose lists find most of what was liked and, within a standard error, no less of what came
     next than retrieval alone. It is kept with the ranker's best checkpoint. louder train does this at its end for a joint
     run; two runs beside each other need it once. Examples:
 

@@ -13,7 +13,8 @@ WEIGHTS = 0.0, 0.125, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0, 8.0
 
 def calibrated(found: Answers, retrieval: str) -> Scoring:
     """The temperature by which P(next) is likeliest for what came next, and then the weight whose lists find most of what
-    was liked (NDCG@10) among those that do not find fewer of what came next than retrieval alone, beyond the interval.
+    was liked (NDCG@10) among those that find no less of what came next than retrieval alone, to within one standard error:
+    to within two, the choice would as a rule stand at the edge of a loss.
 
     found      answers on the validation part
     retrieval  fingerprint of the checkpoint that found them
@@ -27,11 +28,15 @@ def calibrated(found: Answers, retrieval: str) -> Scoring:
             | list_metrics(found, scores)
             | {"above": difference(found.users, ranks(found, scores), ranks(found, found.log_next))}
         )
-    holds = [row for row in rows if row["above"]["high"] >= 0] or rows[-1:]
+    holds = [row for row in rows if row["above"]["mean"] + standard_error(row["above"]) >= 0] or rows[-1:]
     best = max(holds, key=lambda row: row[f"liked_ndcg@{CUTOFF}"] or row[f"ndcg@{CUTOFF}"])
     alone = {"weight": None} | list_metrics(found, found.log_next)
     chosen = {"requests": len(found.targets), "users": len(np.unique(found.users)), "rows": [*rows, alone]}
     return replace(Scoring(), temperature=temperature, weight=best["weight"], retrieval=retrieval, chosen=chosen)
+
+
+def standard_error(gain: Row) -> float:
+    return float(gain["high"] - gain["mean"]) / 1.96
 
 
 def likeliest_temperature(found: Answers) -> float:
