@@ -291,6 +291,15 @@ def test_a_log_of_each_form_gives_the_same_table(name, tmp_path, sequences):
     manifest = build_table(path, tmp_path / "t")
     assert sequences(tmp_path / "t") == EXPECTED
     assert manifest.dropped == {}
+    kinds = {"parquet": "Parquet", "jsonl": "JSON lines", "json": "a JSON array"}
+    text = f"CSV with {'blanks' if name == 'log.txt' else 'commas'}, with a header"
+    assert manifest.read_as == next((kind for part, kind in kinds.items() if f".{part}" in name), text)
+
+
+def test_sequences_say_so(tmp_path, sequences):
+    manifest = build_table(log(tmp_path, "a x y\nb z\n", "log.txt"), tmp_path / "t")
+    assert manifest.read_as == "sequences, a user and items a line"
+    assert sequences(tmp_path / "t") == {"a": [(0, "x", 0), (0, "y", 1)], "b": [(0, "z", 0)]}
 
 
 def test_a_log_can_come_from_a_pipe(tmp_path, monkeypatch, sequences):

@@ -36,7 +36,8 @@ def open_sequences(engine: EtlEngine, inputs: list[Input], spec: LogSpec, work: 
                 f"{source.shown(beside)} is not JSON of item -> list of attribute ids ({error})."
             ) from error
     shown = source.shown(name)
-    return LogSource(stem, shown, open_parquet("raw", [(path, shown)]), replace(spec, has_times=False), items)
+    table = replace(open_parquet("raw", [(path, shown)]), read_as="sequences, a user and items a line")
+    return LogSource(stem, shown, table, replace(spec, has_times=False), items)
 
 
 def write_sequences(path: Path, out: Path, lines_at_once: int = 50_000) -> None:
