@@ -86,7 +86,7 @@ MUTANTS = [
         "elif form.header and len(first) != len(form.columns)",
         f"{BAD}::test_files_with_other_columns",
     ),
-    Mutant(f"{ETL}/sources/csv.py", "if inside and (rows >= enough or", "if inside and (", FORMS),
+    Mutant(f"{ETL}/sources/csv.py", "if rows >= enough or (inside", "if (inside", FORMS),
     Mutant(f"{ETL}/sources/csv.py", "enough = 1 if number_at else 3", "enough = 9", FORMS),
     Mutant(
         f"{ETL}/sources/csv_form.py", '[delimiter for delimiter in even if delimiter != " "] or even', "even", FORMS

@@ -143,10 +143,8 @@ def refuse_swallowed_lines(file: File, form: Form, skipped: int) -> None:
         rows = rows + is_row(line, form, number_at) if inside else 0
         first = first if inside else number
         inside = inside_quotes(line, form.delimiter, inside)
-        if inside and (rows >= enough or number - first > MOST_LINES):
-            break
-        if rows >= enough:  # it ended in the quotes of a later row
-            inside = True
+        if rows >= enough or (inside and number - first > MOST_LINES):
+            inside = True  # also where it ended in the quotes of a later row
             break
     if inside:
         raise InputError(
