@@ -5,6 +5,7 @@ from pathlib import Path
 from louder.data.inspect import TableCounts, count
 from louder.data.table import open_table
 from louder.errors import InputError
+from louder.inference.run import Run
 from louder.reports import samples
 from louder.reports.markup import write_page
 from louder.reports.run import FinishedRun, read_run
@@ -36,6 +37,7 @@ def facts_of_table(
         return None, [], {"data": reason, "samples": reason}
     counts, drawn, missing = None, [], {}
     try:
+        require_own_table(run.folder, folder)
         counts = count(folder)
     except InputError as error:
         if given:
@@ -48,3 +50,12 @@ def facts_of_table(
             raise
         missing["samples"] = str(error)
     return counts, drawn, missing
+
+
+def require_own_table(run: Path, table: Path) -> None:
+    """Raises InputError if the run was made with another table. One without its checkpoints cannot tell."""
+    try:
+        opened = Run.open(run)
+    except InputError:
+        return
+    opened.require_table(table)

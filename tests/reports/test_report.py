@@ -192,6 +192,19 @@ def test_table_elsewhere(run: Path, made: Path) -> None:
         write_report(run, table=made / "nowhere")
 
 
+def test_nothing_is_told_of_a_table_that_is_not_the_runs(run: Path, made: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(made / "table", other)
+    raw = pq.read_table(other / "vocabulary" / "item.parquet")["raw"].to_pylist()
+    pq.write_table(pa.table({"raw": raw[::-1]}), other / "vocabulary" / "item.parquet")
+    config = json.loads((run / "config.json").read_text())
+    config["data"]["table"] = str(other)
+    (run / "config.json").write_text(json.dumps(config))
+    content = body(write_report(run))
+    assert content.count("other is not the table") == 2
+    assert "What came next" not in content
+
+
 def test_without_checkpoints_the_rest_is_shown(run: Path) -> None:
     shutil.rmtree(run / "checkpoints")
     content = body(write_report(run))
