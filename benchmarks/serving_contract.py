@@ -21,8 +21,8 @@ from starlette.types import ASGIApp
 from louder import recipes
 from louder.config import override
 from louder.data.synthetic_ranking import ranking_log, write_ranking_log
+from louder.etl import read_spec
 from louder.etl.pipeline import build_table
-from louder.etl.spec import read_spec
 from louder.results import Row, append_row, provenance
 from louder.serving.routes import create_app
 from louder.serving.service import Settings, open_service

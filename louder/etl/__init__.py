@@ -11,7 +11,8 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from louder.etl.spec import LogSpec, SideFile, read_spec
+from louder.etl.spec import LogSpec, SideFile
+from louder.etl.spec_file import read_spec
 from louder.schema import Manifest
 
 if TYPE_CHECKING:

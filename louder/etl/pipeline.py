@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from louder.errors import InputError
+from louder.etl.archives import MEMBER
 from louder.etl.engines.duckdb import open_duckdb
-from louder.etl.files import MEMBER, describe, in_background, is_stream, open_input
+from louder.etl.files import describe, in_background, is_stream, open_input
 from louder.etl.read import Report, read_log
 from louder.etl.sequences import EVENTS_PER_PART
 from louder.etl.sources import open_source

@@ -6,8 +6,8 @@ import pytest
 from services import client_of, run
 
 from louder.data.synthetic_ranking import ranking_log, write_ranking_log
+from louder.etl import read_spec
 from louder.etl.pipeline import build_table
-from louder.etl.spec import read_spec
 from louder.inference.engine import Engine
 from louder.serving.service import Settings, open_service
 
