@@ -233,6 +233,18 @@ def test_a_full_disk(refused, monkeypatch):
     refused(HEADER + "1,2,3\n", "is full", "-o")
 
 
+def test_a_damaged_file_that_the_engine_meets(refused, monkeypatch):
+    import duckdb
+
+    def damaged(*arguments, **options):
+        raise duckdb.Error("Parquet file is likely corrupted, dictionary offset out of range")
+
+    monkeypatch.setattr(pipeline, "read_log", damaged)
+    refused(
+        HEADER + "1,2,3\n", "log.csv cannot be read: Parquet file is likely corrupted", "Check that the file is whole"
+    )
+
+
 def test_a_full_disk_met_by_the_engine(refused, monkeypatch):
     import duckdb
 

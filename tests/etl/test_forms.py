@@ -108,8 +108,9 @@ def test_a_text_of_another_encoding_says_what_to_type(tmp_path):
     path = log(tmp_path, csv(rows=[("jérôme", "ü", T)]).encode("cp1252"))
     with pytest.raises(InputError, match=r"not text in UTF-8.*--encoding cp1252"):
         columns_of(path)
-    with pytest.raises(InputError, match=r"There is no encoding 'klingon'.*--encoding latin-1"):
-        columns_of(path, TextForm(encoding="klingon"))
+    for name in "klingon", "base64", "rot13", "\0", "":
+        with pytest.raises(InputError, match=r"There is no encoding .*--encoding latin-1"):
+            columns_of(path, TextForm(encoding=name))
     with pytest.raises(InputError, match=r"is not text in (ascii|utf-16)"):
         columns_of(path, TextForm(encoding="ascii"))
 

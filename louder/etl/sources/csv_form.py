@@ -88,8 +88,9 @@ def encoding_of(file: File, text: TextForm) -> str:
     if text.encoding == "auto":
         return "utf-16" if head(file[0])[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8"
     try:
+        "".encode(text.encoding)  # Python has codecs that are no encodings of text, such as base64
         return codecs.lookup(text.encoding).name
-    except LookupError as error:
+    except (LookupError, ValueError) as error:
         raise InputError(
             f"There is no encoding {text.encoding!r}. Name one that Python knows: --encoding latin-1, cp1252 or utf-16."
         ) from error
