@@ -28,6 +28,7 @@ def evaluate(
             "--source", help="Candidates beside retrieval's: popular:50, new:50, similar:100 or RUN:200. Repeatable."
         ),
     ] = None,
+    requests: Annotated[int, typer.Option(min=1, help="At most so many, for the lists of two stages.")] = 4000,
     row: Annotated[Path | None, typer.Option(help="Add the result as one row to this JSON-lines file.")] = None,
     json_output: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
@@ -35,7 +36,7 @@ def evaluate(
 
     Next item: the rank of every user's held-out item in the whole catalogue; exact, every item is scored, and items
     with equal scores count half. Ranking: normalised entropy (NE), AUC and more of each action. Of a joint run, and of a
-    run with a ranker beside it, also the lists that louder serve would give, on 2,000 events. Examples:
+    run with a ranker beside it, also the lists that louder serve would give, on 4,000 events. Examples:
 
         louder evaluate runs/ml1m-hstu
 
@@ -60,7 +61,14 @@ def evaluate(
         with counting(f"measuring {run}", "done") as done:
             results.append(
                 evaluate_run(
-                    run, part=part, table=table, seen=seen, ranker=ranker, sources=sources or (), on_batch=done
+                    run,
+                    part=part,
+                    table=table,
+                    seen=seen,
+                    ranker=ranker,
+                    sources=sources or (),
+                    requests=requests,
+                    on_batch=done,
                 )
             )
         if row:

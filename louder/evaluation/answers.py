@@ -72,7 +72,7 @@ def answers(
     data: DataConfig,
     *,
     held_out: int,
-    requests: int = 2000,
+    requests: int,
     seen: bool = False,
     candidates: int = 500,
     on_batch: Callable[[int], None] | None = None,

@@ -24,7 +24,8 @@ def flops(model: nn.Module, batch: Any) -> int:
     """
     training = model.training
     model.eval()
-    with torch.no_grad(), FlopCounterMode(display=False, custom_mapping=formulas()) as counter:
+    # with gradients, since without them the counter does not see registered ops: see louder.ops.autograd.is_recorded
+    with torch.enable_grad(), FlopCounterMode(display=False, custom_mapping=formulas()) as counter:
         model(batch)
     model.train(training)
     return counter.get_total_flops()

@@ -14,7 +14,7 @@ from louder.results import Row
 from louder.training import ranking, retrieval
 from louder.training.config import Config
 from louder.training.task import OnBatch, open_config_table
-from louder.training.two_stages import answer_report
+from louder.training.two_stages import REQUESTS, answer_report
 
 Task = ranking.RankingTask | retrieval.RetrievalTask
 
@@ -34,6 +34,7 @@ def evaluate_run(
     seen: str | None = None,
     ranker: Path | None = None,
     sources: Sequence[str] = (),
+    requests: int = REQUESTS,
     on_batch: OnBatch | None = None,
 ) -> Row:
     """Measure the best checkpoint of a run. The result says which protocol chose the epoch.
@@ -43,6 +44,7 @@ def evaluate_run(
     seen    in place of evaluation.seen; of a ranking run it is of the next item alone
     ranker  a ranking run beside it, as the service has one: then the answer of both together is measured, too
     sources  of candidates besides the run's retrieval, see louder.inference.sources
+    requests at most so many for the answer of two stages
     raises  InputError: no such run, a damaged one, another table, or a part that its protocol does not keep
     """
     opened = Run.open(run)
@@ -67,5 +69,7 @@ def evaluate_run(
         **task.report(model, part, torch.device("cpu"), on_batch),
     }
     if ranker is not None or config.two_stages:
-        measured["answer"] = answer_report(run, part, table=table, seen=seen, ranker=ranker, sources=sources)
+        measured["answer"] = answer_report(
+            run, part, table=table, seen=seen, ranker=ranker, sources=sources, requests=requests
+        )
     return measured

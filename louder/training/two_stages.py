@@ -19,6 +19,8 @@ from louder.training.task import OnBatch
 if TYPE_CHECKING:
     from louder.evaluation.answers import Answers
 
+REQUESTS = 4000  # at most, which give HR@10 to about .01
+
 
 def answer_report(
     run: Path,
@@ -28,12 +30,14 @@ def answer_report(
     seen: str | None = None,
     ranker: Path | None = None,
     sources: Sequence[str] = (),
+    requests: int = REQUESTS,
 ) -> Row | None:
     """See louder.evaluation.answers.report; None where the part has nobody with a history."""
     from louder.evaluation.answers import Nobody, report
 
     try:
-        return report(whole_answers(run, part, table=table, seen=seen, ranker=ranker, sources=sources))
+        found = whole_answers(run, part, table=table, seen=seen, ranker=ranker, sources=sources, requests=requests)
+        return report(found)
     except Nobody:
         return None
 
@@ -64,6 +68,7 @@ def whole_answers(
     seen: str | None = None,
     ranker: Path | None = None,
     sources: Sequence[str] = (),
+    requests: int = REQUESTS,
     on_batch: OnBatch | None = None,
 ) -> "Answers":
     """What the engine answers on a part; see louder.evaluation.answers."""
@@ -85,4 +90,6 @@ def whole_answers(
             "Train it with one: --set protocol=validated."
         )
     repeats = (seen or config.evaluation.seen) == "none"
-    return answers(engine, part, config.data, held_out=config.held_out, seen=repeats, on_batch=on_batch)
+    return answers(
+        engine, part, config.data, held_out=config.held_out, requests=requests, seen=repeats, on_batch=on_batch
+    )

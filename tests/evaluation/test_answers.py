@@ -144,7 +144,7 @@ def test_what_is_measured_is_what_the_engine_answers(joint):
     )
     engine = Engine(joint)
     config = from_dict(Config, engine.run.config)
-    all_of_it = answers(engine, "test", config.data, held_out=2)
+    all_of_it = answers(engine, "test", config.data, held_out=2, requests=2000)
     assert all_of_it.scoring == engine.scoring and engine.scoring.weight == 0.7
     table, hits, alone = engine.table, [], []
     heads = table.request_rows()
