@@ -175,7 +175,7 @@ def sentences(source: str, work: Path) -> Iterator[None]:
                 f"Reading {source} needs more memory than it was given ({first_line(text)}). Give it more: --memory 4GB."
             ) from error
         unreadable = (duckdb.InvalidInputException, duckdb.IOException, duckdb.ConversionException)
-        damaged = type(error) is duckdb.Error and "corrupt" in text  # what a Parquet file of odd bytes may bring about
+        damaged = type(error) is duckdb.Error  # what the readers inside say, such as that of Parquet of odd bytes
         if damaged or (isinstance(error, unreadable) and not isinstance(error, duckdb.InternalException)):
             raise InputError(
                 f"{source} cannot be read: {first_line(text)} Check that the file is whole, or name its format: --format FORMAT."
