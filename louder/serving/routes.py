@@ -79,31 +79,32 @@ def create_app(service: Service) -> ASGIApp:
         free=frozenset({"/healthz", "/readyz", *page}),
     )
     audit = None if settings.audit is None else Audit(settings.audit)
-    routed = straight(app)
+    routed = Straight(app)
     traced = routed if service.tracer is None else Traced(routed, service.tracer)
     return Middleware(traced, metrics=service.metrics, access=access, audit=audit, log=settings.log)
 
 
-def straight(app: FastAPI) -> ASGIApp:
+class Straight:
     """The application, with routes that read their bodies themselves called at once: what the framework does around them
     (exit stacks, dependencies, a middleware each for errors, telemetry and body sizes) took a fifth of the event loop."""
-    routes = [x for x in app.routes if isinstance(x, APIRoute) and x.methods == {"POST"}]
-    by_path = {x.path: x for x in routes if list(signature(x.endpoint).parameters) == ["request"]}
 
-    async def call(scope: Scope, receive: Receive, send: Send) -> None:
-        route = by_path.get(scope["path"]) if scope["type"] == "http" and scope["method"] == "POST" else None
+    def __init__(self, app: FastAPI) -> None:
+        self.app = app
+        routes = [x for x in app.routes if isinstance(x, APIRoute) and x.methods == {"POST"}]
+        self.by_path = {x.path: x for x in routes if list(signature(x.endpoint).parameters) == ["request"]}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        route = self.by_path.get(scope["path"]) if scope["type"] == "http" and scope["method"] == "POST" else None
         if route is None:
-            await app(scope, receive, send)
+            await self.app(scope, receive, send)
             return
-        scope["app"], scope["route"] = app, route
+        scope["app"], scope["route"] = self.app, route
         request = Request(scope, receive)
         try:
             response = await route.endpoint(request)
         except Exception as error:
             response = await refuse(request, error)
         await response(scope, receive, send)
-
-    return call
 
 
 async def sweep(gate: Gate) -> None:
