@@ -57,10 +57,11 @@ def mixtures() -> list[str]:
     return table(["case", "search", "recall", "median ms", "×", "commit"], lines)
 
 
-def two_commits() -> list[str]:
-    """A line for each case and sitting: medians of both commits, and the quartiles of the ratios of pairs."""
+def two_commits(before: str) -> list[str]:
+    """A line for each case and sitting, of what was measured beside the commit `before`: medians of both commits, and the
+    quartiles of the ratios of pairs."""
     lines = []
-    for row in rows_of("two_commits"):
+    for row in [row for row in rows_of("two_commits") if row["commit_before"].startswith(before)]:
         quartiles = " to ".join(times(ratio) for ratio in row["ratio_quartiles"])
         medians = f"{row['before']:.4g}", f"{row['after']:.4g}", row["unit"]
         lines.append([row["case"], *medians, times(row["ratio"]), quartiles, str(row["pairs"])])
@@ -107,5 +108,6 @@ TABLES: Tables = {
     "targets": targets,
     "index": index,
     "mixtures": mixtures,
-    "two_commits": two_commits,
+    "two_commits": partial(two_commits, "8bd97c0"),
+    "throughput": partial(two_commits, "b9c4b18"),
 }

@@ -18,7 +18,7 @@ CLIENT: ContextVar[str] = ContextVar("client", default="")  # who asks, such as 
 
 OVERDUE = 5  # queue delays, after which a job is not overtaken any more
 LONGEST_RETRY_S = 30.0  # nobody is told to come back later than this
-REFUSALS_A_SECOND = 500  # told at once; more than these are told one after another
+REFUSALS_A_SECOND = 200  # told at once; more than these are told one after another
 LONGEST_HOLD_S = 1.0  # and none later than this
 
 
