@@ -64,8 +64,8 @@ def two_commits(before: str) -> list[str]:
     for row in [row for row in rows_of("two_commits") if row["commit_before"].startswith(before)]:
         quartiles = " to ".join(times(ratio) for ratio in row["ratio_quartiles"])
         medians = f"{row['before']:.4g}", f"{row['after']:.4g}", row["unit"]
-        lines.append([row["case"], *medians, times(row["ratio"]), quartiles, str(row["pairs"])])
-    return table(["case", "before", "after", "", "after / before", "quartiles", "pairs"], lines)
+        lines.append([row["case"], str(row["threads"]), *medians, times(row["ratio"]), quartiles, str(row["pairs"])])
+    return table(["case", "threads", "before", "after", "", "after / before", "quartiles", "pairs"], lines)
 
 
 # what a case must be beside another way: bench, case, implementation, in its place, at least so many times as fast
