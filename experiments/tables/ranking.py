@@ -103,6 +103,7 @@ def generative_ne() -> list[str]:
 
 TABLES: Tables = {
     **{f"ranking {log}": partial(ranking, log) for log in LOGS},
+    "ranking ml1m restored": partial(ranking, "ml1m", "ranking_restored"),
     "ranking kuairand duplicates": partial(ranking, "kuairand", "ranking_with_duplicates"),
     "ranking synthetic": partial(ranking, "synthetic", "ranking_synthetic", SYNTHETIC),
     "ranking sizes": sizes,
