@@ -5,6 +5,7 @@ import contextlib
 import json
 import resource
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 
 from benchmarks.serving_load import AT, Connections, Seen, closed, recommend
@@ -136,3 +137,54 @@ async def drain(load: "Load") -> None:
     code = await asyncio.to_thread(server.process.wait, 60)
     told = {name: round(at - times["sigterm"], 2) for name, at in times.items() if name != "sigterm"}
     load.write("SIGTERM under load", {"after_s": told, "exit": code, "statuses": seen.facts()["statuses"]})
+
+
+def bomb(kind: str, user: int) -> tuple[str, bytes]:
+    """A request that is as much work to filter as it may be, or more than that."""
+    asked: dict[str, object] = {"user": user, "k": 10, "at": AT}
+    if kind == "5,000 values":
+        asked["where"] = {"genres": [f"value {n}" for n in range(5_000)]}
+    elif kind == "500 values":
+        asked["where"] = {"genres": ["Drama", *(f"value {n}" for n in range(499))]}
+    else:
+        asked["deny"] = list(range(LARGEST))
+    return "/v1/recommend", json.dumps(asked).encode()
+
+
+async def bombs(load: "Load") -> None:
+    """Four connections of one client, alone and beside another one that filters by as much as it can."""
+    async with load.warm() as server:
+        seen, rate = await closed(server.port, recommend, load.users, 4, load.a.seconds)
+        facts: dict[str, object] = {"alone": {"per_second": round(rate, 1), **seen.facts()}}
+        for kind in "5,000 values", "500 values", "16,384 denied":
+            asking = closed(server.port, partial(bomb, kind), [1], 1, load.a.seconds, address="127.0.0.2")
+            (seen, rate), (filtered, _) = await asyncio.gather(
+                closed(server.port, recommend, load.users, 4, load.a.seconds), asking
+            )
+            facts[kind] = {"per_second": round(rate, 1), **seen.facts(), "filtered": filtered.facts()}
+        load.write("filter bombs", facts)
+
+
+async def first(load: "Load") -> None:
+    """The first and the second answer of each kind, of a service that has just opened its port."""
+    server = await load.server()
+    connections, times = Connections(server.port), {}
+    user, told = load.users[0], {"k": 10, "at": AT}
+    kinds: dict[str, tuple[str, dict[str, object]]] = {
+        "recommend": ("/v1/recommend", {"user": user, **told}),
+        "explain": ("/v1/recommend", {"user": user, **told, "explain": True}),
+        "unknown user": ("/v1/recommend", {"user": 10**9, **told}),
+        "retrieve": ("/v1/retrieve", {"user": user, **told}),
+        "similar": ("/v1/similar", {"item": ITEMS[0], "k": 10}),
+        "filtered": ("/v1/recommend", {"user": user, **told, "where": {"genres": ["Drama"]}, "diversity": 0.3}),
+    }
+    for kind, (path, asked) in kinds.items():
+        both = []
+        for _ in range(2):
+            began = time.perf_counter()
+            status, _ = await connections.post(path, json.dumps(asked).encode())
+            both.append(round(1000 * (time.perf_counter() - began), 1))
+            assert status == 200, (kind, status)
+        times[kind] = both
+    load.write("first uses", {"ms": times})
+    server.stop()

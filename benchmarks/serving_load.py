@@ -2,8 +2,8 @@
 
     python -m benchmarks.serving_load runs/ml1m-hstu-large --ranker runs/ml1m-rank-hstu --json benchmarks/results/serving.jsonl
 
-Parts, all by default: latency, saturation, half, overload, reloads, redis, sizing, impatient, greedy, slow, drain. Users ask again: `--active` of them, so that
-their histories can be kept. Latencies are measured from when a request was due, so a late answer counts as late, and a
+Parts, all by default: latency, saturation, half, overload, reloads, redis, sizing, impatient, greedy, bombs, slow,
+first, drain. Users ask again: `--active` of them, so that their histories can be kept. Latencies are measured from when a request was due, so a late answer counts as late, and a
 slow server cannot slow its own load down.
 """
 
@@ -461,10 +461,10 @@ def changed(run: Path) -> None:
 
 
 def main() -> None:
-    from benchmarks.serving_abuse import drain, greedy, impatient, slow
+    from benchmarks.serving_abuse import bombs, drain, first, greedy, impatient, slow
 
     own = Load.latency, Load.saturation, Load.half, Load.overload, Load.reloads, Load.redis, Load.sizing
-    parts = {part.__name__: part for part in (*own, impatient, greedy, slow, drain)}
+    parts = {part.__name__: part for part in (*own, impatient, greedy, bombs, slow, first, drain)}
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", help="a retrieval run of ML-1M, or a joint one")
     parser.add_argument("--ranker")
