@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 
 from experiments.tables.lines import Tables, rows_of, table
 from louder.results import Row
@@ -96,6 +97,7 @@ def bad_clients() -> list[str]:
     told: dict[str, Callable[[Row], list[tuple[str, str, str]]]] = {
         "impatient clients": impatient,
         "greedy clients": greedy,
+        "filter bombs": bombs,
         "slow clients": slow,
         "SIGTERM under load": ended,
     }
@@ -118,6 +120,15 @@ def greedy(row: Row) -> list[tuple[str, str, str]]:
     ]
 
 
+def bombs(row: Row) -> list[tuple[str, str, str]]:
+    def line(kind: str, asked: str) -> tuple[str, str, str]:
+        beside, alone = row[kind], row["alone"]["per_second"]
+        told = f"{beside['per_second']:,.0f} of {alone:,.0f} a second alone, p99 {beside['p99_ms']:.0f} ms"
+        return (f"4 clients beside 1 of another address that filters by {kind} each time", asked, told)
+
+    return [line("5,000 values", "refused"), line("500 values", "answered"), line("16,384 denied", "answered")]
+
+
 def slow(row: Row) -> list[tuple[str, str, str]]:
     (before, rate), (empty, full) = row["per_second"], row["mib"]
     idle = f"{rate:,.0f} a second, {before:,.0f} without; {full - empty:,} MiB"
@@ -133,6 +144,22 @@ def ended(row: Row) -> list[tuple[str, str, str]]:
     after = row["after_s"]
     told = f"/readyz is 503 after {after['ready 503']:.1f} s, listening ends after {after['ended']:.1f} s"
     return [("SIGTERM while 4 clients ask, --grace 3", "none failed before", f"{told}; {statuses(row)}")]
+
+
+def first_uses() -> list[str]:
+    """The first answer of each kind and the second, of a service that has just opened its port."""
+    rows = [row for row in rows_of("serving") if row.get("case") == "first uses"]
+    lines = [[kind, *(f"{ms:,.0f} ms" for ms in both)] for row in rows[-1:] for kind, both in row["ms"].items()]
+    return table(["what", "the first", "the second"], lines)
+
+
+def canaries() -> list[str]:
+    """Models that were published in place of a live one, and what was said of them."""
+    lines = [
+        [Path(row["command"].split()[3]).name, row["case"], row["refused"].partition(". To take")[0] or "taken"]
+        for row in rows_of("canaries")
+    ]
+    return table(["live", "published", "said"], lines)
 
 
 def long_histories() -> list[str]:
@@ -155,4 +182,6 @@ TABLES: Tables = {
     "sizing": sizing,
     "above-keep": above_keep,
     "bad-clients": bad_clients,
+    "first uses": first_uses,
+    "canaries": canaries,
 }
