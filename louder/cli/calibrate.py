@@ -7,16 +7,13 @@ from typing import Annotated
 
 import typer
 
+from louder.cli.options import Sources
+
 
 def calibrate(
     run: Annotated[Path, typer.Argument(help="A joint run, or a run that retrieves.")],
     ranker: Annotated[Path | None, typer.Option(help="A ranking run for a run that retrieves.")] = None,
-    sources: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--source", help="Candidates beside retrieval's: popular:50, new:50, similar:100 or RUN:200. Repeatable."
-        ),
-    ] = None,
+    sources: Sources = None,
     table: Annotated[str | None, typer.Option(help="The sequence table, in place of the run's.")] = None,
     json_output: Annotated[bool, typer.Option("--json", help="Print what was chosen as JSON.")] = False,
 ) -> None:
@@ -31,7 +28,7 @@ def calibrate(
 
         louder calibrate runs/ml1m-rank-hstu
     """
-    from louder.cli.show import counting, print_table, shown
+    from louder.cli.show import OF_A_LIST, counting, print_table, shown
     from louder.training.two_stages import calibrate_run
 
     with counting(f"asking {run}", "done") as done:
@@ -39,11 +36,13 @@ def calibrate(
     if json_output:
         print(json.dumps(asdict(scoring)))
         return
-    columns = "hr@10", "ndcg@10", "liked_hr@10", "liked_ndcg@10", "coverage@10", "mean_worth"
     rows = [
-        ["retrieval alone" if row["weight"] is None else f"{row['weight']:g}", *(shown(row[name]) for name in columns)]
+        [
+            "retrieval alone" if row["weight"] is None else f"{row['weight']:g}",
+            *(shown(row[name]) for name in OF_A_LIST),
+        ]
         for row in scoring.chosen["rows"]
     ]
     print(f"{scoring.chosen['requests']:,} requests of {scoring.chosen['users']:,} users of the validation part")
-    print_table(["weight", *(name.replace("_", " ") for name in columns)], rows)
+    print_table(["weight", *(name.replace("_", " ") for name in OF_A_LIST)], rows)
     print(f"\nChosen: weight {scoring.weight:g}, temperature {scoring.temperature:.4f}; kept with {ranker or run}.")

@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from louder.cli.options import Sources
+
 
 def evaluate(
     runs: Annotated[list[Path], typer.Argument(help="Folder of a run; of several, a table compares them.")],
@@ -22,12 +24,7 @@ def evaluate(
         Path | None,
         typer.Option(help="A ranking run for a run that retrieves: their answer together is measured, too."),
     ] = None,
-    sources: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--source", help="Candidates beside retrieval's: popular:50, new:50, similar:100 or RUN:200. Repeatable."
-        ),
-    ] = None,
+    sources: Sources = None,
     requests: Annotated[int, typer.Option(min=1, help="At most so many, for the lists of two stages.")] = 4000,
     row: Annotated[Path | None, typer.Option(help="Add the result as one row to this JSON-lines file.")] = None,
     json_output: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,

@@ -14,6 +14,7 @@ from typing import Annotated
 
 import typer
 
+from louder.cli.options import Sources
 from louder.errors import InputError
 
 
@@ -22,12 +23,7 @@ def serve(
     ranker: Annotated[
         Path | None, typer.Option(help="A ranking run, where RUN only retrieves. A joint run needs none.")
     ] = None,
-    sources: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--source", help="Candidates beside retrieval's: popular:50, new:50, similar:100 or RUN:200. Repeatable."
-        ),
-    ] = None,
+    sources: Sources = None,
     table: Annotated[Path | None, typer.Option(help="The sequence table, in place of the run's.")] = None,
     store: Annotated[
         str, typer.Option(help="Where histories are kept: a folder, or redis://HOST:PORT/DB.")

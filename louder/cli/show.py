@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from louder.results import Row
 
 NEXT_ITEM = "hr@10", "hr@50", "ndcg@10", "mrr"
+OF_A_LIST = "hr@10", "ndcg@10", "liked_hr@10", "liked_ndcg@10", "coverage@10", "mean_worth"
 METRICS = "hr@1", "hr@10", "hr@50", "hr@200", "ndcg@10", "ndcg@50", "ndcg@200", "mrr", "coverage@10"
 
 
@@ -40,9 +41,8 @@ def print_answers(results: list[Row]) -> None:
             "ranker": "ranker alone",
             "popularity": "popularity",
         }
-        columns = "hr@10", "ndcg@10", "liked_hr@10", "liked_ndcg@10", "coverage@10", "mean_worth"
-        rows = [[title, *(shown(answer[name].get(column)) for column in columns)] for name, title in lists.items()]
-        print_table(["list", *(column.replace("_", " ") for column in columns)], rows)
+        rows = [[title, *(shown(answer[name].get(column)) for column in OF_A_LIST)] for name, title in lists.items()]
+        print_table(["list", *(column.replace("_", " ") for column in OF_A_LIST)], rows)
         for other in "retrieval", "popularity":
             for what, name in ("HR@10", f"hr_above_{other}"), ("HR@10 of what was liked", f"liked_hr_above_{other}"):
                 if (gain := answer[name])["mean"] is not None:

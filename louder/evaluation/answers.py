@@ -2,9 +2,11 @@
 that was liked? Beside it what retrieval alone, the ranker alone and popularity would have answered."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from louder.data.config import DataConfig
 from louder.data.table import Table
@@ -159,16 +161,14 @@ def ranks(found: Answers, scores: Sequence[np.ndarray]) -> np.ndarray:
 
 def final_scores(found: Answers, weight: float, temperature: float | None = None) -> list[np.ndarray]:
     """The final scores of every answer under another weight or temperature than it was given with."""
-    ratio = found.scoring.temperature / (temperature or found.scoring.temperature)
-    return [np.exp(weight * log_softmax(own * ratio)) * worth for own, worth in zip(found.log_next, found.worth)]
+    scoring = replace(found.scoring, weight=weight, temperature=temperature or found.scoring.temperature)
+    pairs = zip(found.log_next, found.worth)
+    return [scoring.score(scoring.next(logits_of(found, own)), torch.tensor(worth)).numpy() for own, worth in pairs]
 
 
-def log_softmax(logits: np.ndarray) -> np.ndarray:
-    if not len(logits):
-        return logits
-    top = logits.max(initial=-np.inf)
-    shifted: np.ndarray = logits - top - np.log(np.exp(logits - top).sum())
-    return shifted
+def logits_of(found: Answers, log_next: np.ndarray) -> Tensor:
+    """[n] retrieval's scores of the candidates of an answer, but for a constant, from their log_next [n]"""
+    return torch.from_numpy(log_next * found.scoring.temperature)
 
 
 def list_metrics(found: Answers, scores: Sequence[np.ndarray] | None) -> Row:

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from louder.evaluation.answers import CUTOFF, Answers, difference, final_scores, list_metrics, log_softmax, ranks
+from louder.evaluation.answers import CUTOFF, Answers, difference, final_scores, list_metrics, logits_of, ranks
 from louder.inference.scoring import Scoring
 from louder.results import Row
 
@@ -43,7 +43,7 @@ def likeliest_temperature(found: Answers) -> float:
     """By ternary search: the likelihood of a softmax has one maximum in 1 / temperature."""
     trained = found.scoring.temperature
     cases = [
-        (own, int(np.flatnonzero(items == target)[0]))
+        (logits_of(found, own), int(np.flatnonzero(items == target)[0]))
         for items, own, target in zip(found.items, found.log_next, found.targets)
         if target in items
     ]
@@ -51,8 +51,8 @@ def likeliest_temperature(found: Answers) -> float:
         return trained
 
     def surprise(log_ratio: float) -> float:
-        ratio = np.exp(log_ratio)
-        return -sum(float(log_softmax(own * ratio)[at]) for own, at in cases)
+        scoring = Scoring(temperature=float(trained / np.exp(log_ratio)))
+        return -sum(float(scoring.next(own)[at]) for own, at in cases)
 
     low, high = -3.0, 3.0  # 20 times colder to 20 times hotter than training
     while high - low > 1e-3:

@@ -19,6 +19,7 @@ from louder.errors import InputError
 from louder.inference import reranking
 from louder.inference.request import Request, Result, TableUser
 from louder.models import SequentialModel
+from louder.schema import ENGAGEMENT
 
 if TYPE_CHECKING:
     from louder.inference.engine import Engine
@@ -82,7 +83,7 @@ def read_together(engine: "Engine", users: np.ndarray, like: Request) -> list[Re
 def past(table: Table, user: int) -> np.ndarray:
     """[E] ids of the items that a user engaged with."""
     own = slice(int(table.offsets[user]), int(table.offsets[user + 1]))
-    items: np.ndarray = table.ids[own][table.kinds[own] == 0]
+    items: np.ndarray = table.ids[own][table.kinds[own] == ENGAGEMENT]
     return items
 
 

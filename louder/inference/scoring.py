@@ -12,7 +12,6 @@ checkpoint (louder.evaluation.calibration, `louder calibrate`).
 """
 
 import json
-import os
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -22,6 +21,7 @@ from torch import Tensor
 from louder import checkpoint
 from louder.config import from_dict
 from louder.errors import InputError
+from louder.folders import write_text
 from louder.inference.run import SCORING, Run
 
 
@@ -81,7 +81,4 @@ def command(retrieval: Run, ranking: Run) -> str:
 
 def keep(scoring: Scoring, ranking: Run) -> None:
     """Put it beside the ranker's weights, in one step."""
-    file = ranking.folder / SCORING
-    new = file.with_name(f".{SCORING}.{os.getpid()}")
-    new.write_text(json.dumps(asdict(scoring), indent=1) + "\n", encoding="utf-8")
-    os.replace(new, file)
+    write_text(ranking.folder / SCORING, json.dumps(asdict(scoring), indent=1) + "\n")
