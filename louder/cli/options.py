@@ -4,6 +4,17 @@ from typing import Annotated
 
 import typer
 
+from louder.cli.moments import seconds
+
+At = Annotated[
+    int | None,
+    typer.Option(
+        parser=seconds,
+        metavar="TIME",
+        help="Time of the request: seconds since 1970, or a date (UTC).",
+        show_default="the latest event's",
+    ),
+]
 Sources = Annotated[
     list[str] | None,
     typer.Option(

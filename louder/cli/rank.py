@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from louder.cli.moments import seconds
+from louder.cli.options import At
 from louder.errors import InputError
 
 
@@ -23,15 +23,7 @@ def rank(
     new_items: Annotated[
         Path | None, typer.Option(help="JSON file with the attributes of candidates that the model has not met.")
     ] = None,
-    at: Annotated[
-        int | None,
-        typer.Option(
-            parser=seconds,
-            metavar="TIME",
-            help="Time of the request: seconds since 1970, or a date (UTC).",
-            show_default="the latest event's",
-        ),
-    ] = None,
+    at: At = None,
     sort: Annotated[str | None, typer.Option(metavar="ACTION", help="Order by the probability of this action.")] = None,
     microbatch: Annotated[int, typer.Option(min=1, help="Candidates that go through the model together.")] = 512,
     table: Annotated[Path | None, typer.Option(help="The sequence table, in place of the run's.")] = None,

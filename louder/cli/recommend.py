@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from louder.cli.lists import boosts_of, caps_of, pins_of, users_of, where_of, write
-from louder.cli.moments import seconds
+from louder.cli.options import At
 from louder.errors import InputError
 
 if TYPE_CHECKING:
@@ -34,15 +34,7 @@ def recommend(
     ] = None,
     history: Annotated[Path | None, typer.Option(help="JSON file with the history of an unseen user.")] = None,
     k: Annotated[int, typer.Option("-k", help="How many items.")] = 10,
-    at: Annotated[
-        int | None,
-        typer.Option(
-            parser=seconds,
-            metavar="TIME",
-            help="Time of the request: seconds since 1970, or a date (UTC).",
-            show_default="the latest event's",
-        ),
-    ] = None,
+    at: At = None,
     seen: Annotated[
         bool | None,
         typer.Option(

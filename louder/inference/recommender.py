@@ -101,10 +101,20 @@ class Recommender:
             raise InputError(f"k must be at least 1, but it is {k}.")
         past = self.past("A recommendation", user, history)
         request = Request(
-            history=past, at=at, user=user, k=k, seen=self.shows_seen(seen), popular=self.engine.ranker is not None
+            history=past,
+            at=at,
+            user=user,
+            k=k,
+            seen=self.shows_seen(seen),
+            popular=self.engine.ranker is not None,
+            allow=allow,
+            deny=deny,
+            where=where or {},
+            boost=boost,
+            cap=cap or {},
+            diversity=diversity,
+            pin=pin,
         )
-        request = replace(request, allow=allow, deny=deny, where=where or {})
-        request = replace(request, boost=boost, cap=cap or {}, diversity=diversity, pin=pin)
         result = self.engine.recommend(request)
         found = zip(map(self.engine.catalogue.describe, result.items.tolist()), result.scores.tolist())
         answer = [Recommendation(raw, score, title) for (raw, title), score in found]
@@ -140,9 +150,17 @@ class Recommender:
         for raw in [raw for raw, number in zip(users or (), numbers) if number < 0]:
             known.id(raw, "user")
         like = Request(
-            history=empty_history(), k=k, at=at, seen=self.shows_seen(seen), allow=allow, deny=deny, where=where or {}
+            history=empty_history(),
+            at=at,
+            k=k,
+            seen=self.shows_seen(seen),
+            allow=allow,
+            deny=deny,
+            where=where or {},
+            boost=boost,
+            cap=cap or {},
+            diversity=diversity,
         )
-        like = replace(like, boost=boost, cap=cap or {}, diversity=diversity)
         for some, results in many.lists(self.engine, numbers, like):
             yield many.as_table(self.engine, some, results)
 
