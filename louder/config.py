@@ -57,14 +57,9 @@ def seconds_of(moment: date) -> int:
 
 def override(config: T, settings: list[str]) -> T:
     """Apply settings such as "training.epochs=5" or "model.time_bias=false" (values are read as YAML)."""
-    import yaml
-
     values = to_dict(config)
-    for setting in settings:
-        name, equals, text = setting.partition("=")
-        if not equals:
-            raise InputError(f"--set needs NAME=VALUE, but it got {setting!r}. Such as: --set training.epochs=5")
-        *parents, leaf = name.strip().split(".")
+    for name, value in map(parse_setting, settings):
+        *parents, leaf = name.split(".")
         at: Any = values
         cls: Any = type(config)
         for depth, parent in enumerate(parents):
@@ -75,12 +70,35 @@ def override(config: T, settings: list[str]) -> T:
             if cls is None or not isinstance(at[parent], dict):
                 raise InputError(f"{'.'.join(parents[: depth + 1])} is one value; it has no setting {leaf!r} inside.")
             at = at[parent]
-        leaf = current_name(cls, leaf, ".".join(parents))
-        try:
-            at[leaf] = plain(yaml.safe_load(text), text)
-        except yaml.YAMLError as error:
-            raise InputError(f"--set {setting}: the value is not valid YAML: {' '.join(str(error).split())}") from error
+        at[current_name(cls, leaf, ".".join(parents))] = value
     return from_dict(type(config), values)
+
+
+def parse_setting(setting: str) -> tuple[str, Any]:
+    """ "training.epochs=5" -> its name and its value, read as YAML. Raises InputError if it is neither."""
+    import yaml
+
+    name, equals, text = setting.partition("=")
+    if not equals:
+        raise InputError(f"--set needs NAME=VALUE, but it got {setting!r}. Such as: --set training.epochs=5")
+    try:
+        return name.strip(), plain(yaml.safe_load(text), text)
+    except yaml.YAMLError as error:
+        raise InputError(f"--set {setting}: the value is not valid YAML: {' '.join(str(error).split())}") from error
+
+
+def nest(settings: Values) -> dict[str, Any]:
+    """{"training.epochs": 5} -> {"training": {"epochs": 5}}"""
+    values: dict[str, Any] = {}
+    for name, value in settings.items():
+        *parents, leaf = name.split(".")
+        at = values
+        for depth, parent in enumerate(parents):
+            at = at.setdefault(parent, {})
+            if not isinstance(at, dict):
+                raise InputError(f"{'.'.join(parents[: depth + 1])} is one value; it has no setting {leaf!r} inside.")
+        at[leaf] = value
+    return values
 
 
 def plain(value: Any, text: str) -> Any:

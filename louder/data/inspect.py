@@ -17,6 +17,7 @@ from louder.schema import ENGAGEMENT, Manifest
 
 USERS_AT_ONCE = 8192
 TIME_BINS = 96
+MOST_CATEGORIES = 1000  # of an attribute that a model is to read
 GAP_EDGES = 10 ** np.arange(0, 9.01, 0.25)  # seconds; four bins a decade, so that none misses whole seconds
 PAUSES = {  # seconds from which each begins
     "same second": 0,
@@ -46,6 +47,7 @@ class TableCounts:
     time_edges: np.ndarray
     tied: int = 0  # events at the same second as another of the same user
     repeated: int = 0  # events whose user had met the item before
+    idle: int = 0  # events without any action, in a log that has some
     actions: dict[str, int] = field(default_factory=dict)
     values: dict[str, list[float]] = field(default_factory=dict)  # count, sum, least, greatest; NaN left out
 
@@ -106,6 +108,7 @@ def add(counts: TableCounts, batch: pa.RecordBatch) -> np.ndarray:
         counts.time_counts += np.histogram(time, counts.time_edges)[0]
     if counts.actions:
         mask = flat("actions")[engaged]
+        counts.idle += int((mask == 0).sum())
         for bit, name in enumerate(counts.actions):
             counts.actions[name] += int((mask >> bit & 1).sum())
     for name, entry in counts.values.items():
@@ -115,6 +118,22 @@ def add(counts: TableCounts, batch: pa.RecordBatch) -> np.ndarray:
             least, greatest = min(entry[2], value.min()), max(entry[3], value.max())
             counts.values[name] = [entry[0] + len(value), entry[1] + value.sum(), least, greatest]
     return np.bincount(user, minlength=len(batch))
+
+
+def categories(attributes: pa.Table | None) -> tuple[str, ...]:
+    """The columns of items.parquet or users.parquet that are categories: at most MOST_CATEGORIES different texts, booleans,
+    whole numbers or lists of them, and fewer than a tenth of the rows, so that titles and the like are none."""
+    if attributes is None:
+        return ()
+    import pyarrow.compute as pc
+
+    found = []
+    for name, column in zip(attributes.column_names, attributes.columns):
+        values = pc.list_flatten(column) if pa.types.is_list(column.type) else column
+        fits = pa.types.is_string(values.type) or pa.types.is_integer(values.type) or pa.types.is_boolean(values.type)
+        if fits and 1 < pc.count_distinct(values).as_py() <= min(MOST_CATEGORIES, len(attributes) / 10):
+            found.append(name)
+    return tuple(found)
 
 
 def summary(counts: TableCounts) -> Row:
