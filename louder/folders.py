@@ -194,8 +194,9 @@ def is_running(process: int) -> bool:
 
 
 @contextmanager
-def one_writer(folder: Path) -> Iterator[None]:
-    """For a folder that is written bit by bit: one process at a time. Raises InputError while there is another.
+def one_writer(folder: Path, option: str = "-o NAME") -> Iterator[None]:
+    """For a folder that is written bit by bit: one process at a time. Raises InputError while there is another, with the
+    option that chooses another folder.
 
     The lock is the system's, so that it goes with the process that holds it, however that ends.
     """
@@ -211,7 +212,7 @@ def one_writer(folder: Path) -> Iterator[None]:
                 by = file.read().strip()
                 raise InputError(
                     f"{folder} is being written by process {by or 'of another user'}. Wait until that has ended, or "
-                    "choose another: -o NAME."
+                    f"choose another: {option}."
                 ) from None
             if not place.exists() or os.fstat(file.fileno()).st_ino != place.stat().st_ino:
                 continue  # the one before removed it between our opening and locking it

@@ -32,7 +32,7 @@ def test_loads_with_torch_and_numpy_alone(part: str) -> None:
     load(names, without=ELSEWHERE)
 
 
-@pytest.mark.parametrize("part", ["louder.etl", "louder.histories"])
+@pytest.mark.parametrize("part", ["louder.etl", "louder.histories", "louder.streaming"])
 def test_loads_without_torch(part: str) -> None:
     load(modules(part), without=("torch",))
 

@@ -1,0 +1,33 @@
+"""Mistakes in the log of events."""
+
+from tests.mutants import Mutant
+
+STREAMING = "louder/streaming/"
+LOG, FAULTS = "tests/streaming/test_event_log.py", "tests/streaming/test_event_log_faults.py"
+
+MUTANTS = [
+    # what is acknowledged, and what may be read
+    Mutant(STREAMING + "tail.py", "self.pending, self.next = [], self.end", "self.pending = []", FAULTS),
+    Mutant(STREAMING + "tail.py", "os.ftruncate(self.file, self.sizes[self.first])", "pass", FAULTS),
+    Mutant(STREAMING + "tail.py", "self.next = max(reached, self.end)", "self.next = reached", FAULTS),
+    Mutant(STREAMING + "tail.py", "if reached < self.end:", "if reached <= self.end:", LOG),
+    Mutant(STREAMING + "partition.py", "elif frame.offset >= self.end:", "elif frame.offset > self.end:", FAULTS),
+    Mutant(STREAMING + "partition.py", "            self.read_again()", "            pass", FAULTS),
+    Mutant(STREAMING + "partition.py", "self.first = -1  # what", "pass  # what", FAULTS),
+    # damage
+    Mutant(STREAMING + "partition.py", "self.over = bool(self.damaged)", "self.over = True", FAULTS),
+    Mutant(STREAMING + "partition.py", "find(RECORD_MAGIC, self.at + 1)", "find(RECORD_MAGIC, self.at + 99)", FAULTS),
+    Mutant(STREAMING + "segments.py", "zlib.crc32(REST.pack(length, stamp, offset))", "zlib.crc32(b'')", LOG),
+    # retention, stamps
+    Mutant(STREAMING + "tail.py", "self.oldest < now - self.keep_ms", "self.oldest <= now - self.keep_ms", FAULTS),
+    Mutant(STREAMING + "tail.py", "if first == self.first:", "if False:", FAULTS),
+    Mutant(STREAMING + "writer.py", "oldest = min(self.tails", "oldest = max(self.tails", FAULTS),
+    Mutant(
+        STREAMING + "writer.py",
+        "max(self.stamp, int(1000 * self.clock()))\n        places",
+        "int(1000 * self.clock())\n        places",
+        LOG,
+    ),
+    # turns of partitions
+    Mutant(STREAMING + "reader.py", "offset > bounds[number][1]", "offset > bounds[number][1] + 1", FAULTS),
+]
