@@ -4,6 +4,8 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+import pyarrow as pa
+
 from louder.errors import InputError
 from louder.etl.archives import MEMBER
 from louder.etl.engines.duckdb import open_duckdb
@@ -11,6 +13,7 @@ from louder.etl.files import describe, in_background, is_stream, open_input
 from louder.etl.read import Report, read_log
 from louder.etl.sequences import EVENTS_PER_PART
 from louder.etl.sources import open_source
+from louder.etl.sources.arrow import FRAME, open_arrow
 from louder.etl.spec import LogSpec
 from louder.etl.transform import EventFilters, transform
 from louder.etl.write import describe_table, write_table
@@ -19,7 +22,7 @@ from louder.schema import TABLE_FOLDER, Manifest
 
 
 def build_table(
-    source: str | Path | Sequence[str | Path],
+    source: str | Path | Sequence[str | Path] | pa.Table,
     out: str | Path,
     *,
     spec: LogSpec | None = None,
@@ -36,7 +39,7 @@ def build_table(
 ) -> Manifest:
     """Make a sequence table from a raw log, and return its manifest.
 
-    source           a file, a folder, an archive, `archive.zip::member`, or several files
+    source           a file, a folder, an archive, `archive.zip::member`, several files, or a table in memory
     out              the folder to make; it appears only when it is whole
     spec             what the columns mean; None: recognised, or columns user_id, item_id, timestamp
     min_user_events, min_item_events
@@ -50,11 +53,12 @@ def build_table(
     With a filter on items the catalogue is the items that pass it; without, also those that only the attributes name.
     Raises InputError for anything wrong with the source, the spec or the disk; then no folder is left.
     """
-    sources = [source] if isinstance(source, str | Path) else list(source)
+    frame = source if isinstance(source, pa.Table) else None
+    sources = [] if isinstance(source, pa.Table) else [source] if isinstance(source, str | Path) else list(source)
     keep = EventFilters(
         min_user_events=min_user_events, min_item_events=min_item_events, k_core=k_core, drop_duplicates=drop_duplicates
     )
-    if not sources:
+    if frame is None and not sources:
         raise InputError("There is no source. Give the log to read: louder etl SOURCE -o TABLE.")
     for entry in sources:
         if not is_stream(entry):
@@ -71,9 +75,14 @@ def build_table(
                 for entry in describe(Path(str(path).partition(MEMBER)[0]))
             ]
         )
-        with open_duckdb(work, str(sources[0]), memory_bytes=memory_bytes, threads=threads) as engine:
+        named = FRAME if frame is not None else str(sources[0])
+        with open_duckdb(work, named, memory_bytes=memory_bytes, threads=threads) as engine:
             report("reading")
-            opened = open_source(engine, [open_input(entry, work) for entry in sources], spec or LogSpec(), work)
+            meaning = spec or LogSpec()
+            if frame is not None:
+                opened = open_arrow(frame, meaning)
+            else:
+                opened = open_source(engine, [open_input(entry, work) for entry in sources], meaning, work)
             log = read_log(engine, opened, report)
             numbered = transform(engine, log, keep, events_per_part, work, report)
             counts = write_table(engine, log, numbered, folder, report)

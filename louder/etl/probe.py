@@ -13,14 +13,15 @@ WORDS = {"s": "seconds", "ms": "milliseconds", "us": "microseconds", "ns": "nano
 SHORT_SPAN_S, MANY_EVENTS = 60, 1000
 
 
-def id_kind(column: ir.Column, wanted: str) -> str:
-    """ "integer", "padded" or "string" for a column of raw ids, as clean.raw_id takes them: integers if all are."""
+def id_kind(column: ir.Column, wanted: str, typed: bool = False) -> str:
+    """ "integer", "padded" or "string" for a column of raw ids, as clean.raw_id takes them: integers if all are. Where
+    columns are `typed`, texts stay texts."""
     if wanted != "auto":
         return "padded" if wanted == "integer" else wanted
     kind = column.type()
     if kind.is_integer():
         return "integer"
-    if not (kind.is_string() or kind.is_numeric()):
+    if not (kind.is_string() or kind.is_numeric()) or (typed and kind.is_string()):
         return "string"
     for attempt in ("integer", "padded"):
         wrong = clean.raw_id(column, attempt, "id").reasons

@@ -48,7 +48,7 @@ def read_log(engine: EtlEngine, source: LogSource, report: Report) -> CleanLog:
     latest = time.time() + 86_400
     raw = source.log.load(engine, spec.used)
     sample = engine.save("sample", raw.limit(SAMPLE_ROWS))
-    kinds = {word: id_kind(sample[spec.column(word)], spec.ids) for word in (schema.USER, schema.ITEM)}
+    kinds = {word: id_kind(sample[spec.column(word)], spec.ids, source.typed) for word in (schema.USER, schema.ITEM)}
     clock = spec.column(schema.TIME)
     unit = read_time_unit(sample[clock], spec.time_unit, shown) if spec.has_times else "none"
     report(f"reading (times in {unit})" if spec.has_times else "reading")

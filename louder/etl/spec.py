@@ -4,10 +4,13 @@ import difflib
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from louder.errors import InputError
 from louder.schema import ITEM, REQUEST, TIME, USER, WORDS
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 TIME_UNITS = ("auto", "s", "ms", "us", "ns", "excel", "iso")
 ID_KINDS = ("auto", "integer", "string")
@@ -88,9 +91,10 @@ class TextForm:
 
 @dataclass(frozen=True, kw_only=True)
 class SideFile:
-    """A second file: attributes of items or users (`id`), or a series (`user_id`, `timestamp`, `value`)."""
+    """A second file, or a table in memory: attributes of items or users (`id`), or a series (`user_id`, `timestamp`,
+    `value`)."""
 
-    file: str
+    file: "str | pa.Table"
     id: str | None = None  # column of the raw id; None: the word itself, or the name it has in the log
     user_id: str = USER
     timestamp: str = TIME
@@ -107,6 +111,10 @@ class SideFile:
     @property
     def text(self) -> TextForm:
         return TextForm(self.delimiter, self.encoding, self.quote)
+
+    def shown(self, what: str) -> str:
+        """How messages call it."""
+        return self.file if isinstance(self.file, str) else f"the frame of {what}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -182,7 +190,7 @@ class LogSpec:
     def files(self) -> list[str]:
         """What is read beside the log."""
         side_files = [self.items, self.users, *self.series.values()]
-        return [side.file for side in side_files if isinstance(side, SideFile)]
+        return [side.file for side in side_files if isinstance(side, SideFile) and isinstance(side.file, str)]
 
     def flag_of(self, column: str) -> str:
         """What to type to name another column in its place."""

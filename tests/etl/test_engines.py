@@ -116,7 +116,7 @@ def test_lines_of_json_are_texts_in_the_order_of_the_files(tmp_path):
     table = open_jsonl("raw", [(tmp_path / name, name) for name in ("b.jsonl", "a.jsonl")], tmp_path)
     assert table.columns == ["id", "n", "tags", "note"]
     assert table.numbers == {"id", "n"}
-    stored = table.parquet(["n", "id", "note"])
+    stored = table.stored(["n", "id", "note"])
     assert not stored.rejected
     found = pa.concat_tables(pq.read_table(path) for path in stored.paths)
     assert found.to_pydict() == {"n": ["2.5", None, "1"], "id": ["1", "2", "3"], "note": [None, None, "007"]}

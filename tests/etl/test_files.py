@@ -14,7 +14,7 @@ from louder.etl.spec import TextForm
 
 
 def read(table, columns):
-    stored = table.parquet(columns)
+    stored = table.stored(columns)
     found = pa.concat_tables(pq.read_table(path) for path in stored.paths).to_pydict()
     return found, sum(stored.rejected.values())
 

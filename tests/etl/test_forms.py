@@ -37,7 +37,7 @@ def csv(delimiter=",", header=True, rows=ROWS, end="\n"):
 
 def columns_of(path, text=TextForm(), wanted=WANTED, chosen=None):
     table = open_csv("raw", [(path, path.name)], path.parent, wanted, text=text)
-    stored = table.parquet(chosen or table.columns)
+    stored = table.stored(chosen or table.columns)
     found = pa.concat_tables(pq.read_table(each) for each in stored.paths)
     return found.to_pydict(), stored.rejected
 

@@ -21,6 +21,10 @@ class EtlEngine(Protocol):
         each, of its rows. A column that one of them lacks is null there."""
         ...
 
+    def read_arrow(self, name: str, table: pa.Table) -> ir.Table:
+        """A table in memory, with RAW_POSITION, int64, the number of a row."""
+        ...
+
     def save(self, name: str, table: ir.Table) -> ir.Table:
         """Compute a table once and keep it, rows in any order. Replaces one of the same name, which `table` may not read."""
         ...

@@ -11,6 +11,7 @@ import duckdb
 import ibis
 import ibis.expr.datatypes as dt
 import ibis.expr.types as ir
+import numpy as np
 import pyarrow as pa
 from ibis.backends.duckdb import Backend
 
@@ -77,15 +78,20 @@ class DuckDBEngine:
 
     def read_parquet(self, name: str, paths: Sequence[Path], columns: Sequence[str]) -> ir.Table:
         files = f"read_parquet({quoted_list(plain_paths(paths, self.work))}, union_by_name = true)"
+        return self.view(name, columns, f"(file_index::BIGINT << 40) + file_row_number AS {RAW_POSITION}", files)
+
+    def read_arrow(self, name: str, table: pa.Table) -> ir.Table:
+        positions = pa.array(np.arange(len(table), dtype=np.int64))
+        self.con.con.register(f"{name}_arrow", table.append_column(RAW_POSITION, positions))
+        return self.view(name, table.column_names, RAW_POSITION, identifier(f"{name}_arrow"))
+
+    def view(self, name: str, columns: Sequence[str], position: str, source: str) -> ir.Table:
         names = ", ".join(identifier(column) for column in columns)
-        described = self.con.raw_sql(f"DESCRIBE SELECT {names} FROM {files}").fetchall()
+        described = self.con.raw_sql(f"DESCRIBE SELECT {names} FROM {source}").fetchall()
         # Ibis does not know the type that pandas writes of times with a zone
         parts = [identifier(column) + "::TIMESTAMPTZ" * (kind == "TIMESTAMPTZ_NS") for column, kind, *_ in described]
         names = ", ".join(f"{part} AS {identifier(column)}" for part, column in zip(parts, columns))
-        self.con.raw_sql(
-            f'CREATE OR REPLACE VIEW "{name}" AS SELECT {names}, '
-            f"(file_index::BIGINT << 40) + file_row_number AS {RAW_POSITION} FROM {files}"
-        )
+        self.con.raw_sql(f'CREATE OR REPLACE VIEW "{name}" AS SELECT {names}, {position} FROM {source}')
         return self.con.table(name)
 
     def save(self, name: str, table: ir.Table) -> ir.Table:

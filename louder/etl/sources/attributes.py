@@ -9,6 +9,7 @@ import pyarrow.compute as pc
 
 from louder.etl.engines import RAW_POSITION, EtlEngine
 from louder.etl.files import open_input
+from louder.etl.sources.arrow import arrow_table
 from louder.etl.sources.plain import kind_of, open_table
 from louder.etl.sources.source import RawTable, log_files, opened
 from louder.etl.spec import LogSpec, SideFile, TextForm
@@ -21,6 +22,9 @@ def open_side_file(
     side: SideFile, name: str, wanted: list[str], work: Path, text: TextForm, what: str
 ) -> tuple[RawTable, str]:
     """A side file as a raw table, and how messages call it."""
+    if not isinstance(side.file, str):
+        shown = side.shown(what)
+        return arrow_table(name, side.file, shown), shown
     source = open_input(side.file, work, f"Give the file of {what}, or leave it out.")
     files = [opened(source, name) for name in log_files(source)]
     text = replace(side.text, encoding=text.encoding if side.encoding == "auto" else side.encoding)
@@ -32,7 +36,7 @@ def open_attributes(engine: EtlEngine, side: SideFile, what: str, spec: LogSpec,
     candidates = [side.id] if side.id else [word, spec.column(word), "id"]
     table, shown = open_side_file(side, f"side_{what}", candidates, work, spec.text, what)
     key = next((name for name in candidates if name in table.columns), candidates[0])
-    hint = f"Name it in the schema: {what}: {{file: {Path(side.file).name}, id: NAME}}."
+    hint = f"Name it in the schema: {what}: {{file: {Path(side.shown(what)).name}, id: NAME}}."
     require_columns(shown, table.columns, [key], hint)
     return typed_attributes(loaded(engine, table), key)
 

@@ -37,12 +37,16 @@ def open_plain(engine: EtlEngine, inputs: list[Input], spec: LogSpec, work: Path
     name = re.sub(
         r"(\.(csv|tsv|txt|parquet|jsonl|ndjson|json|gz|bz2|xz|zst|zip))+$", "", Path(first.member or first.path).name
     )
-    # columns under the words of the schema are used without being asked for
+    return LogSource(name or "log", all_shown(files), table, with_rating(spec, table.columns))
+
+
+def with_rating(spec: LogSpec, columns: Sequence[str]) -> LogSpec:
+    """A column under the schema's word for a rating is a value without being asked for."""
     if RATING in spec.columns:
-        spec = replace(spec, values={RATING: spec.columns[RATING], **spec.values})
-    elif RATING in table.columns and RATING not in spec.values and RATING not in spec.values.values():
-        spec = replace(spec, values={RATING: RATING, **spec.values})
-    return LogSource(name or "log", all_shown(files), table, spec)
+        return replace(spec, values={RATING: spec.columns[RATING], **spec.values})
+    if RATING in columns and RATING not in spec.values and RATING not in spec.values.values():
+        return replace(spec, values={RATING: RATING, **spec.values})
+    return spec
 
 
 def open_table(

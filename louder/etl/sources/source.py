@@ -1,4 +1,4 @@
-"""What every format gives: a raw table in Parquet, and what its columns mean."""
+"""What every format gives: a raw table, in Parquet or in memory, and what its columns mean."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -30,16 +30,16 @@ class Stored:
 
 @dataclass
 class RawTable:
-    """Files of one kind before they are read.
+    """Files of one kind before they are read, or a table in memory.
 
-    An engine reads Parquet only, where a row knows its number in its file: tables that are written by several threads do
+    Of files an engine reads Parquet only, where a row knows its number in its file: tables that are written by several threads do
     not always keep the order of a CSV (seen with DuckDB 2.0), and the order of the log decides ties.
     """
 
     name: str
     columns: list[str]
     numbers: set[str]  # the columns that hold numbers, by their types or (CSV) the first lines
-    parquet: Callable[[list[str]], Stored]  # columns -> files that hold (at least) these
+    stored: Callable[[list[str]], Stored | pa.Table]  # columns -> files that hold (at least) these, or a table of them
     read_as: str = ""  # how, in words
     empty: int = 0  # files without a row, which are passed over
     rejected: dict[str, int] = field(default_factory=dict)  # lines that could not be read, once `load` has counted them
@@ -48,7 +48,9 @@ class RawTable:
         """A table of the engine with these columns and RAW_POSITION, which grows in the order of the log."""
         wanted = list(dict.fromkeys(self.columns if columns is None else columns))
         require_distinct(wanted)
-        stored = self.parquet(wanted)
+        stored = self.stored(wanted)
+        if isinstance(stored, pa.Table):
+            return engine.read_arrow(self.name, stored)
         self.rejected = stored.rejected
         table = engine.read_parquet(self.name, stored.paths, [stored.names.get(column, column) for column in wanted])
         return table.rename(stored.names) if stored.names else table
@@ -76,6 +78,7 @@ class LogSource:
     items: pa.Table | None = None  # attributes of items; the column "raw" holds their ids
     users: pa.Table | None = None
     repeats: bool = True  # an event can be there twice; False: equal rows are one event that was written twice
+    typed: bool = False  # ids that are texts are meant so, also where all of them look like numbers
 
 
 def log_files(source: Input) -> list[str]:
