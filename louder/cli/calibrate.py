@@ -28,10 +28,11 @@ def calibrate(
 
         louder calibrate runs/ml1m-rank-hstu
     """
-    from louder.cli.show import OF_A_LIST, counting, print_table, shown
+    from louder.cli.show import OF_A_LIST, print_table, shown
+    from louder.progress import counting
     from louder.training.two_stages import calibrate_run
 
-    with counting(f"asking {run}", "done") as done:
+    with counting(f"asking {run}") as done:
         scoring = calibrate_run(run, table=table, ranker=ranker, sources=sources or (), on_batch=done)
     if json_output:
         print(json.dumps(asdict(scoring)))

@@ -2,10 +2,12 @@
 
 import json
 import os
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -117,11 +119,11 @@ def require_own_table(table: Path) -> None:
 
 def make_table(source: str | None, table: Path, log: "tuple[pa.Table, pa.Table] | None") -> None:
     """A sequence table from a source, or from the embedded log."""
-    from louder.cli.etl import progress
     from louder.etl import build_table
+    from louder.progress import steps
 
     require_own_table(table)
-    with progress() as report:
+    with steps(partial(print, file=sys.stderr)) as report:
         if source is None:
             make_synthetic_table(table, log, report)
             return

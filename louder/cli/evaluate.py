@@ -43,8 +43,9 @@ def evaluate(
 
         louder evaluate runs/ml1m-rank-hstu runs/ml1m-rank-dlrm runs/ml1m-rank-wukong
     """
-    from louder.cli.show import counting, print_results
+    from louder.cli.show import print_results
     from louder.errors import InputError
+    from louder.progress import counting
     from louder.results import append_row, provenance, require_row_file
     from louder.training.tasks import evaluate_run
 
@@ -55,7 +56,7 @@ def evaluate(
     require_row_file(row)
     results = []
     for run in runs:
-        with counting(f"measuring {run}", "done") as done:
+        with counting(f"measuring {run}") as done:
             results.append(
                 evaluate_run(
                     run,

@@ -82,8 +82,9 @@ def recommend(
 
         louder recommend runs/ml1m-hstu --user 42 --where genres=Drama --boost year=1999:2 --cap genres=3 --pin 1193:1
     """
-    from louder.cli.show import counting, warn_of_skipped
+    from louder.cli.show import warn_of_skipped
     from louder.inference.recommender import Recommender, read_history
+    from louder.progress import counting
 
     pins = pins_of(pin or [])
     asked: dict[str, Any] = {"k": k, "at": at, "seen": seen, "allow": allow, "deny": deny or (), "diversity": diversity}
@@ -99,7 +100,7 @@ def recommend(
                 f"{output} is the list of users, so it is not replaced. Choose another file: -o recs.parquet."
             )
         chosen, recommender = users_of(users), Recommender(run, table)
-        with counting("recommending", "users") as done:
+        with counting("recommending") as done:
             rows = write(counted(recommender.recommend_many(chosen, **asked), done), output)
         print(f"{output} has {rows:,} rows.")
         return

@@ -1,8 +1,7 @@
 """Tables on the terminal that several commands share."""
 
 import sys
-from collections.abc import Callable, Collection, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Collection, Iterable
 
 from louder.results import Row
 
@@ -170,18 +169,3 @@ def warn_of_skipped(skipped: int) -> None:
     """A line on standard error about events of a history that an answer was made without."""
     if skipped:
         print(f"Skipped {skipped:,} events of the history, whose items the model does not know.", file=sys.stderr)
-
-
-@contextmanager
-def counting(doing: str, what: str) -> Iterator[Callable[[int], None]]:
-    """A bar on standard error for work whose end is not known; yields the function that counts. Silent in a pipe."""
-    if not sys.stderr.isatty():
-        yield lambda done: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-
-    columns = TextColumn(doing), BarColumn(), TextColumn("{task.completed:,} " + what), TimeElapsedColumn()
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(doing, total=None)
-        yield lambda done: bar.advance(task, done)

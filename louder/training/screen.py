@@ -1,53 +1,38 @@
-"""What a person sees of a run: a progress bar, and a line for every epoch. On standard error."""
+"""What a person sees of a run: a progress bar, and a line for every epoch."""
 
-import sys
+from contextlib import AbstractContextManager
 
+from louder.progress import ProgressBar, progress_bar
 from louder.results import Row
 from louder.training.config import Config
 
 
 class Screen:
-    """Used as `with Screen(config) as screen`. Where nobody watches, only the lines are printed."""
+    """Used as `with Screen(config) as screen`. Where nobody watches, only the lines are printed, on standard error."""
 
     def __init__(self, config: Config, *, quiet: bool = False) -> None:
-        # not at the top: training has to load where only torch and numpy are installed
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-        self.config, self.quiet = config, quiet
-        self.bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[note]}"),
-            TimeRemainingColumn(),
-            console=Console(stderr=True),
-            disable=quiet or not sys.stderr.isatty(),
-        )
-        self.task = self.bar.add_task("starting", total=None, note="")
+        self.config = config
+        self.opened: AbstractContextManager[ProgressBar] = progress_bar(quiet=quiet)
 
     def __enter__(self) -> "Screen":
-        self.bar.start()
+        self.bar = self.opened.__enter__()
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.bar.stop()
+    def __exit__(self, *error: object) -> None:
+        self.opened.__exit__(None, None, None)
 
     def start_epoch(self, epoch: int, steps: int, done: int) -> None:
-        name = f"epoch {epoch + 1}/{self.config.training.epochs}"
-        self.bar.reset(self.task, description=name, total=steps, completed=done, note="")
+        self.bar.start(f"epoch {epoch + 1}/{self.config.training.epochs}", steps, done)
 
     def step(self, loss: float, events_per_s: float) -> None:
-        self.bar.update(self.task, advance=1, note=f"loss {loss:.4f} · {events_per_s:,.0f} events/s")
+        self.bar.advance(note=f"loss {loss:.4f} · {events_per_s:,.0f} events/s")
 
     def status(self, text: str) -> None:
-        self.bar.update(self.task, note=text)
+        self.bar.note(text)
 
     def end_epoch(self, epoch: int, row: Row, headline: str, best_epoch: int) -> None:
-        if self.quiet:
-            return
         text = f"epoch {epoch + 1:>3}  loss {row['loss']:.4f}  {row['events_per_s']:>9,} events/s"
         if "part" in row:
             mark = "  best so far" if best_epoch == epoch else ""
             text += f"  {row['part']}: {headline}{mark}"
-        self.bar.console.print(text, markup=False, highlight=False, soft_wrap=True)
+        self.bar.line(text)
