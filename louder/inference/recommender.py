@@ -15,6 +15,7 @@ from louder.histories.history import History, Names, empty_history
 from louder.ids import RawId
 from louder.inference import many
 from louder.inference.engine import Engine
+from louder.inference.influences import Influence, influences, only
 from louder.inference.limits import MAX_CANDIDATES
 from louder.inference.new_items import NewItems, left_out_sentence, require_new
 from louder.inference.request import Boost, Event, Pin, Request, Result, TableUser, history_of
@@ -97,8 +98,7 @@ class Recommender:
 
         Raises InputError for an unknown user or action, an empty history of a run that does not rank, and k below 1.
         """
-        if k < 1:
-            raise InputError(f"k must be at least 1, but it is {k}.")
+        require_some(k)
         past = self.past("A recommendation", user, history)
         request = Request(
             history=past,
@@ -143,8 +143,7 @@ class Recommender:
 
         Raises InputError for a user who is not in the table, k below 1, and what a Request cannot have.
         """
-        if k < 1:
-            raise InputError(f"k must be at least 1, but it is {k}.")
+        require_some(k)
         known = self.engine.table.user_ids
         numbers = np.arange(len(known)) if users is None else known.ids(users)
         for raw in [raw for raw, number in zip(users or (), numbers) if number < 0]:
@@ -163,6 +162,44 @@ class Recommender:
         )
         for some, results in many.lists(self.engine, numbers, like):
             yield many.as_table(self.engine, some, results)
+
+    def similar(
+        self,
+        item: RawId,
+        *,
+        k: int = 10,
+        allow: Sequence[RawId] | None = None,
+        deny: Sequence[RawId] = (),
+        where: Mapping[str, Sequence[RawId]] | None = None,
+    ) -> Answers[Recommendation]:
+        """The k items whose vectors point where this one's does, nearest first; scores are cosines.
+
+        Raises InputError for an unknown item, and k below 1.
+        """
+        require_some(k)
+        request = Request(history=empty_history(), k=k, allow=allow, deny=deny, where=where or {})
+        result = self.engine.similar(request, item)
+        found = zip(map(self.engine.catalogue.describe, result.items.tolist()), result.scores.tolist())
+        return Answers([Recommendation(raw, score, title) for (raw, title), score in found], result)
+
+    def explain(
+        self,
+        *,
+        user: RawId | None = None,
+        history: Sequence[Event] | None = None,
+        items: Sequence[RawId] | None = None,
+        k: int = 5,
+        events: int = 3,
+        at: int | None = None,
+    ) -> list[Influence]:
+        """The past events that the k recommendations lean on most, `events` of each; or those of these items.
+
+        Raises InputError as `recommend` does.
+        """
+        require_some(k)
+        past, seen = self.past("An explanation", user, history), self.shows_seen(None)
+        request = Request(history=past, user=user, k=k, at=at, seen=seen, popular=self.engine.ranker is not None)
+        return influences(self.engine, only(items, request), events)
 
     def shows_seen(self, seen: bool | None) -> bool:
         """Where people come back to what they had, a run was evaluated so, and recommends so."""
@@ -229,6 +266,11 @@ class Recommender:
             return history_of(history or [], Names(self.engine.actions, self.engine.values))
         table = self.engine.table
         return TableUser(table, table.user_ids.id(user, "user"))
+
+
+def require_some(k: int) -> None:
+    if k < 1:
+        raise InputError(f"k must be at least 1, but it is {k}.")
 
 
 def read_history(path: Path) -> list[Event]:
