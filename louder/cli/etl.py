@@ -2,10 +2,8 @@
 
 import json
 import re
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import sys
 from dataclasses import asdict
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -102,6 +100,7 @@ def etl(
         users: {file: members.csv, id: member}
     """
     from louder.etl import LogSpec, SideFile, build_table, read_spec
+    from louder.progress import steps
 
     spec = read_spec(schema) if schema else LogSpec()
     spec = spec.merged(
@@ -119,7 +118,7 @@ def etl(
         items=SideFile(file=items) if items else None,
         users=SideFile(file=users) if users else None,
     )
-    with progress() as report:
+    with steps(partial(print, file=sys.stderr)) as report:
         manifest = build_table(
             list(source),
             output,
@@ -164,52 +163,24 @@ def byte_count(text: str, option: str = "--memory") -> int:
     return size
 
 
-@contextmanager
-def progress() -> Iterator[Callable[[str], None]]:
-    """A spinner with the time on a terminal, plain lines elsewhere; always on standard error."""
-    from rich.console import Console
-    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        yield lambda text: console.print(f"[dim]{text}[/dim]")
-        return
-    columns = SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn()
-    with Progress(*columns, console=console, transient=True) as bar:
-        task = bar.add_task("starting")
-        yield lambda text: bar.update(task, description=text)
-
-
 def summary(manifest: "Manifest", output: Path) -> None:
     """What the table holds and what was left out, on standard error."""
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
+    from louder.api import facts
+
     console = Console(stderr=True, highlight=False)
-    table = Table(title=escape(f"{manifest.name} → {output}"), show_header=False, title_justify="left")
+    table = Table(title=escape(facts.title(manifest, output)), show_header=False, title_justify="left")
     table.add_column()
     table.add_column(justify="right")
-    rows: list[tuple[str, object]] = [("users", manifest.users), ("items", manifest.items), ("events", manifest.events)]
-    if manifest.series:
-        rows.append(("tokens, with changes of series", manifest.tokens))
-    if manifest.has_times:
-        for which, second in ("first", manifest.first_time), ("last", manifest.last_time):
-            rows.append((f"{which} event (UTC)", f"{datetime.fromtimestamp(second, UTC):%Y-%m-%d %H:%M}"))
-    else:
-        rows.append(("times", "none: the order of the log"))
-    if manifest.read_as:
-        rows.insert(0, ("read as", manifest.read_as))
-    if manifest.values:
-        rows.append(("values", ", ".join(manifest.values)))
-    rows += [(f"series {series}", f"{size:,} values") for series, size in manifest.series.items()]
-    rows += manifest.counts.items()
-    for text, shown in rows:
-        table.add_row(escape(text), f"{shown:,}" if isinstance(shown, int) else escape(str(shown)))
+    for text, value in facts.of_table(manifest):
+        table.add_row(escape(text), escape(facts.shown(value)))
     if manifest.dropped:
         table.add_section()
-        for reason, count in manifest.dropped.items():
-            table.add_row(f"[yellow]dropped: {escape(reason)}[/yellow]", f"{count:,}")
+        for reason, count in facts.of_dropped(manifest):
+            table.add_row(f"[yellow]{escape(reason)}[/yellow]", facts.shown(count))
     console.print(table)
     for warning in manifest.warnings:
         console.print(f"[yellow]{escape(warning)}[/yellow]", soft_wrap=True)

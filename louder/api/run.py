@@ -1,0 +1,361 @@
+"""Train on a log, and ask the run: recommendations, neighbours, ranks and reasons, as frames."""
+
+import os
+import shutil
+import sys
+import tempfile
+import warnings
+import weakref
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from louder import recipes
+from louder.api import choice, facts
+from louder.api.frames import Frame, default_kind, ids_of, is_column, is_frame, kind_of, listed, plain, to_frame
+from louder.api.log import Log
+from louder.api.measured import Measured, ReportPage
+from louder.api.settings import assignments
+from louder.api.words import speaking_python
+from louder.config import override
+from louder.errors import InputError
+from louder.ids import RawId
+from louder.inference.recommender import Ranked, Recommendation, Recommender
+from louder.inference.request import Boost, Event
+from louder.inference.run import Run
+from louder.progress import counting
+from louder.results import Row
+from louder.training.config import Config
+from louder.training.loop import train as train_run
+from louder.training.tasks import evaluate_run
+
+Raws = Sequence[RawId]
+Filters = Mapping[str, Sequence[RawId]]
+
+
+class TrainedRun:
+    """A run on disk, and the table that it was trained on.
+
+    path   its folder
+    table  where the histories of users are
+    frame  the kind of frames that answers come in: pandas, polars or arrow
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        table: Path | None = None,
+        *,
+        frame: str | None = None,
+        log: Log | None = None,
+        measured: Row | None = None,
+    ) -> None:
+        self.opened = Run.open(path)
+        self.path, self.table = path, table or Path(self.opened.data.table)
+        self.frame, self.measured = frame or default_kind(), measured
+        self._log = log  # a temporary table goes with its handle
+
+    @property
+    def name(self) -> str:
+        """Of its config."""
+        return self.opened.name
+
+    @cached_property
+    def log(self) -> Log:
+        """The table."""
+        return self._log or Log(self.table, self.frame)
+
+    @cached_property
+    def recommender(self) -> Recommender:
+        """The weights, loaded when they are first needed."""
+        return Recommender(self.path, self.table)
+
+    @property
+    def metrics(self) -> Measured | None:
+        """What training measured at its end, on the test part; None before."""
+        from louder.folders import read_json
+
+        file = self.path / "metrics.json"
+        return Measured(read_json(file, "metrics", dict, "those of a run")) if file.is_file() else None
+
+    @speaking_python
+    def evaluate(self, part: str = "test", *, seen: str | None = None) -> Measured:
+        """How good the best epoch is on what was held out.
+
+        part  "test" or "validation"
+        seen  what is left out of the ranking: what the user had in the model's "window", in the whole "history", or
+              "none"; None: as the run was trained
+        """
+        if part not in ("test", "validation"):
+            raise InputError(f"part must be 'test' or 'validation', but it is {part!r}.")
+        if seen not in (None, "window", "history", "none"):
+            raise InputError(f"seen must be 'window', 'history' or 'none', but it is {seen!r}.")
+        with counting(f"measuring {self.path}") as done:
+            return Measured(evaluate_run(self.path, part=part, table=str(self.table), seen=seen, on_batch=done))
+
+    @speaking_python
+    def recommend(
+        self,
+        users: object = None,
+        *,
+        history: Sequence[RawId | Event] | None = None,
+        k: int = 10,
+        at: int | None = None,
+        seen: bool | None = None,
+        allow: Raws | None = None,
+        deny: Raws = (),
+        where: Filters | None = None,
+        boost: Sequence[Boost] = (),
+        cap: Mapping[str, int] | None = None,
+        diversity: float = 0.0,
+    ) -> Frame:
+        """The k items that each user is recommended: a row an item, with `user`, `rank` (1 the first), `item`, `title` where
+        there is one, and `score`; of a run that retrieves and ranks also `next`, and the probability of each action.
+
+        users    one id, a list, a column, or a frame with a column `user`; each counts once. None: everybody
+        history  in place of users: what somebody new did, oldest first, as item ids or Events
+        Of the others see Recommender.recommend. Users who are not in the table get nothing, and a warning says so; raises
+        InputError where that is all of them.
+        """
+        asked: dict[str, Any] = {"k": k, "at": at, "seen": seen, "allow": allow, "deny": deny, "where": where}
+        asked |= {"boost": boost, "cap": cap, "diversity": diversity}
+        if history is not None:
+            if users is not None:
+                raise InputError("Give users or a history, one of the two.")
+            answer = self.recommender.recommend(history=events_of(history), **asked)
+            return to_frame(ranked(recommended(answer)), self.frame)
+        chosen = None if users is None else self.known(ids_of(users))
+        kind = kind_of(users) if is_frame(users) or is_column(users) else self.frame
+        total = self.log.users if chosen is None else len(chosen)
+        parts = []
+        with counting("recommending", total) as done:
+            for part in self.recommender.recommend_many(chosen, **asked):
+                parts.append(part)
+                done(pc.count_distinct(part.column("user")).as_py())
+        found = pa.concat_tables(parts)
+        without = total - pc.count_distinct(found.column("user")).as_py()
+        if without:
+            warnings.warn(f"{without:,} of the {total:,} users get no items: nothing is left for them.", stacklevel=3)
+        return to_frame(found, kind)
+
+    @speaking_python
+    def similar(
+        self,
+        item: RawId,
+        *,
+        k: int = 10,
+        allow: Raws | None = None,
+        deny: Raws = (),
+        where: Filters | None = None,
+    ) -> Frame:
+        """The k items that are most like one, by the cosine of what the model learned of them: `rank`, `item`, `title`,
+        `score`. Raises InputError for an item that is not known."""
+        answer = self.recommender.similar(plain(item), k=k, allow=allow, deny=deny, where=where)
+        return to_frame(ranked(recommended(answer)), self.frame)
+
+    @speaking_python
+    def rank(
+        self,
+        user: RawId | None = None,
+        items: object = (),
+        *,
+        history: Sequence[RawId | Event] | None = None,
+        at: int | None = None,
+        context: Mapping[str, object] | None = None,
+    ) -> Frame:
+        """These items in the order of what the user will do with them, best first: `rank`, `item`, `title`, and of a run that
+        ranks the probability of each action, by the main one of which they are ordered, and the expected values; of one that
+        only finds the next item its `score`.
+
+        context  attributes of the user, in place of the table's
+        Items that are not known are left out, and a warning says so; raises InputError where that is all of them.
+        """
+        candidates, past = ids_of(items), None if history is None else events_of(history)
+        if self.opened.ranking is None:
+            known = self.known_items(candidates)
+            found = recommended(
+                self.recommender.recommend(user=plain(user), history=past, k=len(known), allow=known, seen=True, at=at)
+            )
+        else:
+            answer = self.recommender.rank(items=candidates, user=plain(user), history=past, at=at, context=context)
+            if answer.unknown:
+                warnings.warn(self.recommender.left_out_sentence(answer.unknown, []), stacklevel=3)
+            main = self.recommender.engine.main
+            found = probabilities(sorted(answer, key=lambda x: -x.actions[main]))
+        return to_frame(ranked(found), self.frame)
+
+    @speaking_python
+    def explain(
+        self,
+        user: RawId | None = None,
+        items: object = None,
+        *,
+        history: Sequence[RawId | Event] | None = None,
+        k: int = 5,
+        events: int = 3,
+    ) -> Frame:
+        """Which past events the first k recommendations lean on, or the scores of these items: a row an event, with `item`,
+        `title`, `score`, the event's item `because`, its `because_title` and `time`, its share of the `attention`, and the
+        `change` of the score without it."""
+        past = None if history is None else events_of(history)
+        some = None if items is None else self.known_items(ids_of(items))
+        answer = self.recommender.explain(user=plain(user), history=past, items=some, k=k, events=events)
+        columns = ["item", "title", "score", "because", "because_title", "time", "attention", "change"]
+        rows = [asdict(influence) for influence in answer]
+        table = without_empty(pa.table({name: [row[name] for row in rows] for name in columns}))
+        if self.log.manifest.has_times and history is None:
+            place, moments = table.column_names.index("time"), table.column("time").cast(pa.timestamp("s", "UTC"))
+            table = table.set_column(place, "time", moments)
+        return to_frame(table, self.frame)
+
+    @speaking_python
+    def report(self, output: str | os.PathLike[str] | None = None) -> ReportPage:
+        """One HTML page about the run: metrics, curves, sample recommendations, data, config; RUN/report.html unless
+        `output` says otherwise."""
+        from louder.reports.report import write_report
+
+        measured = self.metrics
+        file = write_report(self.path, Path(output) if output else None, table=self.table)
+        assert measured is not None, "a report is of a finished run"
+        return ReportPage(file, measured)
+
+    def known(self, users: list[RawId]) -> list[RawId]:
+        """Those that are in the table."""
+        return known_of(users, self.recommender.engine.table.user_ids.ids(users), "users", "the table")
+
+    def known_items(self, items: list[RawId]) -> list[RawId]:
+        if not items:
+            raise InputError("There are no items. Give at least one: items=[1, 2, 3].")
+        return known_of(items, self.opened.item_ids.ids(items), "items", "the model's catalogue")
+
+    def rows(self) -> list[facts.Fact]:
+        config = self.opened.config
+        rows: list[facts.Fact] = [("run", str(self.path)), ("model", config["model"].get("kind", ""))]
+        rows += [("table", str(self.table)), ("best epoch", self.opened.epoch + 1)]
+        return rows
+
+    def __repr__(self) -> str:
+        measured = self.metrics
+        return facts.lines(self.name, self.rows()) + (f"\n{measured!r}" if measured else "")
+
+    def _repr_html_(self) -> str:
+        measured = self.metrics
+        return facts.html(self.name, self.rows()) + (measured._repr_html_() if measured else "")
+
+
+@speaking_python
+def open_run(path: str | os.PathLike[str], table: str | os.PathLike[str] | None = None) -> TrainedRun:
+    """A run that is on disk already: `louder.open("runs/shop").recommend(users=[42])`.
+
+    table  where the histories of users are, in place of the table it was trained on
+    Raises InputError if there is no run, or if it is damaged.
+    """
+    return TrainedRun(Path(path), None if table is None else Path(table))
+
+
+@speaking_python
+def train(
+    log: Log | str | os.PathLike[str],
+    recipe: str | Config | None = None,
+    *,
+    folder: str | os.PathLike[str] | None = None,
+    settings: Mapping[str, Any] | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    quiet: bool = False,
+    **changes: Any,
+) -> TrainedRun:
+    """Train a model on a log, and measure its best epoch.
+
+        run = louder.train(log)
+        run = louder.train(log, "ml1m:sasrec", folder="runs/sasrec", epochs=20, settings={"model.max_len": 211})
+
+    log       what louder.log returned, or the folder of a table
+    recipe    a name (see `louder train --help`), a YAML file, or a Config; None: chosen by the log, and printed why
+    folder    of the run; None: a temporary one, which goes when Python ends
+    settings  of the recipe that change: {"training.epochs": 5} or {"training": {"epochs": 5}}; keywords are the same by the
+              last part of their names: epochs=5
+    resume    go on where the run in `folder` was stopped
+
+    Raises InputError, one sentence, for settings that are misspelt or do not fit the log, and for a folder that is taken.
+    """
+    log = log if isinstance(log, Log) else Log(Path(log))
+    config = configured(recipe, log, settings, changes)
+    path = Path(folder) if folder is not None else Path(tempfile.mkdtemp(prefix="louder-")) / config.name
+    if folder is not None and log.temporary:
+        log = log.keep(path.with_name(f"{path.name}-table"), overwrite=overwrite)
+        print(f"The table is kept beside the run: {log.path}", file=sys.stderr)
+        config = on_table(config, log)
+    row = train_run(config, path, resume=resume, overwrite=overwrite, quiet=quiet)
+    run = TrainedRun(path, log.path, frame=log.frame, log=log, measured=row)
+    if folder is None:
+        weakref.finalize(run, shutil.rmtree, path.parent, ignore_errors=True)
+    return run
+
+
+def configured(
+    recipe: str | Config | None, log: Log, settings: Mapping[str, Any] | None, changes: Mapping[str, Any]
+) -> Config:
+    """The config of a recipe, or of what the log calls for, with the settings that are given."""
+    if recipe is None:
+        base, _ = choice.chosen(log.manifest, log.path, [])
+        config, said = choice.chosen(log.manifest, log.path, assignments(settings, changes, base))
+        print("\n".join(said), file=sys.stderr)
+        return config
+    config = recipe if isinstance(recipe, Config) else recipes.load(recipe)
+    return override(on_table(config, log), assignments(settings, changes, config))
+
+
+def on_table(config: Config, log: Log) -> Config:
+    return replace(config, data=replace(config.data, table=str(log.path)))
+
+
+def known_of(raws: list[RawId], numbers: Any, what: str, where: str) -> list[RawId]:
+    """The raw ids with a number that is not -1; a warning of the others. Raises InputError where that is all of them."""
+    lost = [raw for raw, number in zip(raws, numbers) if number < 0]
+    if lost and len(lost) == len(raws):
+        raise InputError(f"None of the {len(raws):,} {what} is in {where}: {some(lost)}.")
+    if lost:
+        sentence = f"{len(lost):,} of the {len(raws):,} {what} are not in {where} and are left out: {some(lost)}."
+        warnings.warn(sentence, stacklevel=5)
+    return [raw for raw, number in zip(raws, numbers) if number >= 0]
+
+
+def some(raws: list[RawId], count: int = 5) -> str:
+    return ", ".join(map(repr, raws[:count])) + (f" and {len(raws) - count:,} more" if len(raws) > count else "")
+
+
+def events_of(history: Sequence[RawId | Event]) -> list[Event]:
+    """Item ids, oldest first, as events whose time is their place; Events stay."""
+    given = [x if isinstance(x, Event) else plain(x) for x in listed(history)]
+    return [x if isinstance(x, Event) else Event(item=x, time=place) for place, x in enumerate(given)]
+
+
+def recommended(answer: Sequence[Recommendation]) -> pa.Table:
+    """Columns item, title, score, and those of a second stage."""
+    columns = {name: [getattr(x, name) for x in answer] for name in ("item", "title", "score", "next")}
+    if all(x is None for x in columns["next"]):
+        del columns["next"]
+    actions = answer[0].actions if answer else {}
+    return without_empty(pa.table(columns | {name: [x.actions[name] for x in answer] for name in actions}))
+
+
+def probabilities(answer: Sequence[Ranked]) -> pa.Table:
+    columns: dict[str, list[Any]] = {name: [getattr(x, name) for x in answer] for name in ("item", "title")}
+    columns |= {name: [x.actions[name] for x in answer] for name in answer[0].actions}
+    return without_empty(pa.table(columns | {name: [x.values[name] for x in answer] for name in answer[0].values}))
+
+
+def without_empty(table: pa.Table) -> pa.Table:
+    """Without the titles of a log that has none."""
+    empty = [x for x in ("title", "because_title") if x in table.column_names and not any(table.column(x).to_pylist())]
+    return table.drop_columns(empty)
+
+
+def ranked(table: pa.Table) -> pa.Table:
+    return table.add_column(0, "rank", pa.array(range(1, len(table) + 1), pa.int64()))
