@@ -15,14 +15,13 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from louder import recipes
-from louder.api import choice, facts
+from louder.api import facts
+from louder.api.choice import config_of, said
 from louder.api.frames import Frame, default_kind, ids_of, is_column, is_frame, kind_of, listed, plain, to_frame
 from louder.api.log import Log
 from louder.api.measured import Measured, ReportPage
 from louder.api.settings import assignments
-from louder.api.words import speaking_python
-from louder.config import override
+from louder.api.words import in_python, speaking_python
 from louder.errors import InputError
 from louder.ids import RawId
 from louder.inference.recommender import Ranked, Recommendation, Recommender
@@ -268,6 +267,7 @@ def train(
     resume: bool = False,
     overwrite: bool = False,
     quiet: bool = False,
+    size: str | None = None,
     **changes: Any,
 ) -> TrainedRun:
     """Train a model on a log, and measure its best epoch.
@@ -277,6 +277,7 @@ def train(
 
     log       what louder.log returned, or the folder of a table
     recipe    a name (see `louder train --help`), a YAML file, or a Config; None: chosen by the log, and printed why
+    size      "small", "medium" or "large": one dial of what the log decides
     folder    of the run; None: a temporary one, which goes when Python ends
     settings  of the recipe that change: {"training.epochs": 5} or {"training": {"epochs": 5}}; keywords are the same by the
               last part of their names: epochs=5
@@ -285,34 +286,22 @@ def train(
     Raises InputError, one sentence, for settings that are misspelt or do not fit the log, and for a folder that is taken.
     """
     log = log if isinstance(log, Log) else Log(Path(log))
-    config = configured(recipe, log, settings, changes)
+    goes_on = Path(folder) if resume and folder is not None else None
+    config, choices = config_of(
+        recipe, str(log.path), size=size, settings=assignments(settings, changes), goes_on=goes_on
+    )
+    if choices:
+        print(in_python(said(choices)), file=sys.stderr)
     path = Path(folder) if folder is not None else Path(tempfile.mkdtemp(prefix="louder-")) / config.name
     if folder is not None and log.temporary:
         log = log.keep(path.with_name(f"{path.name}-table"), overwrite=overwrite)
         print(f"The table is kept beside the run: {log.path}", file=sys.stderr)
-        config = on_table(config, log)
+        config = replace(config, data=replace(config.data, table=str(log.path)))
     row = train_run(config, path, resume=resume, overwrite=overwrite, quiet=quiet)
     run = TrainedRun(path, log.path, frame=log.frame, log=log, measured=row)
     if folder is None:
         weakref.finalize(run, shutil.rmtree, path.parent, ignore_errors=True)
     return run
-
-
-def configured(
-    recipe: str | Config | None, log: Log, settings: Mapping[str, Any] | None, changes: Mapping[str, Any]
-) -> Config:
-    """The config of a recipe, or of what the log calls for, with the settings that are given."""
-    if recipe is None:
-        base, _ = choice.chosen(log.manifest, log.path, [])
-        config, said = choice.chosen(log.manifest, log.path, assignments(settings, changes, base))
-        print("\n".join(said), file=sys.stderr)
-        return config
-    config = recipe if isinstance(recipe, Config) else recipes.load(recipe)
-    return override(on_table(config, log), assignments(settings, changes, config))
-
-
-def on_table(config: Config, log: Log) -> Config:
-    return replace(config, data=replace(config.data, table=str(log.path)))
 
 
 def known_of(raws: list[RawId], numbers: Any, what: str, where: str) -> list[RawId]:

@@ -4,19 +4,19 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from datetime import date, datetime
-from typing import Any
+from functools import cache
+from typing import Any, get_args, get_type_hints
 
-from louder.config import to_dict
 from louder.errors import InputError
 from louder.training.config import Config
 
 
-def assignments(settings: Mapping[str, Any] | None, keywords: Mapping[str, Any], config: Config) -> list[str]:
+def assignments(settings: Mapping[str, Any] | None, keywords: Mapping[str, Any]) -> list[str]:
     """`{"training.epochs": 5}`, `{"training": {"epochs": 5}}` and `epochs=5` -> `["training.epochs=5"]`.
 
-    Raises InputError for a keyword that several parts of the config have, or none.
+    Raises InputError for a keyword that several parts of a config have.
     """
-    named = {full_name(name, config): value for name, value in keywords.items()}
+    named = {full_name(name): value for name, value in keywords.items()}
     return [f"{name}={text(value)}" for name, value in flat({**(settings or {}), **named})]
 
 
@@ -47,16 +47,24 @@ def text(value: Any) -> str:
         ) from None
 
 
-def full_name(keyword: str, config: Config) -> str:
-    """epochs -> training.epochs"""
-    values = to_dict(config)
-    if keyword in values:
-        return keyword
-    found = [f"{part}.{keyword}" for part, inner in values.items() if isinstance(inner, dict) and keyword in inner]
-    if len(found) == 1:
-        return found[0]
-    if found:
+def full_name(keyword: str) -> str:
+    """epochs -> training.epochs; a name that no part of a config has stays, and is refused with the nearest one."""
+    found = parts().get(keyword, [])
+    if len(found) > 1:
+        names = [f"{part}.{keyword}" for part in found]
         raise InputError(
-            f"The setting {keyword!r} may be {' or '.join(found)}. Say which: settings={{{found[0]!r}: …}}."
+            f"The setting {keyword!r} may be {' or '.join(names)}. Say which: settings={{{names[0]!r}: …}}."
         )
-    return keyword  # which the config refuses, with the nearest name
+    return f"{found[0]}.{keyword}" if found else keyword
+
+
+@cache
+def parts() -> dict[str, list[str]]:
+    """The last part of a name of a setting -> the parts of a config that have it."""
+    hints, found = get_type_hints(Config), dict[str, list[str]]()
+    for part, hint in hints.items():
+        classes = [x for x in (hint, *get_args(hint)) if is_dataclass(x)]
+        for name in dict.fromkeys(field.name for x in classes for field in fields(x)):
+            if name not in hints:
+                found.setdefault(name, []).append(part)
+    return found

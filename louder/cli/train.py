@@ -3,18 +3,12 @@
 import json
 import shlex
 import sys
-from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from louder.errors import InputError, Interrupted
-
-if TYPE_CHECKING:
-    from louder.recipes.own_log import Choice
-    from louder.training.config import Config
+from louder.errors import Interrupted
 
 SIZE = "small, medium or large: one dial of what the table decides."
 
@@ -65,9 +59,12 @@ def train(
 
         louder train ml1m:hstu --resume
     """
+    from louder.api.choice import config_of, said
     from louder.config import to_dict
 
-    config = config_of(recipe, table, size, settings or [], output if resume else None)
+    config, choices = config_of(recipe, table, size=size, settings=settings or [], goes_on=output if resume else None)
+    if choices:
+        print(said(choices), file=sys.stderr)
     if show:
         import yaml
 
@@ -97,45 +94,3 @@ def train(
         print(f"\nNext: louder rank {run} --user ID --items A,B,C")
     else:
         print(f"\nNext: louder recommend {run} --user ID    louder report {run}")
-
-
-def config_of(
-    recipe: str | None, table: str | None, size: str | None, settings: Sequence[str], goes_on: Path | None
-) -> "Config":
-    """The config by a recipe, or by the rules for a table, which are printed; a run that goes on without a recipe has its own."""
-    from louder import recipes
-    from louder.config import from_dict, override
-    from louder.recipes import own_log
-    from louder.training.config import Config
-
-    if recipe is not None:
-        if size is not None:
-            raise InputError(
-                f"--size is for a table without a recipe, but the recipe is {recipe}. Leave one of them out."
-            )
-        config = recipes.load(recipe)
-        if table:
-            config = replace(config, data=replace(config.data, table=table))
-        return override(config, list(settings))
-    if goes_on is not None and (goes_on / "config.json").is_file():
-        from louder.folders import read_json
-
-        started = read_json(goes_on / "config.json", "config", dict, "that of a run")
-        return override(from_dict(Config, started), list(settings))
-    if table is None:
-        raise InputError("Say what to train on: louder train --table TABLE, or name a recipe: louder train ml1m:hstu.")
-    config, choices = own_log.config_for(own_log.facts_of(table), table, size=size or "medium", settings=settings)
-    print_choices(choices)
-    return config
-
-
-def print_choices(choices: "Sequence[Choice]") -> None:
-    """What the rules chose and why, on standard error."""
-    print("Chosen from the table; change any of it with --set NAME=VALUE:", file=sys.stderr)
-    for choice in choices:
-        print(f"  {choice.why[0].upper()}{choice.why[1:]}.", file=sys.stderr)
-        print(
-            f"      {'  '.join(f'{name}={json.dumps(value)}' for name, value in choice.settings.items())}",
-            file=sys.stderr,
-        )
-    print(file=sys.stderr)

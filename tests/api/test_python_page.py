@@ -10,7 +10,7 @@ import pytest
 
 import louder.api.run
 from louder.config import override
-from louder.training.config import Config
+from louder.results import Row
 
 PAGE = Path(__file__).parents[2] / "docs" / "howto" / "python.md"
 SMALL = ["model.layers=1", "training.epochs=1", "data.users_per_batch=64"]
@@ -32,8 +32,8 @@ def shop(folder: Path) -> None:
     titles.to_csv(folder / "products.csv", index=False)
 
 
-def made_small(configured: Callable[..., Config]) -> Callable[..., Config]:
-    return lambda *arguments: override(configured(*arguments), SMALL)
+def made_small(train: Callable[..., Row]) -> Callable[..., Row]:
+    return lambda config, *arguments, **keywords: train(override(config, SMALL), *arguments, **keywords)
 
 
 def test_every_block_of_the_page_runs(
@@ -41,7 +41,7 @@ def test_every_block_of_the_page_runs(
 ) -> None:
     shop(tmp_path)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(louder.api.run, "configured", made_small(louder.api.run.configured))
+    monkeypatch.setattr(louder.api.run, "train_run", made_small(louder.api.run.train_run))
     blocks = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
     assert len(blocks) == 7
     names: dict[str, object] = {}

@@ -3,14 +3,18 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import yaml
 from typer.testing import CliRunner
 
 import louder
+from louder.api.choice import config_of
+from louder.api.settings import assignments
 from louder.cli import app
 from tests.api.test_frames_in import MEANING, events, products
 from tests.runs import untrained_run
@@ -153,16 +157,20 @@ def test_the_report_is_a_file_with_a_link(run: louder.TrainedRun, tmp_path: Path
 
 
 def test_settings_have_three_ways_and_misspelt_ones_the_nearest_name(log: louder.Log, tmp_path: Path) -> None:
-    from louder.api.run import configured
-
     ways = [
-        configured("demo", log, {"training.epochs": 3, "data.positive": ["liked"]}, {}),
-        configured("demo", log, {"training": {"epochs": 3}, "data": {"positive": ("liked",)}}, {}),
-        configured("demo", log, None, {"epochs": 3, "positive": ["liked"]}),
-        configured("demo", log, None, {"training": {"epochs": 3}, "positive": ["liked"]}),
+        assignments({"training.epochs": 3, "data.positive": ["liked"]}, {}),
+        assignments({"training": {"epochs": 3}, "data": {"positive": ("liked",)}}, {}),
+        assignments(None, {"epochs": 3, "positive": ["liked"]}),
+        assignments(None, {"training": {"epochs": 3}, "positive": ["liked"]}),
     ]
-    assert all(config == ways[0] for config in ways) and ways[0].training.epochs == 3
-    assert ways[0].data.table == str(log.path)
+    configs = [config_of("demo", str(log.path), settings=way)[0] for way in ways]
+    assert all(config == configs[0] for config in configs) and configs[0].training.epochs == 3
+    assert configs[0].data.table == str(log.path) and configs[0].data.positive == ("liked",)
+    assert assignments(None, {"kinds": "x", "time_bias": np.bool_(False), "learning_rate": 1e-5}) == [
+        'validation_from="x"',
+        "model.time_bias=false",
+        "training.learning_rate=1e-05",
+    ]
     for words, sentence in {
         "epoch": "There is no setting 'epoch'.",
         "max_len": "The setting 'max_len' may be data.max_len or model.max_len. Say which: settings={'data.max_len': …}.",
@@ -184,8 +192,16 @@ def test_a_temporary_table_is_kept_beside_a_run_that_stays(tmp_path: Path, capsy
 def test_a_log_chooses_its_recipe_and_says_so(
     log: louder.Log, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    louder.train(log, folder=tmp_path / "run", epochs=1, quiet=True)
-    assert "No recipe is named" in capsys.readouterr().err
+    chosen = louder.train(log, folder=tmp_path / "run", epochs=1, settings=SIZES, quiet=True)
+    said = capsys.readouterr().err
+    assert said.startswith("Chosen from the table; change any of it with settings={'NAME': 'VALUE'}:")
+    settings = [
+        word for name, value in (SIZES | {"training.epochs": 1}).items() for word in ("--set", f"{name}={value}")
+    ]
+    shown = yaml.safe_load(typed("train", "--table", log.path, *settings, "--show"))
+    assert json.loads((chosen.path / "config.json").read_text()) == shown
+    goes_on = louder.train(log, folder=tmp_path / "run", epochs=2, resume=True, quiet=True)
+    assert goes_on.metrics["epochs_trained"] == 2
 
 
 @pytest.fixture(scope="module")
