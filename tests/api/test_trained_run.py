@@ -167,7 +167,7 @@ def test_settings_have_three_ways_and_misspelt_ones_the_nearest_name(log: louder
     assert all(config == configs[0] for config in configs) and configs[0].training.epochs == 3
     assert configs[0].data.table == str(log.path) and configs[0].data.positive == ("liked",)
     assert assignments(None, {"kinds": "x", "time_bias": np.bool_(False), "learning_rate": 1e-5}) == [
-        'validation_from="x"',
+        'kinds="x"',
         "model.time_bias=false",
         "training.learning_rate=1e-05",
     ]
