@@ -8,20 +8,26 @@ with LogReader("events") as log:
 """
 
 from louder.streaming.dead_letters import DeadLetter, DeadLetters
+from louder.streaming.joiner import Exposure, Joiner, Outcome
 from louder.streaming.reader import Logged, LogReader, Position
 from louder.streaming.records import Deletion, LogRecord, Shown
+from louder.streaming.watermark import Watermark
 from louder.streaming.writer import LogGone, LogWriter, Place
 
 __all__ = [
     "DeadLetter",
     "DeadLetters",
     "Deletion",
+    "Exposure",
+    "Joiner",
     "LogGone",
     "LogReader",
     "LogRecord",
     "LogWriter",
     "Logged",
+    "Outcome",
     "Place",
     "Position",
     "Shown",
+    "Watermark",
 ]

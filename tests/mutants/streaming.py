@@ -1,9 +1,10 @@
-"""Mistakes in the log of events."""
+"""Mistakes in the log of events and in the joiner."""
 
 from tests.mutants import Mutant
 
 STREAMING = "louder/streaming/"
 LOG, FAULTS = "tests/streaming/test_event_log.py", "tests/streaming/test_event_log_faults.py"
+JOINER, WATERMARK = "tests/streaming/test_joiner.py", "tests/streaming/test_watermark.py"
 
 MUTANTS = [
     # what is acknowledged, and what may be read
@@ -30,4 +31,20 @@ MUTANTS = [
     ),
     # turns of partitions
     Mutant(STREAMING + "reader.py", "offset > bounds[number][1]", "offset > bounds[number][1] + 1", FAULTS),
+    # joining: the last second of the wait, what was told, the horizon, a user's own answers
+    Mutant(STREAMING + "joiner.py", "self.overdue(second - 1)", "self.overdue(second)", JOINER),
+    Mutant(STREAMING + "joiner.py", "if record.time != second:", "if second is None:", JOINER),
+    Mutant(STREAMING + "joiner.py", "if found.told and not again:", "if found.told:", JOINER),
+    Mutant(STREAMING + "joiner.py", "record.time <= self.watermark:", "record.time < self.watermark:", JOINER),
+    Mutant(
+        STREAMING + "joiner.py", "found.record.time > self.horizon_s", "found.record.time >= self.horizon_s", JOINER
+    ),
+    Mutant(STREAMING + "joiner.py", "done |= 1 << row", "pass", JOINER),
+    Mutant(STREAMING + "joiner_state.py", "due <= ? order by due, key", "due < ? order by due, key", JOINER),
+    Mutant(STREAMING + "joiner_state.py", "return user_key(user) + own", "return user_key(1) + own", JOINER),
+    Mutant(STREAMING + "joiner_state.py", "order by time, kind, number limit", "order by number limit", JOINER),
+    Mutant(STREAMING + "joiner_state.py", "time <= row[0]", "time < row[0]", JOINER),
+    Mutant(STREAMING + "watermark.py", "> 1000 * self.idle_s", ">= 1000 * self.idle_s", WATERMARK),
+    Mutant(STREAMING + "watermark.py", "max(self.time, now)", "now", WATERMARK),
+    Mutant(STREAMING + "watermark.py", "now = min(map", "now = max(map", WATERMARK),
 ]
