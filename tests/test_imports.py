@@ -5,6 +5,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from runs import untrained_run
+from tables import random_users, tiny_config, write_table
 
 ROOT = Path(__file__).parents[1]
 ELSEWHERE = (
@@ -66,3 +68,65 @@ print(*sys.modules)
     done = subprocess.run([sys.executable, "-c", "import sys" + script], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "torch" in done.stdout.split() and not {"torch._dynamo", "sympy"} & set(done.stdout.split())
+
+
+def test_a_recommendation_loads_what_it_needs_alone(tmp_path: Path) -> None:
+    table = write_table(tmp_path / "table", random_users(5, items=9, longest=6), items=9)
+    untrained_run(tiny_config(table), tmp_path / "run")
+    command = [sys.executable, "-X", "importtime", "-m", "louder", "recommend", str(tmp_path / "run"), "--user", "101"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0 and "Recommended" in done.stdout, done.stderr
+    loaded = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert {"torch", "louder.inference.engine", "pyarrow.parquet"} <= loaded
+    never = (
+        "pandas.",
+        "torch._dynamo",
+        "torch._inductor",
+        "sympy",
+        "duckdb",
+        "ibis",
+        "sklearn",
+        "plotly",
+        "fastapi",
+        "httpx",
+    )
+    never += (
+        "louder.training",
+        "louder.recipes",
+        "louder.reports",
+        "louder.serving",
+        "louder.etl",
+        "tensorboard",
+        "lmdb",
+    )
+    assert not {name for name in loaded if name.startswith(never)}
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        ("pass", 0),
+        ("sys.exit(3)", 3),
+        ("sys.exit('a word')", 1),
+        ("sys.exit()", 0),
+        ("1 / 0", 1),
+        ("open('/dev/full', 'w').fileno(); sys.stdout = open('/dev/full', 'w'); print('x')", 120),
+    ],
+)
+def test_a_command_ends_with_its_code_and_after_all_that_waits_for_the_end(
+    body: str, code: int, tmp_path: Path
+) -> None:
+    script = f"""
+import atexit, sys, threading, time
+import louder.__main__ as program
+def command():
+    atexit.register(print, "bye")
+    threading.Thread(target=lambda: (time.sleep(0.2), print("done", file=sys.stderr))).start()
+    {body}
+program.main = command
+program.run()
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == code and "done" in done.stderr
+    assert "bye" in done.stdout or code == 120
+    assert ("ZeroDivisionError" in done.stderr) == ("1 / 0" in body)
