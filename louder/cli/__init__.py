@@ -8,7 +8,21 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from louder.cli import calibrate, data, demo, etl, evaluate, index, rank, recommend, report, serve, shelf, train
+from louder.cli import (
+    calibrate,
+    data,
+    demo,
+    etl,
+    evaluate,
+    index,
+    rank,
+    recommend,
+    report,
+    serve,
+    shelf,
+    train,
+    try_log,
+)
 from louder.errors import InputError, Interrupted
 from louder.version import __version__
 
@@ -34,6 +48,7 @@ app.command()(serve.rollback)
 app.command()(report.report)
 app.command()(shelf.runs)
 app.command()(shelf.tables)
+app.command("try")(try_log.try_log)
 app.command()(demo.demo)
 
 

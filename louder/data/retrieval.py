@@ -41,6 +41,13 @@ class RetrievalLoader(Loader[RetrievalBatch]):
         self.is_target = self.positive[self.rows]
         self.columns = table_columns(self.read, actions=config.actions, kinds=config.auxiliary)
 
+    def thin(self, most: int) -> None:
+        """Keep at most so many users, evenly spread over the part."""
+        if len(self) > most:
+            kept = np.arange(most) * len(self) // most
+            self.spans = Spans(*(x[kept] for x in self.spans))
+            self.starts, self.lasts, self.lengths = self.starts[kept], self.lasts[kept], self.lengths[kept]
+
     def batch(self, chosen: np.ndarray, epoch: int, number: int) -> RetrievalBatch:
         lasts = self.lasts[chosen]
         firsts = np.maximum(self.starts[chosen], lasts - self.config.max_len)

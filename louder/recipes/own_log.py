@@ -61,12 +61,17 @@ class TableFacts:
     @property
     def main_action(self) -> str:
         """The first that tells items apart; "" where none does."""
-        return next((name for name, share in self.actions.items() if TELLING <= share <= 1 - TELLING), "")
+        return next((name for name, share in self.actions.items() if tells(share)), "")
 
     @property
     def exposures(self) -> bool:
         """Whether the log has a row for what was shown and left alone, and not only for what was done."""
         return self.idle > TELLING and (len(self.actions) > 1 or self.has_requests)
+
+
+def tells(share: float) -> bool:
+    """Whether an action that so many of the events have tells them apart."""
+    return TELLING <= share <= 1 - TELLING
 
 
 class Choice(NamedTuple):
@@ -143,9 +148,13 @@ def task(facts: TableFacts, size: str, known: Known) -> Choice:
     kind, main = known.get("model.kind", "hstu"), known.get("ranking.main", facts.main_action)
     if not main or kind == "sasrec" or ("ranking" in known and known["ranking"] is None):
         why = ": no action tells some events from others, so there is nothing to rank by" if not main else ""
-        return Choice({"model.kind": kind}, f"it learns which item comes next{why}")
+        settings: dict[str, Value] = {"model.kind": kind}
+        if main and facts.exposures:
+            settings["data.positive"] = [main]
+            why = f". On {facts.idle:.0%} of the events nothing was done, so it is the next with {main}"
+        return Choice(settings, f"it learns which item comes next{why}")
     joint = kind not in ("dlrm", "wukong")
-    settings: dict[str, Value] = {
+    settings = {
         "model.kind": kind,
         "ranking.main": main,
         "ranking.next_item": 0.2 if joint else 0.0,

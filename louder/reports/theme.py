@@ -45,6 +45,10 @@ td small { display: block; line-height: 1.3; }
 .data td:nth-child(2) { text-align: right; font-weight: 600; white-space: nowrap; }
 .data td:nth-child(3) { color: var(--muted); }
 .note { background: var(--soft); border-left: 3px solid var(--accent); padding: .6rem .9rem; border-radius: 0 6px 6px 0; }
+.verdict { font-size: 1.3rem; line-height: 1.35; font-weight: 600; max-width: none; margin: 1.4rem 0 .8rem; padding: .9rem 1.1rem; background: var(--soft); border-left: 5px solid var(--muted); border-radius: 0 8px 8px 0; }
+.verdict.yes { border-color: #3f9a62; }
+.verdict.no { border-color: #c2523f; }
+.verdict.unclear { border-color: #c8901a; }
 .figures { display: grid; grid-template-columns: repeat(2, minmax(0, 1fr)); gap: 1.6rem 2rem; margin: 1.2rem 0; }
 .figures.three { grid-template-columns: repeat(3, minmax(0, 1fr)); }
 .figures.four { grid-template-columns: repeat(auto-fill, minmax(min(100%, 235px), 1fr)); gap: 1rem 1.4rem; margin-top: .4rem; }
@@ -71,6 +75,8 @@ h4 { font-size: .95rem; margin: 1.1rem 0 .2rem; }
 .span i { top: .35em; height: .3em; min-width: 2px; border-radius: 2px; background: var(--accent); opacity: .5; }
 .span b { top: .1em; height: .8em; width: 3px; margin-left: -1px; border-radius: 2px; background: var(--accent); }
 .span s { top: -.35em; height: 1.7em; border-left: 1px solid var(--muted); opacity: .5; }
+.trial .span i { top: .2em; height: .6em; }
+.trial .span b { top: .2em; height: .6em; min-width: 3px; margin: 0; }
 details + details { margin-top: .6rem; }
 a { color: var(--accent); }
 .sample { border-top: 1px solid var(--line); padding-top: 1rem; margin-top: 1.4rem; }

@@ -31,6 +31,7 @@ class TrainingConfig:
     embedding_learning_rate: float | None = None  # of a row-wise optimizer; None takes learning_rate
     precision: str = "float32"  # or "bfloat16": autocast of the matrix products
     patience: int | None = None  # stop after so many evaluations without a better one; None trains to the end
+    minutes: float | None = None  # stop after so many, in the middle of an epoch if need be; None: no limit
     checkpoint_steps: int = 1000  # steps between checkpoints, besides the one at the end of every epoch
     log_steps: int = 10  # steps between rows of log.jsonl
     seed: int = 42
@@ -41,7 +42,7 @@ class TrainingConfig:
         require_at_least(0, "training", self, "seed", "weight_decay", "warmup_steps")
         require(lambda seed: seed < 1 << 32, "below 2**32", "training", self, ["seed"])
         require_fraction("training", self, "betas")
-        require_above_zero("training", self, "learning_rate", "embedding_learning_rate", "clip_norm")
+        require_above_zero("training", self, "learning_rate", "embedding_learning_rate", "clip_norm", "minutes")
         optimizers = "adamw", "rowwise_adamw", "rowwise_adagrad"
         require_one_of("training", self, schedule=("constant", "linear", "cosine"), embedding_optimizer=optimizers)
         require_one_of("training", self, precision=("float32", "bfloat16"))
@@ -59,9 +60,10 @@ class EvaluationConfig:
     )
     every_epochs: int = 1
     select: str = "ndcg@10"  # the metric that chooses the best epoch
+    users: int | None = None  # of the next item: at most so many users of a part are measured, evenly spread; None: all
 
     def __post_init__(self) -> None:
-        require_at_least(1, "evaluation", self, "every_epochs")
+        require_at_least(1, "evaluation", self, "every_epochs", "users")
         require_one_of("evaluation", self, seen=("window", "history", "none"))
         require_one_of("evaluation", self, select=(*RETRIEVAL_SELECTORS, *RANKING_SELECTORS))
 

@@ -51,7 +51,7 @@ class Progress:
 
 
 def train(config: Config, run: Path, *, resume: bool = False, overwrite: bool = False, quiet: bool = False) -> Row:
-    """Train to the end, or until `patience` runs out; returns the metrics of the best epoch on the test part.
+    """Train to the end, or until `patience` or the time runs out; returns the metrics of the best epoch on the test part.
 
         RUN/config.json  log.jsonl  metrics.json  best.json  tensorboard/  checkpoints/step-NNNNNNNN/
 
@@ -85,17 +85,17 @@ def train(config: Config, run: Path, *, resume: bool = False, overwrite: bool = 
         metrics = tasks.evaluate_run(run)
     progress = trainer.progress
     metrics |= {"train_seconds": round(progress.seconds, 1), "epochs_trained": progress.epoch}
-    metrics["threads"] = torch.get_num_threads()
+    metrics |= {"stopped_by": trainer.stopped_by(), "threads": torch.get_num_threads()}
     write_text(run / "metrics.json", json.dumps(metrics | provenance(), indent=1) + "\n")
     return metrics
 
 
 def same_config(config: Config, run: Path) -> Config:
-    """The config a run was started with; only epochs and patience may differ from it when it goes on."""
+    """The config a run was started with; only what ends it may differ when it goes on."""
     now = json.loads(json.dumps(to_dict(config)))
     try:
         started = json.loads((run / "config.json").read_text(encoding="utf-8"))
-        for name in "epochs", "patience":
+        for name in "epochs", "patience", "minutes":
             started["training"][name] = now["training"][name]
         started = json.loads(json.dumps(to_dict(from_dict(Config, started))))  # with the settings that came since
     except (OSError, ValueError, KeyError, TypeError, InputError) as error:
@@ -167,6 +167,7 @@ class Trainer:
         self.model: Any = task.build().to(self.device)
         self.optimizers = make_optimizers(self.model, config.training)
         self.progress = Progress()
+        self.measuring = 0.0  # seconds that the latest evaluation took
         self.table_state = table_state(task.table)  # the folder may hold another table by the time of a checkpoint
         self.steps_in_all = sum(self.loader.steps(epoch) for epoch in range(config.training.epochs))
 
@@ -176,10 +177,23 @@ class Trainer:
             self.train_epoch(screen)
 
     def nothing_left(self) -> bool:
-        """Whether every epoch is done, or patience ran out."""
+        """Whether every epoch is done, or patience or the time ran out."""
+        return self.stopped_by() != ""
+
+    def stopped_by(self) -> str:
+        """What ends the run: "epochs", "patience" or "minutes"; "" if it goes on."""
         progress, training = self.progress, self.config.training
-        impatient = training.patience is not None and progress.evaluations_without_gain >= training.patience
-        return progress.epoch >= training.epochs or impatient
+        if training.patience is not None and progress.evaluations_without_gain >= training.patience:
+            return "patience"
+        if progress.epoch >= training.epochs:
+            return "epochs"
+        return "minutes" if self.out_of_time(0.0) else ""
+
+    def out_of_time(self, since: float) -> bool:
+        """Whether training has to stop now, `since` so many seconds that are not in the progress yet, for the evaluation to
+        end in time. How long that takes is not known before the first."""
+        minutes = self.config.training.minutes
+        return minutes is not None and self.progress.seconds + since + self.measuring >= 60 * minutes
 
     def train_epoch(self, screen: Screen) -> None:
         progress, training = self.progress, self.config.training
@@ -202,6 +216,8 @@ class Trainer:
                 progress.seconds += time.perf_counter() - began
                 self.save()
                 began, tokens = time.perf_counter(), 0
+            if self.out_of_time(time.perf_counter() - began):
+                break
         self.end_epoch(began, tokens, screen)
 
     def end_epoch(self, began: float, tokens: int, screen: Screen) -> None:
@@ -209,14 +225,16 @@ class Trainer:
         progress, training, epoch = self.progress, self.config.training, self.progress.epoch
         row: Row = {"kind": "epoch", "loss": progress.loss_sum / max(1, progress.step_in_epoch)}
         row["events_per_s"] = round(tokens / max(1e-9, time.perf_counter() - began))
-        last, headline = epoch + 1 == training.epochs, ""
+        last, headline = epoch + 1 == training.epochs or self.out_of_time(time.perf_counter() - began), ""
         if (epoch + 1) % self.config.evaluation.every_epochs == 0 or last:
             screen.status("evaluating")
+            started = time.perf_counter()
             measured, headline = self.evaluate_epoch(epoch)
+            self.measuring = time.perf_counter() - started
             row |= measured
         progress.epoch, progress.step_in_epoch, progress.loss_sum = epoch + 1, 0, 0.0
-        progress.finished = self.nothing_left()
         progress.seconds += time.perf_counter() - began
+        progress.finished = self.nothing_left()
         self.log(row | {"epoch": epoch, "seconds": round(progress.seconds, 2)})
         screen.end_epoch(epoch, row, headline, progress.best_epoch)
         self.save()

@@ -38,16 +38,22 @@ def part_loader(table: Table, config: Config, part: str) -> RetrievalLoader:
             f"a user needs at least {config.held_out + 2 if part == 'train' else 2}. "
             "Use a larger log, or another split: --set data.split.kind=users."
         )
+    if part != "train" and config.evaluation.users is not None:
+        loader.thin(config.evaluation.users)
     return loader
 
 
 def popularity(table: Table, loader: RetrievalLoader) -> np.ndarray:
     """[I] int64: how often each item occurs in the training spans. Nothing held out is counted."""
+    return np.bincount(table.ids[training_rows(table, loader)], minlength=table.items)
+
+
+def training_rows(table: Table, loader: RetrievalLoader) -> np.ndarray:
+    """Rows of the targets within the spans of the training part, ascending; the first of a history is among them."""
     inside = np.zeros(len(table.ids) + 1, dtype=np.int64)
     np.add.at(inside, loader.spans.starts, 1)
     np.add.at(inside, loader.spans.lasts + 1, -1)
-    rows = (np.cumsum(inside)[:-1] > 0) & loader.positive
-    return np.bincount(table.ids[rows], minlength=table.items)
+    return np.flatnonzero((np.cumsum(inside)[:-1] > 0) & loader.positive)
 
 
 class RetrievalTask:

@@ -280,6 +280,45 @@ def test_evaluation_every_second_epoch_and_after_the_last(table, tmp_path, monke
     assert result["best"]["epoch"] == 4
 
 
+def test_a_run_whose_time_is_up_stops_within_an_epoch_and_is_measured(table, tmp_path, monkeypatch):
+    config = with_training(tiny_config(table, evaluation=EvaluationConfig(every_epochs=2)), epochs=9, minutes=1.0)
+    now, steps = [0.0], Trainer.step
+    monkeypatch.setattr(loop.time, "perf_counter", lambda: now[0])
+
+    def slow(self, batch):
+        now[0] += 9.0
+        return steps(self, batch)
+
+    monkeypatch.setattr(Trainer, "step", slow)
+    result = train(config, tmp_path / "run", quiet=True)
+    each = Trainer(config, open_task(config), tmp_path / "none").loader.steps()
+    rows = [row for row in read_rows(tmp_path / "run" / "log.jsonl") if row["kind"] == "epoch"]
+    assert rows[-1]["step"] == 7 and 7 % each  # 7 steps of 9 s: the first moment after 60 s
+    assert (result["stopped_by"], result["epochs_trained"]) == ("minutes", 7 // each + 1)
+    assert "part" in rows[-1]
+    more = train(with_training(config, minutes=2.0), tmp_path / "run", resume=True, quiet=True)
+    assert more["train_seconds"] == 126.0  # 14 steps
+
+
+def test_what_ended_a_run_is_told(table, tmp_path):
+    assert train(with_training(tiny_config(table), epochs=1), tmp_path / "a", quiet=True)["stopped_by"] == "epochs"
+    impatient = with_training(tiny_config(table), epochs=50, patience=1, learning_rate=1e-30)
+    assert train(impatient, tmp_path / "b", quiet=True)["stopped_by"] == "patience"
+
+
+def test_at_most_so_many_users_are_measured_and_they_are_spread_over_the_part(table):
+    config = tiny_config(table)
+    whole = part_loader(open_config_table(config), config, "test")
+    few = replace(config, evaluation=EvaluationConfig(users=3))
+    loader = part_loader(open_config_table(few), few, "test")
+    assert loader.spans.users.tolist() == [whole.spans.users[at * len(whole) // 3] for at in range(3)]
+    rows = [batch.rows for batch in loader.batches()]
+    assert torch.cat(rows).tolist() == loader.spans.lasts.tolist()
+    assert len(part_loader(open_config_table(few), few, "train")) == len(
+        part_loader(open_config_table(few), config, "train")
+    )
+
+
 def test_more_patience_lets_a_stopped_run_go_on(table, tmp_path, monkeypatch):
     scripted(monkeypatch, [0.3, 0.2, 0.4, 0.1, 0.1])
     config = with_training(tiny_config(table), epochs=9, patience=1)

@@ -1,0 +1,309 @@
+"""The page of `louder try`: the answer first, then what it rests on."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from plotly.graph_objects import Figure
+
+from louder.reports.chart import legend, titled
+from louder.reports.markup import Html, details, document, figures, joined, section, table, tag
+from louder.reports.run_page import span
+from louder.reports.theme import BLUE, GREEN, GREY, ORANGE
+from louder.results import Row
+from louder.trial.verdict import relative
+
+COLOURS = {"popularity": GREY, "item-kNN": GREEN, "SASRec": ORANGE, "HSTU": BLUE}
+SEEN = {
+    "none": "Items that people had before may be recommended again, since they repeat themselves here ({repeats:.0%} of the events).",
+    "history": "Items that somebody had before are not recommended again.",
+    "window": "Items in the history that a model reads are not recommended again.",
+}
+
+
+def page(found: Row) -> str:
+    """One HTML document from what louder.trial.trial.run_trial found."""
+    sections = [
+        headline(found),
+        systems_section(found),
+        present_section(found),
+        group_section(found),
+        cost_section(found),
+        example_section(found),
+        finding_section(found),
+        next_section(found),
+        method_section(found),
+    ]
+    return document(f"Is it worth it for {found['name']}?", sections)
+
+
+# The answer ----------------------------------------------------------------------------------------------------------
+
+
+def headline(found: Row) -> Html:
+    verdict, log = found["verdict"], found["log"]
+    facts = (
+        f"{log['users']:,} users, {log['items']:,} items, {log['events']:,} events · {found['users']:,} users were asked about · "
+        f"{span(found['seconds'])} of the {found['minutes']:g} minutes that were given"
+    )
+    best, simple = system(found, found["best"]), system(found, found["simple"])
+    gain, cost = found["gains"][found["simple"]], found["cost"]
+    cards = [
+        (f"{best['name']} finds", share(best["hr@10"]), "of what people took next, in a list of ten"),
+        (f"{simple['name']} finds", share(simple["hr@10"]), "the best without training"),
+        ("gain", ratio(gain), f"95 % sure: {points(gain['low'])} to {points(gain['high'])} points"),
+        ("an answer takes", f"{cost['request_ms']:.0f} ms", f"training took {span(cost['train_seconds'])}"),
+    ]
+    boxes = joined(tag("div", name, tag("b", value), tag("small", note), class_="card") for name, value, note in cards)
+    return tag(
+        "header",
+        tag("h1", f"Is a generative recommender worth it for {found['name']}?"),
+        tag("div", facts, class_="muted"),
+        tag("p", verdict["headline"], class_=f"verdict {verdict['answer']}"),
+        tag("ul", joined(tag("li", reason) for reason in verdict["reasons"])),
+        tag("div", boxes, class_="cards"),
+    )
+
+
+def system(found: Row, name: str) -> Row:
+    return next(one for one in found["systems"] if one["name"] == name)
+
+
+def share(value: float) -> str:
+    return f"{100 * value:.1f} %"
+
+
+def points(value: float) -> str:
+    return f"{100 * value:+.1f}"
+
+
+def ratio(gain: Row) -> str:
+    return f"{points(gain['mean'])} points" if gain["ratio"] is None else relative(gain["ratio"])
+
+
+# What it rests on ----------------------------------------------------------------------------------------------------
+
+
+def systems_section(found: Row) -> Html:
+    note = (
+        "For how many of a hundred people the item that they took next was in the list of ten (HR@10), from the whole "
+        "catalogue. The end of a bar is its 95 % interval; gains are over each of the others, on the same people."
+    )
+    top = max(one["high"] for one in found["systems"]) or 1
+    rows = [system_row(one, found["gains"].get(one["name"]), top) for one in found["systems"]]
+    at = next(at for at, one in enumerate(found["systems"]) if one["name"] == found["best"])
+    head = ["system", "", "HR@10", "NDCG@10", "time", f"gain of {found['best']}"]
+    return section(
+        "How often each is right", note, tag("div", table(head, rows, numbers=2, marked=at), class_="overview trial")
+    )
+
+
+def system_row(one: Row, gain: Row | None, top: float) -> list[object]:
+    bar = tag(
+        "div",
+        tag("i", style=f"left:0;width:{100 * one['hr@10'] / top:.1f}%"),
+        tag("b", style=f"left:{100 * one['low'] / top:.1f}%;width:{100 * (one['high'] - one['low']) / top:.1f}%"),
+        class_="span",
+    )
+    return [
+        joined([one["name"], tag("small", one["how"])]),
+        bar,
+        share(one["hr@10"]),
+        f"{one['ndcg@10']:.4f}",
+        span(one["seconds"]),
+        ""
+        if gain is None
+        else joined([ratio(gain), tag("small", f"{points(gain['low'])} to {points(gain['high'])} points")]),
+    ]
+
+
+def present_section(found: Row) -> Html:
+    shown = found["present"]
+    if shown is None:
+        note = (
+            "Nothing is known of what you show today. With the lists that were shown (user, item, position, and if there is one "
+            "a timestamp) this page compares it, too: "
+        )
+        return section(
+            "Your present system", "", tag("p", note, tag("code", "louder try LOG --present lists.csv"), class_="note")
+        )
+    k = shown["k"]
+    note = (
+        f"The lists that {shown['users']:,} of these users were shown, beside lists as long ({k} places): for how many the item "
+        "that they took next was in it."
+    )
+    rows: list[list[object]] = [["what was shown", share(shown["hr"]), ""]]
+    rows += [
+        [
+            name,
+            share(one["hr"]),
+            joined([ratio(one), tag("small", f"{points(one['low'])} to {points(one['high'])} points")]),
+        ]
+        for name, one in shown["systems"].items()
+    ]
+    caution = [
+        "People can only take what they are shown, so what was shown has an advantage here: a system that is level with it is "
+        "probably ahead, and only a test with people tells.",
+        ""
+        if shown["timed"]
+        else "The lists have no timestamp, so it is not known that each was shown before what it is compared with.",
+        f"{shown['unknown']:,} of {shown['rows']:,} rows are of users or items that the log does not have."
+        if shown["unknown"]
+        else "",
+    ]
+    compared = table(["system", f"HR@{k}", "gain over what was shown"], rows, numbers=1, marked=0)
+    return section("Your present system", note, compared, tag("p", " ".join(x for x in caution if x), class_="note"))
+
+
+def group_section(found: Row) -> Html:
+    lengths, items = found["by_length"], found["by_item"]
+    drawn = [
+        draw_groups(lengths, "By what is known of the person", "events of the person before"),
+        draw_groups(items, "By what is known of the item", "events of the item in training"),
+    ]
+    note = "Where is the gain? Groups of fewer than 20 people are left out."
+    unseen = next((one for one in items if one["group"] == "0"), None)
+    remark: object = ""
+    if unseen is not None:
+        what = (
+            f"{unseen['users']:,} of {found['users']:,} people took an item that was not in training at all. No system here can "
+            "find those: train often, and give items attributes (louder etl --items) so that new ones can be scored."
+        )
+        remark = tag("p", what, class_="note")
+    return section("Known and new", note, figures([figure for figure in drawn if figure is not None]), remark)
+
+
+def draw_groups(rows: Sequence[Row], title: str, x: str) -> Figure | None:
+    if not rows:
+        return None
+    figure = Figure()
+    labels = [f"{row['group']}<br>{row['users']:,} people" for row in rows]
+    for name, colour in COLOURS.items():
+        values = [100 * row["hr@10"][name] for row in rows]
+        hover = f"%{{x}}: {name} %{{y:.1f}} %<extra></extra>"
+        figure.add_bar(
+            x=labels, y=values, name=name, marker={"color": colour, "line": {"width": 0}}, hovertemplate=hover
+        )
+    figure.update_layout(barmode="group", bargap=0.25).update_xaxes(type="category")
+    return legend(titled(figure, title, x, "HR@10, %"))
+
+
+def cost_section(found: Row) -> Html:
+    cost, best = found["cost"], system(found, found["best"])
+    times = cost["larger"]
+    rows = [
+        ["training", span(cost["train_seconds"]), span(cost["larger_train_seconds"])],
+        ["events a second in training", f"{cost['events_per_s']:,.0f}", "the same"],
+        [
+            "one answer, alone",
+            f"{cost['request_ms']:.1f} ms",
+            "more, with the catalogue: an index helps (louder index)",
+        ],
+        ["weights on disk", size(cost["checkpoint_bytes"]), size(cost["larger_checkpoint_bytes"])],
+        ["memory of this whole trial", size(cost["memory_bytes"]), ""],
+    ]
+    note = (
+        f"{best['name']} on {found['machine']}. The last column is a straight line: {times} times the events, users and items, and as many "
+        "passes over them. Larger logs usually need fewer passes; an answer takes longer with the catalogue, and an index "
+        "(louder index) keeps that short."
+    )
+    return section("What it costs", note, table(["", "here", f"at {times} times the log"], rows, numbers=1))
+
+
+def size(count: float) -> str:
+    """1_500_000 -> 1.5 MB"""
+    for unit in "bytes", "kB", "MB", "GB":
+        if count < 1000:
+            return f"{count:,.0f} {unit}" if count >= 100 or unit == "bytes" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:,.1f} TB"
+
+
+# Examples ------------------------------------------------------------------------------------------------------------
+
+
+def example_section(found: Row) -> Html:
+    note = (
+        f"What {found['best']} would have shown to some people just before the event that was held out, and the past events "
+        "without which the score would fall most. Drawn at random: half of them hits, as far as there are, and half misses."
+    )
+    return section("Some people", note, joined(example(one) for one in found["examples"]))
+
+
+def example(one: Row) -> Html:
+    def moment(event: Row) -> str:
+        return "" if event["time"] is None else datetime.fromtimestamp(event["time"], UTC).strftime("%Y-%m-%d %H:%M")
+
+    past = [[moment(event), event["item"]] for event in one["history"]]
+    past.append([moment(one) or "next", joined([one["next"], tag("small", "what came next")])])
+    listed = [
+        [
+            place,
+            joined(
+                [
+                    x["item"],
+                    tag("small", f"because of {' and '.join(dict.fromkeys(x['because']))}") if x["because"] else "",
+                ]
+            ),
+        ]
+        for place, x in enumerate(one["recommended"], 1)
+    ]
+    hit = next((at for at, x in enumerate(one["recommended"]) if x["hit"]), -1)
+    shown = f"The latest of {one['events']:,} events" if one["events"] > len(one["history"]) else "All events"
+    sides = (
+        tag("div", tag("h4", shown), table([], past, numbers=9, marked=len(past) - 1)),
+        tag("div", tag("h4", "Recommended, and why"), table([], listed, numbers=9, marked=hit)),
+    )
+    rank = f"place {one['rank']:,.0f} of the list" if one["rank"] <= 10 else f"place {one['rank']:,.0f}: missed"
+    return tag(
+        "article",
+        tag("h3", f"User {one['user']}"),
+        tag("div", "Came next: ", tag("b", one["next"]), f", at {rank}.", class_="muted"),
+        tag("div", *sides, class_="sides"),
+        class_="sample",
+    )
+
+
+# The log, and what to do ---------------------------------------------------------------------------------------------
+
+
+def finding_section(found: Row) -> Html:
+    rows = [[joined([tag("b", "! ") if one["serious"] else "", one["what"]]), one["todo"]] for one in found["findings"]]
+    if not rows:
+        return section("What to fix in the log", "Nothing odd was found.")
+    note = "Found while reading; what is marked with ! touches the numbers on this page."
+    return section("What to fix in the log", note, table(["found", "what to do"], rows, numbers=9))
+
+
+def next_section(found: Row) -> Html:
+    typed = found["commands"]
+    steps = [
+        ("Look at it with your own eyes: a page on which you pick a user and click.", typed["serve"]),
+        ("For people, train on the whole log: this trial kept the latest part of it for questions.", typed["train"]),
+        ("Serve that one, and show its lists to some of the people.", typed["serve_final"]),
+    ]
+    if found["actions"]:
+        what = f"The log has actions that tell events apart ({', '.join(found['actions'])}), so that training makes a model that ranks by them, too."
+        steps.insert(2, (what, ""))
+    lead = {"yes": "", "no": "Only if you want to see for yourself.", "unclear": "A test with people would tell."}
+    shown = [joined([tag("p", text), tag("pre", command) if command else ""]) for text, command in steps]
+    return section("Go on", lead[found["verdict"]["answer"]], *shown)
+
+
+def method_section(found: Row) -> Html:
+    positive = f" What counts is an event with {', '.join(found['positive'])}." if found["positive"] else ""
+    seen = SEEN[found["seen"]].format(repeats=found["repeats"])
+    facts: list[tuple[str, object]] = [
+        ("held out", found["split"] + positive),
+        ("list", f"The ten best of the whole catalogue; equal scores count half. {seen}"),
+        ("simple systems", "Popularity and item-kNN are each the best on validation of three settings."),
+        (
+            "models",
+            "SASRec and HSTU have the settings that the rules of louder train choose for this log; nothing was searched.",
+        ),
+        ("intervals", "95 %, by a paired bootstrap over people, 1,000 draws."),
+        ("not measured", "What people would do if they were shown other lists. Only a test with people tells that."),
+    ]
+    for name in "command", "date", "commit", "machine":
+        if value := found.get(name):
+            facts.append((name, tag("code", value) if name == "command" else value))
+    return section("How it was measured", "", details(facts))

@@ -1,0 +1,276 @@
+"""The whole trial: a table in, everything that its page says out, in about so many minutes."""
+
+import resource
+import shlex
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+
+from louder.data import inspect
+from louder.data.table import Table, open_table
+from louder.evaluation.bootstrap import gain, interval
+from louder.evaluation.retrieval import Scorer, model_scorer
+from louder.evaluation.retrieval_metrics import retrieval_metrics
+from louder.inference.recommender import Recommender
+from louder.inference.run import Run
+from louder.recipes import own_log
+from louder.results import Row, provenance, read_rows
+from louder.training.config import Config
+from louder.training.loop import train
+from louder.training.retrieval import part_loader, popularity
+from louder.trial.examples import examples
+from louder.trial.findings import findings
+from louder.trial.present import Shown, read_shown
+from louder.trial.split import choose_split
+from louder.trial.systems import Held, Part, best_baselines, held_out
+from louder.trial.verdict import decide
+
+MODELS = {"SASRec": "sasrec", "HSTU": "hstu"}
+SHARE = {"SASRec": 0.4, "HSTU": 0.9}  # of the time that is left when its training begins
+MEASURED = 20_000  # users of a part, at most; fewer where there are few minutes
+MEASURED_A_MINUTE = 2_000
+EVALUATIONS = 6  # that a model costs besides its training, in those of popularity
+LENGTHS = 0, 5, 10, 20, 50, 100, 200, np.inf
+KNOWN = -1, 0, 5, 20, 100, np.inf  # events of an item in training
+FEWEST = 20  # users of a group that is shown
+ASKED = 30  # requests that are timed
+LARGER = 10  # the log whose cost is estimated, in times this one
+
+Tell = Callable[[str], None]
+
+
+def run_trial(
+    table_folder: Path,
+    output: Path,
+    *,
+    minutes: float = 10.0,
+    size: str = "medium",
+    settings: tuple[str, ...] = (),
+    present: Path | None = None,
+    tell: Tell = lambda text: None,
+) -> Row:
+    """Split, train, compare -> what was found, as plain values.
+
+        OUTPUT/sasrec  OUTPUT/hstu   the trained runs; those of an earlier trial are replaced
+
+    minutes   for all of it. Training stops in time; measuring a first epoch may come on top
+    settings  of both models, as --set takes them
+    present   a file of lists that were shown, see louder.trial.present
+    tell      is told what is being done
+
+    Raises InputError for a table that is none or too small, and for lists that are of nobody.
+    """
+    began = time.perf_counter()
+    deadline = began + 60 * minutes
+    table, counts, facts = open_table(table_folder), inspect.count(table_folder), own_log.facts_of(table_folder)
+    most = max(1, min(MEASURED, int(MEASURED_A_MINUTE * minutes)))
+    configs = {name: config_of(kind, facts, table, size, settings, most) for name, kind in MODELS.items()}
+    config = configs["HSTU"]
+    part = Part(part_loader(table, config, "test"), config.evaluation.seen)
+    held = held_out(part, popularity(table, part_loader(table, config, "train")))
+    shown = read_shown(present, table, held) if present else None  # before anything takes long
+
+    tell(f"asking about {len(held.rows):,} users; popularity and item-kNN")
+    ranks: dict[str, np.ndarray] = {}
+    systems: list[Row] = []
+    for name, (scorer, words) in best_baselines(table, config).items():
+        started = time.perf_counter()
+        ranks[name] = part.ranks(scorer)
+        systems.append({"name": name, "trained": False, "how": words, "seconds": time.perf_counter() - started})
+    asking = systems[0]["seconds"]
+    for name, config in configs.items():
+        left = max(1.0, SHARE[name] * (deadline - time.perf_counter()) - EVALUATIONS * asking) / 60
+        tell(f"training {name} for up to {left:.1f} minutes")
+        systems.append(trained(name, config, output / MODELS[name], left))
+        ranks[name] = part.ranks(scorer_of(output / MODELS[name]))
+
+    tell("comparing")
+    for system in systems:
+        system |= measured(ranks[system["name"]])
+    best, simple = (
+        max((x for x in systems if x["trained"] is kind), key=lambda x: x["hr@10"]) for kind in (True, False)
+    )
+    run = output / MODELS[best["name"]]
+    hits = {name: (own <= 10).astype(float) for name, own in ranks.items()}
+    over = {name: gain(hits[best["name"]], own) for name, own in hits.items() if name != best["name"]}
+    compared = against_shown(shown, ranks, best["name"]) if shown else None
+    by_time = config.data.split.kind == "time"
+    verdict = decide(
+        best["name"],
+        simple["name"],
+        over[simple["name"]],
+        None if compared is None else compared.pop("of_best"),
+        users=len(held.rows),
+        cut_short=cut_short(best),
+        passes=best["passes"],
+        by_time=by_time,
+    )
+    return {
+        "name": table.manifest.name if table_folder.parent == output else table_folder.resolve().name,
+        "table": str(table_folder),
+        "log": {name: getattr(table.manifest, name) for name in ("users", "items", "events", "has_times")},
+        "users": len(held.rows),
+        "split": choose_split(table, table.action_mask(config.data.positive))[1],
+        "by_time": by_time,
+        "seen": config.evaluation.seen,
+        "positive": list(config.data.positive),
+        "repeats": facts.repeats,
+        "verdict": asdict(verdict),
+        "best": best["name"],
+        "simple": simple["name"],
+        "systems": systems,
+        "gains": {name: found._asdict() for name, found in over.items()},
+        "by_length": groups(ranks, held.lengths, LENGTHS, "events before"),
+        "by_item": groups(ranks, held.known, KNOWN, "events of the item in training"),
+        "present": compared,
+        "cost": cost(table, run, best, held),
+        "examples": examples(run, table, held, ranks[best["name"]]),
+        "findings": [finding._asdict() for finding in findings(counts, table)],
+        "actions": [name for name, share in facts.actions.items() if own_log.tells(share)],
+        "commands": commands(table_folder, run),
+        "minutes": minutes,
+        "seconds": time.perf_counter() - began,
+        **provenance(),
+    }
+
+
+def config_of(
+    kind: str, facts: own_log.TableFacts, table: Table, size: str, settings: tuple[str, ...], most: int
+) -> Config:
+    """What the rules choose for a table, for the next item alone, with the split of a trial."""
+    own = [f"model.kind={kind}", "ranking=null", f"evaluation.users={most}"]
+    config, _ = own_log.config_for(facts, table.path, size=size, settings=[*own, *settings], name=f"try-{kind}")
+    split = choose_split(table, table.action_mask(config.data.positive))[0]
+    by_time = [
+        f"data.split.{name}={value}"
+        for name, value in asdict(split).items()
+        if value is not None and not any(given.startswith("data.split") for given in settings)
+    ]
+    return own_log.config_for(facts, table.path, size=size, settings=[*own, *by_time, *settings], name=f"try-{kind}")[0]
+
+
+def trained(name: str, config: Config, run: Path, minutes: float) -> Row:
+    """Train a run in so many minutes -> what it took, and how far it came."""
+    from louder.config import override
+
+    started = time.perf_counter()
+    result = train(override(config, [f"training.minutes={minutes}"]), run, overwrite=True)
+    epochs = [row for row in read_rows(run / "log.jsonl") if row["kind"] == "epoch"]
+    steps = len(part_loader(open_table(config.data.table), config, "train")) / config.data.users_per_batch
+    passes = epochs[-1]["step"] / max(1, steps)
+    return {
+        "name": name,
+        "trained": True,
+        "run": str(run),
+        "seconds": time.perf_counter() - started,
+        "train_seconds": result["train_seconds"],
+        "epoch": result["epoch"],
+        "epochs_trained": result["epochs_trained"],
+        "stopped_by": result["stopped_by"],
+        "passes": passes,
+        "events_per_s": float(np.median([row["events_per_s"] for row in epochs])),
+        "curve": [row["ndcg@10"] for row in epochs if "part" in row],
+        "how": how_far(result, passes),
+    }
+
+
+def how_far(result: Row, passes: float) -> str:
+    if result["stopped_by"] == "minutes":
+        return f"read the log {passes:.1f} times, then the time was up"
+    why = "until validation gained no more" if result["stopped_by"] == "patience" else "to the end"
+    return f"read the log {passes:.0f} times, {why}; the best was {result['epoch'] + 1}"
+
+
+def cut_short(system: Row) -> bool:
+    """Whether a model was still learning when the time was up."""
+    return system["stopped_by"] == "minutes" and system["epoch"] == system["epochs_trained"] - 1
+
+
+def scorer_of(run: Path) -> Scorer:
+    model = Run.open(run).sequential()
+    model.eval()
+    return model_scorer(model)
+
+
+def measured(ranks: np.ndarray) -> Row:
+    low, high = interval(ranks <= 10)
+    metrics = retrieval_metrics(ranks)
+    return {name: metrics[name] for name in ("hr@1", "hr@10", "hr@50", "ndcg@10", "mrr")} | {"low": low, "high": high}
+
+
+def groups(ranks: dict[str, np.ndarray], by: np.ndarray, edges: tuple[float, ...], what: str) -> list[Row]:
+    """HR@10 of every system for the users whose `by` [U] is in (edge, next edge]; small groups are left out."""
+    rows: list[Row] = []
+    for below, upto in pairwise(edges):
+        chosen = (by > below) & (by <= upto)
+        if chosen.sum() >= FEWEST:
+            label = (
+                f"{below + 1:,.0f}+"
+                if np.isinf(upto)
+                else f"{below + 1:,.0f}–{upto:,.0f}"
+                if upto > below + 1
+                else f"{upto:,.0f}"
+            )
+            hits = {name: float((own[chosen] <= 10).mean()) for name, own in ranks.items()}
+            rows.append({"group": label, "what": what, "users": int(chosen.sum()), "hr@10": hits})
+    return rows
+
+
+def against_shown(shown: Shown, ranks: dict[str, np.ndarray], best: str) -> Row:
+    """The lists that were shown and every system, asked about the same users, by as many places as the lists have."""
+    k, own = shown.longest, shown.ranks <= shown.longest
+    found = {name: all_ranks[shown.asked] <= k for name, all_ranks in ranks.items()}
+    over = {name: gain(hits.astype(float), own.astype(float)) for name, hits in found.items()}
+    return {
+        "users": len(shown.asked),
+        "k": k,
+        "rows": shown.rows,
+        "unknown": shown.unknown,
+        "timed": shown.timed,
+        "hr": float(own.mean()),
+        "systems": {name: {"hr": float(found[name].mean()), **over[name]._asdict()} for name in ranks},
+        "of_best": over[best],
+    }
+
+
+def cost(table: Table, run: Path, best: Row, held: Held) -> Row:
+    """What training and asking cost here, and a straight line to a larger log."""
+    recommender = Recommender(run, table.path)
+    users = table.user_ids.raws(held.users[:: max(1, len(held.users) // ASKED)][:ASKED])
+    times = []
+    for user in users:
+        started = time.perf_counter()
+        recommender.recommend(user=user, k=10)
+        times.append(1000 * (time.perf_counter() - started))
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    bytes_on_disk = sum(file.stat().st_size for file in Run.open(run).folder.rglob("*.safetensors"))
+    here = {
+        "train_seconds": best["train_seconds"],
+        "events_per_s": best["events_per_s"],
+        "request_ms": float(np.median(times)),
+        "memory_bytes": memory,
+        "checkpoint_bytes": bytes_on_disk,
+    }
+    items = table.items * LARGER
+    return here | {
+        "larger": LARGER,
+        "larger_train_seconds": best["train_seconds"] * LARGER,
+        "larger_items": items,
+        "larger_checkpoint_bytes": bytes_on_disk * LARGER,
+    }
+
+
+def commands(table: Path, run: Path) -> dict[str, str]:
+    """What to type next, by what it is for."""
+    final = Path("runs") / table.resolve().name
+    return {
+        "serve": shlex.join(["louder", "serve", str(run), "--open"]),
+        "train": shlex.join(["louder", "train", "--table", str(table), "-o", str(final)]),
+        "serve_final": shlex.join(["louder", "serve", str(final)]),
+        "report": shlex.join(["louder", "report", str(run)]),
+    }
