@@ -112,7 +112,7 @@ def table_of(log: str, folder: Path, schema: Path | None) -> Path:
 
     table = folder / "table"
     try:
-        with steps() as report:
+        with steps(tell) as report:
             name = Path(log.partition("::")[0]).name.partition(".")[0]
             spec = read_spec(schema) if schema else LogSpec()
             build_table(log, table, spec=spec, name=name, overwrite=True, report=report)

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from louder.config import from_dict, nest, parse_setting
-from louder.data import inspect
 from louder.data.table import read_attributes
 from louder.errors import InputError
 from louder.training.config import Config
@@ -83,6 +82,8 @@ class Choice(NamedTuple):
 
 def facts_of(table: Path | str) -> TableFacts:
     """Read a table once. Raises InputError if it is none, is empty or is damaged."""
+    from louder.data import inspect  # needs pyarrow, and recipes load where only torch and numpy are installed
+
     folder, counts = Path(table), inspect.count(table)
     manifest, found = counts.manifest, inspect.summary(counts)
     about_items, about_users = (read_attributes(folder, name) for name in ("items", "users"))
