@@ -1,7 +1,7 @@
 """A checkpoint is a folder: safetensors and JSON, written whole or not at all. Nothing in it is pickled.
 
-model.safetensors      weights
-optimizer.safetensors  moments of each weight, as NAME.exp_avg and so on
+model.safetensors      weights, or their average
+optimizer.safetensors  moments of each weight, as NAME.exp_avg and so on; where the model is an average, NAME.latest
 state.json             step, data position, best metric so far, config, vocabulary sizes, metrics
 vocabulary/, items.parquet, users.parquet
                        copied (hard links where possible) from the table, so that it can recommend alone

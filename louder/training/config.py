@@ -29,6 +29,7 @@ class TrainingConfig:
     clip_norm: float | None = None  # largest norm of the whole gradient
     embedding_optimizer: str = "adamw"  # or "rowwise_adamw", "rowwise_adagrad": these touch only the rows used
     embedding_learning_rate: float | None = None  # of a row-wise optimizer; None takes learning_rate
+    ema_decay: float | None = None  # measure and keep an average of the weights, of about 1 / (1 - decay) latest steps
     precision: str = "float32"  # or "bfloat16": autocast of the matrix products
     patience: int | None = None  # stop after so many evaluations without a better one; None trains to the end
     minutes: float | None = None  # stop after so many, in the middle of an epoch if need be; None: no limit
@@ -41,7 +42,7 @@ class TrainingConfig:
         require_at_least(1, "training", self, "epochs", "checkpoint_steps", "log_steps", "patience")
         require_at_least(0, "training", self, "seed", "weight_decay", "warmup_steps")
         require(lambda seed: seed < 1 << 32, "below 2**32", "training", self, ["seed"])
-        require_fraction("training", self, "betas")
+        require_fraction("training", self, "betas", "ema_decay")
         require_above_zero("training", self, "learning_rate", "embedding_learning_rate", "clip_norm", "minutes")
         optimizers = "adamw", "rowwise_adamw", "rowwise_adagrad"
         require_one_of("training", self, schedule=("constant", "linear", "cosine"), embedding_optimizer=optimizers)
@@ -94,6 +95,10 @@ class Config:
             raise InputError(
                 "evaluation.seen is 'history', but of a ranker's next items only those in its window can be left out: "
                 "choose window or none."
+            )
+        if self.ranking is not None and self.data.windows != "latest":
+            raise InputError(
+                "data.windows is 'all', but a ranker reads every exposure already: --set data.windows=latest."
             )
         if self.mol is not None:
             self.require_what_mol_needs()

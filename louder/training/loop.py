@@ -8,12 +8,13 @@ import json
 import math
 import shutil
 import time
-from contextlib import nullcontext, suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor
 
 from louder import checkpoint
 from louder.checkpoint import RUN_FOLDER
@@ -24,6 +25,7 @@ from louder.fingerprint import PARTS, Fingerprint, fingerprint_of, fingerprint_o
 from louder.folders import new_folder, one_writer, require_replaceable, write_text
 from louder.results import Row, append_row, provenance, read_rows
 from louder.training import tasks
+from louder.training.average import LATEST, Average
 from louder.training.config import Config
 from louder.training.memory import keep_freed_memory
 from louder.training.optimizers import groups, learning_rate, make_optimizers, moments, restore_moments, update
@@ -166,6 +168,8 @@ class Trainer:
         torch.manual_seed(config.training.seed)
         self.model: Any = task.build().to(self.device)
         self.optimizers = make_optimizers(self.model, config.training)
+        decay = config.training.ema_decay
+        self.average = None if decay is None else Average(self.model, decay)
         self.progress = Progress()
         self.measuring = 0.0  # seconds that the latest evaluation took
         self.table_state = table_state(task.table)  # the folder may hold another table by the time of a checkpoint
@@ -248,6 +252,8 @@ class Trainer:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=training.precision == "bfloat16"):
             loss = self.task.loss(self.model, batch, self.device)
         update(self.model, self.optimizers, loss, training.clip_norm)
+        if self.average is not None:
+            self.average.update(number + 1)
         value = loss.item()
         if not math.isfinite(value):
             raise InputError(
@@ -262,7 +268,8 @@ class Trainer:
     def evaluate_epoch(self, epoch: int) -> tuple[Row, str]:
         """Measure the part that selects, and note whether this epoch is the best. A row for the log, and a line."""
         part, progress = self.config.selection_part, self.progress
-        score = self.task.evaluate(self.model, part, self.device)
+        with self.kept_weights():
+            score = self.task.evaluate(self.model, part, self.device)
         if progress.best is None or score.selected > progress.best:
             progress.best, progress.best_epoch, progress.best_step = score.selected, epoch, progress.step
             progress.evaluations_without_gain = 0
@@ -284,19 +291,24 @@ class Trainer:
             self._board = SummaryWriter(self.run / "tensorboard", purge_step=self.progress.step)
         return self._board
 
+    def kept_weights(self) -> AbstractContextManager[dict[str, Tensor]]:
+        """The model is what is measured and saved meanwhile. Gives what training goes on with, if that is another."""
+        return nullcontext({}) if self.average is None else self.average.in_place()
+
     def save(self) -> None:
-        checkpoint.save(
-            checkpoint.step_folder(self.run, self.progress.step),
-            model=self.model.state_dict(),
-            optimizer=moments(self.optimizers, self.model),
-            state={
-                "progress": asdict(self.progress),
-                "config": to_dict(self.config),
-                "vocabulary": asdict(self.task.vocabulary),
-                **self.table_state,
-            },
-            beside=self.run,
-        )
+        with self.kept_weights() as latest:
+            checkpoint.save(
+                checkpoint.step_folder(self.run, self.progress.step),
+                model=self.model.state_dict(),
+                optimizer=moments(self.optimizers, self.model) | latest,
+                state={
+                    "progress": asdict(self.progress),
+                    "config": to_dict(self.config),
+                    "vocabulary": asdict(self.task.vocabulary),
+                    **self.table_state,
+                },
+                beside=self.run,
+            )
         self.point_to_best()
         keep = {self.progress.step, self.progress.best_step}
         for folder in (self.run / "checkpoints").glob("step-????????"):
@@ -318,7 +330,11 @@ class Trainer:
         if folder is not None:
             state = checkpoint.load_state(folder)
             checkpoint.load_model(self.model, folder)
-            restore_moments(self.optimizers, self.model, checkpoint.load_tensors(folder, "optimizer"))
+            tensors = checkpoint.load_tensors(folder, "optimizer")
+            if self.average is not None:
+                self.average.restore(tensors)
+            own = {key: value for key, value in tensors.items() if not key.endswith(LATEST)}
+            restore_moments(self.optimizers, self.model, own)
             self.progress = Progress(**state["progress"])
             self.point_to_best()
         if log.exists():

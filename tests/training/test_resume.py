@@ -143,6 +143,18 @@ def test_a_run_with_a_row_wise_optimizer_does_so_too(optimizer, table, tmp_path,
         assert_same(run, whole)
 
 
+def test_a_run_that_keeps_an_average_does_so_too(table, tmp_path, monkeypatch):
+    config = config_of(table)
+    config = replace(config, training=replace(config.training, ema_decay=0.7))
+    train(config, tmp_path / "whole", quiet=True)
+    whole = contents(tmp_path / "whole")
+    for last in range(0, steps_of(whole), 4):
+        run = tmp_path / f"stopped-{last}"
+        train_until(last, config, run, monkeypatch)
+        train(config, run, resume=True, quiet=True)
+        assert_same(run, whole)
+
+
 @pytest.mark.parametrize("model", [None, DLRMConfig(width=4, expert_hidden=(8,), tower_hidden=4)], ids=["hstu", "dlrm"])
 def test_a_ranking_run_does_so_too(model, tmp_path, monkeypatch):
     """A DLRM also keeps what it has seen of its counters."""
