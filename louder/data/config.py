@@ -14,7 +14,10 @@ class DataConfig:
     table: str = ""  # folder of the sequence table
     split: SplitConfig = field(default_factory=SplitConfig)
     max_len: int = 200  # longest history given to a model, in tokens; the latest are kept
-    users_per_batch: int = 128
+    windows: str = (
+        "latest"  # what training sees of longer ones: their "latest" tokens, or "all", each window in its turn
+    )
+    users_per_batch: int = 128  # sequences
     events_per_batch: int | None = None  # if set, batches are packed up to this many tokens instead of by users
     shuffle: bool = True  # users in a new order every epoch; False keeps the table's order, for a stream
     actions: bool = True  # what the user did is part of a token, where the log has actions
@@ -25,4 +28,4 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         require_at_least(1, "data", self, "max_len", "users_per_batch", "events_per_batch")
-        require_one_of("data", self, query_time=("request", "withheld"))
+        require_one_of("data", self, windows=("latest", "all"), query_time=("request", "withheld"))

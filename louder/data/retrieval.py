@@ -37,6 +37,8 @@ class RetrievalLoader(Loader[RetrievalBatch]):
         starts, lasts = np.searchsorted(self.rows, [spans.starts, spans.lasts])
         some = starts < lasts  # a history of auxiliary tokens alone is empty without them, and predicts nothing
         self.spans, self.starts, self.lasts = Spans(*(x[some] for x in spans)), starts[some], lasts[some]
+        if self.train and config.windows == "all":
+            self.cut()
         self.lengths = np.minimum(self.spans.lasts - self.spans.starts, config.max_len)
         self.is_target = self.positive[self.rows]
         self.columns = table_columns(self.read, actions=config.actions, kinds=config.auxiliary)
@@ -67,6 +69,16 @@ class RetrievalLoader(Loader[RetrievalBatch]):
             users=torch.from_numpy(self.spans.users[chosen]),
             rows=torch.from_numpy(self.spans.lasts[chosen]),
         )
+
+    def cut(self) -> None:
+        """Every window of a history becomes a sequence, counted from its end, so that the latest one is full: each event
+        is predicted once, where `max_len` would leave the older ones of a long history unpredicted."""
+        counts = -(-(self.lasts - self.starts) // self.config.max_len)
+        who = np.repeat(np.arange(len(counts)), counts)
+        ago = ranges(np.zeros_like(counts), counts) * self.config.max_len
+        self.starts, self.lasts = self.starts[who], self.lasts[who] - ago
+        self.starts = np.maximum(self.starts, self.lasts - self.config.max_len)
+        self.spans = Spans(self.spans.users[who], self.rows[self.starts], self.rows[self.lasts])
 
     def shorten(self, rows: np.ndarray, lengths: np.ndarray, random: np.random.Generator) -> tuple[np.ndarray, ...]:
         """Stochastic length. A kept token still predicts the event that truly followed it, at its true time."""

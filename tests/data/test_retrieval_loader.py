@@ -67,6 +67,31 @@ def test_the_latest_events_are_kept_never_the_oldest(one_user, max_len):
     assert test.sequences.ids.tolist() == [0, 1, 2, 3, 4, 5][-max_len:]
 
 
+def test_all_windows_of_a_history_are_read_each_in_its_turn(one_user):
+    config = replace(CONFIG, max_len=3, windows="all", shuffle=False)
+    (batch,) = loader(one_user, config).batches()
+    assert batch.sequences.offsets.tolist() == [0, 3, 4]  # the latest three events, and the one before them
+    assert batch.sequences.ids.tolist() == [1, 2, 3, 0]
+    assert batch.targets.tolist() == [2, 3, 4, 1]
+    assert (batch.users.tolist(), batch.rows.tolist()) == ([0, 0], [4, 1])
+    (test,) = loader(one_user, config, "test").batches()
+    assert test.sequences.ids.tolist() == [3, 4, 5]
+
+
+@pytest.mark.parametrize("max_len", [1, 3, 7, 20])
+def test_with_all_windows_every_event_is_predicted_once(many, max_len):
+    def predicted(config):
+        batches = list(loader(many, config).batches())
+        return sorted(
+            (user, target)
+            for batch in batches
+            for user, lasts, firsts in zip(batch.users.tolist(), batch.sequences.offsets[1:], batch.sequences.offsets)
+            for target in batch.targets[firsts:lasts].tolist()
+        )
+
+    assert predicted(replace(CONFIG, max_len=max_len, windows="all")) == predicted(replace(CONFIG, max_len=20))
+
+
 def test_evaluation_predicts_from_the_last_row_only(one_user):
     (validation,) = loader(one_user, part="validation").batches()
     assert validation.sequences.ids.tolist() == [0, 1, 2, 3, 4]
