@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from datetime import date, datetime
 from functools import cache
+from types import NoneType
 from typing import Any, get_args, get_type_hints
 
 from louder.errors import InputError
@@ -60,11 +61,12 @@ def full_name(keyword: str) -> str:
 
 @cache
 def parts() -> dict[str, list[str]]:
-    """The last part of a name of a setting -> the parts of a config that have it."""
+    """The last part of a name of a setting -> the parts of a config that have it; of those that every config has, if one
+    does."""
     hints, found = get_type_hints(Config), dict[str, list[str]]()
-    for part, hint in hints.items():
+    for part, hint in sorted(hints.items(), key=lambda x: NoneType in get_args(x[1])):
         classes = [x for x in (hint, *get_args(hint)) if is_dataclass(x)]
         for name in dict.fromkeys(field.name for x in classes for field in fields(x)):
-            if name not in hints:
+            if name not in hints and not (name in found and NoneType in get_args(hint)):
                 found.setdefault(name, []).append(part)
     return found

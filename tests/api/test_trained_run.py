@@ -166,8 +166,9 @@ def test_settings_have_three_ways_and_misspelt_ones_the_nearest_name(log: louder
     configs = [config_of("demo", str(log.path), settings=way)[0] for way in ways]
     assert all(config == configs[0] for config in configs) and configs[0].training.epochs == 3
     assert configs[0].data.table == str(log.path) and configs[0].data.positive == ("liked",)
-    assert assignments(None, {"kinds": "x", "time_bias": np.bool_(False), "learning_rate": 1e-5}) == [
+    assert assignments(None, {"kinds": "x", "width": 8, "time_bias": np.bool_(False), "learning_rate": 1e-5}) == [
         'kinds="x"',
+        "model.width=8",  # also of a mixture of logits, which few configs have
         "model.time_bias=false",
         "training.learning_rate=1e-05",
     ]

@@ -60,7 +60,9 @@ def open_duckdb(
         )
         try:
             con.raw_sql("SET TimeZone = 'UTC'")
-            con.raw_sql("SET enable_progress_bar = false")
+            # in a notebook without ipywidgets there is none, and saying so would be an error
+            if con.raw_sql("SELECT current_setting('enable_progress_bar')").fetchone()[0]:
+                con.raw_sql("SET enable_progress_bar = false")
             # rows carry their position in the log, so tables need no order of their own
             con.raw_sql("SET preserve_insertion_order = false")
             # what is spilled or stored is deleted at the end: a log of it for crashes would only cost time
