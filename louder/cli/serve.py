@@ -51,6 +51,10 @@ def serve(
     audit: Annotated[
         Path | None, typer.Option(help="File that gets a line of JSON for each request about users: who, what, whom.")
     ] = None,
+    events: Annotated[
+        str | None,
+        typer.Option(metavar="FOLDER", help="A log of what is accepted and answered, which the store follows."),
+    ] = None,
     keep: Annotated[int, typer.Option(min=1, help="Events of a user that the store keeps.")] = 1000,
     adopt_store: Annotated[
         bool,
@@ -94,6 +98,13 @@ def serve(
     if patience is not None:
         print("--patience is now called --max-queue-delay.", file=sys.stderr)
         max_queue_delay = patience
+    if events and workers > 1:
+        raise InputError(
+            f"An event log has one writer, but --workers asks for {workers} processes. Start one service each, with a log of "
+            "its own: --workers 1 --events NAME."
+        )
+    if events and "://" in events:
+        raise InputError(f"There is no event log at {events}. Give a folder: --events events.")
     token = token_of(token_file)
     settings = {
         "run": str(run),
@@ -106,6 +117,7 @@ def serve(
         "token": token,
         "hosts": [name.lower() for name in allow_host or (["*"] if token else [host])],
         "audit": str(audit) if audit else None,
+        "events": events,
         "cache_bytes": 0 if no_cache else byte_count(cache, "--cache"),
         "max_queue_delay_s": max_queue_delay / 1000,
         "grace_s": grace,

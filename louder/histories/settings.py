@@ -23,10 +23,14 @@ class StoreSettings:
     filled: bool = False
     format: int = FORMAT
     data: Mapping[str, Known] | None = None  # unknown in a store that an older Louder made
+    followed: Mapping[str, Mapping[int, int]] | None = None  # by the id of a log: what was read of its partitions
 
 
 def written(settings: StoreSettings) -> bytes:
-    return json.dumps(asdict(settings)).encode()
+    values = asdict(settings)
+    if values["followed"] is None:
+        del values["followed"]  # an older Louder would not know it
+    return json.dumps(values).encode()
 
 
 def read(data: bytes | None) -> StoreSettings | None:
@@ -38,7 +42,9 @@ def read(data: bytes | None) -> StoreSettings | None:
         if form == FORMAT:
             names = Names(*(tuple(values["names"][kind]) for kind in ("actions", "values")))
             known = {part: Known(own["hash"], tuple(own["sketch"])) for part, own in (values.get("data") or {}).items()}
-            return StoreSettings(**{**values, "names": names, "data": known or None})
+            logs = values.get("followed") or {}
+            followed = {log: {int(part): offset for part, offset in own.items()} for log, own in logs.items()}
+            return StoreSettings(**{**values, "names": names, "data": known or None, "followed": followed or None})
     except (ValueError, KeyError, TypeError) as error:
         raise StoreDamaged(
             f"The settings of the store are damaged ({error}). Move it away and fill a new one."

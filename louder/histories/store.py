@@ -77,11 +77,7 @@ class HistoryStore(ABC):
         """Raises InputError for an unknown action or value, or a time that is not yet; then none of the events is stored."""
         if not events:
             return Stored(0, 0)
-        users = by_user(events, self.names, self.settings, time.time())
-        keys = {user: key_of(user) for user in users}
-        if self._settle(events[0].user, events[0].item):
-            # another process may have been first, with another kind
-            by_user(events, self.names, self.settings, time.time())
+        users, keys = self._checked(events)
 
         def adding(own: Sequence[Arrival]) -> Change:
             arrived, ids = columns(own, self.names), event_ids(own)
@@ -89,8 +85,25 @@ class HistoryStore(ABC):
 
         return self._update({keys[user]: adding(own) for user, own in users.items()})
 
-    def delete_user(self, user: RawId) -> int:
+    def check(self, events: Sequence[Arrival]) -> None:
+        """Raise what `append` would, and store nothing."""
+        if events:
+            self._checked(events)
+
+    def _checked(self, events: Sequence[Arrival]) -> tuple[dict[RawId, list[Arrival]], dict[RawId, bytes]]:
+        """The events by user, and the users' keys."""
+        users = by_user(events, self.names, self.settings, time.time())
+        keys = {user: key_of(user) for user in users}
+        if self._settle(events[0].user, events[0].item):
+            # another process may have been first, with another kind
+            by_user(events, self.names, self.settings, time.time())
+        return users, keys
+
+    def delete_user(self, user: RawId, at: int | None = None) -> int:
         """Delete all that is known of a user; how many events there were.
+
+        With a time `at`, in seconds since 1970, to which the user was deleted already, what came since is left alone: so what
+        a log says may be done twice.
 
         What stays is a digest of the id and the time: events from before that come late are not stored, and filling
         brings nothing back. Later ones begin a new history.
@@ -99,8 +112,11 @@ class HistoryStore(ABC):
 
         def deleting(record: Record) -> tuple[Record, Stored]:
             nonlocal count
+            if at is not None and record.since is not None and record.since >= at:
+                count = 0
+                return record, Stored(0, 0)
             count = record.history.total
-            return forgotten(record, int(time.time())), Stored(0, 0)
+            return forgotten(record, int(time.time()) if at is None else at), Stored(0, 0)
 
         self._update({self._key(user): deleting})
         return count
@@ -148,6 +164,19 @@ class HistoryStore(ABC):
 
     def filled(self) -> bool:
         return self._current().filled
+
+    def followed(self, log: str) -> dict[int, int]:
+        """What was told to `follow` of a log last: of each partition the offset up to which the store has it."""
+        known = self.settings
+        self.settings = self._change_settings(lambda old: old or known)
+        return dict((self.settings.followed or {}).get(log, {}))
+
+    def follow(self, log: str, offsets: Mapping[int, int]) -> None:
+        """Keep the offsets up to which the store has a log."""
+        known = self.settings
+        self.settings = self._change_settings(
+            lambda old: replace(old or known, followed={**((old or known).followed or {}), log: dict(offsets)})
+        )
 
     def user_in(self, text: str) -> RawId:
         """A user's id that came as a text, such as in an address: a number, unless the users of this store are texts."""

@@ -15,6 +15,7 @@ Job = TypeVar("Job")
 Answer = TypeVar("Answer")
 
 CLIENT: ContextVar[str] = ContextVar("client", default="")  # who asks, such as its address; the middleware knows
+REQUEST: ContextVar[str] = ContextVar("request", default="")  # the id of the request
 
 OVERDUE = 5  # queue delays, after which a job is not overtaken any more
 LONGEST_RETRY_S = 30.0  # nobody is told to come back later than this

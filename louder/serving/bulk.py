@@ -9,7 +9,7 @@ from pydantic import JsonValue
 from pydantic_core import to_json
 
 from louder.serving import messages as m
-from louder.serving.batching import CLIENT, Overloaded
+from louder.serving.batching import CLIENT, REQUEST, Overloaded
 from louder.serving.openapi import BODY, answers, body
 from louder.serving.problems import problem
 from louder.serving.service import Service
@@ -30,12 +30,13 @@ def add_batches(app: FastAPI, service: Service) -> None:
         began, requests = time.perf_counter(), (await read(m.BatchRequest, request)).requests
         CLIENT.set(f"{CLIENT.get()} in batches")  # its turns are not those of the client's other requests
         places = asyncio.Semaphore(AT_ONCE)
-        found = await asyncio.gather(*(one_of(service, given, places) for given in requests))
+        found = await asyncio.gather(*(one_of(service, given, n, places) for n, given in enumerate(requests, start=1)))
         return answer({"answers": found, "milliseconds": round(1000 * (time.perf_counter() - began), 3)})
 
 
-async def one_of(service: Service, given: dict[str, JsonValue], places: asyncio.Semaphore) -> Json:
+async def one_of(service: Service, given: dict[str, JsonValue], number: int, places: asyncio.Semaphore) -> Json:
     """messages.Answer, or messages.Mistake"""
+    REQUEST.set(f"{REQUEST.get()}.{number}")  # of this task alone
     async with places:
         try:
             message = parsed(m.RecommendRequest, to_json(given, inf_nan_mode="constants"))

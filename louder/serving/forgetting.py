@@ -36,8 +36,8 @@ def add_forgetting(app: FastAPI, service: Service) -> None:
         def deleting() -> Json:
             user = service.store.user_in(parts[0])
             if len(parts) == 1:
-                return {"user": user, "events": service.store.delete_user(user)}
-            done = service.store.delete_event(user, parts[2])
+                return {"user": user, "events": service.changes.delete_user(user)}
+            done = service.changes.delete_event(user, parts[2])
             return {"deleted": done.deleted, "known": done.known}
 
         if len(parts) not in (1, 3) or parts[1:2] not in ([], ["events"]):

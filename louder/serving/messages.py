@@ -220,6 +220,10 @@ class Answer(Message):
     short: str = Field(default="", description="Why there are fewer items than were asked for.")
     unknown: list[Id] = Field(default=[], description="Items of the request of which nothing is known.")
     unavailable: list[Id] = Field(default=[], description="Items of the request that are not to be had.")
+    request: str = Field(
+        default="",
+        description="Where answers are logged: what events name as their `request` that come of this one.",
+    )
     milliseconds: float
 
 
@@ -227,6 +231,9 @@ class EventsAnswer(Message):
     stored: int
     duplicates: int = Field(description="Events whose id was stored before.")
     deleted: int = Field(default=0, description="Events not stored, since they or their user were deleted before.")
+    logged: int = Field(
+        default=0, description="Events that the log has, and the store gets as soon as it can be reached again."
+    )
 
 
 class DeletedUser(Message):

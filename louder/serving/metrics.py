@@ -38,6 +38,10 @@ class Metrics:
         self.misses = summed("louder_cache_misses", "Histories that were not, of the live model")
         self.reloads = alike("louder_reloads", "New models taken")
         self.refused = alike("louder_reloads_refused", "New models refused")
+        self.logged = summed("louder_log_records", "Records that the event log has acknowledged")
+        self.log_refused = summed("louder_log_refused", "Records that the event log did not take")
+        self.answers_lost = summed("louder_log_answers_lost", "Answers that were given and are not in the event log")
+        self.store_lag = summed("louder_log_store_lag", "Records of the event log that the store may not have")
         self.latest: deque[float] = deque(maxlen=LATEST)  # seconds
         self.per_second, self.newest = [0] * SECONDS, int(time.time())
 

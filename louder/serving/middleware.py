@@ -10,7 +10,7 @@ import uuid
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from louder.serving.access import Access, Audit, users_of
-from louder.serving.batching import CLIENT
+from louder.serving.batching import CLIENT, REQUEST
 from louder.serving.metrics import Metrics
 
 GONE = "the client has gone"  # why a request is cancelled
@@ -45,6 +45,7 @@ class Middleware:
             await send(message)
 
         CLIENT.set((scope.get("client") or ("",))[0])
+        REQUEST.set(request_id)
         self.metrics.in_flight.inc()
         try:
             if refusal := self.access.refusal(scope, headers):

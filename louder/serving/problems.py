@@ -10,6 +10,7 @@ from louder.histories import StoreDamaged, StoreGone
 from louder.serving.batching import Overloaded
 from louder.serving.log import tell
 from louder.serving.wire import Refused, sentence
+from louder.streaming import LogGone
 
 
 def problem(error: Exception) -> tuple[int, str, dict[str, str]]:
@@ -26,6 +27,10 @@ def problem(error: Exception) -> tuple[int, str, dict[str, str]]:
             return 422, sentence(error.errors()), {}
         case Overloaded():
             return 429, str(error), {"retry-after": f"{error.seconds:.0f}"}
+        case LogGone():
+            tell("log", str(error))
+            text = "The event log cannot be written, so nothing is accepted. Recommendations are answered."
+            return 503, text, {"retry-after": "1"}
         case StoreGone():
             tell("store", str(error))  # it names hosts and folders, which are nobody's business outside
             text = "The store of histories cannot be reached. Requests that carry their history are answered."

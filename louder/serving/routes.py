@@ -167,7 +167,9 @@ def add_histories(app: FastAPI, service: Service) -> None:
         b = await read(m.EventsRequest, request)
         new = [Arrival(e.user, e.id, e.item, e.time, tuple(e.actions), dict(e.values), e.request) for e in b.events]
         done = await service.append(new)
-        return answer({"stored": done.stored, "duplicates": done.duplicates, "deleted": done.deleted})
+        counts: dict[str, Json] = {"stored": done.stored, "duplicates": done.duplicates, "deleted": done.deleted}
+        later = len(new) - done.stored - done.duplicates - done.deleted
+        return answer(counts | ({"logged": later} if later else {}))
 
     @app.get("/v1/users", responses=answers(m.UsersAnswer, 401, 422, 503))
     async def users(

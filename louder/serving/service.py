@@ -36,8 +36,9 @@ from louder.serving.jobs import MOST_ROWS, ROW_S, Job, joined, outcome, rows_of,
 from louder.serving.metrics import Metrics
 from louder.serving.reload import Models, ModelSource
 from louder.serving.tracing import batch_spans, span, tracer_from_environment, waiting
-from louder.serving.views import request_of, result_view, supposed
+from louder.serving.views import request_of, result_view, shown, supposed
 from louder.serving.wire import Json, Refused
+from louder.streaming import FollowingStore
 
 T = TypeVar("T")
 ENVIRONMENT = "LOUDER_SERVE"
@@ -59,6 +60,7 @@ class Settings:
     token: str = ""  # what requests must bear: one token, or lines NAME RIGHTS TOKEN; "" for none
     hosts: Sequence[str] = ("*",)  # names that requests may be sent to; "*": any
     audit: Path | None = None  # a file for a line of each request that is about users
+    events: Path | None = None  # a log of what is accepted and answered, which the store follows
     sources: tuple[str, ...] = ()  # of candidates besides the run's retrieval
     cache_bytes: int = 1 << 30  # the most that the KV caches of the live model take
     max_queue_delay_s: float = 0.2  # a request that would wait longer for its turn is answered 429
@@ -71,8 +73,16 @@ class Settings:
 class Service:
     """All that the routes use."""
 
-    def __init__(self, settings: Settings, store: HistoryStore, models: Models, items: ItemBook) -> None:
-        self.settings, self.store, self.models, self.items = settings, store, models, items
+    def __init__(
+        self,
+        settings: Settings,
+        store: HistoryStore,
+        models: Models,
+        items: ItemBook,
+        log: FollowingStore | None = None,
+    ) -> None:
+        self.settings, self.store, self.models, self.items, self.log = settings, store, models, items, log
+        self.changes = store if log is None else log  # where events are added and deleted
         self.metrics, self.tracer = Metrics(), tracer_from_environment()
         self.readers, self.writers = ThreadPoolExecutor(8, "readers"), ThreadPoolExecutor(4, "writers")
         self.gone_until, self.gone = 0.0, ""
@@ -122,6 +132,9 @@ class Service:
         found = joined(parts)
         if found is None:  # another model went live meanwhile
             return await self.computed(message, within_s)
+        if self.log is not None and (record := shown(message, found)) is not None:
+            self.log.show(record)
+            found = {**found, "request": record.request}
         return {**found, "milliseconds": round(1000 * (time.perf_counter() - began), 3)}
 
     async def history_for(self, message: m.UserRequest) -> History:
@@ -150,7 +163,7 @@ class Service:
             raise
 
     async def append(self, events: Sequence[Arrival]) -> Stored:
-        done = await self.write(lambda: self.store.append(events))
+        done = await self.write(lambda: self.changes.append(events))
         self.metrics.events.inc(done.stored)
         return done
 
@@ -183,6 +196,12 @@ class Service:
         self.metrics.abandoned.set(self.batcher.abandoned)
         self.metrics.reloads.set(self.models.swaps)
         self.metrics.refused.set(self.models.refusals)
+        if self.log is not None:
+            counts = self.log.writer.counts
+            self.metrics.logged.set(counts["records"])
+            self.metrics.log_refused.set(counts["refused"])
+            self.metrics.answers_lost.set(self.log.answers_lost)
+            self.metrics.store_lag.set(self.log.lag())
 
     def close(self) -> None:
         self.models.close()
@@ -190,6 +209,8 @@ class Service:
         self.readers.shutdown()
         self.writers.shutdown()
         self.items.close()
+        if self.log is not None:
+            self.log.close()
         self.store.close()
 
 
@@ -230,12 +251,27 @@ def open_service(settings: Settings) -> Service:
     items = ItemBook(open_items(store))
     items.attach(model)
     models = Models(source, model, lambda: canaries(store), settings.reload_every_s, items.attach)
-    service = Service(settings, store, models, items)
     if not store.filled():
         fill(store, model, keep)
-    print(store.durability(), file=sys.stderr)  # also where requests are not logged: who stores events must know it
+    log = None if settings.events is None else followed(store, settings.events)
+    service = Service(settings, store, models, items, log)
+    print(
+        (log or store).durability(), file=sys.stderr
+    )  # also where requests are not logged: who stores events must know it
     models.watch()
     return service
+
+
+def followed(store: HistoryStore, events: Path) -> FollowingStore:
+    """The store, brought up to the end of a log."""
+    try:
+        log = FollowingStore(store, events)
+    except InputError:
+        store.close()
+        raise
+    if log.caught_up:
+        print(f"The store has read the event log {events}: {log.caught_up:,} records were new to it.", file=sys.stderr)
+    return log
 
 
 def claim(store: HistoryStore, model: Engine, settings: Settings) -> None:
@@ -283,7 +319,7 @@ def service_from_environment() -> Service:
     import torch
 
     given = json.loads(os.environ[ENVIRONMENT])
-    paths = {name: Path(given[name]) for name in ("run", "ranker", "table", "audit") if given.get(name)}
+    paths = {name: Path(given[name]) for name in ("run", "ranker", "table", "audit", "events") if given.get(name)}
     torch.set_num_threads(given.pop("threads"))
     # every op of the model gives the interpreter away, and would wait 5 ms for it where the event loop is busy
     sys.setswitchinterval(SWITCH_S)

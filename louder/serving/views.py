@@ -2,9 +2,9 @@
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,7 +15,9 @@ from louder.ids import RawId
 from louder.inference.engine import Engine
 from louder.inference.request import Attribution, Boost, Pin, Request, Result, history_of
 from louder.serving import messages as m
+from louder.serving.batching import REQUEST
 from louder.serving.wire import Json
+from louder.streaming import Shown
 
 if TYPE_CHECKING:
     from louder.serving.reload import Models
@@ -85,6 +87,23 @@ def result_view(
     view: dict[str, Json] = {"items": items, "model": model.version, "history": result.read, "skipped": result.skipped}
     more = {"short": result.short, "unknown": list(result.unknown), "unavailable": list(result.unavailable)}
     return view | {name: value for name, value in more.items() if value}
+
+
+def shown(message: m.UserRequest | m.SimilarRequest, answer: Mapping[str, Json]) -> Shown | None:
+    """What the log keeps of an answer (messages.Answer). None of those that nobody is shown for what they did: without a
+    user of the store, or for a history that is only thought of."""
+    if not isinstance(message, m.RecommendRequest) or message.user is None or message.what_if:
+        return None
+    entries: Any = answer["items"]
+    return Shown(
+        request=REQUEST.get(),
+        user=message.user,
+        time=int(time.time()) if message.at is None else message.at,
+        items=tuple(entry["item"] for entry in entries),
+        scores=tuple(entry["score"] for entry in entries),
+        propensities=tuple(entry.get("propensity", 1.0) for entry in entries),
+        version=str(answer["model"]),
+    )
 
 
 def shown_of(model: Engine, number: int) -> dict[str, Json]:

@@ -8,6 +8,7 @@ with LogReader("events") as log:
 """
 
 from louder.streaming.dead_letters import DeadLetter, DeadLetters
+from louder.streaming.following import FollowingStore
 from louder.streaming.joiner import Exposure, Joiner, Outcome
 from louder.streaming.reader import Logged, LogReader, Position
 from louder.streaming.records import Deletion, LogRecord, Shown
@@ -19,6 +20,7 @@ __all__ = [
     "DeadLetters",
     "Deletion",
     "Exposure",
+    "FollowingStore",
     "Joiner",
     "LogGone",
     "LogReader",

@@ -19,6 +19,13 @@ def test_settings_come_back():
     assert read(None) is None
 
 
+def test_what_was_followed_comes_back_and_is_not_told_where_there_is_nothing():
+    """An older Louder reads a store that follows no log."""
+    assert b"followed" not in written(StoreSettings(Names()))
+    settings = StoreSettings(Names(), followed={"a": {0: 5, 11: 7}})
+    assert read(written(settings)) == settings
+
+
 def test_damage_and_another_format_are_told():
     good = json.loads(written(StoreSettings(NAMES)))
     for damaged in (

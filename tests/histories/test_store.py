@@ -401,3 +401,25 @@ def test_says_what_an_event_survives(make):
 def test_a_wrong_address_is_told(url, keep, sentence):
     with pytest.raises(InputError, match=sentence):
         open_store(url, keep=keep)
+
+
+def test_up_to_where_a_log_was_read_is_kept_for_each_log(make):
+    store = make(names=NAMES)
+    assert store.followed("a") == {}
+    store.follow("a", {0: 3, 1: 0})
+    store.follow("b", {0: 1})
+    store.follow("a", {0: 4, 1: 2})
+    store.append([event(1, "x")])
+    again = make(names=NAMES)
+    assert (again.followed("a"), again.followed("b"), again.followed("c")) == ({0: 4, 1: 2}, {0: 1}, {})
+
+
+def test_a_deletion_of_a_time_is_done_once(make):
+    store = make(names=NAMES)
+    first = event(1, "x")
+    store.append([first])
+    assert store.delete_user(1, at=first.time) == 1
+    store.append([first, replace(first, id="y", time=first.time + 1)])
+    assert store.delete_user(1, at=first.time) == 0
+    assert store.history(1).times.tolist() == [first.time + 1]
+    assert store.delete_user(1, at=first.time + 1) == 1 and not len(store.history(1))

@@ -4,6 +4,7 @@ from tests.mutants import Mutant
 
 STREAMING = "louder/streaming/"
 LOG, FAULTS = "tests/streaming/test_event_log.py", "tests/streaming/test_event_log_faults.py"
+FOLLOWING = "tests/streaming/test_following.py -k 'not kills'"
 JOINER, WATERMARK = "tests/streaming/test_joiner.py", "tests/streaming/test_watermark.py"
 
 MUTANTS = [
@@ -17,7 +18,7 @@ MUTANTS = [
     Mutant(STREAMING + "partition.py", "self.first = -1  # what", "pass  # what", FAULTS),
     # damage
     Mutant(STREAMING + "partition.py", "self.over = bool(self.damaged)", "self.over = True", FAULTS),
-    Mutant(STREAMING + "partition.py", "find(RECORD_MAGIC, self.at + 1)", "find(RECORD_MAGIC, self.at + 99)", FAULTS),
+    Mutant(STREAMING + "partition.py", "find(RECORD_MAGIC, self.at + 1)", "find(RECORD_MAGIC, self.at + 999)", FAULTS),
     Mutant(STREAMING + "segments.py", "zlib.crc32(REST.pack(length, stamp, offset))", "zlib.crc32(b'')", LOG),
     # retention, stamps
     Mutant(STREAMING + "tail.py", "self.oldest < now - self.keep_ms", "self.oldest <= now - self.keep_ms", FAULTS),
@@ -31,6 +32,13 @@ MUTANTS = [
     ),
     # turns of partitions
     Mutant(STREAMING + "reader.py", "offset > bounds[number][1]", "offset > bounds[number][1] + 1", FAULTS),
+    # the store follows
+    Mutant(STREAMING + "following.py", "self.store.check(events)", "pass", FOLLOWING),
+    Mutant(STREAMING + "following.py", "self.behind = True", "pass", FOLLOWING),
+    Mutant(STREAMING + "following.py", "self.applied.jump(reader.position.offsets)", "pass", FOLLOWING),
+    Mutant(STREAMING + "following.py", "if offset >= self.offsets[partition]:", "if True:", FOLLOWING),
+    Mutant(STREAMING + "following.py", "if other >= offset}", "if False}", FOLLOWING),
+    Mutant("louder/histories/store.py", "record.since >= at:", "record.since > at:", FOLLOWING),
     # joining: the last second of the wait, what was told, the horizon, a user's own answers
     Mutant(STREAMING + "joiner.py", "self.overdue(second - 1)", "self.overdue(second)", JOINER),
     Mutant(STREAMING + "joiner.py", "if record.time != second:", "if second is None:", JOINER),

@@ -7,7 +7,9 @@ OPENED = []  # readers, which are closed after each test
 
 
 def done(number, user=1, request=None):
-    return Arrival(user=user, id=f"{user}-{number}", item=number, time=1_700_000_000 + number, request=request)
+    return Arrival(
+        user=user, id=f"{user}-{number}", item=number, time=1_700_000_000 + number, actions=("like",), request=request
+    )
 
 
 def reader_of(*given, **options):

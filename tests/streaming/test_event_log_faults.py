@@ -310,3 +310,43 @@ def test_what_is_not_acknowledged_yet_is_not_read_and_may_become_something_else(
         os.truncate(path, size)
         writer.append([done(1)])
         assert [x.record.item for x in reader.read()] == [1] and set(reader.counts) == {"records"}
+
+
+def test_behind_a_damaged_record_neither_more_nor_less_is_read(tmp_path):
+    """The last one is damaged: what comes behind it, in the same segment, is read when it is acknowledged."""
+    with LogWriter(tmp_path / "log", partitions=1) as writer:
+        writer.append([done(0)])
+        writer.append([done(1)])
+        path = segment_path(tmp_path / "log" / "000", 0)
+        data = path.read_bytes()
+        path.write_bytes(data[:-1] + b"?")
+        reader = reader_of(tmp_path / "log", tell=lambda _: None)
+        with open(path, "ab") as file:
+            file.write(framed(b"not yet", 0, 2))
+        assert [x.record.item for x in reader.read()] == [0] and reader.read() == []
+        assert reader.counts == {"records": 1, "poison": 1}
+        os.truncate(path, len(data))
+        writer.append([done(2)])
+        assert [x.record.item for x in reader.read()] == [2] and reader.lag() == 0
+        assert sum(reader.counts.values()) == 3
+
+
+def test_behind_a_segment_that_was_cut_while_it_is_written(tmp_path):
+    with LogWriter(tmp_path / "log", partitions=1) as writer:
+        for n in range(3):
+            writer.append([done(n)])
+        path = segment_path(tmp_path / "log" / "000", 0)
+        os.truncate(path, path.stat().st_size - 5)
+        reader = reader_of(tmp_path / "log", tell=lambda _: None)
+        assert [x.record.item for x in reader.read()] == [0, 1] and reader.counts["cut"] == 1
+        writer.append([done(3)])
+        assert [x.record.item for x in reader.read()] == [3] and reader.counts == {"records": 3, "cut": 1}
+
+
+def test_what_is_being_written_is_never_dropped(tmp_path):
+    with LogWriter(tmp_path / "log", partitions=1, segment_bytes=SMALL, keep_bytes=1) as writer:
+        for n in range(10):
+            writer.append([done(n)])
+    with LogWriter(tmp_path / "log", keep_bytes=1) as writer:
+        writer.append([done(10)])
+    assert items(tmp_path / "log")[0] == [8, 9, 10]
