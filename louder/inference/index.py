@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from louder.errors import InputError
+from louder.ops import best_items
 
 QUERIES_AT_ONCE = 256
 NUMBERS_AT_ONCE = 1 << 16  # of the vectors gathered to score pairs: 256 KiB
@@ -24,7 +25,8 @@ MOSTLY = 0.5  # where more of the items are allowed, their vectors are not gathe
 
 
 class Exact:
-    """The right answer, a block of items at a time: 64 queries hold 16 MiB of scores, however many items there are.
+    """The right answer, a block of items at a time: 64 queries hold 16 MiB of scores, however many items there are. Where all
+    are one block, one op does the whole search.
 
     Of items with the same score the one with the lower id is first.
     """
@@ -54,6 +56,9 @@ class Exact:
         Raises InputError for queries of another width or not finite, for k below 1, and for masks of other shapes.
         """
         queries, excluded = checked(self.vectors, queries, k, excluded, allowed)
+        if len(self.vectors) <= self.items_at_once and best_items.available(queries, self.vectors):
+            numbers = None if allowed is None else torch.where(allowed)[0]
+            return best_items.best_items(queries, self.vectors, k, excluded, numbers)
         numbers = banned = None
         if allowed is not None and allowed.sum() > MOSTLY * len(allowed):
             banned = ~allowed
@@ -236,6 +241,8 @@ def pair_scores(queries: Tensor, vectors: Tensor, ids: Tensor) -> Tensor:
 
     A score depends on its two vectors alone, to the bit, and not on B, K or the other items.
     """
+    if best_items.available(queries, vectors):
+        return best_items.pair_scores(queries, vectors, ids)
     rows = max(1, NUMBERS_AT_ONCE // max(1, ids.shape[1] * queries.shape[1]))  # what is gathered stays in the cache
     if rows < len(queries):
         by_rows = zip(queries.split(rows), ids.split(rows))

@@ -4,11 +4,12 @@ import sys
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from louder.errors import InputError
 from louder.inference.index import HNSW, IVF, Exact, pair_scores, recall
+from louder.ops import best_items
 
 few = settings(max_examples=60, deadline=None)
 
@@ -30,7 +31,7 @@ def full_sort(items, queries, k, excluded, allowed):
     """ids and scores of every row, by sorting pairs of (score, id)."""
     answers = []
     for query, left_out in zip(queries, excluded.tolist()):
-        scores = (items * query).sum(1).tolist()
+        scores = pair_scores(query[None], items, torch.arange(len(items))[None])[0].tolist()
         usable = [i for i in range(len(items)) if i not in left_out and (allowed is None or allowed[i])]
         best = sorted(usable, key=lambda i: (-scores[i], i))[:k]
         empty = k - len(best)
@@ -53,14 +54,39 @@ def requests(draw):
     return *rows, k, excluded, allowed
 
 
-@few
+@pytest.fixture(params=["kernel", "reference"])
+def either(request, monkeypatch):
+    """With the C++ op, and as where there is no compiler."""
+    if request.param == "reference":
+        monkeypatch.setattr(best_items, "available", lambda *vectors: False)
+
+
 @given(requests(), st.integers(1, 100))
-def test_exact_is_a_full_sort_whatever_the_blocks(request_, block):
+@settings(few, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_exact_is_a_full_sort_whatever_the_blocks(either, request_, block):
     items, queries, k, excluded, allowed = request_
     ids, scores = Exact(items, items_at_once=block).search(queries, k, excluded, allowed)
     right_ids, right_scores = full_sort(items, queries, k, excluded, allowed)
     assert torch.equal(ids, right_ids)
     assert torch.equal(scores, right_scores)
+
+
+@pytest.mark.parametrize("width", [1, 7, 16, 50, 200])
+def test_scores_of_pairs_are_inner_products(either, width):
+    items, queries, ids = vectors(120, width, 0), vectors(3, width, 1), torch.arange(-1, 119).expand(3, -1)
+    scores = pair_scores(queries, items, ids.contiguous())
+    assert (scores[:, 0] == -torch.inf).all()
+    torch.testing.assert_close(scores[:, 1:], queries @ items[:119].T, rtol=1e-5, atol=1e-5)
+
+
+def test_kernel_and_reference_find_the_same_of_more_items_than_a_list_holds(monkeypatch):
+    items, queries = vectors(40_000, 6, 0, whole=True), vectors(50, 6, 1, whole=True)  # whole numbers: no rounding
+    allowed, excluded = torch.arange(len(items)) % 7 > 0, torch.randint(-1, 40_000, (50, 300))
+    found = Exact(items).search(queries, 100, excluded, allowed)
+    monkeypatch.setattr(best_items, "available", lambda *vectors: False)
+    right = Exact(items).search(queries, 100, excluded, allowed)
+    assert torch.equal(found[0], right[0])
+    assert torch.equal(found[1], right[1])
 
 
 @few
@@ -106,7 +132,7 @@ def test_recall_on_clusters(kind):
     assert recall(index.search(queries, 50, right[:, :10], allowed)[0], right_left) > 0.95
 
 
-def test_a_score_does_not_depend_on_what_is_asked_beside_it():
+def test_a_score_does_not_depend_on_what_is_asked_beside_it(either):
     items, queries = vectors(3000, 48, 0), vectors(300, 48, 1)
     ids, scores = Exact(items, items_at_once=700).search(queries, 60)
     for row in 0, 17, 299:
@@ -115,7 +141,7 @@ def test_a_score_does_not_depend_on_what_is_asked_beside_it():
         assert torch.equal(alone[1][0], scores[row, :7])
 
 
-def test_items_in_ascending_order_of_score_are_found():
+def test_items_in_ascending_order_of_score_are_found(either):
     items = torch.arange(1, 5001.0)[:, None] * torch.ones(1, 8)
     ids, _ = Exact(items, items_at_once=512).search(torch.ones(2, 8), 3)
     assert ids.tolist() == [[4999, 4998, 4997]] * 2

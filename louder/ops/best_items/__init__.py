@@ -1,0 +1,32 @@
+"""The items whose vectors have the largest inner products with a query, found and put in order by one op; see cpu.cpp.
+
+Its reference implementation is louder.inference.index.Exact, which searches so where there is no compiler.
+"""
+
+import torch
+from torch import Tensor
+
+from louder.ops import build
+
+
+def available(*vectors: Tensor) -> bool:
+    """Whether cpu.cpp can work with these: float32 on a CPU, where there is a compiler."""
+    return build.kernel_for("best_items", *vectors)
+
+
+def best_items(
+    queries: Tensor, vectors: Tensor, k: int, excluded: Tensor, numbers: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """queries [B, D], vectors [I, D] -> ids [B, k] int64, scores [B, k] float32, best first, and of equal scores the lower id.
+
+    excluded  [B, E] int64 ids that a query must not get; below 0 is nobody
+    numbers   [M] int64 ids that anybody may get, ascending; None: all
+
+    Where fewer than k are left, ids are -1 and scores -inf at the end.
+    """
+    return torch.ops.louder_cpu.best_items(queries, vectors, k, excluded, numbers)
+
+
+def pair_scores(queries: Tensor, vectors: Tensor, ids: Tensor) -> Tensor:
+    """queries [B, D], vectors [I, D], ids [B, K] int64 -> [B, K] the same scores; -inf where an id is below 0."""
+    return torch.ops.louder_cpu.pair_scores(queries, vectors, ids)
