@@ -49,6 +49,11 @@ class FileStore(HistoryStore):
             ) from error
         super().__init__(names, keep)
 
+    @property
+    def at_hand(self) -> bool:
+        """The file is mapped into memory, and mapped anew when it has grown."""
+        return not self._resizing
+
     def durability(self) -> str:
         return "An acknowledged event is on the disk, and survives a crash of the service and of the machine."
 

@@ -60,6 +60,11 @@ class HistoryStore(ABC):
             raise
         self.names = self.settings.names
 
+    @property
+    def at_hand(self) -> bool:
+        """Whether a history is read from memory, without waiting for anything."""
+        return False
+
     def claim(self, data: DataSet, adopt: bool = False) -> bool:
         """Say that the store is of a data set; whether that is said for the first time, although there are histories.
         Raises InputError if it is of another one, unless it is to be adopted."""

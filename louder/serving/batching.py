@@ -17,6 +17,7 @@ Answer = TypeVar("Answer")
 CLIENT: ContextVar[str] = ContextVar("client", default="")  # who asks, such as its address; the middleware knows
 REQUEST: ContextVar[str] = ContextVar("request", default="")  # the id of the request
 
+RETURN_S = 0.002  # a batch waits so long after the one before it for as many jobs as that had
 OVERDUE = 5  # queue delays, after which a job is not overtaken any more
 LONGEST_RETRY_S = 30.0  # nobody is told to come back later than this
 REFUSALS_A_SECOND = 200  # told at once; more than these are told one after another
@@ -75,6 +76,7 @@ class Batcher(Generic[Job, Answer]):
         self.expected = self.busy = 0  # requests that are arriving, and rows that are computed
         self.row_s = row_s  # of a row, averaged over the latest batches
         self.job_s = row_s  # of a job
+        self.answered, self.answered_at = 0, 0.0  # jobs of the latest batch, and when
         self.turn = 0  # of the latest job that was taken
         self.fewest = 0, 1, 1  # a second, the fewest rows of a job that came then, and in the second before
         self.retry_at = self.refused_at = self.told_at = 0.0
@@ -160,10 +162,11 @@ class Batcher(Generic[Job, Answer]):
             weight = len(batch) / (len(batch) + 50)
             self.row_s += weight * (took / rows - self.row_s)
             self.job_s += weight * (took / len(batch) - self.job_s)
-            self.busy = 0
-            for x, answer in zip(batch, answers):
+            self.busy, self.answered, self.answered_at = 0, len(batch), time.monotonic()
+            done = list(zip((x.future for x in batch), answers))
+            for loop in {future.get_loop() for future, _ in done}:
                 with suppress(RuntimeError):  # the loop of who asked has ended
-                    x.future.get_loop().call_soon_threadsafe(settle, x.future, answer)
+                    loop.call_soon_threadsafe(settle, [x for x in done if x[0].get_loop() is loop])
 
     def take(self) -> list[Queued[Job, Answer]]:
         """The next batch, which is waited for; empty at the end."""
@@ -174,8 +177,10 @@ class Batcher(Generic[Job, Answer]):
                 if not self.queue:
                     return []
                 until = time.monotonic() + self.window_s
-                while self.expected > 0 and sum(x.rows for x in self.queue) < self.max_rows:
-                    left = until - time.monotonic()
+                while sum(x.rows for x in self.queue) < self.max_rows:
+                    # who was just answered often asks again at once
+                    back = 0.0 if len(self.queue) >= self.answered else self.answered_at + RETURN_S
+                    left = (until if self.expected > 0 else back) - time.monotonic()
                     if left <= 0 or not self.changed.wait(left):
                         break
                 if batch := self.first_of_queue():
@@ -208,10 +213,12 @@ class Batcher(Generic[Job, Answer]):
         self.thread.join(timeout=30)
 
 
-def settle(future: asyncio.Future[Answer], answer: Answer | Exception) -> None:
-    if future.done():
-        return  # who asked has gone
-    if isinstance(answer, Exception):
-        future.set_exception(answer)
-    else:
-        future.set_result(answer)
+def settle(done: Sequence[tuple[asyncio.Future[Answer], Answer | Exception]]) -> None:
+    """Called in the loop of the futures, once for all of a batch: to wake it costs more than to answer."""
+    for future, answer in done:
+        if future.done():
+            continue  # who asked has gone
+        if isinstance(answer, Exception):
+            future.set_exception(answer)
+        else:
+            future.set_result(answer)

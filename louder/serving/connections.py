@@ -81,6 +81,27 @@ def most_connections() -> int:
     return max(1, min(MOST_CONNECTIONS, files_allowed() - OTHER_FILES))
 
 
+class AtOnce(asyncio.Transport):
+    """Sends headers with their body: each write is a call of the system, and wakes the client."""
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self.transport = transport
+        self.headers: bytes | None = None
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        if self.headers is None:
+            self.headers = bytes(data)
+        else:
+            self.transport.write(self.headers + data)
+            self.headers = b""
+
+    def is_closing(self) -> bool:
+        return self.transport.is_closing()
+
+    def close(self) -> None:
+        self.transport.close()
+
+
 class Connection(HttpToolsProtocol):
     """uvicorn's protocol, and its limits; `app_state` holds the Gate."""
 
@@ -205,6 +226,8 @@ class Connection(HttpToolsProtocol):
         task.add_done_callback(self.tasks.discard)
         self.tasks.add(task)
         self.task = task if cycle.scope["path"] in self.gate.computed else None
+        if self.task is not None and cycle.scope["method"] == "POST" and not cycle.waiting_for_100_continue:
+            cycle.transport = AtOnce(cycle.transport)
 
     def on_response_complete(self) -> None:
         self.task = None

@@ -3,9 +3,9 @@
 import asyncio
 import json
 import re
+import secrets
 import sys
 import time
-import uuid
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -80,7 +80,7 @@ class Middleware:
 def request_id_of(headers: dict[bytes, bytes]) -> str:
     """The caller's, where it can stand in a header and a log; else a new one."""
     given = headers.get(b"x-request-id", b"").decode("ascii", "ignore")[:LONGEST_ID]
-    return given if re.fullmatch("[0-9A-Za-z._-]+", given) else uuid.uuid4().hex[:16]
+    return given if re.fullmatch("[0-9A-Za-z._-]+", given) else secrets.token_hex(8)
 
 
 async def refuse(send: Send, request_id: str, status: int, text: str) -> None:

@@ -74,6 +74,27 @@ def test_a_lone_job_does_not_wait(batcher_of):
     assert asyncio.run(ask()) == 42
 
 
+def test_as_many_as_were_just_answered_are_waited_for(batcher_of, work, monkeypatch):
+    monkeypatch.setattr("louder.serving.batching.RETURN_S", 60.0)
+    batcher = batcher_of()
+
+    async def ask():
+        with batcher.arriving():
+            pair = batcher.submit(1), batcher.submit(2)
+        await asyncio.wait_for(asyncio.gather(*pair), SOON)
+        first = batcher.submit(3)  # of the two the first one to ask again
+        await asyncio.sleep(0.02)
+        assert work.batches == [[1, 2]]
+        await asyncio.wait_for(asyncio.gather(first, batcher.submit(4)), SOON)
+        monkeypatch.setattr("louder.serving.batching.RETURN_S", 0.02)
+        for lone in 5, 6:  # the first waits a moment for the other, and the second for nobody
+            await asyncio.wait_for(batcher.submit(lone), SOON)
+            monkeypatch.setattr("louder.serving.batching.RETURN_S", 60.0)
+
+    asyncio.run(ask())
+    assert work.batches == [[1, 2], [3, 4], [5], [6]]
+
+
 def test_what_is_arriving_is_waited_for_and_not_longer_than_the_window(batcher_of, work):
     patient, hasty = batcher_of(window_s=60.0), batcher_of(window_s=0.02)
 

@@ -13,7 +13,7 @@ import uvicorn
 
 from louder.serving import connections, log
 from louder.serving.batching import Overloaded
-from louder.serving.connections import Connection, Gate
+from louder.serving.connections import AtOnce, Connection, Gate
 from louder.serving.metrics import Metrics
 from louder.serving.middleware import Middleware
 from louder.serving.wire import MOST_BYTES
@@ -379,3 +379,43 @@ def test_files_are_left_for_more_than_connections(monkeypatch):
         limits.clear()
         monkeypatch.setattr(connections.resource, "getrlimit", lambda kind, pair=before: pair)
         assert connections.most_connections() == most and limits.get("now") == after
+
+
+class Written(asyncio.Transport):
+    def __init__(self):
+        self.parts, self.closed = [], False
+
+    def write(self, data):
+        self.parts.append(bytes(data))
+
+    def close(self):
+        self.closed = True
+
+    def is_closing(self):
+        return self.closed
+
+
+def test_headers_are_sent_with_the_body():
+    written = Written()
+    at_once = AtOnce(written)
+    at_once.write(b"head ")
+    assert written.parts == []
+    at_once.write(b"body ")
+    at_once.write(b"more")
+    assert written.parts == [b"head body ", b"more"]
+    assert not at_once.is_closing()
+    at_once.close()
+    assert written.closed and at_once.is_closing()
+
+
+def test_an_answer_that_is_computed_is_one_write(served, monkeypatch):
+    writes = []
+    monkeypatch.setattr(
+        AtOnce, "write", lambda self, data, whole=AtOnce.write: writes.append(data) or whole(self, data)
+    )
+    with served.client() as client:
+        client.sendall(ASK + ASK)
+        found = b""
+        while found.count(b"\r\n\r\n2") < 2:
+            found += client.recv(1 << 16)
+    assert len(writes) == 4 and found.startswith(b"HTTP/1.1 200")

@@ -1,6 +1,7 @@
 """What the thread that computes is asked, and the store behind its pools, with an engine that is made up."""
 
 import asyncio
+import itertools
 import threading
 from types import SimpleNamespace
 
@@ -14,7 +15,7 @@ from louder.inference.request import Attribution, Request, Result
 from louder.serving import messages as m
 from louder.serving.batching import Overloaded
 from louder.serving.jobs import EXPLAINED_ROWS, FEWEST_ROWS, SLICE, Job, rows_of
-from louder.serving.service import CANARIES, EXPLAINED, RETRY_S, Service, Settings, answers, canaries
+from louder.serving.service import CANARIES, EXPLAINED, QUICK_S, RETRY_S, Service, Settings, answers, canaries
 from louder.serving.wire import Refused
 from tests.histories.events import NAMES, event, events_of
 
@@ -89,7 +90,7 @@ def test_the_first_ten_are_explained_and_attributes_shown_where_they_are_wanted(
 class Store:
     """Knows every user; is gone while `gone`."""
 
-    names = NAMES
+    names, at_hand = NAMES, False
 
     def __init__(self):
         self.gone, self.asked, self.threads = False, [], []
@@ -144,7 +145,7 @@ def test_a_request_needs_a_user_or_a_history(service):
     async def history(**who):
         return await service.history_for(m.RecommendRequest(**who))
 
-    assert asyncio.run(history(user=7)).items.tolist() == [7] and service.store.threads[0].startswith("readers")
+    assert asyncio.run(history(user=7)).items.tolist() == [7]
     assert asyncio.run(history(user=0)).items.tolist() == [0]
     came = asyncio.run(history(history=[{"item": 3, "time": 1, "actions": ["like"]}]))
     assert came.items.tolist() == [3] and came.actions.tolist() == [1] and came.names.values == ("watch",)
@@ -152,6 +153,21 @@ def test_a_request_needs_a_user_or_a_history(service):
     for who in {}, {"user": 7, "history": []}:
         with pytest.raises(Refused, match="one of the two"):
             asyncio.run(history(**who))
+
+
+def test_a_history_is_read_by_a_thread_unless_it_is_at_hand_and_quickly_there(service, monkeypatch):
+    def reader():
+        asyncio.run(service.stored(7))
+        return service.store.threads[-1].partition("_")[0]
+
+    assert reader() == "readers"
+    service.store.at_hand = True
+    assert reader() == threading.current_thread().name
+    monkeypatch.setattr("louder.serving.service.time.perf_counter", itertools.count(step=21 * QUICK_S).__next__)
+    assert [reader(), reader()] == [threading.current_thread().name, "readers"]  # after one that was slow
+    monkeypatch.setattr("louder.serving.service.time.perf_counter", lambda: 0.0)
+    found = [reader() for _ in range(60)]
+    assert (found[0], found[-1]) == ("readers", threading.current_thread().name)  # until they are quick again
 
 
 def test_what_each_kind_of_request_is_shown(service):
