@@ -55,6 +55,12 @@ def serve(
         str | None,
         typer.Option(metavar="FOLDER", help="A log of what is accepted and answered, which the store follows."),
     ] = None,
+    explore: Annotated[
+        int,
+        typer.Option(
+            min=0, metavar="K", help="Draw one position in K of an answer that is logged, on average; 0: none."
+        ),
+    ] = 0,
     keep: Annotated[int, typer.Option(min=1, help="Events of a user that the store keeps.")] = 1000,
     adopt_store: Annotated[
         bool,
@@ -105,6 +111,8 @@ def serve(
         )
     if events and "://" in events:
         raise InputError(f"There is no event log at {events}. Give a folder: --events events.")
+    if explore and not events:
+        raise InputError("What is explored is to be learnt from, so it needs a log: --events FOLDER.")
     token = token_of(token_file)
     settings = {
         "run": str(run),
@@ -118,6 +126,7 @@ def serve(
         "hosts": [name.lower() for name in allow_host or (["*"] if token else [host])],
         "audit": str(audit) if audit else None,
         "events": events,
+        "explore": explore,
         "cache_bytes": 0 if no_cache else byte_count(cache, "--cache"),
         "max_queue_delay_s": max_queue_delay / 1000,
         "grace_s": grace,

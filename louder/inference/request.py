@@ -61,6 +61,9 @@ class Request:
     boost       scores that count more or less, see reranking.boosted
     cap         at most so many items with each value of an attribute
     diversity   0: by score alone, 1: by difference from what is above alone
+    explore     a position in so many, on average, is drawn from what comes next in the list; 0: none. Where caps, diversity or
+                pins arrange the list, none is either
+    seed        of what is drawn: the same request with the same seed draws the same
     pin         items at positions of their own, also where retrieval did not find them, or they were seen or filtered out
                 by `allow` or `where`; never those of `deny`
     """
@@ -82,6 +85,8 @@ class Request:
     boost: Sequence[Boost] = ()
     cap: Mapping[str, int] = field(default_factory=dict)
     diversity: float = 0.0
+    explore: int = 0
+    seed: str = ""
     pin: Sequence[Pin] = ()
 
 
@@ -97,6 +102,7 @@ class Result:
     unknown        items that were asked for, and of which nothing is known
     unavailable    and those that are not to be had
     sources        [n] tuples of names: which sources found it; None: the run's retrieval is the only one
+    propensities   [n] the probability with which an item was put there, given those above; None: nothing was drawn
     """
 
     items: np.ndarray
@@ -112,6 +118,7 @@ class Result:
     unknown: Sequence[RawId] = ()
     unavailable: Sequence[RawId] = ()
     sources: np.ndarray | None = None
+    propensities: np.ndarray | None = None
 
 
 class Attribution(NamedTuple):

@@ -1,11 +1,13 @@
 """What happens to an answer after the models: stages, each of which takes a request and its result and gives a result.
 
-    boost ─▶ best first ─▶ cap ─▶ diversity ─▶ pin ─▶ first k
+    boost ─▶ best first ─▶ cap ─▶ diversity ─▶ pin ─▶ explore ─▶ first k
 
 What is boosted competes by its new score for everything after. A capped list stays within its caps whatever is chosen from
-it, so diversity comes after. Pins come last: no other stage moves them, and of the caps they take their part first.
+it, so diversity comes after. Pins come last: no other stage moves them, and of the caps they take their part first. A list
+that nobody has arranged so may explore.
 """
 
+import random
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -93,11 +95,26 @@ def pin(request: Request, result: Result, vectors: Tensor, catalogue: Catalogue)
     return taken(result, np.array(order, dtype=np.int64))
 
 
+def explore(request: Request, result: Result, vectors: Tensor, catalogue: Catalogue) -> Result:
+    """Each position goes to the best item that is left or, once in `explore` times, to any of those that are left, all of them
+    equally likely. So the probability of each choice, given those above it, is known."""
+    if not request.explore or request.cap or request.diversity or request.pin:
+        return result
+    draw, share = random.Random(request.seed), 1 / request.explore
+    left = list(range(min(len(result.items), pool(request))))
+    order, propensities = list[int](), list[float]()
+    for _ in range(min(request.k, len(left))):
+        place = draw.randrange(len(left)) if draw.random() < share else 0
+        propensities.append(share / len(left) + (1 - share) * (place == 0))
+        order.append(left.pop(place))
+    return replace(taken(result, np.array(order, dtype=np.int64)), propensities=np.array(propensities))
+
+
 def first_k(request: Request, result: Result, vectors: Tensor, catalogue: Catalogue) -> Result:
     return taken(result, slice(request.k))
 
 
-STAGES: list[Stage] = [boost, best_first, cap, diversity, pin, first_k]
+STAGES: list[Stage] = [boost, best_first, cap, diversity, pin, explore, first_k]
 
 
 def rerank(request: Request, result: Result, vectors: Tensor, catalogue: Catalogue) -> Result:
@@ -109,7 +126,8 @@ def rerank(request: Request, result: Result, vectors: Tensor, catalogue: Catalog
 
 def pool(request: Request) -> int:
     """How many candidates the stages need at least: more than k where one of them chooses."""
-    return request.k + MARGIN if request.boost or request.cap or request.diversity else request.k
+    choose = request.boost or request.cap or request.diversity or request.explore
+    return request.k + MARGIN if choose else request.k
 
 
 def check(request: Request, catalogue: Catalogue) -> None:
@@ -154,6 +172,7 @@ def taken(result: Result, rows: np.ndarray | slice) -> Result:
         values=None if result.values is None else result.values[rows],
         next=None if result.next is None else result.next[rows],
         sources=None if result.sources is None else result.sources[rows],
+        propensities=None if result.propensities is None else result.propensities[rows],
     )
 
 

@@ -207,6 +207,10 @@ class Scored(Message):
     values: dict[str, float] = Field(default={}, description="Expected values.")
     attributes: dict[str, list[str]] = Field(default={}, description="Attributes of the item.")
     image: str = Field(default="", description="Address of a picture, from the item's column `image` or `poster`.")
+    propensity: float | None = Field(
+        default=None,
+        description="Where the service explores: the probability that it was put there, given what is above.",
+    )
     reasons: list[Reason] = []
 
 

@@ -36,7 +36,8 @@ SAME = {
 }  # in message and request
 
 
-def request_of(message: m.UserRequest | m.SimilarRequest, history: History) -> Request:
+def request_of(message: m.UserRequest | m.SimilarRequest, history: History, explore: int = 0) -> Request:
+    """`explore` holds for what is logged."""
     fields = {name: value for name, value in message if name in SAME} | {"history": history, "at": 0}
     if isinstance(message, m.UserRequest):
         fields["at"] = request_time(history.times, int(time.time())) if message.at is None else message.at
@@ -44,6 +45,8 @@ def request_of(message: m.UserRequest | m.SimilarRequest, history: History) -> R
     if isinstance(message, m.RecommendRequest):
         fields["boost"] = tuple(Boost(factor=one.factor, items=one.items, where=one.where) for one in message.boost)
         fields["pin"] = tuple(Pin(one.item, one.position) for one in message.pin)
+        if is_logged(message):
+            fields |= {"explore": explore, "seed": REQUEST.get()}
     if isinstance(message, m.RetrieveRequest):
         fields["retrieve"] = 0
     if isinstance(message, m.RankRequest):
@@ -79,6 +82,8 @@ def result_view(
             entry["next"] = float(result.next[place])
         if result.sources is not None:
             entry["sources"] = list(result.sources[place])
+        if result.propensities is not None:
+            entry["propensity"] = float(result.propensities[place])
         if attributes:
             entry |= shown_of(model, number)
         if place < len(reasons):
@@ -89,10 +94,14 @@ def result_view(
     return view | {name: value for name, value in more.items() if value}
 
 
+def is_logged(message: m.RecommendRequest) -> bool:
+    """Not without a user of the store, nor for a history that is only thought of: nobody is shown that for what they did."""
+    return message.user is not None and not message.what_if
+
+
 def shown(message: m.UserRequest | m.SimilarRequest, answer: Mapping[str, Json]) -> Shown | None:
-    """What the log keeps of an answer (messages.Answer). None of those that nobody is shown for what they did: without a
-    user of the store, or for a history that is only thought of."""
-    if not isinstance(message, m.RecommendRequest) or message.user is None or message.what_if:
+    """What the log keeps of an answer (messages.Answer), if it does."""
+    if not isinstance(message, m.RecommendRequest) or message.user is None or not is_logged(message):
         return None
     entries: Any = answer["items"]
     return Shown(

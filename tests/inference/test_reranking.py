@@ -1,5 +1,6 @@
 """What happens to an answer after the models."""
 
+from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -188,3 +189,37 @@ def test_weights_are_of_the_actions_by_name():
     assert weights.tolist() == [-1, 0, 2.5]
     with pytest.raises(InputError, match="weights names 'fly', but the actions are like, share, buy"):
         action_weights(asked(weights={"buy": 1.0, "fly": 1.0}), actions, "share")
+
+
+def explored(seed, count=3, **more):
+    request = asked(**({"k": 2, "explore": 2, "seed": str(seed)} | more))
+    check(request, SHOP)
+    scores = 1.0 - 0.1 * np.arange(count)
+    found = rerank(request, Result(np.arange(count), scores, 0, 0), torch.eye(count), SHOP)
+    chances = None if found.propensities is None else found.propensities.tolist()
+    return tuple(found.items.tolist()), chances
+
+
+def test_what_is_explored_is_put_there_as_often_as_its_propensity_says():
+    seeds = 6_000
+    found = [explored(seed) for seed in range(seeds)]
+    # of three items, one position in two is drawn: the best stays with 1/2 + 1/2 x 1/3, the next with 1/2 + 1/2 x 1/2
+    assert dict(found)[0, 1] == pytest.approx([2 / 3, 3 / 4]) and dict(found)[2, 1] == pytest.approx([1 / 6, 1 / 4])
+    often = Counter(items for items, _ in found)
+    assert len(often) == 6
+    for items, (first, second) in dict(found).items():
+        assert often[items] / seeds == pytest.approx(first * second, abs=0.02)  # three standard errors
+    assert found[:9] == [explored(seed) for seed in range(9)]
+
+
+def test_nothing_is_explored_where_the_list_is_arranged_or_it_was_not_asked_for():
+    for more in {"explore": 0}, {"cap": {"kind": 1}}, {"diversity": 0.5}, {"pin": [Pin("i2", 1)]}:
+        assert all(explored(seed, **more) == explored(0, **more) for seed in range(20))
+        assert explored(0, **more)[1] is None
+    items, chances = explored(0, k=9, explore=1)
+    assert sorted(items) == [0, 1, 2] and chances == pytest.approx([1 / 3, 1 / 2, 1])
+
+
+def test_it_is_drawn_from_the_next_in_the_list_and_not_from_far_below():
+    found = {item for seed in range(300) for item in explored(seed, 6 + 2 * MARGIN, k=1, explore=1)[0]}
+    assert max(found) <= MARGIN and len(found) > 100

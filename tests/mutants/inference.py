@@ -83,6 +83,9 @@ MUTANTS = [
         'np.argsort(result.scores, kind="stable")[::-1]',
         RERANKING,
     ),
+    Mutant("louder/inference/reranking.py", "share / len(left) +", "share +", RERANKING),
+    Mutant("louder/inference/reranking.py", "draw.random() < share", "draw.random() > share", RERANKING),
+    Mutant("louder/inference/reranking.py", "min(len(result.items), pool(request))", "len(result.items)", RERANKING),
     Mutant("louder/inference/reranking.py", "F.normalize(vectors, dim=1)", "vectors", RERANKING),
     # filters: the last of several values alone
     Mutant(

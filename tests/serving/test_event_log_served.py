@@ -146,6 +146,22 @@ def test_without_its_log_a_service_accepts_nothing_and_answers(service, call, mo
     assert call(service, events(event(1_001, "a", 1)))[0].json()["stored"] == 1
 
 
+def test_what_is_explored_is_logged_with_its_propensity(service_of, call, logged, tmp_path):
+    service = service_of(events=tmp_path / "log", explore=2)
+    asked = [recommend(4, k=5), recommend(4, k=5, what_if=[{"item": 3, "time": AT}])]
+    found = [call(service, asked[0], headers={"x-request-id": f"r-{n}"})[0].json() for n in range(8)]
+    again = call(service, asked[0], headers={"x-request-id": "r-0"})[0].json()
+    assert [x["item"] for x in again["items"]] == [x["item"] for x in found[0]["items"]]
+    assert "propensity" not in call(service, asked[1])[0].json()["items"][0]
+    service.log.close()
+    assert len({tuple(x["item"] for x in answer["items"]) for answer in found}) > 4
+    assert len(logged()) == 9
+    for shown, answer in zip(sorted(logged()[:8], key=lambda x: x.request), found):
+        assert shown.items == tuple(x["item"] for x in answer["items"])
+        assert shown.propensities == tuple(x["propensity"] for x in answer["items"])
+        assert all(0 < x < 0.01 or 0.5 < x < 0.51 for x in shown.propensities)
+
+
 def test_a_log_has_one_service(service, service_of, tmp_path):
     with pytest.raises(InputError, match="is being written by process"):
         service_of(events=tmp_path / "log", store=str(tmp_path / "other"))
@@ -163,4 +179,5 @@ def test_the_command_hands_the_log_over_and_refuses_two_writers(place, tmp_path,
     serve = "serve", place / "joint", "--store", tmp_path / "s", "--port", 0, "--events"
     assert louder(*serve, "events")[0] == 2 and told == ["events"]
     assert "has one writer, but --workers asks for 2 processes" in louder(*serve, "events", "--workers", 2)[2]
+    assert "needs a log" in louder(*serve[:-1], "--explore", 10)[2]
     assert "Give a folder" in louder(*serve, "kafka://host/topic")[2] and told == ["events"]
