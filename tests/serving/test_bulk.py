@@ -88,7 +88,7 @@ class Counting:
 def ask(service, count):
     async def all_of_them():
         places = asyncio.Semaphore(bulk.AT_ONCE)
-        return await asyncio.gather(*(bulk.one_of(service, {"user": n}, places) for n in range(count)))
+        return await asyncio.gather(*(bulk.one_of(service, {"user": n}, n, places) for n in range(count)))
 
     return asyncio.run(all_of_them())
 
