@@ -21,3 +21,11 @@ Sources = Annotated[
         "--source", help="Candidates beside retrieval's: popular:50, new:50, similar:100 or RUN:200. Repeatable."
     ),
 ]
+Seen = Annotated[
+    bool | None,
+    typer.Option(
+        "--seen/--unseen",
+        help="Also what the user had already, or not.",
+        show_default="--unseen, or --seen for a run with evaluation.seen=none",
+    ),
+]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from louder.cli.lists import boosts_of, caps_of, pins_of, users_of, where_of, write
-from louder.cli.options import At
+from louder.cli.options import At, Seen
 from louder.errors import InputError
 
 if TYPE_CHECKING:
@@ -35,14 +35,7 @@ def recommend(
     history: Annotated[Path | None, typer.Option(help="JSON file with the history of an unseen user.")] = None,
     k: Annotated[int, typer.Option("-k", help="How many items.")] = 10,
     at: At = None,
-    seen: Annotated[
-        bool | None,
-        typer.Option(
-            "--seen/--unseen",
-            help="Also what the user had already, or not.",
-            show_default="--unseen, or --seen for a run with evaluation.seen=none",
-        ),
-    ] = None,
+    seen: Seen = None,
     allow: Annotated[list[str] | None, typer.Option(metavar="ITEM", help="Only these items. Repeatable.")] = None,
     deny: Annotated[list[str] | None, typer.Option(metavar="ITEM", help="None of these items. Repeatable.")] = None,
     where: Annotated[

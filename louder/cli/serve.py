@@ -14,7 +14,7 @@ from typing import Annotated
 
 import typer
 
-from louder.cli.options import Sources
+from louder.cli.options import Seen, Sources
 from louder.errors import InputError
 
 
@@ -24,6 +24,7 @@ def serve(
         Path | None, typer.Option(help="A ranking run, where RUN only retrieves. A joint run needs none.")
     ] = None,
     sources: Sources = None,
+    seen: Seen = None,
     table: Annotated[Path | None, typer.Option(help="The sequence table, in place of the run's.")] = None,
     store: Annotated[
         str, typer.Option(help="Where histories are kept: a folder, or redis://HOST:PORT/DB.")
@@ -119,6 +120,7 @@ def serve(
         "ranker": str(ranker) if ranker else None,
         "table": str(table) if table else None,
         "sources": sources or [],
+        "seen": seen,
         "store": store,
         "keep": keep,
         "adopt_store": adopt_store,

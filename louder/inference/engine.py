@@ -227,7 +227,7 @@ class Engine:
             raise InputError(
                 "weights are of actions, and this model only retrieves. Serve it with a ranker: --ranker RUN."
             )
-        active = Active(request)
+        active = Active(replace(request, seen=self.shows_seen(request.seen)))
         if request.candidates is None:
             reranking.check(request, self.catalogue)
             active.allowed = self.catalogue.allowed(request)
@@ -250,6 +250,10 @@ class Engine:
         runner = self.retriever or self.ranker
         assert runner is not None
         return runner
+
+    def shows_seen(self, seen: bool | None) -> bool:
+        """Of a request that does not say it, as the run that retrieves."""
+        return self.run.shows_seen if seen is None else seen
 
     def ranks(self, request: Request) -> bool:
         return self.ranker is not None and (request.candidates is not None or request.retrieve > 0)

@@ -105,7 +105,7 @@ class Recommender:
             at=at,
             user=user,
             k=k,
-            seen=self.shows_seen(seen),
+            seen=seen,
             popular=self.engine.ranker is not None,
             allow=allow,
             deny=deny,
@@ -152,7 +152,7 @@ class Recommender:
             history=empty_history(),
             at=at,
             k=k,
-            seen=self.shows_seen(seen),
+            seen=self.engine.shows_seen(seen),
             allow=allow,
             deny=deny,
             where=where or {},
@@ -197,13 +197,9 @@ class Recommender:
         Raises InputError as `recommend` does.
         """
         require_some(k)
-        past, seen = self.past("An explanation", user, history), self.shows_seen(None)
-        request = Request(history=past, user=user, k=k, at=at, seen=seen, popular=self.engine.ranker is not None)
+        past = self.past("An explanation", user, history)
+        request = Request(history=past, user=user, k=k, at=at, popular=self.engine.ranker is not None)
         return influences(self.engine, only(items, request), events)
-
-    def shows_seen(self, seen: bool | None) -> bool:
-        """Where people come back to what they had, a run was evaluated so, and recommends so."""
-        return self.engine.run.config.get("evaluation", {}).get("seen") == "none" if seen is None else seen
 
     def rank(
         self,

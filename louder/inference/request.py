@@ -53,7 +53,8 @@ class Request:
     k           items of the answer; of a ranking as many as there are candidates
     retrieve    candidates that retrieval gives to ranking, and of which the stages after it choose; 0: the order of
                 retrieval is the answer
-    seen        whether items of the history may be found, also of what is later than the request
+    seen        whether items of the history may be found, also of what is later than the request; None: as the run that
+                retrieves was evaluated, see Run.shows_seen
     popular     whether an empty history is answered with what is popular, or refused
     allow, deny, where  items that alone may be found, that may not, and values of attributes that they must have
     context     attributes of the user
@@ -75,7 +76,7 @@ class Request:
     new_items: NewItems | None = None
     k: int = 10
     retrieve: int = 500
-    seen: bool = False
+    seen: bool | None = None
     popular: bool = True
     allow: Sequence[RawId] | None = None
     deny: Sequence[RawId] = ()

@@ -96,6 +96,11 @@ class Run:
         return self.ranking is None or self.ranking.next_item > 0
 
     @property
+    def shows_seen(self) -> bool:
+        """Whether people come back to what they had: it was evaluated so, and recommends so by default."""
+        return (self.config.get("evaluation") or {}).get("seen") == "none"
+
+    @property
     def temperature(self) -> float:
         """By which training divides the scores that retrieval compares; a mixture of logits has its own within them."""
         return 1.0 if self.mol is not None else float((self.config.get("loss") or {}).get("temperature", 1.0))

@@ -73,7 +73,7 @@ def check(live: Engine, new: Engine, histories: Sequence[History], *, forced: bo
     known = [x for x, count in zip(histories, counts) if count > 1] or [trial]
     listed = max(1, min(LISTED, len(shared) // 10))
     items = random.Random(0).sample(sorted(shared, key=str), min(SCORED, len(shared)))
-    old, own = answered(live, known, listed, items), answered(new, known, listed, items)
+    old, own = (answered(model, known, listed, items, live.run.shows_seen) for model in (live, new))
     if objection := objection_to(compare(known, old, own, listed / len(shared))):
         raise InputError(f"{objection}. To take it anyway: louder publish RUN LINK --force")
     if own.seconds > SLOWER * old.seconds + 1:
@@ -119,14 +119,15 @@ def compare(histories: Sequence[History], old: Answered, own: Answered, chance: 
     )
 
 
-def answered(model: Engine, histories: Sequence[History], listed: int, items: list[RawId]) -> Answered:
-    """In retrieval's order the lists, where its mistakes show; by the score of the answer the random items."""
+def answered(model: Engine, histories: Sequence[History], listed: int, items: list[RawId], seen: bool) -> Answered:
+    """In retrieval's order the lists, where its mistakes show, with seen items or without; by the score of the answer the
+    random items."""
     lists: list[list[RawId]] = []
     scores = []
     began = time.perf_counter()
     for first in range(0, len(histories), TOGETHER):
         held = [
-            Request(history=without_latest(x), at=int(x.times[-1]), k=listed, retrieve=0)
+            Request(history=without_latest(x), at=int(x.times[-1]), k=listed, retrieve=0, seen=seen)
             for x in histories[first : first + TOGETHER]
         ]
         lists += [items_of(model, result) for result in answers(model, held)]

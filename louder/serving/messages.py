@@ -92,8 +92,10 @@ class UserRequest(Timely):
 class Filters(Message):
     """Which items may be in the answer."""
 
-    seen: StrictBool = Field(
-        default=False, description="Also items that the user ever had, or of the history that came with the request."
+    seen: StrictBool | None = Field(
+        default=None,
+        description="Also items that the user ever had, or of the history that came with the request. By default as the "
+        "run was evaluated, see `seen` of /v1/model.",
     )
     allow: list[Id] | None = Field(default=None, max_length=MAX_CANDIDATES, description="Only these items.")
     deny: list[Id] = Field(default=[], max_length=MAX_CANDIDATES, description="None of these items.")
@@ -373,6 +375,7 @@ class ModelAnswer(Message):
     )
     context: dict[str, list[str]] = Field(description="Attributes of users, and their values.")
     window: int = Field(description="Latest events that are read.")
+    seen: bool = Field(description="Whether a request that does not say so is answered with seen items, too.")
     refused: str | None = Field(description="Why the checkpoint published last was not taken.")
 
 

@@ -64,6 +64,7 @@ class Settings:
     audit: Path | None = None  # a file for a line of each request that is about users
     events: Path | None = None  # a log of what is accepted and answered, which the store follows
     explore: int = 0  # a position in so many, of answers that are logged, is drawn; 0: none
+    seen: bool | None = None  # whether seen items are recommended too, where a request does not say; None: as the run
     sources: tuple[str, ...] = ()  # of candidates besides the run's retrieval
     cache_bytes: int = 1 << 30  # the most that the KV caches of the live model take
     max_queue_delay_s: float = 0.2  # a request that would wait longer for its turn is answered 429
@@ -121,7 +122,8 @@ class Service:
                 request = request_of(message, empty_history())
                 job = Job(request, similar_to=message.item, attributes=True, waiting=waiting(self.tracer))
             else:
-                request = request_of(message, await self.history_for(message), self.settings.explore)
+                past = await self.history_for(message)
+                request = request_of(message, past, self.settings.explore, self.settings.seen)
                 recommends = isinstance(message, m.RecommendRequest)
                 explain = isinstance(message, m.RecommendRequest) and message.explain
                 previous, since = message.model == "previous", waiting(self.tracer)

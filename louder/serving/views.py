@@ -36,9 +36,13 @@ SAME = {
 }  # in message and request
 
 
-def request_of(message: m.UserRequest | m.SimilarRequest, history: History, explore: int = 0) -> Request:
-    """`explore` holds for what is logged."""
+def request_of(
+    message: m.UserRequest | m.SimilarRequest, history: History, explore: int = 0, seen: bool | None = None
+) -> Request:
+    """`explore` holds for what is logged, and `seen` where the message does not say it; None: as the run was evaluated."""
     fields = {name: value for name, value in message if name in SAME} | {"history": history, "at": 0}
+    if fields.get("seen") is None:
+        fields["seen"] = seen
     if isinstance(message, m.UserRequest):
         fields["at"] = request_time(history.times, int(time.time())) if message.at is None else message.at
         fields["context"] = message.context or None
@@ -150,8 +154,8 @@ def plain(item: np.int64 | str) -> RawId:
     return item if isinstance(item, str) else int(item)
 
 
-def model_view(models: "Models") -> Json:
-    """messages.ModelAnswer"""
+def model_view(models: "Models", seen: bool | None) -> Json:
+    """messages.ModelAnswer; `seen` as in request_of."""
     model = models.live
     return {
         "version": model.version,
@@ -168,5 +172,6 @@ def model_view(models: "Models") -> Json:
         "attributes": model.catalogue.labels,
         "context": model.context_labels,
         "window": model.run.data.max_len,
+        "seen": model.shows_seen(seen),
         "refused": models.refused,
     }

@@ -15,12 +15,12 @@ const rule = ({ next_weight: weight }) => weight == null ? "" : ` The score is t
 /** Fill the panel for this model; `changed` is called after every change. */
 export function controls(model, changed) {
   const form = byId("controls").querySelector("form");
-  wanted = { k: 10, diversity: 0, seen: false, weights: {}, where: {} };
+  wanted = { k: 10, diversity: 0, seen: model.seen, weights: {}, where: {} };
   const usual = Object.fromEntries(model.actions.map(name => [name, name === model.main ? 1 : 0]));
 
   const count = make("select", { id: "k", onchange: () => { wanted.k = Number(count.value); changed(); } },
     [5, 10, 20, 50].map(k => make("option", { value: k, selected: k === 10 }, k)));
-  const seen = make("input", { type: "checkbox", onchange: () => { wanted.seen = seen.checked; changed(); } });
+  const seen = make("input", { type: "checkbox", checked: model.seen, onchange: () => { wanted.seen = seen.checked; changed(); } });
   const parts = [
     make("div", { className: "fields" },
       make("label", { className: "field" }, "How many", count),

@@ -214,6 +214,7 @@ def service(fake: Fake) -> FastAPI:
             },
             context={},
             window=200,
+            seen=fake.seen,
             next_weight=1.0,
             sources=[],
             refused=None,
