@@ -2,8 +2,10 @@
 
 import threading
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import numpy as np
+import pyarrow as pa
 
 from louder.data.attributes import label
 from louder.histories.items import AttributeValue, ItemFacts
@@ -12,6 +14,14 @@ from louder.ids import IdMap, RawId
 MOST_MASKS = 200
 
 Told = dict[int, tuple[str, ...]]  # the values of one attribute, by id
+
+
+class Titles(NamedTuple):
+    """Titles that were told: raw ids, ids of the model or -1 for items that it does not know, and the texts, one each."""
+
+    raws: list[RawId]
+    items: np.ndarray
+    texts: pa.Array
 
 
 class Updates:
@@ -28,6 +38,7 @@ class Updates:
         self.available: np.ndarray | None = None
         self.told: dict[str, Told] = {}
         self.masks: dict[tuple[str, frozenset[str]], np.ndarray] = {}
+        self.own_titles: Titles | None = None
 
     def take(self, facts: Mapping[RawId, ItemFacts]) -> None:
         """All that is known of some items now."""
@@ -44,6 +55,7 @@ class Updates:
                     self.tell(number, old.attributes, new.attributes)
                     touched |= {*old.attributes, *new.attributes}
             self.available = None if available.all() else available
+            self.own_titles = None
             self.masks = {key: mask for key, mask in self.masks.items() if key[0] not in touched}
 
     def tell(self, number: int, old: Mapping[str, AttributeValue], new: Mapping[str, AttributeValue]) -> None:
@@ -67,6 +79,20 @@ class Updates:
                     self.masks.clear()
                 self.masks[name, values] = mask
         return mask
+
+    @property
+    def titles(self) -> Titles:
+        with self.lock:
+            if self.own_titles is None:
+                told = {raw: facts.title for raw, facts in self.facts.items() if facts.title is not None}
+                raws = list(told)
+                self.own_titles = Titles(raws, self.item_ids.ids(raws), pa.array(told.values(), pa.string()))
+            return self.own_titles
+
+    def attributes_of(self, raw: RawId) -> dict[str, list[str]]:
+        """What was told of an item, vectors apart."""
+        told = self.facts.get(raw, ItemFacts()).attributes
+        return {name: list(labels_of(value)) for name, value in told.items() if not is_vector(value)}
 
     def is_available(self, raw: RawId, number: int) -> bool:
         """Of an item that the model may not know, by raw id and id."""

@@ -24,6 +24,7 @@ from louder.histories.history import History, empty_history
 from louder.ids import RawId
 from louder.inference.catalogue import Catalogue
 from louder.serving import messages as m
+from louder.serving.items import found_in
 from louder.serving.openapi import answers
 from louder.serving.service import Service
 from louder.serving.views import plain, shown_of
@@ -42,7 +43,7 @@ class Sample:
 
     latest      raw item of each user's latest event
     totals      events ever stored of each
-    items       [L] int64 ids of the catalogue, -1 where it does not know the item
+    items       [L] raw ids
     times       [L] int64 seconds
     owners      [L] int64 place of the user
     favourites  values of the first attribute that each meets more often than the others do, the most telling first
@@ -69,7 +70,7 @@ class Sample:
             had[favourite] += 1
         return [n for _, n in sorted(turns, key=lambda turn: turn[0])[:count]]
 
-    def with_item(self, item: int, count: int) -> list[int]:
+    def with_item(self, item: RawId, count: int) -> list[int]:
         """Places of users with an event of an item, the latest first."""
         rows = np.flatnonzero(self.items == item)
         rows = rows[np.argsort(-self.times[rows], kind="stable")]
@@ -86,15 +87,15 @@ def sample_of(store: HistoryStore, catalogue: Catalogue, draw: random.Random) ->
     known = [(user, history) for user in some if len(history := whole(store, user))]
     lengths = [len(history) for _, history in known]
     owners = np.repeat(np.arange(len(known)), lengths)
-    items = catalogue.item_ids.ids([plain(item) for _, history in known for item in history.items])
+    raws = [plain(item) for _, history in known for item in history.items]
     return Sample(
         users=[user for user, _ in known],
         latest=[plain(history.items[-1]) for _, history in known],
         totals=[max(history.total, len(history)) for _, history in known],
-        items=items,
+        items=np.array(raws, dtype=object),
         times=np.concatenate([NONE, *(history.times for _, history in known)]),
         owners=owners,
-        favourites=favourites(catalogue, items, owners, len(known)),
+        favourites=favourites(catalogue, catalogue.item_ids.ids(raws), owners, len(known)),
     )
 
 
@@ -125,17 +126,27 @@ def favourites(catalogue: Catalogue, items: np.ndarray, owners: np.ndarray, user
     return [[attribute.labels[c] for c in own if telling[n, c] > 0] for n, own in enumerate(best.tolist())]
 
 
-def by_title(catalogue: Catalogue, text: str, limit: int) -> list[int]:
-    """Items whose title holds a text: those that begin with it first, then by popularity."""
-    if catalogue.columns is None or "title" not in catalogue.columns.column_names:
-        return []
-    titles = catalogue.columns.column("title")
-    holds = pc.match_substring(titles, text, ignore_case=True)
-    found = np.flatnonzero(pc.fill_null(holds, False).to_numpy(zero_copy_only=False))
-    starts = pc.starts_with(titles.take(pa.array(found)), text, ignore_case=True)
-    popularity = catalogue.popularity
-    counts = np.zeros(len(found)) if popularity is None else popularity[found]
-    return found[np.lexsort((-counts, ~starts.to_numpy(zero_copy_only=False)))][:limit].tolist()
+def by_title(catalogue: Catalogue, text: str, limit: int) -> list[RawId]:
+    """Items whose title holds a text, also of one that was told since the training: those that begin with it first, then
+    by popularity."""
+    told, columns, popularity = catalogue.updates.titles, catalogue.columns, catalogue.popularity
+    rows, begins = holding(told.texts, text)
+    raws, items = [told.raws[row] for row in rows.tolist()], told.items[rows]
+    if columns is not None and "title" in columns.column_names:
+        trained, own = holding(columns.column("title"), text)
+        still = ~np.isin(trained, told.items)
+        items, begins = np.concatenate([items, trained[still]]), np.concatenate([begins, own[still]])
+        raws += catalogue.item_ids.raws(trained[still])
+    counts = np.zeros(len(items)) if popularity is None else np.where(items >= 0, popularity[items], 0)
+    return [raws[place] for place in np.lexsort((-counts, ~begins))[:limit].tolist()]
+
+
+def holding(titles: pa.Array | pa.ChunkedArray, text: str) -> tuple[np.ndarray, np.ndarray]:
+    """Rows [n] of the titles that hold a text, and [n] bool, whether they begin with it."""
+    holds = pc.fill_null(pc.match_substring(titles, text, ignore_case=True), False)
+    rows = np.flatnonzero(holds.to_numpy(zero_copy_only=False))
+    begins = pc.starts_with(titles.take(pa.array(rows)), text, ignore_case=True)
+    return rows, begins.to_numpy(zero_copy_only=False)
 
 
 class Explorer:
@@ -160,7 +171,7 @@ class Explorer:
         return {"users": [self.user_view(sample, n) for n in sample.choose(limit, self.draw)]}
 
     def users_of(self, text: str, limit: int) -> Json:
-        item, sample = self.service.models.live.catalogue.item_ids.id(text, "item"), self.sample()
+        (item, _), sample = found_in(self.service.models.live.catalogue, text), self.sample()
         users = [self.user_view(sample, n) for n in sample.with_item(item, limit)]
         return {"item": self.item_view(item), "users": users, "sample": len(sample.users)}
 
@@ -168,15 +179,16 @@ class Explorer:
         return {"items": [self.item_view(n) for n in by_title(self.service.models.live.catalogue, title, limit)]}
 
     def user_view(self, sample: Sample, n: int) -> Json:
-        (item,) = self.service.models.live.catalogue.item_ids.ids([sample.latest[n]]).tolist()
-        latest = self.item_view(item) if item >= 0 else {"item": sample.latest[n], "title": ""}
         names = {"user": sample.users[n], "total": sample.totals[n], "favourites": sample.favourites[n]}
-        return {**names, "latest": latest}
+        return {**names, "latest": self.item_view(sample.latest[n])}
 
-    def item_view(self, item: int) -> Json:
+    def item_view(self, item: RawId) -> Json:
         model = self.service.models.live
-        raw, title = model.catalogue.describe(item)
-        return {"item": raw, "title": title, **shown_of(model, item)}
+        (number,) = model.catalogue.item_ids.ids([item]).tolist()
+        raw, title = model.catalogue.describe_any(item, number)
+        told = model.catalogue.updates.attributes_of(raw)
+        shown = shown_of(model, number) if number >= 0 else {"attributes": told} if told else {}
+        return {"item": raw, "title": title, **shown}
 
 
 def add_exploring(app: FastAPI, service: Service) -> None:
@@ -191,7 +203,7 @@ def add_exploring(app: FastAPI, service: Service) -> None:
     async def items(
         title: Annotated[str, Query(min_length=1, max_length=m.MAX_ID)], limit: Annotated[int, Query(ge=1, le=50)] = 8
     ) -> Response:
-        """Items whose title holds this text, in capitals or not."""
+        """Items whose title holds this text, in capitals or not; also titles that were told."""
         return answer(await asyncio.to_thread(explorer.items, title, limit))
 
     @app.get("/v1/items/{item:path}/users", responses=answers(m.ItemUsersAnswer, 401, 422, 503))

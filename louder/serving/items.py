@@ -8,11 +8,10 @@ from fastapi import FastAPI, Path, Request
 from fastapi.responses import Response
 
 from louder.errors import InputError
-from louder.histories.items import ItemFacts, ItemUpdate
+from louder.histories.items import ItemUpdate
 from louder.histories.settings import require_kind
 from louder.ids import RawId
 from louder.inference.catalogue import Catalogue
-from louder.inference.updates import is_vector, labels_of
 from louder.serving import messages as m
 from louder.serving.openapi import BODY, answers, body
 from louder.serving.service import Service
@@ -46,18 +45,23 @@ def add_items(app: FastAPI, service: Service) -> None:
 
 def item_view(catalogue: Catalogue, text: str) -> Json:
     """messages.ItemAnswer of an item whose id came in a path, where a number is a text."""
-    number, facts = int(catalogue.item_ids.ids([text])[0]), catalogue.updates.facts
-    written: list[RawId] = [text, int(text)] if re.fullmatch("0|-?[1-9][0-9]{0,18}", text) else [text]
-    raw = catalogue.describe(number)[0] if number >= 0 else next((raw for raw in written if raw in facts), None)
-    if raw is None:
-        raise InputError(f"There is no item {text!r}: the model does not know it, and nothing was told of it.")
-    told = facts.get(raw, ItemFacts())
-    plain = {name: value for name, value in told.attributes.items() if not is_vector(value)}
-    attributes = {name: list(labels_of(value)) for name, value in plain.items()}
+    raw, number = found_in(catalogue, text)
     return {
         "item": raw,
         "title": catalogue.describe_any(raw, number)[1],
-        "attributes": catalogue.attributes_of(number) if number >= 0 else attributes,
-        "available": told.available,
+        "attributes": catalogue.attributes_of(number) if number >= 0 else catalogue.updates.attributes_of(raw),
+        "available": catalogue.updates.is_available(raw, number),
         "known": number >= 0,
     }
+
+
+def found_in(catalogue: Catalogue, text: str) -> tuple[RawId, int]:
+    """Raw id, and id or -1, of an item that the model knows or that something was told of. Raises InputError."""
+    number, facts = int(catalogue.item_ids.ids([text])[0]), catalogue.updates.facts
+    if number >= 0:
+        return catalogue.describe(number)[0], number
+    written: list[RawId] = [text, int(text)] if re.fullmatch("0|-?[1-9][0-9]{0,18}", text) else [text]
+    for raw in written:
+        if raw in facts:
+            return raw, number
+    raise InputError(f"There is no item {text!r}: the model does not know it, and nothing was told of it.")

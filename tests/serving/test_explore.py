@@ -10,6 +10,7 @@ import pytest
 
 from louder.histories import StoreDamaged, open_store
 from louder.histories.history import Names
+from louder.histories.items import ItemFacts
 from louder.ids import IdMap
 from louder.inference.catalogue import Catalogue
 from louder.serving import messages as m
@@ -99,7 +100,7 @@ def test_users_of_an_item_are_told_the_latest_first_and_once(store, catalogue):
 
 @pytest.mark.parametrize(
     ("text", "found"),
-    [("alien", [2, 0, 1, 5]), ("ALIENS", [2]), ("%", [5]), ("(a", [5]), (".", []), ("zzz", [])],
+    [("alien", [12, 10, 11, 15]), ("ALIENS", [12]), ("%", [15]), ("(a", [15]), (".", []), ("zzz", [])],
 )
 def test_items_are_found_by_title_those_that_begin_so_first(catalogue, text, found):
     assert by_title(catalogue, text, 9) == found and by_title(catalogue, text, 1) == found[:1]
@@ -109,6 +110,28 @@ def test_without_titles_nothing_is_found(catalogue):
     for columns in None, catalogue.columns.drop_columns("title"):
         catalogue.columns = columns
         assert by_title(catalogue, "alien", 9) == []
+
+
+def test_titles_that_were_told_are_found_and_those_they_replace_are_not(store, catalogue):
+    fill(store, u1=[10, 77], u2=[77, 11], u3=[77])
+    told = {
+        10: ItemFacts(title="Alien, restored"),
+        12: ItemFacts(title="Ameise"),
+        77: ItemFacts("New alien", {"genres": "war"}),
+    }
+    catalogue.updates.take(told)
+    # 12 is no more called so, and nobody knows how popular 77 is
+    assert by_title(catalogue, "alien", 9) == [10, 11, 15, 77]
+    assert by_title(catalogue, "restored", 9) == [10] and by_title(catalogue, "ameise", 9) == [12]
+    catalogue.updates.take({77: ItemFacts(title="Mars")})
+    assert by_title(catalogue, "mars", 9) == [77] and by_title(catalogue, "new", 9) == []
+    catalogue.updates.take({77: told[77]})
+    explorer, new = explorer_of(store, catalogue), {"item": 77, "title": "New alien", "attributes": {"genres": ["war"]}}
+    assert explorer.items("new", 9) == {"items": [new]}
+    found = explorer.users_of("77", 9)
+    assert found["item"] == new and [view["user"] for view in found["users"]] == [3, 2, 1]
+    assert {view["latest"]["title"] for view in found["users"]} == {"New alien", "The alien"}
+    m.ItemUsersAnswer.model_validate(found)
 
 
 def test_a_sample_is_read_once_a_minute_and_bounded(store, catalogue, monkeypatch):

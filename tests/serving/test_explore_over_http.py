@@ -26,6 +26,22 @@ def test_over_http(service, call):
     assert unknown.status_code == none.status_code == 422 and "no item '999999'" in unknown.json()["error"]
 
 
+def test_an_item_that_was_told_is_found_by_its_title(service, call):
+    known, new = (
+        {"item": 5, "title": "The told one"},
+        {"item": 5_001, "title": "Told since", "attributes": {"colour": "red"}},
+    )
+    event = {"user": 4, "id": "new", "item": 5_001, "time": AT, "actions": ["like"]}
+    call(service, ("POST", "/v1/items", {"items": [known, new]}))
+    call(service, ("POST", "/v1/events", {"events": [event]}))
+    items, users = call(service, ("GET", "/v1/items?title=told", None), ("GET", "/v1/items/5001/users", None))
+    found = m.ItemsAnswer.model_validate_json(items.content).items
+    assert [(x.item, x.title) for x in found] == [(5_001, "Told since"), (5, "The told one")]
+    assert found[0].attributes == {"colour": ["red"]}
+    of_item = m.ItemUsersAnswer.model_validate_json(users.content)
+    assert of_item.item == found[0] and [view.user for view in of_item.users] == [4]
+
+
 def test_what_if_is_answered_as_if_it_had_been_stored_and_is_not(service_of, call, tmp_path):
     asked, told = service_of(), service_of(store=str(tmp_path / "other"))
     ask = {"user": 4, "k": 20, "at": AT, "explain": True}

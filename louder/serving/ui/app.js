@@ -100,7 +100,7 @@ function clear(at) {
   byId("work").hidden = !works;
   for (const name of ["notices", "welcome", "who", "timeline", "lists"]) byId(name).replaceChildren();
   for (const name of ["read", "lead", "past-lead"]) byId(name).textContent = "";
-  byId("popular").hidden = true;
+  for (const name of ["popular", "short"]) byId(name).hidden = true;
   about(null, null);
   picked(at.kind === "user" ? at.name : "");
   document.title = at.kind === "user" ? `User ${at.name} · Louder` : at.kind === "new" ? "Someone new · Louder" : "Louder";
@@ -199,6 +199,7 @@ async function refreshList(before = null) {
     byId("read").textContent = `${model.name}, version ${live.model}: read from ${plural(live.history, "event")} in ${number(live.milliseconds)} ms.`
       + (live.skipped ? ` ${plural(live.skipped, "event")} left out, whose items the model does not know.` : "");
     startsFrom(live);
+    endsEarly(live, previous);
     if (previous) {
       byId("lead").textContent = TOLD.compare;
       showPair(lists, live, previous, [desk("live", signal), desk("previous", signal)]);
@@ -208,6 +209,7 @@ async function refreshList(before = null) {
   } catch (error) {
     if (error.name === "AbortError" || asker !== subject) return;
     byId("lead").textContent = "";
+    byId("short").hidden = true;
     lists.replaceChildren(notice(error, () => refreshList(before)));
   } finally {
     if (listing.signal === signal) lists.removeAttribute("aria-busy");
@@ -239,6 +241,14 @@ function startsFrom(live) {
   note.textContent = live.skipped
     ? "The model knows no item of this history, so the list starts from what is popular."
     : "Nothing is known of them yet, so the list starts from what is popular. Press + on something, or open it and say what they might do with it: the list follows at once.";
+}
+
+/** Why there are fewer than were asked for: of both models, where they are not short for the same reason. */
+function endsEarly(live, previous) {
+  const note = byId("short"), why = answer => answer?.short ? `Why there are no more: ${answer.short}` : "";
+  const other = previous && previous.short !== live.short ? why(previous) : "";
+  note.textContent = [why(live), other && `Previous model. ${other}`].filter(Boolean).join(" ");
+  note.hidden = !note.textContent;
 }
 
 start();

@@ -92,6 +92,7 @@ class Fake:
         }
         self.previous: str | None = "2026-11-02T09:00-5e1f"
         self.token: str | None = None
+        self.seen = False  # whether seen items are recommended by default
         self.next = False  # whether an answer is of two stages
         self.delay = 0.0  # seconds that each answer takes longer
         self.mistaken: dict[str, str] = {}  # users for whom another one's history is answered
@@ -260,7 +261,8 @@ def service(fake: Fake) -> FastAPI:
         if asked.model == "previous" and not fake.previous:
             raise HTTPException(422, "There is no previous model.")
         events = fake.past(asked)
-        seen = set() if asked.seen else {event.item for event in events}
+        shows_seen = fake.seen if asked.seen is None else asked.seen
+        seen = set() if shows_seen else {event.item for event in events}
         allowed = set(range(len(fake.titles)) if asked.allow is None else asked.allow) - seen - set(asked.deny)
         for name, values in asked.where.items():
             of = {"genres": fake.genres, "decade": [[decade] for decade in fake.decades]}[name]
@@ -275,6 +277,8 @@ def service(fake: Fake) -> FastAPI:
         if fake.next:
             chosen = [item.model_copy(update={"next": item.score**2, "score": item.score**3}) for item in chosen]
         fake.answer = answer(chosen, events, asked.model)
+        if len(chosen) < asked.k:
+            fake.answer.short = f"There are {len(fake.titles)} items, of which {len(seen)} were seen."
         return fake.answer
 
     @app.post("/v1/similar")

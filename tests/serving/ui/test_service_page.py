@@ -245,7 +245,7 @@ def test_only_seen_is_an_event_without_an_action_and_focus_stays_in_the_list(pag
     page.get_by_role("button", name=f"only seen: {first}").focus()
     page.keyboard.press("Enter")
     expect(page.locator("#sandbox")).to_contain_text(first)
-    comes(page, lambda: fake.asked[-1].what_if[0].actions == [])
+    comes(page, lambda: [event.actions for event in fake.asked[-1].what_if] == [[]])
     expect(page.locator(".card:focus")).to_have_count(1)
 
 
@@ -376,6 +376,34 @@ def test_controls_go_into_the_request(page, address, fake):
     page.get_by_role("button", name="Back to the usual").click()
     expect(page.locator(".card")).to_have_count(10)
     comes(page, lambda: fake.asked[-1].weights == {})
+
+
+def test_a_short_answer_says_why(page, address, fake):
+    seen = len({event.item for event in fake.histories[USER]})
+    why = f"Why there are no more: There are {len(fake.titles)} items, of which {seen} were seen."
+    opened(page, address)
+    expect(page.locator("#short")).to_be_hidden()
+    page.get_by_role("button", name="Rows", exact=True).click()  # of a hundred
+    expect(page.locator("#short")).to_have_text(why)
+    page.get_by_role("button", name="List", exact=True).click()
+    expect(page.locator("#short")).to_be_hidden()
+    page.get_by_text("Adjust the list").click()
+    page.get_by_label("How many").select_option("50")
+    expect(page.locator("#short")).to_have_text(why)
+    page.get_by_role("button", name="Compare").click()
+    expect(page.get_by_role("list", name="Previous model")).to_be_visible()
+    expect(page.locator("#short")).to_have_text(why)  # once, since both are short for one reason
+
+
+def test_seen_items_are_asked_for_where_the_service_shows_them(page, address, fake):
+    fake.seen = True
+    opened(page, address)
+    comes(page, lambda: fake.asked[-1].seen is True)
+    page.get_by_text("Adjust the list").click()
+    box = page.get_by_label("Also what they already know")
+    expect(box).to_be_checked()
+    box.uncheck()
+    comes(page, lambda: fake.asked[-1].seen is False)
 
 
 def test_compare_shows_both_models_side_by_side_and_asks_each_why(page, address, fake):
