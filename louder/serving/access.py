@@ -97,6 +97,12 @@ class Access:
         found = [token for token in self.tokens if hmac.compare_digest(given.strip(), token.text.encode())]
         return found[0] if found and scheme.lower() == b"bearer" else None
 
+    def client(self, address: str, headers: dict[bytes, bytes]) -> str:
+        """Among whom computing is shared out: what comes from one address with one token. Behind a proxy that does not say
+        for whom it asks, those who bear the same token cannot be told apart."""
+        token = self.bearer(headers)
+        return address if token is None else f"{token.name} at {address}"
+
     def refusal(self, scope: Scope, headers: dict[bytes, bytes]) -> tuple[int, str] | None:
         """Status and sentence for a request that is not answered."""
         path, right = scope["path"], right_for(scope)

@@ -3,6 +3,7 @@ answered in time are turned away."""
 
 import asyncio
 import itertools
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -14,10 +15,13 @@ from typing import Generic, TypeVar
 Job = TypeVar("Job")
 Answer = TypeVar("Answer")
 
-CLIENT: ContextVar[str] = ContextVar("client", default="")  # who asks, such as its address; the middleware knows
+CLIENT: ContextVar[str] = ContextVar("client", default="")  # who asks: token and address; the middleware knows
 REQUEST: ContextVar[str] = ContextVar("request", default="")  # the id of the request
 
 RETURN_S = 0.002  # a batch waits so long after the one before it for as many jobs as that had
+YIELDING = 8  # rows of another client that go before one of a job that yields
+AFTER_OTHERS_S = 0.01  # what yields does not begin sooner after an answer to others: who was answered may ask again
+
 OVERDUE = 5  # queue delays, after which a job is not overtaken any more
 LONGEST_RETRY_S = 30.0  # nobody is told to come back later than this
 REFUSALS_A_SECOND = 200  # told at once; more than these are told one after another
@@ -41,6 +45,7 @@ class Queued(Generic[Job, Answer]):
     future: asyncio.Future[Answer]
     client: str
     rows: int
+    yields: bool
     turn: int
     overdue: float
 
@@ -57,8 +62,11 @@ class Batcher(Generic[Job, Answer]):
 
     Turns: a job comes after as many rows as its own, times the jobs that its client has waiting already and itself. So clients
     that wait get equal shares of the rows, whatever the size and the number of their jobs, and of one client a small job
-    does not wait for large ones. None is overtaken once it has waited for five times `max_queue_delay_s`. A job of which the future was
-    cancelled is not computed.
+    does not wait for large ones. None is overtaken once it has waited for five times `max_queue_delay_s`. A job of which the
+    future was cancelled is not computed.
+
+    Jobs that yield, such as slices of long requests, have what others leave: all of them together an eighth of the rows that
+    any client which waits has, whose ever they are and however many.
     """
 
     def __init__(
@@ -78,6 +86,7 @@ class Batcher(Generic[Job, Answer]):
         self.job_s = row_s  # of a job
         self.answered, self.answered_at = 0, 0.0  # jobs of the latest batch, and when
         self.turn = 0  # of the latest job that was taken
+        self.quiet_at = 0.0  # when what yields may begin
         self.fewest = 0, 1, 1  # a second, the fewest rows of a job that came then, and in the second before
         self.retry_at = self.refused_at = self.told_at = 0.0
         self.abandoned = 0
@@ -97,16 +106,20 @@ class Batcher(Generic[Job, Answer]):
                 self.expected -= 1
                 self.changed.notify()
 
-    def turn_of(self, client: str, rows: int) -> int:
-        return self.turn + rows * (1 + sum(x.client == client for x in self.queue))
+    def turn_of(self, client: str, rows: int, yields: bool = False) -> int:
+        alike = [x for x in self.queue if x.yields == yields]
+        own = sum(x.client == client for x in alike)
+        return self.turn + rows * (YIELDING * (1 + len(alike) + own) if yields else 1 + own)
 
-    def wait_s(self, client: str = "", rows: int = 1) -> float:
+    def wait_s(self, client: str = "", rows: int = 1, yields: bool = False) -> float:
         """How long a job that came now would wait for its turn."""
-        turn = self.turn_of(client, rows)
-        ahead = sum(x.rows for x in self.queue if x.turn <= turn and not x.future.done())
-        return (ahead + self.busy) * self.row_s
+        turn = self.turn_of(client, rows, yields)
+        ahead = [x for x in self.queue if x.turn <= turn and not x.future.done()]
+        # between jobs that yield there will be others, as long as others come
+        slower = 1 + YIELDING if yields and not all(x.yields for x in self.queue) else 1
+        return (sum(x.rows * (slower if x.yields else 1) for x in ahead) + self.busy) * self.row_s
 
-    def admit(self, client: str = "", rows: int = 1, within_s: float | None = None) -> None:
+    def admit(self, client: str = "", rows: int = 1, within_s: float | None = None, *, yields: bool = False) -> None:
         """Raises Overloaded if a job that came now would have to wait too long, or could not be done within a time."""
         second = int(time.monotonic())
         latest, fewest, before = self.fewest
@@ -114,7 +127,7 @@ class Batcher(Generic[Job, Answer]):
             self.fewest = second, min(fewest, rows), before
         else:
             self.fewest = second, rows, fewest if second == latest + 1 else rows
-        self.check(client, rows, within_s)
+        self.check(client, rows, within_s, yields)
 
     def admit_unread(self, client: str) -> None:
         """Raises Overloaded if not even the smallest job of this second and the last could be admitted; where none came, a
@@ -122,8 +135,8 @@ class Batcher(Generic[Job, Answer]):
         latest, *fewest = self.fewest
         self.check(client, min(fewest) if time.monotonic() - latest < 2 else 1, None)
 
-    def check(self, client: str, rows: int, within_s: float | None) -> None:
-        wait = self.wait_s(client, rows)
+    def check(self, client: str, rows: int, within_s: float | None, yields: bool = False) -> None:
+        wait = self.wait_s(client, rows, yields)
         if wait > self.max_queue_delay_s or (within_s is not None and wait + rows * self.row_s > within_s):
             raise self.refusal(wait)
 
@@ -138,18 +151,25 @@ class Batcher(Generic[Job, Answer]):
         return Overloaded(max(1.0, self.retry_at - now), self.told_at - now)
 
     def submit(
-        self, job: Job, *, client: str = "", rows: int = 1, within_s: float | None = None, admitted: bool = False
+        self,
+        job: Job,
+        *,
+        client: str = "",
+        rows: int = 1,
+        within_s: float | None = None,
+        yields: bool = False,
+        admitted: bool = False,
     ) -> asyncio.Future[Answer]:
         """Called in an event loop. Raises Overloaded, also when the service is about to end; of what is a part of something
         that was `admitted` only then."""
         future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         with self.changed:
             if not admitted:
-                self.admit(client, rows, within_s)
+                self.admit(client, rows, within_s, yields=yields)
             if self.closing:
                 raise Overloaded(1.0)
-            overdue = time.monotonic() + OVERDUE * self.max_queue_delay_s
-            self.queue.append(Queued(job, future, client, rows, self.turn_of(client, rows), overdue))
+            overdue = math.inf if yields else time.monotonic() + OVERDUE * self.max_queue_delay_s
+            self.queue.append(Queued(job, future, client, rows, yields, self.turn_of(client, rows, yields), overdue))
             self.changed.notify()
         return future
 
@@ -163,6 +183,8 @@ class Batcher(Generic[Job, Answer]):
             self.row_s += weight * (took / rows - self.row_s)
             self.job_s += weight * (took / len(batch) - self.job_s)
             self.busy, self.answered, self.answered_at = 0, len(batch), time.monotonic()
+            if not all(x.yields for x in batch):
+                self.quiet_at = self.answered_at + AFTER_OTHERS_S
             done = list(zip((x.future for x in batch), answers))
             for loop in {future.get_loop() for future, _ in done}:
                 with suppress(RuntimeError):  # the loop of who asked has ended
@@ -183,8 +205,18 @@ class Batcher(Generic[Job, Answer]):
                     left = (until if self.expected > 0 else back) - time.monotonic()
                     if left <= 0 or not self.changed.wait(left):
                         break
+                if (quiet_s := self.quiet_s()) > 0:
+                    self.changed.wait(quiet_s)
+                    continue
                 if batch := self.first_of_queue():
                     return batch
+
+    def quiet_s(self) -> float:
+        """How long a queue that yields as a whole waits for others."""
+        waiting = [x.yields for x in self.queue if not x.future.done()]
+        if self.closing or not waiting or not all(waiting):
+            return 0.0
+        return self.quiet_at - time.monotonic()
 
     def first_of_queue(self) -> list[Queued[Job, Answer]]:
         now = time.monotonic()
@@ -193,6 +225,9 @@ class Batcher(Generic[Job, Answer]):
         waiting.sort(key=lambda x: (x.overdue > now, x.turn))
         sums = list(itertools.accumulate(x.rows for x in waiting))
         count = max(1, sum(rows <= self.max_rows for rows in sums))
+        others = [place for place in range(count) if place < len(waiting) and not waiting[place].yields]
+        if others:
+            count = others[-1] + 1  # room in a pass is no turn: what yields would make it longer for the others
         batch, self.queue = waiting[:count], waiting[count:]
         self.busy = sum(x.rows for x in batch)
         self.turn = max([self.turn, *(x.turn for x in batch)])

@@ -32,7 +32,8 @@ PROBE_S = 0.02  # between looks whether who stopped sending has gone
 class Gate:
     """What the connections of a process have in common.
 
-    admit     raises Overloaded where a request of a client (its address) cannot be answered in time
+    admit     raises Overloaded where a request of a client cannot be answered in time
+    client    of an address and headers: who asks
     computed  paths of the requests that are asked so, and not answered where the client has gone
     observe   is told of what the framework never sees: path, status, seconds
     most      connections that may be open; beyond, the one that waits longest for its client makes room
@@ -40,6 +41,7 @@ class Gate:
     """
 
     admit: Callable[[str], None]
+    client: Callable[[str, dict[bytes, bytes]], str]
     computed: Collection[str]
     observe: Callable[[str, int, float], None]
     most: int = MOST_CONNECTIONS
@@ -252,7 +254,7 @@ class Connection(HttpToolsProtocol):
         if path not in self.gate.computed or busy or self.expect_100_continue:
             return False
         try:
-            self.gate.admit(self.client[0] if self.client else "")
+            self.gate.admit(self.gate.client(self.client[0] if self.client else "", dict(self.headers)))
         except Overloaded as error:
             self.turned_away, self.refusal, self.last = True, error, not self.parser.should_keep_alive()
             return True

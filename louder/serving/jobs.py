@@ -45,6 +45,11 @@ def rows_of(message: m.UserRequest | m.SimilarRequest) -> int:
     return rows
 
 
+def is_long(message: m.UserRequest | m.SimilarRequest) -> bool:
+    """Whether it is computed in slices, which let others go before them."""
+    return isinstance(message, m.RankRequest) and len(message.items) > SLICE
+
+
 def sliced(job: Job) -> list[Job]:
     """Of a ranking of many candidates, whose scores do not depend on each other, a job for each SLICE of them."""
     candidates = job.request.candidates

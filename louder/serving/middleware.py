@@ -44,7 +44,7 @@ class Middleware:
                 message["body"] = b""
             await send(message)
 
-        CLIENT.set((scope.get("client") or ("",))[0])
+        CLIENT.set(self.access.client((scope.get("client") or ("",))[0], headers))
         REQUEST.set(request_id)
         self.metrics.in_flight.inc()
         try:

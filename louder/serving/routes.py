@@ -64,20 +64,21 @@ def create_app(service: Service) -> ASGIApp:
     add_forgetting(app, service)
     add_batches(app, service)
     add_items(app, service)
-    gate = Gate(
-        admit=service.batcher.admit_unread,
-        computed=frozenset(x.path for x in app.routes if isinstance(x, APIRoute) and 429 in x.responses),
-        observe=service.metrics.observe,
-        most=most_connections(),
-    )
-    add_health(app, service, gate)
     page = add_page(app, images=service.models.live.catalogue.image_column is not None)
-    describe(app, token=bool(settings.token))
     access = Access(
         tokens=tokens_of(settings.token) if settings.token else (),
         hosts=settings.hosts,
         free=frozenset({"/healthz", "/readyz", *page}),
     )
+    gate = Gate(
+        admit=service.batcher.admit_unread,
+        client=access.client,
+        computed=frozenset(x.path for x in app.routes if isinstance(x, APIRoute) and 429 in x.responses),
+        observe=service.metrics.observe,
+        most=most_connections(),
+    )
+    add_health(app, service, gate)
+    describe(app, token=bool(settings.token))
     audit = None if settings.audit is None else Audit(settings.audit)
     routed = Straight(app)
     traced = routed if service.tracer is None else Traced(routed, service.tracer)

@@ -33,7 +33,7 @@ from louder.schema import Manifest
 from louder.serving import messages as m
 from louder.serving.batching import CLIENT, LONGEST_HOLD_S, Batcher, Overloaded
 from louder.serving.item_book import ItemBook
-from louder.serving.jobs import MOST_ROWS, ROW_S, Job, joined, outcome, rows_of, sliced
+from louder.serving.jobs import MOST_ROWS, ROW_S, Job, is_long, joined, outcome, rows_of, sliced
 from louder.serving.metrics import Metrics
 from louder.serving.reload import Models, ModelSource
 from louder.serving.tracing import batch_spans, span, tracer_from_environment, waiting
@@ -116,7 +116,8 @@ class Service:
 
     async def computed(self, message: m.UserRequest | m.SimilarRequest, within_s: float | None) -> dict[str, Json]:
         began, client, rows = time.perf_counter(), CLIENT.get(), rows_of(message)
-        self.batcher.admit(client, rows, within_s)
+        yields = is_long(message)  # nobody is shown thousands of items at once
+        self.batcher.admit(client, rows, within_s, yields=yields)
         with self.batcher.arriving():
             if isinstance(message, m.SimilarRequest):
                 request = request_of(message, empty_history())
@@ -130,10 +131,10 @@ class Service:
                 job = Job(request, explain=explain, attributes=recommends, previous=previous, waiting=since)
             first, *others = sliced(job)
             left_s = None if within_s is None else within_s - (time.perf_counter() - began)
-            answer = self.batcher.submit(first, client=client, rows=rows, within_s=left_s)
+            answer = self.batcher.submit(first, client=client, rows=rows, within_s=left_s, yields=yields)
         parts = [(first, await outcome(answer))]
         for job in others:
-            answer = self.batcher.submit(job, client=client, rows=rows, admitted=True)
+            answer = self.batcher.submit(job, client=client, rows=rows, yields=yields, admitted=True)
             parts.append((job, await outcome(answer)))
         found = joined(parts)
         if found is None:  # another model went live meanwhile

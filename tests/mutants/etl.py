@@ -100,7 +100,7 @@ MUTANTS = [
     Mutant(f"{ETL}/spec.py", "{**getattr(self, name), **value}", "dict(value)", f"{TESTS}/test_spec.py"),
     # what all stages share
     Mutant("louder/ids.py", "clip(max=len(ordered) - 1)", "clip(max=len(ordered) - 2)", IDS),
-    Mutant("louder/ids.py", "& values.is_valid()", "| values.is_null()", IDS),
+    Mutant("louder/ids.py", "np.where(values.is_valid().to_numpy(zero_copy_only=False), found, -1)", "found", IDS),
     Mutant("louder/folders.py", "not is_running(int(process))", "True", FOLDERS),
     Mutant("louder/folders.py", "len(names) > 1 or kind.key in", "True or kind.key in", FOLDERS),
     Mutant("louder/folders.py", "if foreign:", "if len(foreign) > 1:", FOLDERS),

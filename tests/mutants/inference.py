@@ -11,6 +11,7 @@ CHOSEN = "tests/inference/test_chosen.py"
 CATALOGUE = "tests/inference/test_catalogue.py"
 FACADE = "tests/inference/test_facade.py"
 SHARES = "tests/inference/test_explain.py"
+SEEN = "tests/serving/test_seen_by_default.py"
 
 MUTANTS = [
     # M-FALCON: wrong cached scores when the items of a request arrive in parts
@@ -96,14 +97,24 @@ MUTANTS = [
     ),
     Mutant("louder/inference/catalogue.py", "mask &= self.matching", "mask = self.matching", CATALOGUE),
     Mutant("louder/inference/catalogue.py", "mask[self.known(request.deny)] = False", "pass", CATALOGUE),
-    Mutant("louder/inference/catalogue.py", "table.ids[table.kinds == ENGAGEMENT]", "table.ids", CATALOGUE),
+    Mutant(
+        "louder/inference/catalogue.py",
+        "counted(table, table.kinds == ENGAGEMENT)",
+        "counted(table, table.ids >= 0)",
+        CATALOGUE,
+    ),
     # the engine
-    Mutant("louder/inference/engine.py", "return max(request.k, request.retrieve)", "return request.retrieve", ENGINE),
+    Mutant(
+        "louder/inference/engine.py",
+        "max(least, request.retrieve) if self.ranks",
+        "request.retrieve if self.ranks",
+        ENGINE,
+    ),
     Mutant("louder/inference/engine.py", "w.items[:0] if x.request.seen else w.items", "w.items", ENGINE),
-    Mutant("louder/inference/engine.py", "cache_bytes //= 1 if ranker is None else 2", "cache_bytes //= 1", ENGINE),
+    Mutant("louder/inference/engine.py", "//= 1 + (ranker is not None) + len(beside)", "//= 1 + len(beside)", ENGINE),
     Mutant("louder/inference/engine.py", "probabilities @ x.weights", "probabilities[:, 0]", ENGINE),
     Mutant("louder/inference/engine.py", "allowed = some[0].allowed", "allowed = active[0].allowed", ENGINE),
-    Mutant("louder/inference/engine.py", "rows[len(rows) - read :]", "rows[:read]", ENGINE),
+    Mutant("louder/inference/engine.py", "rows[encoded.first :]", "rows[: len(encoded.rows) - encoded.first]", ENGINE),
     Mutant("louder/inference/engine.py", "if runner not in x.prefilled]\n        for", "]\n        for", ENGINE),
     Mutant("louder/inference/engine.py", "request.at if request.at is not None else int(", "int(", ENGINE),
     Mutant(
@@ -127,11 +138,16 @@ MUTANTS = [
     Mutant("louder/models/sequential.py", ".abs().sum(0)", ".sum(0)", SHARES),
     # requests, facade, commands
     Mutant("louder/inference/request.py", "    numbers[None] = -1\n", "", "tests/inference/test_request.py"),
-    Mutant("louder/inference/recommender.py", "popular=False", "popular=True", "tests/inference/test_recommender.py"),
     Mutant(
         "louder/inference/recommender.py",
-        "if number >= 0 else (item",
-        "if number > 0 else (item",
+        "popular=self.engine.ranker is not None",
+        "popular=True",
+        "tests/inference/test_recommender.py",
+    ),
+    Mutant(
+        "louder/inference/catalogue.py",
+        "if item >= 0 else (raw",
+        "if item > 0 else (raw",
         "tests/inference/test_rank_command.py tests/inference/test_ranker.py",
     ),
     Mutant("louder/cli/show.py", "    if skipped:", "    if not skipped:", FACADE),
@@ -155,8 +171,8 @@ MUTANTS = [
     ),
     Mutant(
         "louder/inference/new_items.py",
-        "new[[place[item] for item in unknown]]",
-        "new[: len(unknown)]",
+        "[encoded_by_text[str(raw)] for raw, number in zip(raws, own) if number < 0]",
+        "list(encoded_by_text.values())[: (own < 0).sum()]",
         "tests/inference/test_new_items.py",
     ),
     # what a run knows, and tells
@@ -172,7 +188,7 @@ MUTANTS = [
         '"values": False,',
         "tests/inference/test_ranker.py -k another_kind",
     ),
-    Mutant("louder/inference/run.py", "for path in (run, ranker)", "for path in (run,)", ENGINE),
+    Mutant("louder/inference/engine.py", "None if ranker is None else Path(ranker), *beside", "None, *beside", ENGINE),
     Mutant("louder/inference/run.py", "self.ranking.main or self.actions[0]", "self.actions[-1]", ENGINE),
     Mutant("louder/inference/run.py", "if name in logged else name", "if name not in logged else name", FACADE),
     Mutant("louder/inference/run.py", "self.actions if self.vocabulary.actions else ()", "()", ENGINE),
@@ -189,15 +205,15 @@ MUTANTS = [
     Mutant("louder/inference/engine.py", "twin.retriever = twin.ranker", "pass", ENGINE),
     Mutant(
         "louder/inference/engine.py",
-        "Result(ids, scores.numpy(), read, window.skipped,",
-        "Result(ids, scores.numpy(), read, 0,",
+        "Result(ids, worth.numpy(), read, window.skipped,",
+        "Result(ids, worth.numpy(), read, 0,",
         ENGINE,
     ),
     Mutant("louder/inference/engine.py", "self.step([x])", "pass", ENGINE),
     Mutant(
         "louder/inference/engine.py",
-        "kept = min(int((own_ids >= 0).sum()), self.wanted(x.request))",
-        "kept = self.wanted(x.request)",
+        "min(int((own_ids >= 0).sum()), self.wanted(active[n].request))",
+        "self.wanted(active[n].request)",
         ENGINE,
     ),
     Mutant(
@@ -222,7 +238,10 @@ MUTANTS = [
     ),
     Mutant("louder/inference/explain.py", "np.delete(window.rows, row)", "np.delete(window.rows, 0)", ENGINE),
     Mutant("louder/inference/explain.py", "of_events / of_events.sum()", "of_events / of_events.max()", SHARES),
-    Mutant("louder/inference/explain.py", "max(count, LEFT_OUT)", "count", ENGINE),
+    Mutant("louder/inference/explain.py", "most(shares[0], max(count, LEFT_OUT))", "most(shares[0], count)", ENGINE),
+    # whether seen items are recommended
+    Mutant("louder/inference/run.py", '.get("seen") == "none"', '.get("seen") is None', SEEN),
+    Mutant("louder/inference/engine.py", "self.run.shows_seen if seen is None else seen", "bool(seen)", SEEN),
     Mutant(
         "louder/inference/request.py",
         "key=lambda event: event.time",

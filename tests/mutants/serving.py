@@ -24,6 +24,7 @@ ACCESS = " ".join(
         "one_token_may_do_everything_and_lines_give_rights",
         "what_is_not_known_needs_the_highest_right_and_slashes_open_nothing",
         "a_host_that_was_not_named_is_not_answered",
+        "clients_are_told_apart_by_address_and_token",
     )
 )
 RELOAD, EXPLORE = "tests/serving/test_live_models.py", "tests/serving/test_explore.py"
@@ -135,13 +136,25 @@ MUTANTS = [
     Mutant(SERVING + "middleware.py", "            self.metrics.in_flight.dec()\n", "", MIDDLEWARE),
     Mutant(SERVING + "middleware.py", 'status = message["status"]', "status = 200", MIDDLEWARE),
     # batching
-    Mutant(SERVING + "batching.py", "(ahead + self.busy) * self.row_s", "ahead * self.row_s", BATCHING),
+    Mutant(
+        SERVING + "batching.py", "for x in ahead) + self.busy) * self.row_s", "for x in ahead)) * self.row_s", BATCHING
+    ),
     Mutant(SERVING + "batching.py", "if x.turn <= turn and", "if", BATCHING),
     Mutant(
         SERVING + "batching.py", "if wait > self.max_queue_delay_s or", "if wait >= self.max_queue_delay_s or", BATCHING
     ),
     Mutant(SERVING + "batching.py", "wait + rows * self.row_s > within_s", "wait > within_s", BATCHING),
-    Mutant(SERVING + "batching.py", "rows * (1 + sum(", "rows + (0 * sum(", BATCHING),
+    Mutant(SERVING + "batching.py", "if yields else 1 + own)", "if yields else 1)", BATCHING),
+    Mutant(SERVING + "batching.py", "len(alike) + own) if", "len(alike)) if", BATCHING),
+    Mutant(SERVING + "batching.py", "(1 + len(alike) + own) if", "(1 + own + own) if", BATCHING),
+    Mutant(SERVING + "batching.py", "for x in self.queue if x.yields == yields]", "for x in self.queue]", BATCHING),
+    Mutant(SERVING + "batching.py", "slower = 1 + YIELDING if", "slower = 1 if", BATCHING),
+    Mutant(SERVING + "batching.py", "overdue = math.inf if yields else", "overdue =", BATCHING),
+    Mutant(SERVING + "batching.py", "count = others[-1] + 1", "pass", BATCHING),
+    Mutant(SERVING + "batching.py", "return self.quiet_at - time.monotonic()", "return 0.0", BATCHING),
+    Mutant(SERVING + "batching.py", "if not all(x.yields for x in batch):", "if True:", BATCHING),
+    Mutant(SERVING + "jobs.py", "len(message.items) > SLICE", "len(message.items) >= SLICE", JOBS),
+    Mutant(SERVING + "access.py", 'else f"{token.name} at {address}"', "else token.name", ACCESS),
     Mutant(SERVING + "batching.py", "sum(x.client == client for", "sum(True for", BATCHING),
     Mutant(SERVING + "batching.py", "(x.overdue > now, x.turn)", "x.turn", BATCHING),
     Mutant(SERVING + "batching.py", "rows <= self.max_rows for rows", "rows < self.max_rows for rows", BATCHING),
@@ -213,7 +226,7 @@ MUTANTS = [
     Mutant(SERVING + "reload.py", "(version, marks) == self.refused_as", "version == self.refused_as[0]", RELOAD),
     # which new model goes live
     Mutant(SERVING + "canaries.py", "SLOWER * old.seconds + 1", "SLOWER * old.seconds", RELOAD),
-    Mutant(SERVING + "canaries.py", "k=listed, retrieve=0)", "k=listed)", RELOAD),
+    Mutant(SERVING + "canaries.py", "k=listed, retrieve=0, seen", "k=listed, seen", RELOAD),
     Mutant(SERVING + "canaries.py", "retrieve=len(items), seen=True)", "retrieve=len(items))", RELOAD),
     Mutant(SERVING + "canaries.py", "history.select(slice(-1))", "history", RELOAD),
     Mutant(SERVING + "canaries.py", "total=max(history.total - 1, 0)", "total=history.total", CANARIES),
@@ -236,8 +249,15 @@ MUTANTS = [
     Mutant(SERVING + "explore.py", "np.argsort(-self.times[rows]", "np.argsort(self.times[rows]", EXPLORE),
     Mutant(SERVING + "explore.py", "    counts[:, 0] = 0  # of what has no value\n", "", EXPLORE),
     Mutant(SERVING + "explore.py", "np.where(common > 0, common, 1)", "1", EXPLORE),
-    Mutant(SERVING + "explore.py", "(-counts, ~starts", "(counts, ~starts", EXPLORE),
-    Mutant(SERVING + "explore.py", "ignore_case=True)\n    found", "ignore_case=False)\n    found", EXPLORE),
+    Mutant(SERVING + "explore.py", "(-counts, ~begins", "(counts, ~begins", EXPLORE),
+    Mutant(
+        SERVING + "explore.py",
+        "match_substring(titles, text, ignore_case=True)",
+        "match_substring(titles, text)",
+        EXPLORE,
+    ),
+    Mutant(SERVING + "explore.py", "~np.isin(trained, told.items)", "trained >= 0", EXPLORE),
+    Mutant("louder/inference/updates.py", "            self.own_titles = None\n", "", EXPLORE),
     Mutant(SERVING + "explore.py", "                self.read_at = time.monotonic()\n", "", EXPLORE),
     Mutant(
         SERVING + "views.py", "return merged(history, replace(new, total=len(new))", "return merged(history, new", VIEWS

@@ -195,6 +195,18 @@ def test_an_audit_that_cannot_be_written_is_told_of_at_the_start(tmp_path):
         Audit(tmp_path / "nowhere" / "audit.jsonl")
 
 
+def test_clients_are_told_apart_by_address_and_token():
+    named, anybody = Access(tokens=tokens_of(TOKENS)), Access()
+    shop, feed, wrong = ({b"authorization": f"Bearer {token}".encode()} for token in ("s-1", "f-1", "x"))
+    assert len({named.client(at, bearing) for at in ("10.0.0.1", "10.0.0.2") for bearing in (shop, feed)}) == 4
+    assert (
+        named.client("10.0.0.1", wrong)
+        == named.client("10.0.0.1", {})
+        == anybody.client("10.0.0.1", shop)
+        == "10.0.0.1"
+    )
+
+
 def test_whom_a_message_is_about():
     assert users_of(m.RecommendRequest(user="a")) == ["a"] and users_of(m.SimilarRequest(item=1)) == []
     assert users_of(None) == [] and users_of(m.RecommendRequest(history=[])) == []

@@ -289,14 +289,18 @@ def test_the_window_is_of_five_milliseconds():
 
 
 def queued(batcher_of, work, jobs, **settings):
-    """The batches of jobs (name, rows, client) that come while the first is computed; a job that is 0 is cancelled."""
+    """The batches of jobs (name, rows, client) that come while the first is computed; those called "long …" yield, and those
+    called "gone" are cancelled."""
     batcher = batcher_of(lambda jobs: [2 * x for x in work(jobs)], **settings)
 
     async def ask():
         work.open.clear()
         first = batcher.submit("first", rows=1)
         await asyncio.to_thread(begun, work)
-        futures = [batcher.submit(name, rows=rows, client=client) for name, rows, client in jobs]
+        futures = [
+            batcher.submit(name, rows=rows, client=client, yields=name.startswith("long"))
+            for name, rows, client in jobs
+        ]
         for (name, _, _), future in zip(jobs, futures):
             if name == "gone":
                 future.cancel()
@@ -340,6 +344,91 @@ def test_of_one_client_a_small_job_does_not_wait_for_large_ones(batcher_of, work
     jobs = [("large 1", 100, ""), ("large 2", 100, ""), ("small 1", 2, ""), ("small 2", 2, "")]
     batches, _ = queued(batcher_of, work, jobs, max_rows=1)
     assert [name for (name,) in batches] == ["small 1", "small 2", "large 1", "large 2"]
+
+
+def test_what_yields_has_an_eighth_of_what_another_has(batcher_of, work):
+    """Whoever asks for it: two clients of their own, or the other one itself."""
+    for first, second in ("x", "y"), ("small", "small"):
+        long = [("long 1", 4, first), ("long 2", 4, second)]
+        small = [(f"small {n}", 4, "small") for n in range(1, 20)]
+        work.batches.clear()
+        batches, _ = queued(batcher_of, work, [*small, *long], max_rows=1)
+        order = [name for (name,) in batches]
+        places = [order.index(name) for name, _, _ in long]
+        # the first comes after 8 × 4 rows, in which the small ones of one client have eight turns; the second after as many
+        # again, and once more if it is of the same client
+        assert places == [8, 17 if first != second else 20]
+        assert [name for name in order if name.startswith("small")] == [name for name, _, _ in small]
+
+
+def test_of_what_yields_a_single_job_does_not_wait_for_all_of_another_client(batcher_of, work):
+    jobs = [*((f"long {n}", 4, "many") for n in (1, 2, 3)), ("long single", 4, "single")]
+    batches, _ = queued(batcher_of, work, jobs, max_rows=1)
+    assert [name for (name,) in batches] == ["long 1", "long 2", "long single", "long 3"]
+
+
+def test_what_yields_is_not_accepted_where_others_leave_it_no_time(batcher_of, work):
+    batcher = batcher_of(max_queue_delay_s=1.0, row_s=0.001)
+
+    async def ask():
+        work.open.clear()
+        futures = [batcher.submit(0, rows=100)]
+        await asyncio.to_thread(begun, work)
+        futures += [batcher.submit(1, rows=100, client="x", yields=True)]
+        assert batcher.wait_s("y", 100, True) == pytest.approx(0.2)  # what is computed, and what yields, too
+        futures += [batcher.submit(2, rows=50, client="z")]
+        assert batcher.wait_s("y", 100, True) == pytest.approx(0.1 + 0.05 + 9 * 0.1)
+        assert batcher.wait_s("y", 100) == pytest.approx(0.1 + 0.05)
+        with pytest.raises(Overloaded):
+            batcher.submit(3, rows=100, client="y", yields=True)
+        futures += [batcher.submit(4, rows=100, client="y")]
+        futures += [batcher.submit(5, rows=100, client="y", yields=True, admitted=True)]
+        work.open.set()
+        await asyncio.gather(*futures)
+
+    asyncio.run(ask())
+
+
+def test_what_yields_does_not_make_a_pass_longer_for_others(batcher_of, work):
+    jobs = [("long 1", 1, "x"), ("small 1", 1, "y"), ("long 2", 1, "z"), ("small 2", 1, "y")]
+    batches, _ = queued(batcher_of, work, jobs, max_rows=100)
+    assert batches == [["small 1", "small 2"], ["long 1", "long 2"]]
+
+
+def test_what_yields_waits_a_moment_for_who_was_just_answered(batcher_of, work, monkeypatch):
+    monkeypatch.setattr("louder.serving.batching.AFTER_OTHERS_S", 0.2)
+    batcher = batcher_of(max_rows=1)
+
+    async def ask():
+        long = [batcher.submit(n, client="x", yields=True) for n in (1, 2)]
+        await long[0]
+        await long[1]  # nobody else was there to be waited for
+        await batcher.submit(3)
+        long = batcher.submit(4, client="x", yields=True)
+        await asyncio.sleep(0.01)
+        await batcher.submit(5)
+        await long
+
+    began = time.monotonic()
+    asyncio.run(ask())
+    assert work.batches == [[1], [2], [3], [5], [4]] and time.monotonic() - began >= 0.2
+
+
+def test_what_yields_is_overtaken_however_long_it_waited(batcher_of, work):
+    batcher = batcher_of(max_rows=1, max_queue_delay_s=0.01, row_s=0.0)
+
+    async def ask():
+        work.open.clear()
+        futures = [batcher.submit(0)]
+        await asyncio.to_thread(begun, work)
+        futures += [batcher.submit(1, client="greedy", yields=True)]
+        await asyncio.sleep(0.1)
+        futures += [batcher.submit(n, client=str(n)) for n in (2, 3)]
+        work.open.set()
+        await asyncio.gather(*futures)
+
+    asyncio.run(ask())
+    assert work.batches[1:] == [[2], [3], [1]]
 
 
 def test_nobody_is_overtaken_once_they_waited_for_five_queue_delays(batcher_of, work):

@@ -31,7 +31,9 @@ class Served:
         self.open.set()
         self.overloaded = None
         self.seen = []
-        self.gate = Gate(self.admit, {"/v1/rank"}, lambda *told: self.seen.append(told[:2]), **gate)
+        self.gate = Gate(
+            self.admit, lambda address, headers: address, {"/v1/rank"}, lambda *told: self.seen.append(told[:2]), **gate
+        )
         self.metrics = Metrics()
         app = Middleware(self.app, metrics=self.metrics, log=False)
         config = uvicorn.Config(app, http=Connection, ws="none", loop=loop, log_level="error", lifespan="on")

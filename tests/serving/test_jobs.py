@@ -297,6 +297,15 @@ def test_a_long_ranking_is_computed_in_slices_and_lets_others_between(service):
     assert answer["unknown"] == [1000, 2000] and (answer["history"], answer["model"]) == (4, "live")
 
 
+@pytest.mark.parametrize(("items", "yields"), [(SLICE, [False]), (SLICE + 1, [True, True])])
+def test_slices_of_a_long_ranking_yield_to_others(service, items, yields):
+    admit, submit, asked, told = service.batcher.admit, service.batcher.submit, [], []
+    service.batcher.admit = lambda *given, yields: asked.append(yields) or admit(*given, yields=yields)
+    service.batcher.submit = lambda job, *, yields, **given: told.append(yields) or submit(job, yields=yields, **given)
+    asyncio.run(service.answer(m.RankRequest(user=7, items=[1] * items)))
+    assert told == yields and set(asked) == set(yields)
+
+
 def test_an_answer_in_slices_is_of_one_model(service):
     models = service.models
     old, new = models.live, Engine("new")
