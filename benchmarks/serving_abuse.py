@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 CLIENTS = (4, 16, 64, 4)
 LARGEST = 16_384  # items of a request
 ITEMS = (1193, 661, 914, 3408, 2355, 1197, 1287, 2804)  # of ML-1M
+OWN, OTHER = "127.0.0.1", "127.0.0.2"
 IDLE = 10_000
 SLOW = 200
 
@@ -39,18 +40,18 @@ def greedy_body(user: int) -> tuple[str, bytes]:
 
 
 async def greedy(load: "Load") -> None:
-    """Four connections of one client, alone and beside another client whose requests are as large as they may be."""
+    """Four connections of one client, alone and beside others whose requests are as large as they may be."""
     async with load.warm() as server:
         ask = closed(server.port, recommend, load.users, 4, load.a.seconds)
         alone, rate = await ask
         facts = {"alone": {"per_second": round(rate, 1), **alone.facts()}}
-        for count in 1, 8:
-            beside = closed(server.port, greedy_body, load.users[:1], count, load.a.seconds, address="127.0.0.2")
+        for name, count, address in ("1", 1, OTHER), ("8", 8, OTHER), ("8 of the same address", 8, OWN):
+            beside = closed(server.port, greedy_body, load.users[:1], count, load.a.seconds, address=address)
             (seen, rate), (large, large_rate) = await asyncio.gather(
-                closed(server.port, recommend, load.users, 4, load.a.seconds), beside
+                closed(server.port, recommend, load.users, 4, load.a.seconds, address=OWN), beside
             )
-            facts[f"beside {count}"] = {"per_second": round(rate, 1), **seen.facts()}
-            facts[f"the {count}"] = {"per_second": round(large_rate, 2), **large.facts()}
+            facts[f"beside {name}"] = {"per_second": round(rate, 1), **seen.facts()}
+            facts[f"the {name}"] = {"per_second": round(large_rate, 2), **large.facts()}
         load.write("greedy clients", {"items": LARGEST, **facts})
 
 

@@ -113,10 +113,12 @@ def impatient(row: Row) -> list[tuple[str, str, str]]:
 
 def greedy(row: Row) -> list[tuple[str, str, str]]:
     alone = row["alone"]["per_second"]
-    what = f"4 clients beside {{}} of another address that rank {row['items']:,} items each time"
+    what = f"4 clients beside {{}} that rank {row['items']:,} items each time"
+    kinds = {"1": "1 of another address", "8": "8 of another address", "8 of the same address": "8 of the same address"}
     return [
-        (what.format(n), "", f"{beside['per_second']:,.0f} of {alone:,.0f} a second alone; {statuses(beside)}")
-        for n, beside in ((n, row[f"beside {n}"]) for n in (1, 8))
+        (what.format(kind), ".8", f"{beside['per_second']:,.0f} of {alone:,.0f} a second alone; {statuses(beside)}")
+        for name, kind in kinds.items()
+        if (beside := row.get(f"beside {name}")) is not None
     ]
 
 
