@@ -17,6 +17,7 @@ CLIENTS = (4, 16, 64, 4)
 LARGEST = 16_384  # items of a request
 ITEMS = (1193, 661, 914, 3408, 2355, 1197, 1287, 2804)  # of ML-1M
 OWN, OTHER = "127.0.0.1", "127.0.0.2"
+ROUNDS = 4
 IDLE = 10_000
 SLOW = 200
 
@@ -40,19 +41,26 @@ def greedy_body(user: int) -> tuple[str, bytes]:
 
 
 async def greedy(load: "Load") -> None:
-    """Four connections of one client, alone and beside others whose requests are as large as they may be."""
+    """Four connections of one client, alone and beside others whose requests are as large as they may be, in turns."""
+    kinds = ("alone", 0, OTHER), ("1", 1, OTHER), ("8", 8, OTHER), ("8 of the same address", 8, OWN)
+    asked = {f"beside {name}" if count else name: Seen() for name, count, _ in kinds}
+    large = {f"the {name}": Seen() for name, count, _ in kinds if count}
+    seconds = load.a.seconds / ROUNDS
     async with load.warm() as server:
-        ask = closed(server.port, recommend, load.users, 4, load.a.seconds)
-        alone, rate = await ask
-        facts = {"alone": {"per_second": round(rate, 1), **alone.facts()}}
-        for name, count, address in ("1", 1, OTHER), ("8", 8, OTHER), ("8 of the same address", 8, OWN):
-            beside = closed(server.port, greedy_body, load.users[:1], count, load.a.seconds, address=address)
-            (seen, rate), (large, large_rate) = await asyncio.gather(
-                closed(server.port, recommend, load.users, 4, load.a.seconds, address=OWN), beside
-            )
-            facts[f"beside {name}"] = {"per_second": round(rate, 1), **seen.facts()}
-            facts[f"the {name}"] = {"per_second": round(large_rate, 2), **large.facts()}
-        load.write("greedy clients", {"items": LARGEST, **facts})
+        for _ in range(ROUNDS):
+            for name, count, address in kinds:
+                (seen, _), (others, _) = await asyncio.gather(
+                    closed(server.port, recommend, load.users, 4, seconds, address=OWN),
+                    closed(server.port, greedy_body, load.users[:1], count, seconds, address=address),
+                )
+                asked[f"beside {name}" if count else name].take(seen)
+                if count:
+                    large[f"the {name}"].take(others)
+    told = {
+        name: {"per_second": round(len(seen.good) / load.a.seconds, 2), **seen.facts()}
+        for name, seen in (asked | large).items()
+    }
+    load.write("greedy clients", {"items": LARGEST, "rounds": ROUNDS, **told})
 
 
 async def slow(load: "Load") -> None:

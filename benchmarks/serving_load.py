@@ -52,6 +52,11 @@ class Seen:
         ordered = sorted(self.good)
         return round(1000 * ordered[min(len(ordered) - 1, int(share * len(ordered)))], 2) if ordered else None
 
+    def take(self, other: "Seen") -> None:
+        self.good += other.good
+        self.statuses += other.statuses
+        self.wrong += other.wrong
+
     def facts(self) -> Row:
         statuses = {str(status): count for status, count in sorted(self.statuses.items())}
         times = {"p50_ms": self.quantile(0.5), "p99_ms": self.quantile(0.99)}
@@ -287,8 +292,7 @@ class Load:
                 for implementation, server in ("louder", kept), ("no-cache", never):
                     seen, rate = await closed(server.port, body, self.users, 16, self.a.seconds / 2)
                     rates[implementation].append(rate)
-                    answers[implementation].good += seen.good
-                    answers[implementation].statuses += seen.statuses
+                    answers[implementation].take(seen)
             for implementation, found in rates.items():
                 median = sorted(found)[1]
                 facts = {"per_second": round(median, 1), "rounds": [round(x, 1) for x in found]}
