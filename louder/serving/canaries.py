@@ -1,4 +1,5 @@
-"""A new model and the live one are asked about the same known users: does it resemble the live one, and is it no worse?"""
+"""A new model and the live one are asked about the same known users: does it resemble the live one, and is it no worse? A
+service that begins has no live one yet: does its model find more than what is popular?"""
 
 import random
 import time
@@ -16,6 +17,8 @@ from louder.serving.warmup import trial_request
 
 LISTED = 100  # items of the lists that are compared; of a small catalogue a tenth
 SCORED = 200  # random items that both models score
+FIRST = 64  # users that are asked about; only where it looks worse, all of them
+LOOKED_AT = 8  # users for whom the first model of a service scores the random items
 TOGETHER = 8  # users of one pass: others get their turn between two
 
 # an honest successor (another seed, two more epochs, another architecture) keeps to these well, and a broken model does not
@@ -23,18 +26,23 @@ OVERLAP = 0.15  # of lists, above that of lists that have nothing to do with eac
 CORRELATION = 0.2  # of scores
 DISTINCT = 0.1  # of the live model's share of different scores
 WORSE = 3.0  # standard errors by which it may find fewer of the latest events
+DOUBT = 1.0  # and from where on more users are asked about
 BETTER = 2.0  # standard errors more, and it need not resemble the live model
 SLOWER = 10  # times the live model's time, and a second
 
 
 @dataclass(frozen=True)
 class Answered:
-    """What one model answers for n users: lists of raw items, scores [n, SCORED] of the same random items (NaN: of those
-    that it did not find), and the seconds that it took."""
+    """What one model answers for n users: lists of raw items, for the first m of them scores [m, SCORED] of the same random
+    items (NaN: of those that it did not find), and the seconds that it took."""
 
     lists: list[list[RawId]]
     scores: np.ndarray
     seconds: float
+
+    def __add__(self, other: "Answered") -> "Answered":
+        """The same model's, with the lists of more users."""
+        return Answered(self.lists + other.lists, self.scores, self.seconds + other.seconds)
 
 
 @dataclass(frozen=True)
@@ -56,6 +64,12 @@ class Comparison:
     hits: np.ndarray
     live_hits: np.ndarray
 
+    def worse_by(self, errors: float) -> bool:
+        """Whether it finds fewer latest events than the live model, by more than so many standard errors of the difference,
+        if both were as good."""
+        gained, lost = int((self.hits & ~self.live_hits).sum()), int((self.live_hits & ~self.hits).sum())
+        return lost - gained > errors * (gained + lost) ** 0.5
+
 
 def check(live: Engine, new: Engine, histories: Sequence[History], *, forced: bool = False) -> None:
     """Raises InputError for a model that must not go live. Where it is `forced`, it need not be like the live one."""
@@ -71,27 +85,76 @@ def check(live: Engine, new: Engine, histories: Sequence[History], *, forced: bo
     trial = trial_request(live).history
     assert isinstance(trial, History)
     known = [x for x, count in zip(histories, counts) if count > 1] or [trial]
-    listed = max(1, min(LISTED, len(shared) // 10))
-    items = random.Random(0).sample(sorted(shared, key=str), min(SCORED, len(shared)))
-    old, own = (answered(model, known, listed, items, live.run.shows_seen) for model in (live, new))
+    listed, items = asked_of(shared)
+
+    def asked(model: Engine, some: Sequence[History], scored_for: int) -> Answered:
+        return answered(model, some, listed, items, live.run.shows_seen, scored_for)
+
+    first, more = known[:FIRST], known[FIRST:]
+    old, own = asked(live, first, FIRST), asked(new, first, FIRST)
+    if compare(first, old, own, 0.0).worse_by(DOUBT):
+        old, own = old + asked(live, more, 0), own + asked(new, more, 0)
     if objection := objection_to(compare(known, old, own, listed / len(shared))):
         raise InputError(f"{objection}. To take it anyway: louder publish RUN LINK --force")
     if own.seconds > SLOWER * old.seconds + 1:
         raise InputError(f"it needs {own.seconds:.1f} s for what the live model does in {old.seconds:.1f} s")
 
 
+def first_look(model: Engine, histories: Sequence[History]) -> str:
+    """What is odd about the first model of a service, in a sentence; "" if nothing is. Raises InputError for one that scores
+    all items alike, or some with no number."""
+    catalogue, raws = model.catalogue, set(raw_items(model))
+    listed, items = asked_of(raws)
+    known = [x for x in histories if sum(item in raws for item in x.items.tolist()) > 1]
+    trial = trial_request(model).history
+    assert isinstance(trial, History)
+    seen, first, more = model.run.shows_seen, known[:FIRST], known[FIRST:]
+    own = answered(model, first or [trial], listed, items, seen, LOOKED_AT)
+    if len(items) > 1 and all(len(np.unique(row)) == 1 for row in own.scores):
+        raise InputError(f"its scores of {len(items)} items are all the same")
+    if not known or model.retriever is None or catalogue.popularity is None:
+        return ""
+    popular = Answered(popular_lists(model, known, listed), own.scores, 0.0)
+    found = compare(first, popular, own, 0.0)
+    if found.worse_by(DOUBT):
+        found = compare(known, popular, own + answered(model, more, listed, items, seen, 0), 0.0)
+    if not found.worse_by(WORSE):
+        return ""
+    few = f"its lists hold {found.hits.sum()} of the latest events of {len(found.hits)} known users"
+    return f"{few}, and lists of what is popular {found.live_hits.sum()}"
+
+
+def popular_lists(model: Engine, histories: Sequence[History], listed: int) -> list[list[RawId]]:
+    """What each would be shown by popularity, before their latest event."""
+    popularity, item_ids = model.catalogue.popularity, model.catalogue.item_ids
+    assert popularity is not None
+    count = min(len(popularity), listed + max(map(len, histories)))
+    top = np.argpartition(-popularity, count - 1)[:count]
+    top = top[np.argsort(-popularity[top], kind="stable")]
+    lists = []
+    for x in histories:
+        seen = [] if model.run.shows_seen else item_ids.ids(without_latest(x).items)
+        lists.append(item_ids.raws(top[~np.isin(top, seen)][:listed]))
+    return lists
+
+
+def asked_of(items: set[RawId]) -> tuple[int, list[RawId]]:
+    """How long the lists are, and which random items are scored."""
+    listed = max(1, min(LISTED, len(items) // 10))
+    return listed, random.Random(0).sample(sorted(items, key=str), min(SCORED, len(items)))
+
+
 def objection_to(x: Comparison) -> str:
     """What is wrong with the new model; "" if nothing is."""
-    gained, lost = int((x.hits & ~x.live_hits).sum()), int((x.live_hits & ~x.hits).sum())
-    error = (gained + lost) ** 0.5  # of their difference, if both models were as good
     if x.distinct < DISTINCT * x.live_distinct:
         return f"its scores hardly differ: {x.distinct:.1%} of those of the same items do, and {x.live_distinct:.1%} of the live model's"
-    if lost - gained > WORSE * error:
+    if x.worse_by(WORSE):
         found = (
             f"{x.hits.sum()} of the latest events of {len(x.hits)} known users, and the live model {x.live_hits.sum()}"
         )
         return f"it finds {found}"
-    if gained - lost > BETTER * error or x.live_distinct < DISTINCT * x.distinct:
+    live = replace(x, hits=x.live_hits, live_hits=x.hits)
+    if live.worse_by(BETTER) or x.live_distinct < DISTINCT * x.distinct:
         return ""  # it is the live model that is odd
     if x.overlap < x.chance + OVERLAP:
         chance = f"unrelated lists share {x.chance:.0%}, and {x.chance + OVERLAP:.0%} are needed"
@@ -104,6 +167,7 @@ def objection_to(x: Comparison) -> str:
 
 
 def compare(histories: Sequence[History], old: Answered, own: Answered, chance: float) -> Comparison:
+    """Of those of the histories that both models were asked about."""
     overlaps = [len(set(a) & set(b)) / len(a) for a, b in zip(old.lists, own.lists) if a]
     hits = [
         np.array([x.items[-1] in shown for x, shown in zip(histories, which.lists)], dtype=bool) for which in (own, old)
@@ -119,7 +183,14 @@ def compare(histories: Sequence[History], old: Answered, own: Answered, chance: 
     )
 
 
-def answered(model: Engine, histories: Sequence[History], listed: int, items: list[RawId], seen: bool) -> Answered:
+def answered(
+    model: Engine,
+    histories: Sequence[History],
+    listed: int,
+    items: list[RawId],
+    seen: bool,
+    scored_for: int,
+) -> Answered:
     """In retrieval's order the lists, where its mistakes show, with seen items or without; by the score of the answer the
     random items."""
     lists: list[list[RawId]] = []
@@ -131,6 +202,8 @@ def answered(model: Engine, histories: Sequence[History], listed: int, items: li
             for x in histories[first : first + TOGETHER]
         ]
         lists += [items_of(model, result) for result in answers(model, held)]
+        if first >= scored_for:
+            continue
         chosen = [replace(x, allow=items, k=len(items), retrieve=len(items), seen=True) for x in held]
         for result in answers(model, chosen):
             found = dict(zip(items_of(model, result), result.scores.tolist()))

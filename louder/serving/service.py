@@ -32,6 +32,7 @@ from louder.inference.scoring import not_chosen
 from louder.schema import Manifest
 from louder.serving import messages as m
 from louder.serving.batching import CLIENT, LONGEST_HOLD_S, Batcher, Overloaded
+from louder.serving.canaries import first_look
 from louder.serving.item_book import ItemBook
 from louder.serving.jobs import MOST_ROWS, ROW_S, Job, is_long, joined, outcome, rows_of, sliced
 from louder.serving.metrics import Metrics
@@ -45,7 +46,7 @@ T = TypeVar("T")
 ENVIRONMENT = "LOUDER_SERVE"
 EXPLAINED = 10  # first items of an answer that are explained
 SWITCH_S = 5e-5
-CANARIES = 64  # known users whom a new model must answer
+CANARIES = 256  # known users whom a new model must answer
 QUICK_S = 0.001  # reads of a history that take no longer than this, on average, are not handed to a thread
 RETRY_S = 1.0  # for so long a store that could not be reached is not asked again
 
@@ -268,11 +269,12 @@ def open_service(settings: Settings) -> Service:
     except StoreGone as error:
         raise InputError(f"{error} Start it, or keep histories in a folder: --store histories.") from error
     claim(store, model, settings)
+    if not store.filled():
+        fill(store, model, keep)
+    look_at(model, store, settings.run)
     items = ItemBook(open_items(store))
     items.attach(model)
     models = Models(source, model, lambda: canaries(store), settings.reload_every_s, items.attach)
-    if not store.filled():
-        fill(store, model, keep)
     log = None if settings.events is None else followed(store, settings.events)
     service = Service(settings, store, models, items, log)
     print(
@@ -292,6 +294,20 @@ def followed(store: HistoryStore, events: Path) -> FollowingStore:
     if log.caught_up:
         print(f"The store has read the event log {events}: {log.caught_up:,} records were new to it.", file=sys.stderr)
     return log
+
+
+def look_at(model: Engine, store: HistoryStore, run: Path) -> None:
+    """Says what is odd about the model that a service begins with. Raises InputError for one that tells nothing apart."""
+    measure = f"louder evaluate {run}"
+    try:
+        odd = first_look(model, canaries(store))
+    except InputError as error:
+        store.close()
+        raise InputError(
+            f"{run} cannot be served: {error}. Look at its metrics, and train it anew: {measure}."
+        ) from error
+    if odd:
+        print(f"Is this the right model? {odd[0].upper()}{odd[1:]}. Look at its metrics: {measure}", file=sys.stderr)
 
 
 def claim(store: HistoryStore, model: Engine, settings: Settings) -> None:

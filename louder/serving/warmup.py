@@ -51,6 +51,8 @@ def warm(model: Engine) -> None:
         if request is requests[0] and isinstance(result, InputError):
             raise result
         if isinstance(result, Result):
+            if not np.isfinite(result.scores).all():
+                raise InputError(f"The scores of {model.version} are not finite, so it cannot be served.")
             reasons = model.reasons(request, result.items[:1])
             result_view(model, request, result, reasons, attributes=True)
     known = trial_request(model)

@@ -46,7 +46,7 @@ def one(recommender: Recommender, table: Table, held: Held, at: int, rank: float
         history=history_of(events, Names(engine.actions, engine.values)),
         at=when,
         k=LISTED,
-        seen=recommender.shows_seen(None),
+        seen=recommender.engine.shows_seen(None),
     )
     answer = engine.recommend(request)
     reasons = engine.reasons(request, answer.items, BECAUSE)

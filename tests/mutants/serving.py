@@ -18,6 +18,8 @@ CANARIES = " ".join(
         "of_a_history_the_latest_event_is_held_out",
     )
 )
+MORE = "tests/serving/test_canaries.py -k more_users"
+FIRST_LOOK = "tests/serving/test_canaries.py -k first_model"
 ACCESS = " ".join(
     f"tests/serving/test_access.py::test_{name}"
     for name in (
@@ -232,9 +234,14 @@ MUTANTS = [
     Mutant(SERVING + "canaries.py", "total=max(history.total - 1, 0)", "total=history.total", CANARIES),
     Mutant(SERVING + "canaries.py", "if count > 1] or [trial]", "if count > 0] or [trial]", RELOAD),
     Mutant(SERVING + "canaries.py", "x.overlap < x.chance + OVERLAP", "x.overlap < OVERLAP", CANARIES),
-    Mutant(SERVING + "canaries.py", "lost - gained > WORSE * error", "lost > WORSE * error", CANARIES),
-    Mutant(SERVING + "canaries.py", "gained - lost > BETTER * error or ", "", CANARIES),
+    Mutant(SERVING + "canaries.py", "lost - gained > errors *", "lost > errors *", CANARIES),
+    Mutant(SERVING + "canaries.py", "live.worse_by(BETTER) or ", "", CANARIES),
     Mutant(SERVING + "canaries.py", " or x.live_distinct < DISTINCT * x.distinct", "", CANARIES),
+    Mutant(SERVING + "canaries.py", "old + asked(live, more, 0), own + asked(new, more, 0)", "old, own", MORE),
+    Mutant(SERVING + "canaries.py", "own, 0.0).worse_by(DOUBT)", "own, 0.0).worse_by(WORSE)", MORE),
+    Mutant(SERVING + "canaries.py", "if not found.worse_by(WORSE):", "if not found.worse_by(DOUBT):", FIRST_LOOK),
+    Mutant(SERVING + "canaries.py", "top[~np.isin(top, seen)][:listed]", "top[:listed]", FIRST_LOOK),
+    Mutant(SERVING + "canaries.py", "len(np.unique(row)) == 1", "len(np.unique(row)) == 0", FIRST_LOOK),
     Mutant(SERVING + "canaries.py", "counts.cumsum() - (counts - 1) / 2", "counts.cumsum()", CANARIES),
     # who may ask for what
     Mutant(SERVING + "access.py", "right in self.rights or ADMIN in self.rights", "right in self.rights", ACCESS),

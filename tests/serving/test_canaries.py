@@ -11,7 +11,17 @@ from safetensors.torch import load_file, save_file
 
 from louder.inference.engine import Engine
 from louder.serving import canaries
-from louder.serving.canaries import Answered, Comparison, check, compare, correlation, objection_to, without_latest
+from louder.serving.canaries import (
+    Answered,
+    Comparison,
+    check,
+    compare,
+    correlation,
+    first_look,
+    objection_to,
+    popular_lists,
+    without_latest,
+)
 from louder.serving.publishing import mark, mark_of, point
 from louder.serving.reload import Models, ModelSource
 from tests.histories.events import events_of
@@ -125,6 +135,69 @@ def test_a_broken_successor_is_refused_and_an_honest_one_is_not(joint, successor
     with pytest.raises(canaries.InputError, match=objection):
         check(joint, new, histories)
     check(joint, new, histories, forced=True)
+
+
+@pytest.mark.parametrize(
+    ("missed", "asked", "refused"),
+    [(1, [64, 64], False), (4, [64, 64, 176, 176], False), (5, [64, 64, 176, 176], True)],
+)
+def test_more_users_are_asked_about_where_the_first_look_worse(joint, service, monkeypatch, missed, asked, refused):
+    """A model that misses so many of the first 64, and as many of the others: one standard error is one, and in all
+    8 are 2.8 of them and 10 are 3.2."""
+    new, calls = joint.twin(), []
+
+    def answered(model, some, listed, items, seen, scored_for):
+        calls.append(len(some))
+        lists = [[x.items[-1]] if model is joint or n >= missed else ["nothing"] for n, x in enumerate(some)]
+        return Answered(lists, np.tile(np.arange(4.0), (min(len(some), scored_for), 1)), 0.0)
+
+    monkeypatch.setattr(canaries, "answered", answered)
+    if refused:
+        with pytest.raises(canaries.InputError, match="it finds 230 of the latest events of 240 known users"):
+            check(joint, new, 4 * service.models.canaries())
+    else:
+        check(joint, new, 4 * service.models.canaries())
+    assert calls == asked
+
+
+def test_a_first_model_that_tells_nothing_apart_is_refused(successor, service_of):
+    for change, text in (torch.zeros_like, "items are all the same"), (lambda x: x * torch.nan, "are not finite"):
+        run = successor(change, text.replace(" ", "-"))
+        with pytest.raises(canaries.InputError, match=text):
+            service_of(run)
+
+
+def test_a_first_model_that_finds_less_than_what_is_popular_is_told_of(joint, service, monkeypatch):
+    """Forty users whose latest item is the most popular one, and then a model that lists it for all of them but nine."""
+    (best, other), histories = joint.catalogue.item_ids.raws([7, 8]), service.models.canaries()[:40]
+    assert len(histories) == 40
+    told = [events_of([*(x.items[x.items != best].tolist()[:5]), best], range(6)) for x in histories]
+    popularity = np.zeros(len(joint.catalogue))
+    popularity[7] = 1
+    monkeypatch.setattr(joint.catalogue, "popularity", popularity)
+
+    def listing(missed):
+        def answered(model, known, listed, items, seen, scored_for):
+            lists = [[other] if n < missed else [best] for n in range(len(known))]
+            return Answered(lists, np.arange(4.0)[None], 0.0)
+
+        return answered
+
+    monkeypatch.setattr(canaries, "answered", listing(9))  # of nine that differ, three standard errors are nine
+    assert first_look(joint, told) == ""
+    monkeypatch.setattr(canaries, "answered", listing(10))
+    assert first_look(joint, told) == (
+        "its lists hold 30 of the latest events of 40 known users, and lists of what is popular 40"
+    )
+
+
+def test_beside_a_first_model_what_is_popular_is_listed_without_what_was_seen(joint, monkeypatch):
+    raws = joint.catalogue.item_ids.raws
+    popularity = np.arange(len(joint.catalogue), dtype=float)
+    monkeypatch.setattr(joint.catalogue, "popularity", popularity)
+    last, before, third = raws([len(popularity) - 1, len(popularity) - 2, len(popularity) - 3])
+    histories = [events_of([last, third], [1, 2]), events_of([before], [1])]
+    assert popular_lists(joint, histories, 2) == [[before, third], [last, before]]  # the latest event is held out
 
 
 def test_a_model_of_another_data_set_is_refused(joint, successor, service):

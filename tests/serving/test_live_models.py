@@ -37,6 +37,8 @@ ITEMS = range(1, 201)
 class Engine:
     """Gives the item n the score -n, and takes `seconds` of the clock for all that it is asked at once."""
 
+    run = SimpleNamespace(shows_seen=False)
+
     def __init__(self, version, clock, *, seconds=0.0, score=lambda item: -item, ranker=None, items=ITEMS):
         self.version, self.clock, self.seconds, self.score, self.ranker = version, clock, seconds, score, ranker
         self.catalogue, self.asked = SimpleNamespace(item_ids=IdMap(pa.array(list(items)))), []
