@@ -133,7 +133,7 @@ def popular_lists(model: Engine, histories: Sequence[History], listed: int) -> l
     top = top[np.argsort(-popularity[top], kind="stable")]
     lists = []
     for x in histories:
-        seen = [] if model.run.shows_seen else item_ids.ids(without_latest(x).items)
+        seen = item_ids.ids([] if model.run.shows_seen else without_latest(x).items)
         lists.append(item_ids.raws(top[~np.isin(top, seen)][:listed]))
     return lists
 

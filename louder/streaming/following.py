@@ -133,9 +133,8 @@ class FollowingStore:
         try:
             found = change()
         except BaseException:
-            self.behind = (
-                True  # also where it is refused, by what another process did meanwhile: it goes to the dead letters
-            )
+            # also where it is refused, by what another process did meanwhile: it goes to the dead letters
+            self.behind = True
             raise
         self.reached(places)
         return found

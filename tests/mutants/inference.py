@@ -140,8 +140,8 @@ MUTANTS = [
     Mutant("louder/inference/request.py", "    numbers[None] = -1\n", "", "tests/inference/test_request.py"),
     Mutant(
         "louder/inference/recommender.py",
-        "popular=self.engine.ranker is not None",
-        "popular=True",
+        "            popular=self.engine.ranker is not None,",
+        "            popular=True,",
         "tests/inference/test_recommender.py",
     ),
     Mutant(
