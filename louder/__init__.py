@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 
     from louder.api.log import Log, log
     from louder.api.measured import Measured, ReportPage
-    from louder.api.run import TrainedRun, train
-    from louder.api.run import open_run as open
+    from louder.api.run import TrainedRun
+    from louder.api.training import open_run as open
+    from louder.api.training import train
     from louder.errors import InputError
     from louder.inference.recommender import Recommender
     from louder.inference.request import Boost, Event
@@ -49,8 +50,8 @@ WHERE = {
     "ReportPage": "louder.api.measured",
     "TrainedRun": "louder.api.run",
     "log": "louder.api.log",
-    "open": "louder.api.run",
-    "train": "louder.api.run",
+    "open": "louder.api.training",
+    "train": "louder.api.training",
 }
 
 

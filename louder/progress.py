@@ -11,6 +11,7 @@ from html import escape
 from typing import Protocol
 
 REDRAWN_S = 0.2  # between two pictures in a notebook, each of which is a message to the browser
+PATIENCE_S = 0.5  # what is done sooner needs no bar
 
 
 class ProgressBar(Protocol):
@@ -26,6 +27,10 @@ class ProgressBar(Protocol):
         """Stays when the bar goes."""
 
     def close(self) -> None: ...
+
+
+class DisplayHandle(Protocol):
+    def update(self, content: dict[str, str], *, raw: bool) -> None: ...
 
 
 class Lines:
@@ -77,16 +82,14 @@ class TerminalBar:
 
 
 class NotebookBar:
-    """One output of a cell, which is drawn anew as things go on."""
+    """One output of a cell, which is drawn anew as things go on; none where all is done at once, and nothing is left."""
 
     def __init__(self) -> None:
-        from IPython.display import HTML, display
-
-        self.made: Callable[[str], object] = HTML
         self.lines: list[str] = []
-        self.doing, self.beside, self.done, self.total = "", "", 0, None  # type: tuple[str, str, int, int | None]
-        self.began = self.drawn = time.monotonic()
-        self.output = display(HTML(""), display_id=True)
+        self.doing, self.beside, self.done = "", "", 0
+        self.total: int | None = None
+        self.opened = self.began = self.drawn = time.monotonic()
+        self.output: DisplayHandle | None = None
 
     def start(self, doing: str, total: int | None = None, done: int = 0) -> None:
         self.doing, self.total, self.done, self.beside, self.began = doing, total, done, "", time.monotonic()
@@ -107,12 +110,24 @@ class NotebookBar:
 
     def close(self) -> None:
         self.doing = ""
-        self.draw(now=True)
+        if self.output is not None or self.lines:
+            self.draw(now=True)
 
     def draw(self, *, now: bool = False) -> None:
-        if now or time.monotonic() - self.drawn >= REDRAWN_S:
-            self.drawn = time.monotonic()
-            self.output.update(self.made(self.html()))
+        moment = time.monotonic()
+        if self.output is None and not self.lines and moment - self.opened < PATIENCE_S:
+            return
+        if now or moment - self.drawn >= REDRAWN_S:
+            self.drawn = moment
+            self.show({"text/html": self.html(), "text/plain": "\n".join(self.lines)})
+
+    def show(self, content: dict[str, str]) -> None:
+        if self.output is not None:
+            self.output.update(content, raw=True)
+            return
+        from IPython.display import display
+
+        self.output = display(content, raw=True, display_id=True)
 
     def html(self) -> str:
         lines = f"<pre>{escape(chr(10).join(self.lines))}</pre>" if self.lines else ""

@@ -51,6 +51,15 @@ def test_help_is_fast_since_it_loads_neither_torch_nor_plotly() -> None:
     assert not {"torch", "plotly", "pyarrow", "ibis", "fastapi"} & set(loaded)
 
 
+def test_the_package_loads_nothing_until_it_is_used() -> None:
+    loaded = load(["louder"], then="dir(louder); print(*sys.modules)").split()
+    assert not {"torch", "numpy", "pyarrow", "pandas", "ibis", "yaml", "rich"} & set(loaded)
+    # a log needs no torch, and none of it needs pandas or polars
+    loaded = load(["louder"], then="louder.log; print(*sys.modules)").split()
+    assert "pyarrow" in loaded and "torch" not in loaded
+    load(["louder"], without=("pandas", "polars", "IPython"), then="[getattr(louder, name) for name in louder.__all__]")
+
+
 def test_a_model_that_only_answers_loads_no_compiler() -> None:
     """Whose 876 modules take seconds, in which a service answers nobody."""
     script = """

@@ -16,15 +16,15 @@ class Notebook:
         shell = SimpleNamespace(kernel=object())
         module, display = ModuleType("IPython"), ModuleType("IPython.display")
         module.get_ipython = lambda: shell  # type: ignore[attr-defined]
-        display.HTML = str  # type: ignore[attr-defined]
         display.display = self.display  # type: ignore[attr-defined]
+        monkeypatch.setattr(progress, "PATIENCE_S", 0)
         monkeypatch.setitem(sys.modules, "IPython", module)
         monkeypatch.setitem(sys.modules, "IPython.display", display)
 
-    def display(self, content: str, display_id: bool) -> SimpleNamespace:
+    def display(self, content: dict[str, str], *, raw: bool, display_id: bool) -> SimpleNamespace:
         place = len(self.shown)
-        self.shown.append(content)
-        return SimpleNamespace(update=lambda new: self.shown.__setitem__(place, new))
+        self.shown.append(content["text/html"])
+        return SimpleNamespace(update=lambda new, raw: self.shown.__setitem__(place, new["text/html"]))
 
 
 def test_a_notebook_shows_one_bar_and_keeps_its_lines(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -59,6 +59,17 @@ def test_steps_are_shown_in_a_notebook_and_told_elsewhere(monkeypatch: pytest.Mo
         report("writing")
         assert "writing" in notebook.shown[0]
     assert told == ["reading"] and notebook.shown == [""]
+
+
+def test_what_is_done_at_once_leaves_no_output(monkeypatch: pytest.MonkeyPatch) -> None:
+    notebook = Notebook(monkeypatch)
+    monkeypatch.setattr(progress, "PATIENCE_S", 1e9)
+    with progress.counting("recommending", 10) as done:
+        done(10)
+    assert notebook.shown == []
+    with progress.progress_bar() as bar:
+        bar.line("a line")
+    assert notebook.shown == ["<pre>a line</pre>"]
 
 
 def test_where_nobody_watches_lines_are_printed(capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,7 +4,6 @@ None of the three but Arrow is needed, or imported unless it is there.
 """
 
 import importlib.util
-import sys
 from collections.abc import Iterable, Sequence
 from typing import Any, Protocol, TypeGuard
 
@@ -39,7 +38,7 @@ def kind_of(frame: object) -> str:
 
 def default_kind() -> str:
     """Of answers about what came as a file: pandas where there is one."""
-    return "pandas" if "pandas" in sys.modules or importlib.util.find_spec("pandas") else "arrow"
+    return "pandas" if importlib.util.find_spec("pandas") else "arrow"
 
 
 def to_frame(table: pa.Table, kind: str) -> Frame:

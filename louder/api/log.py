@@ -100,7 +100,7 @@ class Log:
 
     @property
     def notes(self) -> list[str]:
-        gone = ["The folder is temporary: it goes when Python ends. Keep it: folder='tables/NAME'."]
+        gone = ["The folder is temporary: it goes when Python ends. Keep it: log.keep('tables/NAME')."]
         return [*self.warnings, *gone * self.temporary]
 
     @speaking_python
@@ -239,7 +239,15 @@ def side(source: Source | None, what: str, key: str | None) -> SideFile | None:
     """Attributes, in a file or a frame."""
     if source is None or not is_frame(source):
         return None if source is None else SideFile(file=os.fspath(source))  # type: ignore[arg-type]
-    return SideFile(file=to_arrow(source, what=f"The frame of {what}"))
+    names = column_names(source)
+    own = next((name for name in (key, ITEM if what == "items" else USER, "id") if name in names), None)
+    if own is None:
+        called = key or "id"
+        raise InputError(
+            f"The frame of {what} has no column {called!r}; its columns are {', '.join(names)}. Rename the one that holds "
+            f"the ids to {called!r}."
+        )
+    return SideFile(file=to_arrow(source, what=f"The frame of {what}"), id=own)
 
 
 def needed(frame: ArrowStream, spec: LogSpec) -> pa.Table:

@@ -1,13 +1,11 @@
-"""Train on a log, and ask the run: recommendations, neighbours, ranks and reasons, as frames."""
+"""Ask a run: recommendations, neighbours, ranks and reasons, as frames."""
 
+import json
 import os
 import shutil
-import sys
-import tempfile
 import warnings
-import weakref
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -16,25 +14,23 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from louder.api import facts
-from louder.api.choice import config_of, said
 from louder.api.frames import Frame, default_kind, ids_of, is_column, is_frame, kind_of, listed, plain, to_frame
 from louder.api.log import Log
 from louder.api.measured import Measured, ReportPage
-from louder.api.settings import assignments
-from louder.api.words import in_python, speaking_python
+from louder.api.moments import Moment, moment
+from louder.api.words import speaking_python
+from louder.checkpoint import RUN_FOLDER
 from louder.errors import InputError
+from louder.folders import new_folder, read_json, write_text
 from louder.ids import RawId
 from louder.inference.recommender import Ranked, Recommendation, Recommender
 from louder.inference.request import Boost, Event
 from louder.inference.run import Run
 from louder.progress import counting
-from louder.results import Row
-from louder.training.config import Config
-from louder.training.loop import train as train_run
 from louder.training.tasks import evaluate_run
 
 Raws = Sequence[RawId]
-Filters = Mapping[str, Sequence[RawId]]
+Filters = Mapping[str, RawId | Sequence[RawId]]
 
 
 class TrainedRun:
@@ -43,6 +39,8 @@ class TrainedRun:
     path   its folder
     table  where the histories of users are
     frame  the kind of frames that answers come in: pandas, polars or arrow
+    temporary
+           whether the folder goes when Python ends
     """
 
     def __init__(
@@ -52,11 +50,11 @@ class TrainedRun:
         *,
         frame: str | None = None,
         log: Log | None = None,
-        measured: Row | None = None,
+        temporary: bool = False,
     ) -> None:
         self.opened = Run.open(path)
         self.path, self.table = path, table or Path(self.opened.data.table)
-        self.frame, self.measured = frame or default_kind(), measured
+        self.frame, self.temporary = frame or default_kind(), temporary
         self._log = log  # a temporary table goes with its handle
 
     @property
@@ -77,8 +75,6 @@ class TrainedRun:
     @property
     def metrics(self) -> Measured | None:
         """What training measured at its end, on the test part; None before."""
-        from louder.folders import read_json
-
         file = self.path / "metrics.json"
         return Measured(read_json(file, "metrics", dict, "those of a run")) if file.is_file() else None
 
@@ -104,7 +100,7 @@ class TrainedRun:
         *,
         history: Sequence[RawId | Event] | None = None,
         k: int = 10,
-        at: int | None = None,
+        at: Moment | None = None,
         seen: bool | None = None,
         allow: Raws | None = None,
         deny: Raws = (),
@@ -118,10 +114,12 @@ class TrainedRun:
 
         users    one id, a list, a column, or a frame with a column `user`; each counts once. None: everybody
         history  in place of users: what somebody new did, oldest first, as item ids or Events
+        at       the time of the request: seconds since 1970, a date or its text; None: that of each user's latest event
+        where    {"genres": "Drama"}, or a list of values any of which will do
         Of the others see Recommender.recommend. Users who are not in the table get nothing, and a warning says so; raises
         InputError where that is all of them.
         """
-        asked: dict[str, Any] = {"k": k, "at": at, "seen": seen, "allow": allow, "deny": deny, "where": where}
+        asked: dict[str, Any] = {"k": k, "at": moment(at), "seen": seen, **filters(allow, deny, where)}
         asked |= {"boost": boost, "cap": cap, "diversity": diversity}
         if history is not None:
             if users is not None:
@@ -154,7 +152,7 @@ class TrainedRun:
     ) -> Frame:
         """The k items that are most like one, by the cosine of what the model learned of them: `rank`, `item`, `title`,
         `score`. Raises InputError for an item that is not known."""
-        answer = self.recommender.similar(plain(item), k=k, allow=allow, deny=deny, where=where)
+        answer = self.recommender.similar(plain(item), k=k, **filters(allow, deny, where))
         return to_frame(ranked(recommended(answer)), self.frame)
 
     @speaking_python
@@ -164,7 +162,7 @@ class TrainedRun:
         items: object = (),
         *,
         history: Sequence[RawId | Event] | None = None,
-        at: int | None = None,
+        at: Moment | None = None,
         context: Mapping[str, object] | None = None,
     ) -> Frame:
         """These items in the order of what the user will do with them, best first: `rank`, `item`, `title`, and of a run that
@@ -178,10 +176,13 @@ class TrainedRun:
         if self.opened.ranking is None:
             known = self.known_items(candidates)
             found = recommended(
-                self.recommender.recommend(user=plain(user), history=past, k=len(known), allow=known, seen=True, at=at)
+                self.recommender.recommend(
+                    user=plain(user), history=past, k=len(known), allow=known, seen=True, at=moment(at)
+                )
             )
         else:
-            answer = self.recommender.rank(items=candidates, user=plain(user), history=past, at=at, context=context)
+            asked = {"user": plain(user), "history": past, "at": moment(at), "context": context}
+            answer = self.recommender.rank(items=candidates, **asked)
             if answer.unknown:
                 warnings.warn(self.recommender.left_out_sentence(answer.unknown, []), stacklevel=3)
             main = self.recommender.engine.main
@@ -232,6 +233,23 @@ class TrainedRun:
             raise InputError("There are no items. Give at least one: items=[1, 2, 3].")
         return known_of(items, self.opened.item_ids.ids(items), "items", "the model's catalogue")
 
+    @speaking_python
+    def keep(self, folder: str | os.PathLike[str], *, overwrite: bool = False) -> "TrainedRun":
+        """A copy of the run that stays; of a temporary table, too, beside it. Raises InputError where something is there."""
+        target, log = Path(folder), self.log
+        if log.temporary:
+            log = log.keep(target.with_name(f"{target.name}-table"), overwrite=overwrite)
+        with new_folder(target, RUN_FOLDER, overwrite=overwrite, keep=[self.path, log.path]) as temporary:
+            shutil.copytree(self.path, temporary, dirs_exist_ok=True, ignore=shutil.ignore_patterns(".lock"))
+            for file in (temporary / "config.json", *temporary.glob("checkpoints/*/state.json")):
+                content = read_json(file, "config", dict, "that of a run")
+                content.get("config", content)["data"]["table"] = str(log.path)
+                write_text(file, json.dumps(content, indent=1) + "\n")
+        return TrainedRun(target, log.path, frame=self.frame, log=log)
+
+    def notes(self) -> list[str]:
+        return ["The folder is temporary: it goes when Python ends. Keep it: run.keep('runs/NAME')."] * self.temporary
+
     def rows(self) -> list[facts.Fact]:
         config = self.opened.config
         rows: list[facts.Fact] = [("run", str(self.path)), ("model", config["model"].get("kind", ""))]
@@ -240,68 +258,17 @@ class TrainedRun:
 
     def __repr__(self) -> str:
         measured = self.metrics
-        return facts.lines(self.name, self.rows()) + (f"\n{measured!r}" if measured else "")
+        return facts.lines(self.name, self.rows(), self.notes()) + (f"\n{measured!r}" if measured else "")
 
     def _repr_html_(self) -> str:
         measured = self.metrics
-        return facts.html(self.name, self.rows()) + (measured._repr_html_() if measured else "")
+        return facts.html(self.name, self.rows(), self.notes()) + (measured._repr_html_() if measured else "")
 
 
-@speaking_python
-def open_run(path: str | os.PathLike[str], table: str | os.PathLike[str] | None = None) -> TrainedRun:
-    """A run that is on disk already: `louder.open("runs/shop").recommend(users=[42])`.
-
-    table  where the histories of users are, in place of the table it was trained on
-    Raises InputError if there is no run, or if it is damaged.
-    """
-    return TrainedRun(Path(path), None if table is None else Path(table))
-
-
-@speaking_python
-def train(
-    log: Log | str | os.PathLike[str],
-    recipe: str | Config | None = None,
-    *,
-    folder: str | os.PathLike[str] | None = None,
-    settings: Mapping[str, Any] | None = None,
-    resume: bool = False,
-    overwrite: bool = False,
-    quiet: bool = False,
-    size: str | None = None,
-    **changes: Any,
-) -> TrainedRun:
-    """Train a model on a log, and measure its best epoch.
-
-        run = louder.train(log)
-        run = louder.train(log, "ml1m:sasrec", folder="runs/sasrec", epochs=20, settings={"model.max_len": 211})
-
-    log       what louder.log returned, or the folder of a table
-    recipe    a name (see `louder train --help`), a YAML file, or a Config; None: chosen by the log, and printed why
-    size      "small", "medium" or "large": one dial of what the log decides
-    folder    of the run; None: a temporary one, which goes when Python ends
-    settings  of the recipe that change: {"training.epochs": 5} or {"training": {"epochs": 5}}; keywords are the same by the
-              last part of their names: epochs=5
-    resume    go on where the run in `folder` was stopped
-
-    Raises InputError, one sentence, for settings that are misspelt or do not fit the log, and for a folder that is taken.
-    """
-    log = log if isinstance(log, Log) else Log(Path(log))
-    goes_on = Path(folder) if resume and folder is not None else None
-    config, choices = config_of(
-        recipe, str(log.path), size=size, settings=assignments(settings, changes), goes_on=goes_on
-    )
-    if choices:
-        print(in_python(said(choices)), file=sys.stderr)
-    path = Path(folder) if folder is not None else Path(tempfile.mkdtemp(prefix="louder-")) / config.name
-    if folder is not None and log.temporary:
-        log = log.keep(path.with_name(f"{path.name}-table"), overwrite=overwrite)
-        print(f"The table is kept beside the run: {log.path}", file=sys.stderr)
-        config = replace(config, data=replace(config.data, table=str(log.path)))
-    row = train_run(config, path, resume=resume, overwrite=overwrite, quiet=quiet)
-    run = TrainedRun(path, log.path, frame=log.frame, log=log, measured=row)
-    if folder is None:
-        weakref.finalize(run, shutil.rmtree, path.parent, ignore_errors=True)
-    return run
+def filters(allow: Raws | None, deny: Raws, where: Filters | None) -> dict[str, Any]:
+    """As a Request has them: one id, or one value, is a list of it."""
+    texts = {name: ids_of(values) for name, values in (where or {}).items()}
+    return {"allow": None if allow is None else ids_of(allow), "deny": ids_of(deny), "where": texts}
 
 
 def known_of(raws: list[RawId], numbers: Any, what: str, where: str) -> list[RawId]:

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from louder.cli.moments import seconds
+from louder.api.moments import seconds
 
 At = Annotated[
     int | None,

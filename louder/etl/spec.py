@@ -4,6 +4,7 @@ import difflib
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from louder.errors import InputError
@@ -115,6 +116,12 @@ class SideFile:
     def shown(self, what: str) -> str:
         """How messages call it."""
         return self.file if isinstance(self.file, str) else f"the frame of {what}"
+
+    def hint(self, what: str) -> str:
+        """What to do where another column holds the ids."""
+        if isinstance(self.file, str):
+            return f"name their column in the schema: {what}: {{file: {Path(self.file).name}, id: NAME}}."
+        return f"rename the column that holds them to {self.id or 'id'!r}."
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -135,8 +135,7 @@ def matched(side: SideFile | None, attributes: pa.Table | None, met: pa.Array, w
     if not found:
         raise InputError(
             f"None of the {ids:,} ids of {side.shown(what)}, such as {raw[0].as_py()!r}, is in the log, which has such as "
-            f"{met[0].as_py()!r}. Write them as the log does, or name their column in the schema: "
-            f"{what}: {{file: {Path(side.shown(what)).name}, id: NAME}}."
+            f"{met[0].as_py()!r}. Write them as the log does, or {side.hint(what)}"
         )
     return {f"ids in the file of {what}": ids, f"ids in the file of {what} that are in the log": found}
 

@@ -1,6 +1,7 @@
 """The generative ranker: "what will the user do with this item?" asked of a sequential model ("Actions Speak Louder
 than Words", section 2.2 and tables 1 and 11)."""
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -97,7 +98,9 @@ class RankingModel(nn.Module):
         width = backbone.config.width
         self.item_attributes = AttributeEmbedding(item_attributes, width)
         self.actions = nn.Embedding(vocabulary.actions + 1, width)  # the last row is part of every action's token
-        self.values = nn.Linear(vocabulary.values, width, bias=False)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Initializing zero-element tensors")  # of a log without values
+            self.values = nn.Linear(vocabulary.values, width, bias=False)
         self.context = nn.ModuleList(nn.Embedding(size, width) for size in vocabulary.context)
         for table in (self.actions, self.values, *self.context):
             draw(table.weight)

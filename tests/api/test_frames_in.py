@@ -169,6 +169,8 @@ def test_mistakes_of_frames_are_named() -> None:
         "milliseconds": "they look like milliseconds. Pass time_unit='ms'.",
         "empty": "The frame is empty",
         "dictionary": "but this is dict.",
+        "other items": "None of the 2 ids of the frame of items, such as 7, is in the log, which has such as",
+        "nameless items": "The frame of items has no column 'i'; its columns are film. Rename the one that holds the ids to 'i'.",
     }.items():
         frame = {
             "index": FRAME.set_index("u"),
@@ -178,7 +180,8 @@ def test_mistakes_of_frames_are_named() -> None:
             "milliseconds": FRAME.assign(t=FRAME.t * 1000),
             "empty": FRAME[:0],
             "dictionary": {"u": [1]},
-        }[source]
+        }.get(source, FRAME)
+        items = {"other items": {"i": [7, 8]}, "nameless items": {"film": [1]}}.get(source)
         with pytest.raises(louder.InputError) as raised:
-            louder.log(frame, **meaning)
+            louder.log(frame, **meaning, items=items and pd.DataFrame(items))
         assert sentence in str(raised.value), source

@@ -1,6 +1,8 @@
 """Python and the command line: the same log and the same settings give the same run and the same answers."""
 
 import json
+import sys
+from datetime import date
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +18,7 @@ import louder
 from louder.api.choice import config_of
 from louder.api.settings import assignments
 from louder.cli import app
+from louder.errors import Interrupted
 from tests.api.test_frames_in import MEANING, events, products
 from tests.runs import untrained_run
 from tests.tables import ranking_table, tiny_ranking_config, write_ranking_table
@@ -95,6 +98,18 @@ def test_filters_are_those_of_the_recommender(run: louder.TrainedRun) -> None:
     called = louder.load(run.path).recommend(user=1, k=3)
     answer = run.recommend(users=[1], k=3)
     assert answer.item.tolist() == [x.item for x in called] and answer.title.tolist() == [x.title for x in called]
+
+
+def test_one_value_is_a_list_of_it_and_a_date_is_a_time(run: louder.TrainedRun, joint: louder.TrainedRun) -> None:
+    allowed = run.recommend(users=[1], allow="p1", seen=True)
+    assert allowed.item.tolist() == ["p1"] and len(run.recommend(users=[1], deny="p1", k=30, seen=True)) == 29
+    genres = [joint.recommend(users=[103], where={"genres": x}, k=12, seen=True) for x in ("western", ["western"])]
+    assert 0 < len(genres[0]) < 12
+    pd.testing.assert_frame_equal(*genres)
+    moments = "2020-11-01", date(2020, 11, 1), pd.Timestamp("2020-11-01", tz="UTC"), np.int64(1604188800)
+    answers = [run.recommend(users=[1], k=3, at=at) for at in moments]
+    assert all(answer.equals(answers[0]) for answer in answers)
+    assert not answers[0].equals(run.recommend(users=[1], k=3))
 
 
 def test_a_new_history_is_answered_without_a_table(run: louder.TrainedRun) -> None:
@@ -190,10 +205,44 @@ def test_a_temporary_table_is_kept_beside_a_run_that_stays(tmp_path: Path, capsy
     assert len(louder.open(tmp_path / "run").recommend(users=[1], k=2)) == 2
 
 
+def test_a_temporary_run_is_kept_with_its_table(tmp_path: Path) -> None:
+    log = louder.log(events(), **MEANING)
+    run = louder.train(log, "demo", epochs=1, settings=SIZES, quiet=True)
+    assert run.temporary and "Keep it: run.keep(" in run._repr_html_()
+    expected, path = run.recommend(k=3), run.path
+    kept = run.keep(tmp_path / "kept")
+    del run, log
+    assert not path.exists() and kept.table == tmp_path / "kept-table" and not kept.temporary
+    opened = louder.open(tmp_path / "kept")
+    pd.testing.assert_frame_equal(opened.recommend(k=3), expected)
+    assert opened.table == tmp_path / "kept-table" and opened.evaluate()["metrics"] == kept.metrics["metrics"]
+    again = louder.train(kept.log, folder=kept.path, resume=True, epochs=2, quiet=True)
+    assert again.metrics["epochs_trained"] == 2
+
+
+def test_an_interrupt_says_how_to_go_on(log: louder.Log, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from louder.training import screen
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(screen.Screen, "step", interrupted)
+        with pytest.raises(Interrupted, match=r"Go on: louder.train\(log, folder='.*run', resume=True\)"):
+            louder.train(log, "demo", folder=tmp_path / "run", epochs=1, settings=SIZES, quiet=True)
+    goes_on = louder.train(log, folder=tmp_path / "run", resume=True, quiet=True)
+    assert goes_on.metrics["epochs_trained"] == 1
+
+
+def test_without_pandas_answers_are_of_arrow(run: louder.TrainedRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    assert isinstance(louder.open(run.path).recommend(users=[1], k=2), pa.Table)
+
+
 def test_a_log_chooses_its_recipe_and_says_so(
     log: louder.Log, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    chosen = louder.train(log, folder=tmp_path / "run", epochs=1, settings=SIZES, quiet=True)
+    chosen = louder.train(log, folder=tmp_path / "run", epochs=1, settings=SIZES)
     said = capsys.readouterr().err
     assert said.startswith("Chosen from the table; change any of it with settings={'NAME': 'VALUE'}:")
     settings = [

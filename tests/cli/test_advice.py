@@ -7,7 +7,7 @@ import pytest
 from runs import untrained_run
 from tables import events, random_users, tiny_config, write_table
 
-from louder.cli.moments import seconds
+from louder.api.moments import seconds
 from louder.config import seconds_of
 from louder.errors import InputError
 from louder.etl import LogSpec, build_table

@@ -1,5 +1,6 @@
 """A generative ranker sees of a log what came before a request, and the item that it is asked about."""
 
+import warnings
 from dataclasses import replace
 
 import numpy as np
@@ -154,6 +155,12 @@ def test_an_action_is_the_sum_of_what_happened_and_of_the_values_on_their_scale(
     expected = [every + like + slope, every, every + share, every + like + share - 5 * slope, every]
     torch.testing.assert_close(found[[0, 1, 3, 4]], torch.stack([expected[i] for i in (0, 1, 3, 4)]))
     torch.testing.assert_close(found[2], expected[2] + 5 * slope)  # cut off at 5 deviations
+
+
+def test_a_log_without_values_makes_no_noise() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        build_ranker(BACKBONES["hstu"], RankingConfig(), Vocabulary(items=5, actions=2, values=0), [])
 
 
 @every_backbone

@@ -1,8 +1,12 @@
-"""Times that are typed: seconds since 1970, or a date."""
+"""Times of requests: seconds since 1970, or a date."""
 
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
+from typing import SupportsInt
 
+from louder.config import seconds_of
 from louder.errors import InputError
+
+Moment = str | date | SupportsInt
 
 FARTHEST = 1 << 40  # seconds; some 35,000 years
 
@@ -25,3 +29,10 @@ def seconds(text: str) -> int:
             f"The time {text} lies too far away. Give seconds since 1970, or a date: --at 2024-05-01T10:00."
         )
     return found
+
+
+def moment(at: Moment | None) -> int | None:
+    """Likewise of a number, a date or a datetime, also of pandas."""
+    if isinstance(at, date):
+        return seconds_of(at)
+    return None if at is None else seconds(at if isinstance(at, str) else str(int(at)))
