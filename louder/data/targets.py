@@ -40,6 +40,12 @@ class SplitConfig:
         if not 0 < self.test_users < 0.5:
             raise InputError(f"data.split.test_users must be between 0 and 0.5, but it is {self.test_users}.")
 
+    @property
+    def divides_by(self) -> tuple[object, ...]:
+        """What two splits must have in common to be the same one; each kind has settings that the others do not read."""
+        own = {"time": (self.validation_from, self.test_from), "users": (self.test_users,)}
+        return self.kind, *own.get(self.kind, ())
+
 
 class Spans(NamedTuple):
     """Of each of S users one span of the table's rows [S]: from the start of the history to the latest target."""

@@ -79,7 +79,8 @@ def whole_answers(
     config = from_dict(Config, engine.run.config)
     if ranker is not None:
         beside = from_dict(Config, Run.open(ranker).config)
-        if (beside.data.split, beside.protocol) != (config.data.split, config.protocol):
+        splits = {(each.data.split.divides_by, each.protocol) for each in (config, beside)}
+        if len(splits) > 1:
             raise InputError(
                 f"{run} and {ranker} hold out different events (data.split or protocol), so one has been trained on what "
                 "the other is asked. Train both with the same split."

@@ -187,3 +187,12 @@ def test_a_table_from_files_splits_as_one_in_memory(tmp_path):
     table = open_table(write_table(tmp_path / "t", users))
     found = split(table, "test", LEAVE_LAST_OUT, held_out=2)
     assert (found.users.tolist(), found.starts.tolist(), found.lasts.tolist()) == ([0, 2], [0, 6], [4, 8])
+
+
+def test_splits_are_the_same_whatever_is_set_that_their_kind_does_not_read():
+    times = {"validation_from": 5, "test_from": 9}
+    assert SplitConfig().divides_by == SplitConfig(**times, test_users=0.2).divides_by
+    by_time = SplitConfig(kind="time", **times)
+    assert by_time.divides_by == SplitConfig(kind="time", **times, test_users=0.2).divides_by
+    assert by_time.divides_by != SplitConfig(kind="time", validation_from=5, test_from=8).divides_by
+    assert SplitConfig(kind="users", test_users=0.2).divides_by != SplitConfig(kind="users").divides_by
