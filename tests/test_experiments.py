@@ -50,3 +50,20 @@ def test_answers_of_a_load_have_quantiles_of_the_good_ones():
         seen.add(429, 5.0)
     assert seen.facts() == {"requests": 150, "statuses": {"200": 100, "429": 50}, "p50_ms": 50.0, "p99_ms": 99.0}
     assert Seen().quantile(0.5) is None
+
+
+def test_trial_0_of_ones_own_log_is_what_the_rules_choose_and_the_summary_is_ratios():
+    from experiments import own_log
+
+    assert own_log.settings_of("shop", 0) == []
+    assert own_log.settings_of("shop", 3) == own_log.settings_of("shop", 3) != own_log.settings_of("shop", 4)
+    assert [setting.split("=")[0] for setting in own_log.settings_of("shop", 1)] == list(own_log.SPACE)
+
+    def row(trial, validation, test, seconds):
+        row = {"experiment": "own-log-shop", "trial": trial, "settings": [f"t={trial}"], "cpu_seconds": seconds}
+        return row | {"validation_ndcg@10": validation, "metrics": {"ndcg@10": test}}
+
+    (found,) = own_log.summary([row(0, 0.3, 0.2, 30.0), row(1, 0.4, 0.25, 20.0), row(2, 0.2, 0.5, 10.0)])
+    assert (found["table"], found["trials"], found["best"]) == ("shop", 2, ["t=1"])
+    assert (found["validation"], found["test"], found["seconds"]) == (0.3 / 0.4, 0.2 / 0.25, 1.5)
+    assert own_log.summary([row(0, 0.3, 0.2, 30.0)]) == []

@@ -48,8 +48,7 @@ def try_log(
         louder try logs/ --schema shop.yaml -o try/shop
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # see louder demo: read when torch is loaded, which is later
-    name = Path(log.partition("::")[0]).name.partition(".")[0] or "log"
-    folder = output or Path("try") / name
+    folder = output or Path("try") / name_of(log)
     require_own(folder)
     try:
         found = run(log, folder, minutes, present, schema, size, tuple(settings or ()))
@@ -64,6 +63,10 @@ def try_log(
         print(f"\nThe page: {folder / 'report.html'}")
     if show:
         typer.launch((folder / "report.html").resolve().as_uri())
+
+
+def name_of(log: str) -> str:
+    return Path(log.partition("::")[0]).resolve().name.partition(".")[0]
 
 
 def require_own(folder: Path) -> None:
@@ -95,7 +98,9 @@ def run(
     began = time.perf_counter()
     table = table_of(log, folder, schema)
     left = max(0.05, minutes - (time.perf_counter() - began) / 60)
-    found = run_trial(table, folder, minutes=left, size=size, settings=settings, present=present, tell=tell)
+    found = run_trial(
+        table, folder, name=name_of(log), minutes=left, size=size, settings=settings, present=present, tell=tell
+    )
     found |= {"minutes": minutes, "seconds": time.perf_counter() - began}
     folder.mkdir(parents=True, exist_ok=True)
     write_page(page(found), folder / "report.html")
@@ -113,9 +118,8 @@ def table_of(log: str, folder: Path, schema: Path | None) -> Path:
     table = folder / "table"
     try:
         with steps(tell) as report:
-            name = Path(log.partition("::")[0]).name.partition(".")[0]
             spec = read_spec(schema) if schema else LogSpec()
-            build_table(log, table, spec=spec, name=name, overwrite=True, report=report)
+            build_table(log, table, spec=spec, name=name_of(log), overwrite=True, report=report)
     except InputError as error:
         if "--" not in str(error):  # no option of louder etl would help
             raise

@@ -7,6 +7,7 @@
 already. Those that are given win, and what depends on them follows: `data.max_len=500` makes room in the model, too.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -78,6 +79,11 @@ class Choice(NamedTuple):
 
     settings: dict[str, Value]
     why: str
+
+
+def as_words(choice: Choice) -> list[str]:
+    """As they may be typed after --set."""
+    return [f"{name}={json.dumps(value)}" for name, value in choice.settings.items()]
 
 
 def facts_of(table: Path | str) -> TableFacts:

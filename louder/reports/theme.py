@@ -106,6 +106,8 @@ pre { overflow-x: auto; font: .85em/1.45 ui-monospace, "SF Mono", Menlo, Consola
   .overview td, .overview th { padding-right: .35rem; }
   .bars td:nth-child(2), .bars th:nth-child(2), .overview td:nth-child(2), .overview th:nth-child(2), .wide,
   .overview td:last-child, .overview thead th:last-child { display: none; }
+  .overview.trial td:nth-child(n + 4):not(:last-child), .overview.trial th:nth-child(n + 4):not(:last-child) { display: none; }
+  .overview.trial td:last-child, .overview.trial thead th:last-child { display: table-cell; }
   dl { grid-template-columns: minmax(0, 1fr); gap: 0; }
   dd { margin-bottom: .5rem; }
 }

@@ -10,9 +10,10 @@ from louder.reports.markup import Html, details, document, figures, joined, sect
 from louder.reports.run_page import span
 from louder.reports.theme import BLUE, GREEN, GREY, ORANGE
 from louder.results import Row
-from louder.trial.verdict import relative
+from louder.trial.verdict import minus, relative
 
 COLOURS = {"popularity": GREY, "item-kNN": GREEN, "SASRec": ORANGE, "HSTU": BLUE}
+MODELS = "SASRec and HSTU have the settings that the rules of louder train choose for this log; nothing was searched."
 SEEN = {
     "none": "Items that people had before may be recommended again, since they repeat themselves here ({repeats:.0%} of the events).",
     "history": "Items that somebody had before are not recommended again.",
@@ -33,7 +34,7 @@ def page(found: Row) -> str:
         next_section(found),
         method_section(found),
     ]
-    return document(f"Is it worth it for {found['name']}?", sections)
+    return document(f"{found['name']}: is a generative recommender worth it?", sections)
 
 
 # The answer ----------------------------------------------------------------------------------------------------------
@@ -50,13 +51,13 @@ def headline(found: Row) -> Html:
     cards = [
         (f"{best['name']} finds", share(best["hr@10"]), "of what people took next, in a list of ten"),
         (f"{simple['name']} finds", share(simple["hr@10"]), "the best without training"),
-        ("gain", ratio(gain), f"95 % sure: {points(gain['low'])} to {points(gain['high'])} points"),
+        ("gain", ratio(gain), f"95 % interval {points(gain['low'])} to {points(gain['high'])} points"),
         ("an answer takes", f"{cost['request_ms']:.0f} ms", f"training took {span(cost['train_seconds'])}"),
     ]
     boxes = joined(tag("div", name, tag("b", value), tag("small", note), class_="card") for name, value, note in cards)
     return tag(
         "header",
-        tag("h1", f"Is a generative recommender worth it for {found['name']}?"),
+        tag("h1", f"{found['name']}: is a generative recommender worth it?"),
         tag("div", facts, class_="muted"),
         tag("p", verdict["headline"], class_=f"verdict {verdict['answer']}"),
         tag("ul", joined(tag("li", reason) for reason in verdict["reasons"])),
@@ -73,7 +74,7 @@ def share(value: float) -> str:
 
 
 def points(value: float) -> str:
-    return f"{100 * value:+.1f}"
+    return minus(f"{100 * value:+.1f}")
 
 
 def ratio(gain: Row) -> str:
@@ -193,18 +194,14 @@ def cost_section(found: Row) -> Html:
     rows = [
         ["training", span(cost["train_seconds"]), span(cost["larger_train_seconds"])],
         ["events a second in training", f"{cost['events_per_s']:,.0f}", "the same"],
-        [
-            "one answer, alone",
-            f"{cost['request_ms']:.1f} ms",
-            "more, with the catalogue: an index helps (louder index)",
-        ],
+        ["one answer, alone", f"{cost['request_ms']:.1f} ms", "more"],
         ["weights on disk", size(cost["checkpoint_bytes"]), size(cost["larger_checkpoint_bytes"])],
-        ["memory of this whole trial", size(cost["memory_bytes"]), ""],
+        ["memory of this whole trial", size(cost["memory_bytes"]), "–"],
     ]
     note = (
-        f"{best['name']} on {found['machine']}. The last column is a straight line: {times} times the events, users and items, and as many "
-        "passes over them. Larger logs usually need fewer passes; an answer takes longer with the catalogue, and an index "
-        "(louder index) keeps that short."
+        f"{best['name']} on {found['machine']}. The last column is a straight line: {times} times the events, users and "
+        "items, and as many passes over them. Larger logs usually need fewer passes; an answer takes longer with the "
+        "catalogue, which an index (louder index) keeps short."
     )
     return section("What it costs", note, table(["", "here", f"at {times} times the log"], rows, numbers=1))
 
@@ -289,6 +286,15 @@ def next_section(found: Row) -> Html:
     return section("Go on", lead[found["verdict"]["answer"]], *shown)
 
 
+def chosen(found: Row) -> Html:
+    """The rules' choices for the better of the two, folded away."""
+    rows = [
+        [f"{why[0].upper()}{why[1:]}.", joined(tag("div", tag("code", one)) for one in made)]
+        for why, made in found["choices"]
+    ]
+    return tag("details", tag("summary", f"Settings of {found['best']}"), table(["why", "settings"], rows, numbers=9))
+
+
 def method_section(found: Row) -> Html:
     positive = f" What counts is an event with {', '.join(found['positive'])}." if found["positive"] else ""
     seen = SEEN[found["seen"]].format(repeats=found["repeats"])
@@ -298,7 +304,7 @@ def method_section(found: Row) -> Html:
         ("simple systems", "Popularity and item-kNN are each the best on validation of three settings."),
         (
             "models",
-            "SASRec and HSTU have the settings that the rules of louder train choose for this log; nothing was searched.",
+            joined([MODELS, chosen(found)]),
         ),
         ("intervals", "95 %, by a paired bootstrap over people, 1,000 draws."),
         ("not measured", "What people would do if they were shown other lists. Only a test with people tells that."),

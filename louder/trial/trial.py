@@ -14,19 +14,16 @@ import numpy as np
 from louder.data import inspect
 from louder.data.table import Table, open_table
 from louder.evaluation.bootstrap import gain, interval
-from louder.evaluation.retrieval import Scorer, model_scorer
 from louder.evaluation.retrieval_metrics import retrieval_metrics
 from louder.inference.recommender import Recommender
 from louder.inference.run import Run
 from louder.recipes import own_log
-from louder.results import Row, provenance, read_rows
-from louder.training.config import Config
-from louder.training.loop import train
+from louder.results import Row, provenance
 from louder.training.retrieval import part_loader, popularity
 from louder.trial.examples import examples
 from louder.trial.findings import findings
+from louder.trial.models import choose, cut_short, scorer_of, trained
 from louder.trial.present import Shown, read_shown
-from louder.trial.split import choose_split
 from louder.trial.systems import Held, Part, best_baselines, held_out
 from louder.trial.verdict import decide
 
@@ -48,6 +45,7 @@ def run_trial(
     table_folder: Path,
     output: Path,
     *,
+    name: str,
     minutes: float = 10.0,
     size: str = "medium",
     settings: tuple[str, ...] = (),
@@ -58,6 +56,7 @@ def run_trial(
 
         OUTPUT/sasrec  OUTPUT/hstu   the trained runs; those of an earlier trial are replaced
 
+    name      of the log, for people
     minutes   for all of it. Training stops in time; measuring a first epoch may come on top
     settings  of both models, as --set takes them
     present   a file of lists that were shown, see louder.trial.present
@@ -69,8 +68,8 @@ def run_trial(
     deadline = began + 60 * minutes
     table, counts, facts = open_table(table_folder), inspect.count(table_folder), own_log.facts_of(table_folder)
     most = max(1, min(MEASURED, int(MEASURED_A_MINUTE * minutes)))
-    configs = {name: config_of(kind, facts, table, size, settings, most) for name, kind in MODELS.items()}
-    config = configs["HSTU"]
+    chosen = {name: choose(kind, facts, table, size, settings, most) for name, kind in MODELS.items()}
+    config = chosen["HSTU"].config
     part = Part(part_loader(table, config, "test"), config.evaluation.seen)
     held = held_out(part, popularity(table, part_loader(table, config, "train")))
     shown = read_shown(present, table, held) if present else None  # before anything takes long
@@ -78,26 +77,24 @@ def run_trial(
     tell(f"asking about {len(held.rows):,} users; popularity and item-kNN")
     ranks: dict[str, np.ndarray] = {}
     systems: list[Row] = []
-    for name, (scorer, words) in best_baselines(table, config).items():
+    for system, (scorer, words) in best_baselines(table, config).items():
         started = time.perf_counter()
-        ranks[name] = part.ranks(scorer)
-        systems.append({"name": name, "trained": False, "how": words, "seconds": time.perf_counter() - started})
+        ranks[system] = part.ranks(scorer)
+        systems.append({"name": system, "trained": False, "how": words, "seconds": time.perf_counter() - started})
     asking = systems[0]["seconds"]
-    for name, config in configs.items():
-        left = max(1.0, SHARE[name] * (deadline - time.perf_counter()) - EVALUATIONS * asking) / 60
-        tell(f"training {name} for up to {left:.1f} minutes")
-        systems.append(trained(name, config, output / MODELS[name], left))
-        ranks[name] = part.ranks(scorer_of(output / MODELS[name]))
+    for system, model in chosen.items():
+        left = max(1.0, SHARE[system] * (deadline - time.perf_counter()) - EVALUATIONS * asking) / 60
+        tell(f"training {system} for up to {left:.1f} minutes")
+        systems.append(trained(system, model.config, output / MODELS[system], left))
+        ranks[system] = part.ranks(scorer_of(output / MODELS[system]))
 
     tell("comparing")
-    for system in systems:
-        system |= measured(ranks[system["name"]])
-    best, simple = (
-        max((x for x in systems if x["trained"] is kind), key=lambda x: x["hr@10"]) for kind in (True, False)
-    )
+    systems = [one | measured(ranks[one["name"]]) for one in systems]
+    best = max((x for x in systems if x["trained"]), key=lambda x: max(x["curve"]))  # by validation, as its epoch was
+    simple = max((x for x in systems if not x["trained"]), key=lambda x: x["hr@10"])
     run = output / MODELS[best["name"]]
-    hits = {name: (own <= 10).astype(float) for name, own in ranks.items()}
-    over = {name: gain(hits[best["name"]], own) for name, own in hits.items() if name != best["name"]}
+    hits = {system: (own <= 10).astype(float) for system, own in ranks.items()}
+    over = {system: gain(hits[best["name"]], own) for system, own in hits.items() if system != best["name"]}
     compared = against_shown(shown, ranks, best["name"]) if shown else None
     by_time = config.data.split.kind == "time"
     verdict = decide(
@@ -111,11 +108,12 @@ def run_trial(
         by_time=by_time,
     )
     return {
-        "name": table.manifest.name if table_folder.parent == output else table_folder.resolve().name,
+        "name": name,
         "table": str(table_folder),
-        "log": {name: getattr(table.manifest, name) for name in ("users", "items", "events", "has_times")},
+        "log": {count: getattr(table.manifest, count) for count in ("users", "items", "events", "has_times")},
         "users": len(held.rows),
-        "split": choose_split(table, table.action_mask(config.data.positive))[1],
+        "split": chosen[best["name"]].split,
+        "choices": [[choice.why, own_log.as_words(choice)] for choice in chosen[best["name"]].choices],
         "by_time": by_time,
         "seen": config.evaluation.seen,
         "positive": list(config.data.positive),
@@ -124,77 +122,19 @@ def run_trial(
         "best": best["name"],
         "simple": simple["name"],
         "systems": systems,
-        "gains": {name: found._asdict() for name, found in over.items()},
+        "gains": {system: found._asdict() for system, found in over.items()},
         "by_length": groups(ranks, held.lengths, LENGTHS, "events before"),
         "by_item": groups(ranks, held.known, KNOWN, "events of the item in training"),
         "present": compared,
         "cost": cost(table, run, best, held),
         "examples": examples(run, table, held, ranks[best["name"]]),
         "findings": [finding._asdict() for finding in findings(counts, table)],
-        "actions": [name for name, share in facts.actions.items() if own_log.tells(share)],
-        "commands": commands(table_folder, run),
+        "actions": [action for action, share in facts.actions.items() if own_log.tells(share)],
+        "commands": commands(table_folder, run, name),
         "minutes": minutes,
         "seconds": time.perf_counter() - began,
         **provenance(),
     }
-
-
-def config_of(
-    kind: str, facts: own_log.TableFacts, table: Table, size: str, settings: tuple[str, ...], most: int
-) -> Config:
-    """What the rules choose for a table, for the next item alone, with the split of a trial."""
-    own = [f"model.kind={kind}", "ranking=null", f"evaluation.users={most}"]
-    config, _ = own_log.config_for(facts, table.path, size=size, settings=[*own, *settings], name=f"try-{kind}")
-    split = choose_split(table, table.action_mask(config.data.positive))[0]
-    by_time = [
-        f"data.split.{name}={value}"
-        for name, value in asdict(split).items()
-        if value is not None and not any(given.startswith("data.split") for given in settings)
-    ]
-    return own_log.config_for(facts, table.path, size=size, settings=[*own, *by_time, *settings], name=f"try-{kind}")[0]
-
-
-def trained(name: str, config: Config, run: Path, minutes: float) -> Row:
-    """Train a run in so many minutes -> what it took, and how far it came."""
-    from louder.config import override
-
-    started = time.perf_counter()
-    result = train(override(config, [f"training.minutes={minutes}"]), run, overwrite=True)
-    epochs = [row for row in read_rows(run / "log.jsonl") if row["kind"] == "epoch"]
-    steps = len(part_loader(open_table(config.data.table), config, "train")) / config.data.users_per_batch
-    passes = epochs[-1]["step"] / max(1, steps)
-    return {
-        "name": name,
-        "trained": True,
-        "run": str(run),
-        "seconds": time.perf_counter() - started,
-        "train_seconds": result["train_seconds"],
-        "epoch": result["epoch"],
-        "epochs_trained": result["epochs_trained"],
-        "stopped_by": result["stopped_by"],
-        "passes": passes,
-        "events_per_s": float(np.median([row["events_per_s"] for row in epochs])),
-        "curve": [row["ndcg@10"] for row in epochs if "part" in row],
-        "how": how_far(result, passes),
-    }
-
-
-def how_far(result: Row, passes: float) -> str:
-    if result["stopped_by"] == "minutes":
-        return f"read the log {passes:.1f} times, then the time was up"
-    why = "until validation gained no more" if result["stopped_by"] == "patience" else "to the end"
-    return f"read the log {passes:.0f} times, {why}; the best was {result['epoch'] + 1}"
-
-
-def cut_short(system: Row) -> bool:
-    """Whether a model was still learning when the time was up."""
-    return system["stopped_by"] == "minutes" and system["epoch"] == system["epochs_trained"] - 1
-
-
-def scorer_of(run: Path) -> Scorer:
-    model = Run.open(run).sequential()
-    model.eval()
-    return model_scorer(model)
 
 
 def measured(ranks: np.ndarray) -> Row:
@@ -265,9 +205,9 @@ def cost(table: Table, run: Path, best: Row, held: Held) -> Row:
     }
 
 
-def commands(table: Path, run: Path) -> dict[str, str]:
+def commands(table: Path, run: Path, name: str) -> dict[str, str]:
     """What to type next, by what it is for."""
-    final = Path("runs") / table.resolve().name
+    final = Path("runs") / name
     return {
         "serve": shlex.join(["louder", "serve", str(run), "--open"]),
         "train": shlex.join(["louder", "train", "--table", str(table), "-o", str(final)]),

@@ -68,9 +68,14 @@ def decide(
 
 def said(this: str, other: str, gain: Gain) -> str:
     points = f"{100 * gain.mean:+.1f} points of HR@10, 95 % interval {100 * gain.low:+.1f} to {100 * gain.high:+.1f}"
-    return f"{this} beside {other}: {points}{'' if gain.ratio is None else f' ({relative(gain.ratio)})'}."
+    return f"{this} beside {other}: {minus(points)}{'' if gain.ratio is None else f' ({relative(gain.ratio)})'}."
 
 
 def relative(ratio: float) -> str:
     """0.25 -> +25 %, 3.1 -> 4.1 times"""
-    return f"{ratio + 1:.1f} times" if ratio >= 1 else f"{100 * ratio:+.0f} %"
+    return f"{ratio + 1:.1f} times" if ratio >= 1 else minus(f"{100 * ratio:+.0f} %")
+
+
+def minus(number: str) -> str:
+    """With the sign that is as wide as a plus."""
+    return number.replace("-", "−")

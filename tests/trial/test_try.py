@@ -67,7 +67,7 @@ def test_an_interrupt_is_one_sentence(louder, log, tmp_path, monkeypatch):
         os.kill(os.getpid(), signal.SIGINT)
         time.sleep(1)
 
-    monkeypatch.setattr("louder.trial.trial.train", interrupted)
+    monkeypatch.setattr("louder.trial.models.train", interrupted)
     words = ["try", str(log), "-o", str(tmp_path / "out"), "--minutes", "0.5"]
     code, _, err = louder(*words)
     assert code == 130
@@ -125,6 +125,7 @@ def found_by_hand(**changes: object) -> Row:
         "findings": [],
         "actions": [],
         "commands": {"serve": "louder serve x", "train": "louder train", "serve_final": "louder serve y", "report": ""},
+        "choices": [["so it is", ["model.layers=2"]]],
         "minutes": 10.0,
         "seconds": 500.0,
         "machine": "one",

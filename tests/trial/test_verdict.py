@@ -49,4 +49,4 @@ def test_few_people_and_a_kinder_split_are_told():
 
 
 def test_large_gains_are_told_in_times():
-    assert [relative(x) for x in (0.254, -0.5, 3.1)] == ["+25 %", "-50 %", "4.1 times"]
+    assert [relative(x) for x in (0.254, -0.5, 3.1)] == ["+25 %", "−50 %", "4.1 times"]
