@@ -24,6 +24,7 @@ def decided(over_simple: Gain, over_present: Gain | None = None, **changes: obje
         (by(0.05), by(-0.05), "no", "No: what you show now"),
         (by(0.004, 0.002), None, "unclear", "Hardly"),
         (by(0.005), None, "unclear", "Not shown: on this log HSTU and item-kNN"),
+        (by(0.05), by(0.02, 0.03), "unclear", "Not shown: on this log HSTU and what you show now"),
         (by(0.05), by(0.0), "unclear", "Not shown: on this log HSTU and what you show now"),
         (by(0.0), by(0.05), "unclear", "Perhaps: HSTU is ahead of what you show now, but item-kNN"),
     ],
