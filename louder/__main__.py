@@ -4,19 +4,27 @@ import atexit
 import os
 import sys
 from collections.abc import Sequence
+from importlib.abc import Loader
+from importlib.machinery import ModuleSpec
 from types import ModuleType
+from typing import NoReturn
 
 from louder.cli import main
 
 
-class NoPandas:
-    """A finder of modules that says that there is no pandas: pyarrow imports it where there is one, for a third of a
-    second, and no command needs it."""
+class NoPandas(Loader):
+    """A finder of modules that has a pandas which cannot be imported: pyarrow imports it where there is one, for a third of
+    a second, and no command needs it."""
 
-    @staticmethod
-    def find_spec(name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> None:
-        if name == "pandas":
-            raise ModuleNotFoundError("No module named 'pandas': no command needs it", name=name)
+    @classmethod
+    def find_spec(cls, name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
+        return ModuleSpec(name, cls()) if name == "pandas" else None
+
+    def create_module(self, spec: ModuleSpec) -> NoReturn:
+        raise ImportError("no command needs pandas", name=spec.name)
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Never called, and asked for."""
 
 
 def run() -> None:

@@ -139,3 +139,22 @@ program.run()
     assert done.returncode == code and "done" in done.stderr
     assert "bye" in done.stdout or code == 120
     assert ("ZeroDivisionError" in done.stderr) == ("1 / 0" in body)
+
+
+def test_a_command_has_no_pandas_and_who_looks_for_it_is_not_disturbed() -> None:
+    script = """
+import importlib.util, sys
+import louder.__main__ as program
+def command():
+    import pyarrow as pa
+    assert pa.array([1, None]).to_numpy(zero_copy_only=False).tolist()[0] == 1
+    importlib.util.find_spec("pandas")  # as torch's compiler does
+    try:
+        import pandas
+    except ImportError:
+        print("none")
+program.main = command
+program.run()
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "none\n", "")
