@@ -20,8 +20,9 @@ from louder.results import Row
 
 LOUDER = """
 import sys
-from louder.etl import build_table
-build_table(sys.argv[1], sys.argv[2], overwrite=True)
+from louder.__main__ import run
+sys.argv = ["louder", "etl", sys.argv[1], "-o", sys.argv[2], "--overwrite"]
+run()
 """
 
 # What the official code does with ratings.dat: the python engine (for '::'), a sort of the whole table by time, lists

@@ -160,6 +160,12 @@ def text_lines(path: Path, encoding: str) -> Iterator[str]:
             raise InputError(f"{path.name} is not text in UTF-8 ({error}). Save it so.") from error
 
 
+def bytes_of(path: Path) -> int:
+    """Of a file, or of all files of a folder."""
+    files = [path] if path.is_file() else path.rglob("*")
+    return sum(file.stat().st_size for file in files if file.is_file())
+
+
 def describe(path: Path) -> list[SourceFile]:
     """Path, bytes and sha256 of a source, for the manifest: one entry a file."""
     files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())

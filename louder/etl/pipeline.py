@@ -9,7 +9,7 @@ import pyarrow as pa
 from louder.errors import InputError
 from louder.etl.archives import MEMBER
 from louder.etl.engines.duckdb import open_duckdb
-from louder.etl.files import describe, in_background, is_stream, open_input
+from louder.etl.files import bytes_of, describe, in_background, is_stream, open_input
 from louder.etl.read import Report, read_log
 from louder.etl.sequences import EVENTS_PER_PART
 from louder.etl.sources import open_source
@@ -19,6 +19,8 @@ from louder.etl.transform import EventFilters, transform
 from louder.etl.write import describe_table, write_table
 from louder.folders import new_folder
 from louder.schema import TABLE_FOLDER, Manifest
+
+SMALL_BYTES = 32 << 20  # of sources, as they are: perhaps five million events
 
 
 def build_table(
@@ -67,16 +69,12 @@ def build_table(
     with new_folder(out, TABLE_FOLDER, overwrite=overwrite, keep=read) as folder:
         work = folder / ".work"
         work.mkdir()
-        files = in_background(
-            lambda: [
-                entry
-                for path in sources
-                if not is_stream(path)
-                for entry in describe(Path(str(path).partition(MEMBER)[0]))
-            ]
-        )
+        paths = [Path(str(path).partition(MEMBER)[0]) for path in sources if not is_stream(path)]
+        files = in_background(lambda: [entry for path in paths for entry in describe(path)])
+        known = frame is not None or len(paths) == len(sources)
+        small = known and (frame.nbytes if frame is not None else sum(map(bytes_of, paths))) <= SMALL_BYTES
         named = FRAME if frame is not None else str(sources[0])
-        with open_duckdb(work, named, memory_bytes=memory_bytes, threads=threads) as engine:
+        with open_duckdb(work, named, memory_bytes=memory_bytes, threads=threads, small=small) as engine:
             report("reading")
             meaning = spec or LogSpec()
             if frame is not None:

@@ -32,6 +32,7 @@ class CleanLog:
     kinds: dict[str, str]  # of the ids of users and items: "integer" or "string"
     latest: float  # the last plausible moment, in seconds since 1970
     rows: int
+    usable: int  # of them
     dropped: dict[str, int]
     left_out: list[str]  # columns that are not used
     notes: dict[str, int]  # what else was counted
@@ -56,8 +57,8 @@ def read_log(engine: EtlEngine, source: LogSource, report: Report) -> CleanLog:
         checks = [clean.raw_id(raw[spec.column(word)], kind, word) for word, kind in kinds.items()]
         if spec.has_times:
             checks.append(clean.microseconds(raw[clock], unit, latest, engine.epoch_us, strptime=engine.strptime))
-        table, rows, dropped = save_with_reasons(engine, "log", raw, cleaned(raw, spec, checks), checks)
-        usable = rows - sum(dropped.values())
+        table, seen, dropped = save_with_reasons(engine, "log", raw, cleaned(raw, spec, checks), checks)
+        rows, usable = seen.rows, seen.usable
         # the sample looked like integers, but the rest does not
         others = [word for word in kinds if dropped.get(f"{word} not an integer")]
         if not others or spec.ids != "auto":
@@ -68,12 +69,10 @@ def read_log(engine: EtlEngine, source: LogSource, report: Report) -> CleanLog:
     total = rows + sum(source.log.rejected.values())
     if total == 0:
         raise InputError(f"{shown} is empty: it has no events. Give a file that holds at least one event.")
-    good = table.filter(table[REASON] == 0)
     warnings: list[str] = []
     if spec.has_times:
-        first, last, early = span_of(good)
-        refuse_implausible_times(raw[clock], unit, rows, dropped, early, shown)
-        warnings += odd_times(first, last, usable, early, unit) if usable else []
+        refuse_implausible_times(raw[clock], unit, rows, dropped, seen.early, shown)
+        warnings += odd_times(seen.first, seen.last, usable, seen.early, unit) if usable else []
     if not usable:
         raise InputError(
             f"None of the {total} rows of {shown} can be used: {listed(dropped)}. "
@@ -81,20 +80,12 @@ def read_log(engine: EtlEngine, source: LogSource, report: Report) -> CleanLog:
         )
     notes: dict[str, int] = {}
     if ODD in table.columns:
-        if good[ODD].any().to_pyarrow().as_py():
+        if seen.odd:
             notes, said = unreadable_texts(raw.filter(reduce(and_, (check.good for check in checks))), spec)
             warnings += said
         table = table.drop(ODD)
     left_out = [column for column in found if column not in spec.used]
-    return CleanLog(source, table, kinds, latest, total, dropped, left_out, notes, warnings)
-
-
-def span_of(events: ir.Table) -> tuple[int, int, int]:
-    """The first and the last time, in microseconds, and how many lie before 1990."""
-    micros = events[MICROS_COLUMN]
-    early = (micros < YEAR_1990 * 10**6).sum()
-    row = events.aggregate(first=micros.min(), last=micros.max(), early=early).to_pyarrow().to_pylist()[0]
-    return row["first"] or 0, row["last"] or 0, row["early"] or 0
+    return CleanLog(source, table, kinds, latest, total, usable, dropped, left_out, notes, warnings)
 
 
 def doubtful(raw: ir.Table, spec: LogSpec) -> dict[str, tuple[str, ir.BooleanValue]]:
@@ -146,16 +137,33 @@ def cleaned(raw: ir.Table, spec: LogSpec, checks: Sequence[Checked]) -> dict[str
     return found
 
 
+@dataclass
+class Seen:
+    """Of a cleaned log: its rows, and of those that can be used how many, the first and the last time in microseconds, how
+    many lie before 1990, and whether one has a value that may be no number."""
+
+    rows: int
+    usable: int = 0
+    first: int = 0
+    last: int = 0
+    early: int = 0
+    odd: bool = False
+
+
 def save_with_reasons(
     engine: EtlEngine, name: str, raw: ir.Table, columns: Mapping[str, ir.Value], checks: Sequence[Checked]
-) -> tuple[ir.Table, int, dict[str, int]]:
-    """Columns of `raw`, saved with a reason code; rows in all, and how many cannot be used for each reason."""
+) -> tuple[ir.Table, Seen, dict[str, int]]:
+    """Columns of `raw`, saved with a reason code; what was seen, and how many rows cannot be used for each reason."""
     reason, reasons = clean.reason_code(checks)
     table = engine.save(name, raw.select(**columns, **{REASON: reason}))
-    counted = table.group_by(REASON).aggregate(n=table.count()).to_pyarrow().to_pylist()
-    by_code = {row[REASON]: row["n"] for row in counted}
-    dropped = {text: by_code[code] for code, text in enumerate(reasons, 1) if by_code.get(code)}
-    return table, sum(by_code.values()), dropped
+    micros = table[MICROS_COLUMN]
+    found = {"first": micros.min(), "last": micros.max(), "early": (micros < YEAR_1990 * 10**6).sum()}
+    if ODD in table.columns:
+        found["odd"] = table[ODD].any()
+    counted = table.group_by(REASON).aggregate(usable=table.count(), **found).to_pyarrow().to_pylist()
+    of = {row.pop(REASON): row for row in counted}
+    dropped = {text: of[code]["usable"] for code, text in enumerate(reasons, 1) if code in of}
+    return table, Seen(sum(row["usable"] for row in of.values()), **of.get(0, {})), dropped
 
 
 def listed(dropped: dict[str, int]) -> str:

@@ -14,7 +14,7 @@ from louder.etl.clean import MICROS_COLUMN, POSITION, REASON, USER
 from louder.etl.engines import RAW_POSITION, EtlEngine
 from louder.etl.numbering import RAW, numbered, vocabulary
 from louder.etl.probe import read_time_unit, refuse_implausible_times
-from louder.etl.read import SAMPLE_ROWS, CleanLog, save_with_reasons, span_of
+from louder.etl.read import SAMPLE_ROWS, CleanLog, save_with_reasons
 from louder.etl.sequences import ID
 from louder.etl.sources.attributes import open_side_file
 from louder.etl.spec import SideFile
@@ -81,15 +81,14 @@ def read_file(
     missing = clean.is_missing(raw[side.value])
     value = clean.Checked(raw[side.value].cast("string"), ~missing, {"value missing": missing})
     columns = {USER: user.value, MICROS_COLUMN: moment.value, VALUE: value.value, POSITION: raw[RAW_POSITION]}
-    table, rows, dropped = save_with_reasons(engine, f"series_log_{kind}", raw, columns, [user, moment, value])
+    table, seen, dropped = save_with_reasons(engine, f"series_log_{kind}", raw, columns, [user, moment, value])
     good = table.filter(table[REASON] == 0)
-    early = span_of(good)[2]
     refuse_implausible_times(
         raw[side.timestamp],
         unit,
-        rows,
+        seen.rows,
         dropped,
-        early,
+        seen.early,
         shown,
         lambda unit: f"it in the schema: series: {{{name}: {{file: ..., time_unit: {unit!r}}}}}",
     )

@@ -44,6 +44,10 @@ class EventFilters:
                 "Give one kind."
             )
 
+    @property
+    def any(self) -> bool:
+        return any((self.min_user_events, self.min_item_events, self.k_core, self.drop_duplicates))
+
 
 @dataclass
 class NumberedLog:
@@ -78,7 +82,7 @@ def transform(
     valid = log.table.filter(log.table[REASON] == 0).drop(REASON)
     events, catalogue, dropped = filtered(engine, valid, keep, dict(log.dropped), report)
     report("numbering")
-    kept = filters.count(events)
+    kept = filters.count(events) if keep.any else log.usable
     if not kept:
         raise InputError(
             f"Nothing is left of the {log.rows} rows of {log.source.shown} after the filters: {listed(dropped)}. "
@@ -101,7 +105,9 @@ def transform(
     series = list(open_series(engine, log, valid, user_table, work))
     parts = max(1, -(-kept // events_per_part))
     tokens = with_series(engagements(engine, events, item_table), series)
-    dealt = engine.save("numbered", deal(tokens, user_table, parts))
+    dealt = deal(tokens, user_table, parts)
+    if parts > 1:  # else it is read once
+        dealt = engine.save("numbered", dealt)
     return NumberedLog(dealt, parts, kept, user_ids, item_ids, series, users, items, keep, dropped, notes)
 
 

@@ -129,3 +129,24 @@ def test_lines_of_json_are_texts_in_the_order_of_the_files(tmp_path):
 def test_the_kind_of_a_file_is_seen_in_its_first_bytes(tmp_path, content, kind):
     (tmp_path / "log").write_bytes(content)
     assert plain.kind_of(tmp_path / "log", "log") == kind
+
+
+def test_a_small_log_is_worked_on_in_memory_and_a_large_one_in_a_file(tmp_path, monkeypatch):
+    log = tmp_path / "log.csv"
+    rows = [f"{user * 7 % 5},i{user * 11 % 9},{1_700_000_000 + user % 13},{user % 6}\n" for user in range(60)]
+    log.write_text("user_id,item_id,timestamp,stars\n" + "".join(rows))
+    spec, where = LogSpec(values={"stars": "stars"}, actions={"like": "stars > 3"}), []
+
+    def opened(work, *arguments, **settings):
+        where.append(settings["small"])
+        return open_duckdb(work, *arguments, **settings)
+
+    monkeypatch.setattr(pipeline, "open_duckdb", opened)
+    for name, size, filters in ("a", 1 << 20, {}), ("b", 0, {}), ("c", 1 << 20, {"k_core": 2}), ("d", 0, {"k_core": 2}):
+        monkeypatch.setattr(pipeline, "SMALL_BYTES", size)
+        build_table(log, tmp_path / name, spec=spec, **filters)
+    assert where == [True, False, True, False]
+    for one, other in ("a", "b"), ("c", "d"):
+        for file in (tmp_path / one).rglob("*.parquet"):
+            assert file.read_bytes() == (tmp_path / other / file.relative_to(tmp_path / one)).read_bytes()
+    assert pq.read_table(tmp_path / "a" / "sequences").num_rows == 5

@@ -45,15 +45,21 @@ def zoned_strptime(text: dt.string, form: dt.string) -> dt.Timestamp(timezone="U
 
 @contextmanager
 def open_duckdb(
-    work: Path, source: str, *, memory_bytes: int | None = None, threads: int | None = None
+    work: Path,
+    source: str,
+    *,
+    memory_bytes: int | None = None,
+    threads: int | None = None,
+    small: bool = False,
 ) -> Iterator[EtlEngine]:
-    """An engine with a database in the folder `work`, which it also spills to.
+    """An engine with a database in the folder `work`, or in memory where the log is small: what is stored in a file is
+    compressed, which takes longer. It spills to the folder in either case.
 
     What it says of the disk, of memory and of files is raised as InputError; `source` names what is read.
     """
     with sentences(source, work):
         con = ibis.duckdb.connect(
-            work / "etl.duckdb",
+            ":memory:" if small else work / "etl.duckdb",
             threads=threads or cores(),
             memory_limit=f"{(memory_bytes or default_memory()) // (1 << 20)}MiB",
             temp_directory=str(work / "spill"),
