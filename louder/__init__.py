@@ -55,10 +55,12 @@ WHERE = {
 }
 
 
-def __getattr__(name: str) -> object:
-    if name not in WHERE:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(WHERE[name]), {"open": "open_run"}.get(name, name))
+if not TYPE_CHECKING:  # a checker knows the names above, and refuses others
+
+    def __getattr__(name: str) -> object:
+        if name not in WHERE:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return getattr(importlib.import_module(WHERE[name]), {"open": "open_run"}.get(name, name))
 
 
 def __dir__() -> list[str]:

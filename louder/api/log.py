@@ -3,7 +3,6 @@
 import os
 import shutil
 import tempfile
-import warnings
 import weakref
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -24,7 +23,7 @@ from louder.api.frames import (
     kind_of,
     to_arrow,
 )
-from louder.api.words import in_python, speaking_python
+from louder.api.words import in_python, speaking_python, warn
 from louder.errors import InputError
 from louder.etl import LogSpec, SideFile, build_table, read_spec
 from louder.folders import new_folder, require_free
@@ -211,7 +210,7 @@ def log(
                 shutil.rmtree(target.parent, ignore_errors=True)
             raise
     made = Log(target, frame, temporary=folder is None)
-    warn(made, min_user_events or min_item_events or k_core or drop_duplicates)
+    tell(made, min_user_events or min_item_events or k_core or drop_duplicates)
     return made
 
 
@@ -278,15 +277,15 @@ def paths(source: object) -> str | list[str]:
     )
 
 
-def warn(made: Log, filtered: object) -> None:
+def tell(made: Log, filtered: object) -> None:
     """Of what is odd, and of rows that were left out without being asked for."""
-    sentences = made.warnings
+    sentences = list(made.manifest.warnings)
     lost = {reason: count for reason, count in made.dropped.items() if not (filtered and is_filter(reason))}
     if lost:
         read, reasons = made.manifest.counts["rows read"], ", ".join(f"{why}: {n:,}" for why, n in lost.items())
         sentences.insert(0, f"{sum(lost.values()):,} of the {read:,} rows were left out ({reasons}).")
     for sentence in sentences:
-        warnings.warn(sentence, stacklevel=4)
+        warn(sentence)
 
 
 def is_filter(reason: str) -> bool:

@@ -3,8 +3,7 @@
 import json
 import os
 import shutil
-import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
@@ -15,10 +14,11 @@ import pyarrow.compute as pc
 
 from louder.api import facts
 from louder.api.frames import Frame, default_kind, ids_of, is_column, is_frame, kind_of, listed, plain, to_frame
+from louder.api.lists import write
 from louder.api.log import Log
 from louder.api.measured import Measured, ReportPage
 from louder.api.moments import Moment, moment
-from louder.api.words import speaking_python
+from louder.api.words import speaking_python, warn
 from louder.checkpoint import RUN_FOLDER
 from louder.errors import InputError
 from louder.folders import new_folder, read_json, write_text
@@ -126,19 +126,33 @@ class TrainedRun:
                 raise InputError("Give users or a history, one of the two.")
             answer = self.recommender.recommend(history=events_of(history), **asked)
             return to_frame(ranked(recommended(answer)), self.frame)
-        chosen = None if users is None else self.known(ids_of(users))
         kind = kind_of(users) if is_frame(users) or is_column(users) else self.frame
+        return to_frame(pa.concat_tables(self.lists(users, asked)), kind)
+
+    @speaking_python
+    def recommend_to(self, output: str | os.PathLike[str], users: object = None, *, k: int = 10, **asked: Any) -> int:
+        """Likewise into a .parquet or .csv file, batch by batch, for more lists than fit in memory; how many rows it has.
+
+        asked  other keywords of `recommend`
+        """
+        given = filters(asked.pop("allow", None), asked.pop("deny", ()), asked.pop("where", None))
+        return write(self.lists(users, {"k": k, "at": moment(asked.pop("at", None)), **given, **asked}), Path(output))
+
+    def lists(self, users: object, asked: Mapping[str, Any]) -> Iterator[pa.Table]:
+        """The lists of many users, batch by batch; a warning of users who get none."""
+        chosen = None if users is None else self.known(ids_of(users))
         total = self.log.users if chosen is None else len(chosen)
-        parts = []
+        if not total:
+            raise InputError("There are no users. Give at least one: users=[42].")
+        answered = 0
         with counting("recommending", total) as done:
             for part in self.recommender.recommend_many(chosen, **asked):
-                parts.append(part)
-                done(pc.count_distinct(part.column("user")).as_py())
-        found = pa.concat_tables(parts)
-        without = total - pc.count_distinct(found.column("user")).as_py()
-        if without:
-            warnings.warn(f"{without:,} of the {total:,} users get no items: nothing is left for them.", stacklevel=3)
-        return to_frame(found, kind)
+                yield part
+                answered += (some := pc.count_distinct(part.column("user")).as_py())
+                done(some)
+        if answered < total:
+            sentence = f"{total - answered:,} of the {total:,} users get no items: nothing is left for them."
+            warn(sentence)
 
     @speaking_python
     def similar(
@@ -184,7 +198,7 @@ class TrainedRun:
             asked = {"user": plain(user), "history": past, "at": moment(at), "context": context}
             answer = self.recommender.rank(items=candidates, **asked)
             if answer.unknown:
-                warnings.warn(self.recommender.left_out_sentence(answer.unknown, []), stacklevel=3)
+                warn(self.recommender.left_out_sentence(answer.unknown, []))
             main = self.recommender.engine.main
             found = probabilities(sorted(answer, key=lambda x: -x.actions[main]))
         return to_frame(ranked(found), self.frame)
@@ -278,7 +292,7 @@ def known_of(raws: list[RawId], numbers: Any, what: str, where: str) -> list[Raw
         raise InputError(f"None of the {len(raws):,} {what} is in {where}: {some(lost)}.")
     if lost:
         sentence = f"{len(lost):,} of the {len(raws):,} {what} are not in {where} and are left out: {some(lost)}."
-        warnings.warn(sentence, stacklevel=5)
+        warn(sentence)
     return [raw for raw, number in zip(raws, numbers) if number >= 0]
 
 

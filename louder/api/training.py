@@ -16,7 +16,7 @@ from louder.api.log import Log
 from louder.api.run import TrainedRun
 from louder.api.settings import assignments
 from louder.api.words import in_python, speaking_python
-from louder.errors import Interrupted
+from louder.errors import InputError, Interrupted
 from louder.training.config import Config
 from louder.training.loop import train as train_run
 
@@ -60,6 +60,11 @@ def train(
     Raises InputError, one sentence, for settings that are misspelt or do not fit the log, and for a folder that is taken;
     Interrupted, which says how to go on, where the kernel or the program is interrupted.
     """
+    if not isinstance(log, Log | str | os.PathLike):
+        raise InputError(
+            f"train takes what louder.log returns, or the folder of a table, but this is {type(log).__name__}. Make a log "
+            "of it first: louder.log(…)."
+        )
     log = log if isinstance(log, Log) else Log(Path(log))
     goes_on = Path(folder) if resume and folder is not None else None
     given = assignments(settings, changes)

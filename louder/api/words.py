@@ -1,12 +1,17 @@
 """What a sentence for the command line says in Python: --time-unit ms is time_unit='ms'."""
 
+import os
 import re
+import sys
+import warnings
 from collections.abc import Callable
 from functools import wraps
+from pathlib import Path
 from typing import ParamSpec, TypeVar
 
 from louder.errors import InputError
 
+PACKAGE = f"{Path(__file__).parents[1]}{os.sep}"
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -61,3 +66,11 @@ def speaking_python(function: Callable[P, T]) -> Callable[P, T]:
             raise InputError(in_python(str(error))) from None
 
     return called
+
+
+def warn(sentence: str) -> None:
+    """A warning in words of Python, of the line that called Louder."""
+    level, frame = 1, sys._getframe()
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(PACKAGE):
+        level, frame = level + 1, frame.f_back
+    warnings.warn(in_python(sentence), stacklevel=level)

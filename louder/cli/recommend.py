@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from louder.cli.lists import boosts_of, caps_of, pins_of, users_of, where_of, write
+from louder.api.lists import users_of, write
+from louder.cli.lists import boosts_of, caps_of, pins_of, where_of
 from louder.cli.options import At, Seen
 from louder.errors import InputError
 

@@ -57,6 +57,8 @@ def test_lists_of_many_users_are_those_of_the_command(run: louder.TrainedRun, tm
     typed("recommend", run.path, "--users", "all", "-k", "4", "-o", tmp_path / "recs.parquet")
     expected = pq.read_table(tmp_path / "recs.parquet").to_pandas()
     pd.testing.assert_frame_equal(run.recommend(k=4), expected)
+    assert run.recommend_to(tmp_path / "called.parquet", k=4) == len(expected) == 160
+    pd.testing.assert_frame_equal(pq.read_table(tmp_path / "called.parquet").to_pandas(), expected)
     assert list(expected.columns) == ["user", "rank", "item", "title", "score"]
     assert expected.user.dtype == "int64" and expected.item[0].startswith("p")  # as they went in
 
@@ -80,8 +82,13 @@ def test_unknown_users_and_items_are_said(run: louder.TrainedRun) -> None:
     sentence = r"^2 of the 3 users are not in the table and are left out: 'x', 99\.$"
     with pytest.warns(UserWarning, match=sentence):
         assert run.recommend(users=["x", 1, 99], k=2).user.tolist() == [1, 1]
+    with pytest.warns(UserWarning, match="users|items") as warned:
+        run.recommend(users=[99, 1], k=2), run.rank(1, ["p1", "p99"]), run.recommend(users=[1], allow=[])
+    assert [warning.filename for warning in warned] == [__file__] * 3  # the line that is to be mended
     with pytest.raises(louder.InputError, match=r"^None of the 1 users is in the table: 99\.$"):
         run.recommend(users=[99])
+    with pytest.raises(louder.InputError, match="There are no users"):
+        run.recommend(users=[])
     with pytest.raises(louder.InputError, match="There is no item 'p99' among the 30 known ones"):
         run.similar("p99")
     with pytest.warns(UserWarning, match="^1 of the 2 items are not in the model's catalogue"):
@@ -193,6 +200,8 @@ def test_settings_have_three_ways_and_misspelt_ones_the_nearest_name(log: louder
     }.items():
         with pytest.raises(louder.InputError, match=sentence.replace("{", "\\{")):
             louder.train(log, "demo", folder=tmp_path / "run", **{words: 3})
+    with pytest.raises(louder.InputError, match=r"but this is DataFrame\. Make a log of it first: louder\.log"):
+        louder.train(events(), "demo")  # type: ignore[arg-type]
     with pytest.raises(louder.InputError, match=r"There is no recipe 'dem'\. Did you mean demo"):
         louder.train(log, "dem")
 
