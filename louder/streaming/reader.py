@@ -116,12 +116,14 @@ class LogReader:
             part.close()
 
 
-def checked(position: Position, folder: Path, log: str, bounds: Mapping[int, tuple[int, int]]) -> Mapping[int, int]:
+def checked(
+    position: Position, folder: Path | str, log: str, bounds: Mapping[int, tuple[int, int]]
+) -> Mapping[int, int]:
     """The offsets of a position. Raises InputError if the log does not have it."""
     if position.log != log:
         raise InputError(
-            f"{folder} is the event log {log[:8]}, and what was read before is {position.log[:8]}: it was replaced. Bring the "
-            "other one back, or begin anew from this one."
+            f"{folder} is the event log {log}, and what was read before is {position.log}: it was replaced. Bring the other one "
+            "back, or begin anew from this one."
         )
     for number, offset in position.offsets.items():
         if number not in bounds:
