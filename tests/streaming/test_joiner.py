@@ -78,13 +78,14 @@ def test_what_comes_late_is_told_and_counted(joiner):
     answer = shown()
     joiner.add([answer])
     assert len(list(joiner.advance(T + 50))) == 3
-    joiner.add([did(2, T + 1), shown("s", T - 20, [5]), did(6, T - 51), did(1, T + 60)])
+    joiner.add([did(2, T + 1), shown("s", T - 20, [5]), did(6, T - 51), did(1, T + 60), did(9, T + 50, None)])
     assert list(joiner.advance(T + 60)) == [
         Outcome(exposure(shown("s", T - 20, [5]), 5), None),
         Outcome(exposure(answer, 2), did(2, T + 1), "nothing"),
+        Outcome(None, did(9, T + 50, None)),
         Outcome(exposure(answer, 1), did(1, T + 60), "nothing"),
     ]
-    assert joiner.counts["late"] == 3 and joiner.counts["too_late"] == 1
+    assert joiner.counts["late"] == 4 and joiner.counts["too_late"] == 1
 
 
 def test_the_same_is_told_once(joiner):
@@ -124,8 +125,8 @@ def test_of_a_deleted_user_nothing_more_is_told(joiner):
         (T + 5, None),
         *[(None, 8)] * 3,
     ]
-    joiner.add([did(3, T + 2)])  # came late
-    assert list(joiner.advance(T + 101)) == [] and joiner.counts["deleted"] == 1
+    joiner.add([did(3, T + 2), did(3, T + 3)])  # came late
+    assert list(joiner.advance(T + 101)) == [] and joiner.counts["deleted"] == 2
 
 
 def test_a_deleted_event_is_not_told_after(joiner):
