@@ -97,11 +97,17 @@ def run(
 
     began = time.perf_counter()
     table = table_of(log, folder, schema)
-    left = max(0.05, minutes - (time.perf_counter() - began) / 60)
     found = run_trial(
-        table, folder, name=name_of(log), minutes=left, size=size, settings=settings, present=present, tell=tell
+        table,
+        folder,
+        name=name_of(log),
+        minutes=minutes,
+        spent=time.perf_counter() - began,
+        size=size,
+        settings=settings,
+        present=present,
+        tell=tell,
     )
-    found |= {"minutes": minutes, "seconds": time.perf_counter() - began}
     folder.mkdir(parents=True, exist_ok=True)
     write_page(page(found), folder / "report.html")
     write_text(folder / "found.json", json.dumps(found, indent=1) + "\n")

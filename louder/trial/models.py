@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from louder.config import override
-from louder.data.table import Table, open_table
+from louder.data.table import Table
 from louder.evaluation.retrieval import Scorer, model_scorer
 from louder.inference.run import Run
 from louder.recipes import own_log
@@ -44,12 +44,12 @@ def choose(kind: str, facts: TableFacts, table: Table, size: str, settings: tupl
     return Chosen(config, choices, said)
 
 
-def trained(name: str, config: Config, run: Path, minutes: float) -> Row:
+def trained(name: str, config: Config, table: Table, run: Path, minutes: float) -> Row:
     """Train a run in so many minutes, in place of an earlier one -> what it took, and how far it came."""
     started = time.perf_counter()
     result = train(override(config, [f"training.minutes={minutes}"]), run, overwrite=True)
     epochs = [row for row in read_rows(run / "log.jsonl") if row["kind"] == "epoch"]
-    steps = len(part_loader(open_table(config.data.table), config, "train")) / config.data.users_per_batch
+    steps = len(part_loader(table, config, "train")) / config.data.users_per_batch
     passes = epochs[-1]["step"] / steps
     return {
         "name": name,

@@ -14,6 +14,7 @@ from louder.training.retrieval import part_loader, popularity, training_rows
 
 RECENT = 1.0, 0.1, 0.01  # of the training events, by time: popular in all of them, or in the latest
 DECAYS = 1.0, 0.9, 0.7
+READ = 500  # latest events of a user that item-kNN counts: a robot that had everything would make all items near
 
 
 @dataclass(frozen=True)
@@ -63,8 +64,9 @@ def best_baselines(table: Table, config: Config) -> dict[str, tuple[Scorer, str]
         )
         popular.append((popularity_scorer(np.bincount(ids, minlength=table.items)), words))
     owner = np.searchsorted(table.offsets, rows, side="right") - 1
+    kept = latest_of_each(owner, READ)
     itself = config.evaluation.seen == "none"
-    near = similarities(owner, table.ids[rows], table.items, itself=itself)
+    near = similarities(owner[kept], table.ids[rows[kept]], table.items, itself=itself)
     neighbours = [
         (
             item_knn_scorer(near, counts, decay),
@@ -77,3 +79,8 @@ def best_baselines(table: Table, config: Config) -> dict[str, tuple[Scorer, str]
         return max(options, key=lambda option: ndcg(validation.ranks(option[0]), 10))
 
     return {"popularity": best(popular), "item-kNN": best(neighbours)}
+
+
+def latest_of_each(owner: np.ndarray, most: int) -> np.ndarray:
+    """[N] bool: the last `most` rows of each owner [N], which ascend."""
+    return np.searchsorted(owner, owner, side="right") - np.arange(len(owner)) <= most

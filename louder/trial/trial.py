@@ -29,7 +29,7 @@ from louder.trial.verdict import decide
 
 MODELS = {"SASRec": "sasrec", "HSTU": "hstu"}
 SHARE = {"SASRec": 0.4, "HSTU": 0.9}  # of the time that is left when its training begins
-MEASURED = 20_000  # users of a part, at most; fewer where there are few minutes
+MEASURED = 1_000, 20_000  # users of a part: at least so many, where there are some, and at most
 MEASURED_A_MINUTE = 2_000
 EVALUATIONS = 6  # that a model costs besides its training, in those of popularity
 LENGTHS = 0, 5, 10, 20, 50, 100, 200, np.inf
@@ -47,6 +47,7 @@ def run_trial(
     *,
     name: str,
     minutes: float = 10.0,
+    spent: float = 0.0,
     size: str = "medium",
     settings: tuple[str, ...] = (),
     present: Path | None = None,
@@ -57,17 +58,17 @@ def run_trial(
         OUTPUT/sasrec  OUTPUT/hstu   the trained runs; those of an earlier trial are replaced
 
     name      of the log, for people
-    minutes   for all of it. Training stops in time; measuring a first epoch may come on top
+    minutes   for all of it, of which `spent` seconds are gone. Training stops in time; measuring a first epoch may come on top
     settings  of both models, as --set takes them
     present   a file of lists that were shown, see louder.trial.present
     tell      is told what is being done
 
     Raises InputError for a table that is none or too small, and for lists that are of nobody.
     """
-    began = time.perf_counter()
+    began = time.perf_counter() - spent
     deadline = began + 60 * minutes
     table, counts, facts = open_table(table_folder), inspect.count(table_folder), own_log.facts_of(table_folder)
-    most = max(1, min(MEASURED, int(MEASURED_A_MINUTE * minutes)))
+    most = int(np.clip(MEASURED_A_MINUTE * minutes, *MEASURED))
     chosen = {name: choose(kind, facts, table, size, settings, most) for name, kind in MODELS.items()}
     config = chosen["HSTU"].config
     part = Part(part_loader(table, config, "test"), config.evaluation.seen)
@@ -85,7 +86,7 @@ def run_trial(
     for system, model in chosen.items():
         left = max(1.0, SHARE[system] * (deadline - time.perf_counter()) - EVALUATIONS * asking) / 60
         tell(f"training {system} for up to {left:.1f} minutes")
-        systems.append(trained(system, model.config, output / MODELS[system], left))
+        systems.append(trained(system, model.config, table, output / MODELS[system], left))
         ranks[system] = part.ranks(scorer_of(output / MODELS[system]))
 
     tell("comparing")

@@ -1,8 +1,11 @@
 """By time where people come back; else the last events."""
 
+import numpy as np
+
 from louder.data.table import open_table
 from louder.data.targets import split
 from louder.trial.split import choose_split
+from louder.trial.systems import latest_of_each
 from tests.tables import events, write_table
 
 
@@ -26,3 +29,7 @@ def test_a_log_of_one_moment_or_without_times_cannot_be_cut(tmp_path):
     assert choose_split(open_table(write_table(tmp_path / "a", at_once)), enough=1)[0].kind == "leave_last_out"
     ordered = open_table(write_table(tmp_path / "b", [events(*range(5))] * 30, has_times=False))
     assert "has no times" in choose_split(ordered, enough=1)[1]
+
+
+def test_item_knn_counts_the_latest_events_of_each_user():
+    assert latest_of_each(np.array([0, 0, 0, 2, 3, 3]), 2).tolist() == [False, True, True, True, True, True]
