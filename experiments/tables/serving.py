@@ -156,11 +156,9 @@ def first_uses() -> list[str]:
 
 
 def canaries() -> list[str]:
-    """Models that were published in place of a live one, and what was said of them."""
-    lines = [
-        [Path(row["command"].split()[3]).name, row["case"], row["refused"].partition(". To take")[0] or "taken"]
-        for row in rows_of("canaries")
-    ]
+    """Models that were published in place of a live one, and what was said of them when it was measured last."""
+    latest = {(Path(row["command"].split()[3]).name, row["case"]): row["refused"] for row in rows_of("canaries")}
+    lines = [[*names, refused.partition(". To take")[0] or "taken"] for names, refused in latest.items()]
     return table(["live", "published", "said"], lines)
 
 
