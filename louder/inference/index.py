@@ -35,6 +35,8 @@ class Exact:
         """vectors [I, D]"""
         self.vectors = vectors.detach().float().contiguous()
         self.items_at_once = items_at_once
+        at_once = 0 < len(self.vectors) <= items_at_once and best_items.available(self.vectors)
+        self.packed = best_items.packed(self.vectors) if at_once else None
         longest = self.vectors.norm(dim=1).max() if self.vectors.numel() else torch.tensor(0.0)
         if not longest.isfinite():
             raise InputError(
@@ -56,9 +58,9 @@ class Exact:
         Raises InputError for queries of another width or not finite, for k below 1, and for masks of other shapes.
         """
         queries, excluded = checked(self.vectors, queries, k, excluded, allowed)
-        if len(self.vectors) <= self.items_at_once and best_items.available(queries, self.vectors):
-            numbers = None if allowed is None else torch.where(allowed)[0]
-            return best_items.best_items(queries, self.vectors, k, excluded, numbers)
+        if self.packed is not None:
+            mask = None if allowed is None else allowed.contiguous()
+            return best_items.best_items(queries, self.packed, len(self.vectors), k, excluded, mask)
         numbers = banned = None
         if allowed is not None and allowed.sum() > MOSTLY * len(allowed):
             banned = ~allowed

@@ -49,9 +49,15 @@ def load_all() -> bool:
 def kernel_for(name: str, *tensors: Tensor | None, dtypes: tuple[torch.dtype, ...] = (torch.float32,)) -> bool:
     """Whether louder/ops/NAME/cpu.cpp can work on these tensors: all on a CPU, of its dtypes, and a compiler was found."""
     given = [x for x in tensors if x is not None]
-    if any(x.dtype not in dtypes or x.device.type != "cpu" for x in given):
+    if any(x.dtype not in dtypes or not x.is_cpu for x in given):
         return False
-    return load(name, HEADERS / name / "cpu.cpp")
+    return load(name, source_of(name))
+
+
+@functools.cache
+def source_of(name: str) -> Path:
+    """Kept, since an op asks each time it is called, and to put a path together takes longer than some ops do."""
+    return HEADERS / name / "cpu.cpp"
 
 
 def build_with_others(name: str, source: Path) -> None:

@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -119,7 +120,7 @@ class Service:
         began, client, rows = time.perf_counter(), CLIENT.get(), rows_of(message)
         yields = is_long(message)  # nobody is shown thousands of items at once
         self.batcher.admit(client, rows, within_s, yields=yields)
-        with self.batcher.arriving():
+        with nullcontext() if self.reads_at_once else self.batcher.arriving():
             if isinstance(message, m.SimilarRequest):
                 request = request_of(message, empty_history())
                 job = Job(request, similar_to=message.item, attributes=True, waiting=waiting(self.tracer))
@@ -156,10 +157,14 @@ class Service:
         model = self.models.live
         return history_of(message.history or [], Names(model.actions, model.values))
 
+    @property
+    def reads_at_once(self) -> bool:
+        return self.store.at_hand and self.reading_s < QUICK_S
+
     async def stored(self, user: RawId) -> History:
         """A history of the store. Where that is memory, reading takes a fifth of what it costs to hand it to a thread, so it
         is handed only while reads turn out to be slow, as from a disk."""
-        if self.store.at_hand and self.reading_s < QUICK_S:
+        if self.reads_at_once:
             return self.reached(self.timed, user)
         return await self.read(self.timed, user)
 

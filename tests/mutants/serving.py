@@ -208,7 +208,7 @@ MUTANTS = [
     Mutant(SERVING + "views.py", "max(history.total, len(history))", "history.total", VIEWS),
     Mutant(SERVING + "views.py", 'fields["retrieve"] = 0', "pass", VIEWS),
     Mutant(SERVING + "views.py", "if place < len(reasons)", "if place == 0 and reasons", f"{VIEWS} {JOBS}"),
-    Mutant(SERVING + "service.py", "if self.store.at_hand and", "if", JOBS),
+    Mutant(SERVING + "service.py", "return self.store.at_hand and", "return", JOBS),
     Mutant(SERVING + "service.py", "self.store.at_hand and self.reading_s < QUICK_S", "self.store.at_hand", JOBS),
     Mutant(SERVING + "service.py", "result.items[:EXPLAINED]", "result.items", JOBS),
     Mutant(SERVING + "service.py", "time.monotonic() + RETRY_S", "time.monotonic()", JOBS),

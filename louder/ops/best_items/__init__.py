@@ -4,9 +4,12 @@ Its reference implementation is louder.inference.index.Exact, which searches so 
 """
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from louder.ops import build
+
+BLOCK = 96  # items whose numbers lie beside each other; also in cpu.cpp
 
 
 def available(*vectors: Tensor) -> bool:
@@ -14,17 +17,23 @@ def available(*vectors: Tensor) -> bool:
     return build.kernel_for("best_items", *vectors)
 
 
+def packed(vectors: Tensor) -> Tensor:
+    """[I, D] -> [I / BLOCK, D, BLOCK], as best_items takes them"""
+    return F.pad(vectors, (0, 0, 0, -len(vectors) % BLOCK)).unflatten(0, (-1, BLOCK)).transpose(1, 2).contiguous()
+
+
 def best_items(
-    queries: Tensor, vectors: Tensor, k: int, excluded: Tensor, numbers: Tensor | None = None
+    queries: Tensor, items: Tensor, count: int, k: int, excluded: Tensor, allowed: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """queries [B, D], vectors [I, D] -> ids [B, k] int64, scores [B, k] float32, best first, and of equal scores the lower id.
+    """queries [B, D], packed vectors of `count` items -> ids [B, k] int64, scores [B, k] float32, best first, and of equal
+    scores the lower id.
 
     excluded  [B, E] int64 ids that a query must not get; below 0 is nobody
-    numbers   [M] int64 ids that anybody may get, ascending; None: all
+    allowed   [I] bool: the items that anybody may get; None: all
 
     Where fewer than k are left, ids are -1 and scores -inf at the end.
     """
-    return torch.ops.louder_cpu.best_items(queries, vectors, k, excluded, numbers)
+    return torch.ops.louder_cpu.best_items(queries, items, count, k, excluded, allowed)
 
 
 def pair_scores(queries: Tensor, vectors: Tensor, ids: Tensor) -> Tensor:

@@ -6,6 +6,7 @@
 #include <ATen/ops/full.h>
 #include <torch/library.h>
 
+#include <functional>
 #include <limits>
 #include <optional>
 #include <vector>
@@ -17,7 +18,7 @@ namespace {
 using louder::LANES;
 using louder::Vec;
 
-constexpr int64_t COLUMNS = 96, QUERIES = 48;  // of a tile
+constexpr int64_t COLUMNS = 96, QUERIES = 48;  // of a tile; COLUMNS is BLOCK of __init__.py
 constexpr int64_t MARGIN = 512;                // a list is as long as what is asked for, and this, before it is cut
 constexpr float NEVER = -std::numeric_limits<float>::infinity();
 
@@ -41,24 +42,6 @@ const float* floats(const at::Tensor& x) {
   TORCH_CHECK(x.is_contiguous() && x.scalar_type() == at::kFloat, "vectors must be contiguous floats");
   return x.const_data_ptr<float>();
 }
-
-// Products of some queries with some items, which are packed so that one number of each lies beside the others'.
-struct Tile {
-  const float* vectors;
-  int64_t width;
-  std::vector<float> packed = std::vector<float>(width * COLUMNS);
-  alignas(64) float products[QUERIES * COLUMNS];
-
-  void pack(int64_t column, int64_t item) {
-    const float* from = vectors + item * width;
-    for (int64_t d = 0; d < width; ++d) packed[d * COLUMNS + column] = from[d];
-  }
-
-  // the first `count` columns; those that fill the last vector are nobody's
-  void multiply(const float* queries, int64_t rows, int64_t count) {
-    louder::multiply<false>(rows, louder::round_up(count), width, queries, width, 1, packed.data(), COLUMNS, products, COLUMNS);
-  }
-};
 
 // The best of what was offered so far.
 struct List {
@@ -91,42 +74,38 @@ float largest(const float* scores, int64_t count) {
   return found;
 }
 
-// queries [B, D], vectors [I, D], excluded [B, E] ids that a query must not get, numbers [M] the ids that anybody may get,
-// ascending, or all -> ids [B, k], scores [B, k]
-std::tuple<at::Tensor, at::Tensor> best_items(const at::Tensor& queries, const at::Tensor& vectors, int64_t k,
-                                              const at::Tensor& excluded, const std::optional<at::Tensor>& numbers) {
-  const int64_t rows = queries.size(0), width = queries.size(1), count = numbers ? numbers->numel() : vectors.size(0);
-  const int64_t* number = numbers ? numbers->const_data_ptr<int64_t>() : nullptr;
-  const float *query = floats(queries), *vector = floats(vectors);
-  TORCH_CHECK(excluded.is_contiguous() && excluded.size(0) == rows && (!number || numbers->is_contiguous()));
-  std::vector<std::vector<int64_t>> left_out(rows);
-  for (int64_t b = 0; b < rows; ++b) {
-    const int64_t *from = excluded.const_data_ptr<int64_t>() + b * excluded.size(1), *end = from + excluded.size(1);
-    std::copy_if(from, end, std::back_inserter(left_out[b]), [](int64_t id) { return id >= 0; });
-    std::sort(left_out[b].begin(), left_out[b].end());
-  }
-
+// queries [B, D], packed [tiles, D, COLUMNS] of `count` items, excluded [B, E] ids that a query must not get, allowed [I] the
+// items that anybody may get, or all -> ids [B, k], scores [B, k]
+std::tuple<at::Tensor, at::Tensor> best_items(const at::Tensor& queries, const at::Tensor& packed, int64_t count, int64_t k,
+                                              const at::Tensor& excluded, const std::optional<at::Tensor>& allowed) {
+  const int64_t rows = queries.size(0), width = queries.size(1), left_out = excluded.size(1);
+  const float *query = floats(queries), *items = floats(packed);
+  TORCH_CHECK(packed.size(1) == width && packed.size(2) == COLUMNS && packed.size(0) * COLUMNS >= count, "not packed so");
+  TORCH_CHECK(excluded.is_contiguous() && excluded.size(0) == rows && (!allowed || allowed->is_contiguous()));
+  const bool* may = allowed ? allowed->const_data_ptr<bool>() : nullptr;
   const auto ids = at::full({rows, k}, -1, excluded.options()), scores = at::full({rows, k}, NEVER, queries.options());
   louder::share_tasks((rows + QUERIES - 1) / QUERIES, [&](const auto& next) {
-    Tile tile{vector, width};
+    alignas(64) float products[QUERIES * COLUMNS];
     for (int64_t task; (task = next()) >= 0;) {
       const int64_t first = task * QUERIES, own = std::min(QUERIES, rows - first);
       std::vector<List> lists(own);
+      std::vector<std::vector<int64_t>> skipped(own);  // in order, the next one last
+      for (int64_t r = 0; r < own; ++r) {
+        const int64_t* from = excluded.const_data_ptr<int64_t>() + (first + r) * left_out;
+        skipped[r].assign(from, from + left_out);
+        std::sort(skipped[r].begin(), skipped[r].end(), std::greater<>());
+      }
       for (int64_t from = 0; from < count; from += COLUMNS) {
         const int64_t columns = std::min(COLUMNS, count - from);
-        const auto id = [=](int64_t c) { return number ? number[from + c] : from + c; };
-        for (int64_t c = 0; c < columns; ++c) tile.pack(c, id(c));
-        tile.multiply(query + first * width, own, columns);
+        louder::multiply<false>(own, COLUMNS, width, query + first * width, width, 1, items + from * width, COLUMNS, products, COLUMNS);
         for (int64_t r = 0; r < own; ++r) {
-          float* product = tile.products + r * COLUMNS;
-          const auto& out = left_out[first + r];
-          auto skip = std::lower_bound(out.begin(), out.end(), id(0));
-          for (int64_t c = 0; c < columns && skip != out.end(); ++c) {
-            while (skip != out.end() && *skip < id(c)) ++skip;
-            if (skip != out.end() && *skip == id(c)) product[c] = NEVER;
-          }
+          float* product = products + r * COLUMNS;
+          for (auto& skip = skipped[r]; !skip.empty() && skip.back() < from + columns; skip.pop_back())
+            if (skip.back() >= from) product[skip.back() - from] = NEVER;
+          if (may)
+            for (int64_t c = 0; c < columns; ++c) product[c] = may[from + c] ? product[c] : NEVER;
           if (largest(product, columns) > lists[r].floor)
-            for (int64_t c = 0; c < columns; ++c) lists[r].offer(product[c], id(c), k);
+            for (int64_t c = 0; c < columns; ++c) lists[r].offer(product[c], from + c, k);
         }
       }
       for (int64_t r = 0; r < own; ++r) {
@@ -149,15 +128,19 @@ at::Tensor pair_scores(const at::Tensor& queries, const at::Tensor& vectors, con
   TORCH_CHECK(ids.is_contiguous() && queries.size(0) == rows);
   const auto scores = at::empty({rows, count}, queries.options());
   louder::share_tasks(rows, [&](const auto& next) {
-    Tile tile{vector, width};
+    std::vector<float> packed(width * COLUMNS);
+    alignas(64) float products[COLUMNS];
     for (int64_t b; (b = next()) >= 0;) {
       const int64_t* id = ids.const_data_ptr<int64_t>() + b * count;
       float* score = scores.mutable_data_ptr<float>() + b * count;
       for (int64_t from = 0; from < count; from += COLUMNS) {
         const int64_t columns = std::min(COLUMNS, count - from);
-        for (int64_t c = 0; c < columns; ++c) tile.pack(c, std::max<int64_t>(id[from + c], 0));
-        tile.multiply(query + b * width, 1, columns);
-        for (int64_t c = 0; c < columns; ++c) score[from + c] = id[from + c] < 0 ? NEVER : tile.products[c];
+        for (int64_t c = 0; c < columns; ++c) {
+          const float* item = vector + std::max<int64_t>(id[from + c], 0) * width;
+          for (int64_t d = 0; d < width; ++d) packed[d * COLUMNS + c] = item[d];
+        }
+        louder::multiply<false>(1, louder::round_up(columns), width, query + b * width, width, 1, packed.data(), COLUMNS, products, COLUMNS);
+        for (int64_t c = 0; c < columns; ++c) score[from + c] = id[from + c] < 0 ? NEVER : products[c];
       }
     }
   });
