@@ -54,7 +54,10 @@ def serve(
     ] = None,
     events: Annotated[
         str | None,
-        typer.Option(metavar="FOLDER", help="A log of what is accepted and answered, which the store follows."),
+        typer.Option(
+            metavar="LOG",
+            help="A log of what is accepted and answered, which the store follows: a folder, or kafka://HOST:PORT/TOPIC.",
+        ),
     ] = None,
     explore: Annotated[
         int,
@@ -105,13 +108,13 @@ def serve(
     if patience is not None:
         print("--patience is now called --max-queue-delay.", file=sys.stderr)
         max_queue_delay = patience
-    if events and workers > 1:
+    from louder.streaming.logs import in_kafka
+
+    if events and not in_kafka(events) and workers > 1:
         raise InputError(
             f"An event log has one writer, but --workers asks for {workers} processes. Start one service each, with a log of "
             "its own: --workers 1 --events NAME."
         )
-    if events and "://" in events:
-        raise InputError(f"There is no event log at {events}. Give a folder: --events events.")
     if explore and not events:
         raise InputError("What is explored is to be learnt from, so it needs a log: --events FOLDER.")
     token = token_of(token_file)

@@ -64,7 +64,7 @@ class Settings:
     token: str = ""  # what requests must bear: one token, or lines NAME RIGHTS TOKEN; "" for none
     hosts: Sequence[str] = ("*",)  # names that requests may be sent to; "*": any
     audit: Path | None = None  # a file for a line of each request that is about users
-    events: Path | None = None  # a log of what is accepted and answered, which the store follows
+    events: str | None = None  # a log, a folder or kafka://…, of what is accepted and answered, which the store follows
     explore: int = 0  # a position in so many, of answers that are logged, is drawn; 0: none
     seen: bool | None = None  # whether seen items are recommended too, where a request does not say; None: as the run
     sources: tuple[str, ...] = ()  # of candidates besides the run's retrieval
@@ -289,13 +289,16 @@ def open_service(settings: Settings) -> Service:
     return service
 
 
-def followed(store: HistoryStore, events: Path) -> FollowingStore:
+def followed(store: HistoryStore, events: str) -> FollowingStore:
     """The store, brought up to the end of a log."""
     try:
         log = FollowingStore(store, events)
     except InputError:
         store.close()
         raise
+    except StoreGone as error:
+        store.close()
+        raise InputError(f"{error} Start it, or keep the log in a folder: --events events.") from error
     if log.caught_up:
         print(f"The store has read the event log {events}: {log.caught_up:,} records were new to it.", file=sys.stderr)
     return log
@@ -360,7 +363,7 @@ def service_from_environment() -> Service:
     import torch
 
     given = json.loads(os.environ[ENVIRONMENT])
-    paths = {name: Path(given[name]) for name in ("run", "ranker", "table", "audit", "events") if given.get(name)}
+    paths = {name: Path(given[name]) for name in ("run", "ranker", "table", "audit") if given.get(name)}
     torch.set_num_threads(given.pop("threads"))
     # every op of the model gives the interpreter away, and would wait 5 ms for it where the event loop is busy
     sys.setswitchinterval(SWITCH_S)

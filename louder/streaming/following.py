@@ -18,13 +18,15 @@ from louder.histories import Arrival, Deleted, HistoryStore, Stored, StoreGone
 from louder.histories.times import request_time
 from louder.ids import RawId
 from louder.streaming.dead_letters import DeadLetter
-from louder.streaming.reader import Logged, LogReader, Position
+from louder.streaming.logs import Reader, in_kafka, open_reader, open_writer
+from louder.streaming.reader import Logged, Position
 from louder.streaming.records import Deletion, LogRecord, Shown
-from louder.streaming.writer import LogGone, LogWriter, Place
+from louder.streaming.writer import LogGone, Place
 
 T = TypeVar("T")
 EVERY_S = 1.0  # the place up to which the store has the log is written, and a store that is behind is tried again
 AT_ONCE = 1_000
+STALLED_S = 30.0  # without a record that is known to be there
 
 
 class Applied:
@@ -38,6 +40,9 @@ class Applied:
             if offset >= self.offsets[partition]:
                 self.ahead[partition].add(offset)
                 self.move(partition)
+
+    def has(self, place: Place) -> bool:
+        return place.offset < self.offsets[place.partition] or place.offset in self.ahead[place.partition]
 
     def jump(self, offsets: Mapping[int, int]) -> None:
         """All before these have."""
@@ -54,7 +59,10 @@ class Applied:
 
 
 class FollowingStore:
-    """Changes a store by way of a log. All methods may be called from several threads; the log has no other writer.
+    """Changes a store by way of a log. All methods may be called from several threads.
+
+    A folder has no other writer. A topic may have some, such as replicas of a service that share the store: what they write
+    is read from it, and is in the store within `every_s`.
 
     Raises InputError if the log cannot be opened or is not the one that the store has followed up to now, StoreGone if the
     store cannot be reached.
@@ -63,17 +71,18 @@ class FollowingStore:
     def __init__(
         self,
         store: HistoryStore,
-        folder: Path,
+        log: str,
         *,
         every_s: float = EVERY_S,
         tell: Callable[[str], None] = lambda line: print(line, file=sys.stderr),
     ) -> None:
-        self.store, self.folder, self.tell = store, folder, tell
+        self.store, self.name, self.tell, self.shared = store, log, tell, in_kafka(log)
+        self.reader: Reader | None = None
         try:
-            self.writer = LogWriter(folder)
+            self.writer = open_writer(log)
         except OSError as error:
             raise InputError(
-                f"The event log {folder} cannot be opened ({error.strerror or error}). Choose another folder: --events NAME."
+                f"The event log {log} cannot be opened ({error.strerror or error}). Choose another folder: --events NAME."
             ) from error
         self.changing = threading.Lock()  # of what has been applied
         self.behind = False  # whether there are records that the store did not take when they came
@@ -82,6 +91,7 @@ class FollowingStore:
             self.applied = Applied(self.kept())
             self.caught_up = self.catch_up()
         except BaseException:
+            self.leave()
             self.writer.close()
             raise
         self.ending = threading.Event()
@@ -89,8 +99,10 @@ class FollowingStore:
         self.thread.start()
 
     def durability(self) -> str:
+        if self.shared:
+            return f"An acknowledged event is in {self.name}, as safe as the topic is set up to be; the store follows."
         return (
-            f"An acknowledged event is in the event log {self.folder}, on the disk, and survives a crash of the service and of "
+            f"An acknowledged event is in the event log {self.name}, on the disk, and survives a crash of the service and of "
             "the machine; the store follows."
         )
 
@@ -147,20 +159,51 @@ class FollowingStore:
 
     def catch_up(self) -> int:
         """Bring the store up to the end of the log; how many records that were. To apply one twice changes nothing."""
-        with self.changing:
-            position = Position(self.writer.log.id, dict(self.applied.offsets))
-        ends, count = self.writer.ends(), 0
-        with LogReader(self.folder, position, dead=self.folder / "dead.jsonl", tell=self.tell) as reader:
-            while any(reader.position.offsets[n] < end for n, end in ends.items()) and (found := reader.read(AT_ONCE)):
-                for deletes, group in groupby(found, lambda logged: isinstance(logged.record, Deletion)):
-                    (self.delete if deletes else self.put)(list(group), reader)
-                count += len(found)
-            with self.changing:
-                self.applied.jump(reader.position.offsets)
+        try:
+            reader = self.reader = self.reader or self.opened()
+            ends, count, until = self.ends(reader), 0, time.monotonic() + STALLED_S
+            while any(reader.position.offsets[n] < end for n, end in ends.items()):
+                before, found = reader.position, reader.read(AT_ONCE)
+                if reader.position != before:
+                    until = time.monotonic() + STALLED_S
+                elif time.monotonic() > until:
+                    raise LogGone(f"The event log {self.name} has more than it gives.")
+                count += self.apply([x for x in found if not self.has(x)], reader)
+                with self.changing:
+                    self.applied.jump(reader.position.offsets)
+        except BaseException:
+            self.leave()  # to begin again at what was applied
+            raise
+        if not self.shared:
+            self.leave()
         self.keep()
         return count
 
-    def put(self, found: Sequence[Logged], reader: LogReader) -> None:
+    def opened(self) -> Reader:
+        with self.changing:
+            position = Position(self.writer.log.id, dict(self.applied.offsets))
+        dead = None if self.shared else Path(self.name) / "dead.jsonl"
+        return open_reader(self.name, position, dead=dead, tell=self.tell)
+
+    def ends(self, reader: Reader) -> dict[int, int]:
+        told, own = reader.bounds(), self.writer.ends()
+        return {number: max(end, own[number]) for number, (_, end) in told.items()}
+
+    def has(self, logged: Logged) -> bool:
+        with self.changing:
+            return self.applied.has(Place(logged.partition, logged.offset))
+
+    def apply(self, found: Sequence[Logged], reader: Reader) -> int:
+        for deletes, group in groupby(found, lambda logged: isinstance(logged.record, Deletion)):
+            (self.delete if deletes else self.put)(list(group), reader)
+        return len(found)
+
+    def leave(self) -> None:
+        reader, self.reader = self.reader, None
+        if reader is not None:
+            reader.close()
+
+    def put(self, found: Sequence[Logged], reader: Reader) -> None:
         events = [logged.record for logged in found if isinstance(logged.record, Arrival)]
         try:
             self.store.append(events)
@@ -171,7 +214,7 @@ class FollowingStore:
             else:
                 self.bury(found[0], error, reader)
 
-    def delete(self, found: Sequence[Logged], reader: LogReader) -> None:
+    def delete(self, found: Sequence[Logged], reader: Reader) -> None:
         for logged in found:
             record = logged.record
             assert isinstance(record, Deletion)
@@ -183,13 +226,13 @@ class FollowingStore:
             except InputError as error:
                 self.bury(logged, error, reader)
 
-    def bury(self, logged: Logged, error: InputError, reader: LogReader) -> None:
+    def bury(self, logged: Logged, error: InputError, reader: Reader) -> None:
         reason = str(error).removesuffix(".")
         reader.bury(DeadLetter("refused", reason, logged.partition, logged.offset, logged.offset + 1))
 
     def kept(self) -> dict[int, int]:
         """The place up to which the store has the log: its beginning where it never followed it."""
-        with LogReader(self.folder) as reader:
+        with open_reader(self.name) as reader:
             first = {number: bounds[0] for number, bounds in reader.bounds().items()}
         return first | self.store.followed(self.writer.log.id)
 
@@ -201,13 +244,13 @@ class FollowingStore:
     def lag(self) -> int:
         """Records that the log has and the store may not have."""
         with self.changing:
-            return sum(end - self.applied.offsets[number] for number, end in self.writer.ends().items())
+            return sum(max(0, end - self.applied.offsets[number]) for number, end in self.writer.ends().items())
 
     def run(self, every_s: float) -> None:
-        kept: dict[int, int] = {}
+        kept, told = dict[int, int](), ""
         while not self.ending.wait(every_s):
             try:
-                if self.behind:
+                if self.behind or self.shared:
                     self.behind = False
                     self.catch_up()
                 elif kept != self.applied.offsets:
@@ -215,12 +258,14 @@ class FollowingStore:
                     self.keep()
             except (StoreGone, InputError) as error:
                 self.behind = self.behind or isinstance(error, StoreGone)
-                self.tell(str(error))
+                if str(error) != told:
+                    self.tell(told := str(error))
 
     def close(self) -> None:
         """The store stays open."""
         self.ending.set()
         self.thread.join()
+        self.leave()
         self.writer.close()
         try:
             self.keep()

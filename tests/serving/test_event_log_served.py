@@ -40,7 +40,7 @@ def logged(tmp_path):
 
 @pytest.fixture
 def service(service_of, tmp_path):
-    return service_of(events=tmp_path / "log")
+    return service_of(events=str(tmp_path / "log"))
 
 
 def test_an_answer_is_logged_and_joined_with_what_came_of_it(service, call, logged, tmp_path):
@@ -95,7 +95,7 @@ def test_a_new_store_is_made_from_the_log(service, service_of, call, tmp_path, c
     assert call(service, ("DELETE", "/v1/users/1002", None))[0].json() == {"user": 1_002, "events": 3}
     before = [service.store.history(user).items.tolist() for user in (1_001, 1_002)]
     service.log.close()
-    again = service_of(events=tmp_path / "log", store=str(tmp_path / "new"))
+    again = service_of(events=str(tmp_path / "log"), store=str(tmp_path / "new"))
     assert [again.store.history(user).items.tolist() for user in (1_001, 1_002)] == before == [[2, 3], []]
     said = capsys.readouterr().err
     assert "The store has read the event log" in said and "8 records were new to it" in said
@@ -134,7 +134,7 @@ def test_without_its_log_a_service_accepts_nothing_and_answers(service, call, mo
         patch.setattr("louder.streaming.tail.os.write", full)
         refused, answered = call(service, events(event(1_001, "a", 1)), recommend(1))
         assert (refused.status_code, answered.status_code) == (503, 200)
-        assert "event log" in refused.json()["error"] and str(service.settings.events) not in refused.json()["error"]
+        assert "event log" in refused.json()["error"] and service.settings.events not in refused.json()["error"]
         for _ in range(500):
             if service.log.answers_lost:
                 break
@@ -147,7 +147,7 @@ def test_without_its_log_a_service_accepts_nothing_and_answers(service, call, mo
 
 
 def test_what_is_explored_is_logged_with_its_propensity(service_of, call, logged, tmp_path):
-    service = service_of(events=tmp_path / "log", explore=2)
+    service = service_of(events=str(tmp_path / "log"), explore=2)
     asked = [recommend(4, k=5), recommend(4, k=5, what_if=[{"item": 3, "time": AT}])]
     found = [call(service, asked[0], headers={"x-request-id": f"r-{n}"})[0].json() for n in range(8)]
     again = call(service, asked[0], headers={"x-request-id": "r-0"})[0].json()
@@ -164,7 +164,7 @@ def test_what_is_explored_is_logged_with_its_propensity(service_of, call, logged
 
 def test_a_log_has_one_service(service, service_of, tmp_path):
     with pytest.raises(InputError, match="is being written by process"):
-        service_of(events=tmp_path / "log", store=str(tmp_path / "other"))
+        service_of(events=str(tmp_path / "log"), store=str(tmp_path / "other"))
 
 
 def test_the_command_hands_the_log_over_and_refuses_two_writers(place, tmp_path, louder, monkeypatch):
@@ -180,4 +180,5 @@ def test_the_command_hands_the_log_over_and_refuses_two_writers(place, tmp_path,
     assert louder(*serve, "events")[0] == 2 and told == ["events"]
     assert "has one writer, but --workers asks for 2 processes" in louder(*serve, "events", "--workers", 2)[2]
     assert "needs a log" in louder(*serve[:-1], "--explore", 10)[2]
-    assert "Give a folder" in louder(*serve, "kafka://host/topic")[2] and told == ["events"]
+    assert "There is no event log for nats://" in louder(*serve, "nats://host/topic")[2] and told == ["events"]
+    assert louder(*serve, "kafka://host/topic", "--workers", 2)[0] == 2 and told == ["events", "kafka://host/topic"]

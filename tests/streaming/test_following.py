@@ -33,7 +33,7 @@ def follow(tmp_path):
         close()
         histories = open_store(str(tmp_path / store), names=NAMES)
         opened.append(histories)
-        opened.append(FollowingStore(histories, tmp_path / log, every_s=every_s, tell=told.append))
+        opened.append(FollowingStore(histories, str(tmp_path / log), every_s=every_s, tell=told.append))
         return opened[-1]
 
     open_again.told, open_again.close = told, close

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 
 import pytest
 
@@ -10,7 +11,8 @@ pytest.importorskip("confluent_kafka")
 from confluent_kafka import KafkaError
 
 from louder.errors import InputError
-from louder.streaming import LogGone
+from louder.histories import Names, Stored, open_store
+from louder.streaming import FollowingStore, LogGone
 from louder.streaming.kafka import KafkaReader, KafkaWriter, Topic
 from tests.streaming.broker import BINARY, Broker
 from tests.streaming.records_of import done
@@ -106,3 +108,43 @@ def test_a_reader_that_is_slower_than_retention_goes_on_behind_it(monkeypatch):
     reader.consumer.low = 7
     assert reader.read() == [] and reader.consumer.sought == [(0, 7)]
     assert reader.counts["expired"] == 7 and reader.position.offsets == {0: 7, 1: 0} and reader.lag() == 6
+
+
+@needs_broker
+def test_stores_of_two_services_follow_one_topic(tmp_path):
+    """As replicas would, whose stores are not even shared."""
+    broker, told = Broker(), []
+    stores = [open_store(str(tmp_path / name), names=Names(("like",))) for name in "ab"]
+
+    def follow(number):
+        return FollowingStore(stores[number], broker.url("events"), every_s=0.05, tell=told.append)
+
+    def items(number):
+        return stores[number].history(1).items.tolist()
+
+    try:
+        one, two = follow(0), follow(1)
+        assert one.append([done(0)]) == Stored(1, 0) and two.append([done(1)]) == Stored(1, 0)
+        until(lambda: items(0) == items(1) == [0, 1])
+        two.close()
+        one.append([done(n) for n in range(2, 6)])
+        assert one.delete_event(1, "1-4").deleted
+        two = follow(1)
+        assert items(1) == [0, 1, 2, 3, 5] and two.lag() == 0
+        assert two.append([done(5)]) == Stored(0, 1)
+        assert two.delete_user(1) == 5
+        until(lambda: not items(0))
+        one.close()
+        two.close()
+        assert told == []
+    finally:
+        for store in stores:
+            store.close()
+        broker.stop()
+
+
+def until(holds):
+    end = time.monotonic() + 20
+    while not holds():
+        assert time.monotonic() < end
+        time.sleep(0.05)
