@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-import louder.api.run
+import louder.api.training
 from experiments.tables import first_screen, lines
 from tests.api.test_python_page import made_small, shop
 
@@ -19,7 +19,7 @@ def test_its_six_lines_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert len([line for line in block.splitlines() if line and "pandas" not in line]) == 6
     shop(tmp_path)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(louder.api.run, "train_run", made_small(louder.api.run.train_run))
+    monkeypatch.setattr(louder.api.training, "train_run", made_small(louder.api.training.train_run))
     names: dict[str, object] = {}
     *before, last = block.strip().splitlines()
     exec("\n".join([*before, f"answer = {last}"]), names)
