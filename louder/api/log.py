@@ -189,7 +189,7 @@ def log(
         users=side(users, "users", user),
     )
     read = needed(source, spec) if is_frame(source) else paths(source)
-    target = Path(folder) if folder is not None else Path(tempfile.mkdtemp(prefix="louder-")) / "table"
+    target = Path(folder) if folder is not None else Path(tempfile.mkdtemp(prefix="louder-")) / "log"
     require_free(target, overwrite)
     with steps() as report:
         try:

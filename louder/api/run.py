@@ -114,7 +114,8 @@ class TrainedRun:
 
         users    one id, a list, a column, or a frame with a column `user`; each counts once. None: everybody
         history  in place of users: what somebody new did, oldest first, as item ids or Events
-        at       the time of the request: seconds since 1970, a date or its text; None: that of each user's latest event
+        at       the time of the request: seconds since 1970, a date or its text; None: that of each user's latest event. Who
+                 had none by then is recommended what is popular
         where    {"genres": "Drama"}, or a list of values any of which will do
         Of the others see Recommender.recommend. Users who are not in the table get nothing, and a warning says so; raises
         InputError where that is all of them.
@@ -124,7 +125,7 @@ class TrainedRun:
         if history is not None:
             if users is not None:
                 raise InputError("Give users or a history, one of the two.")
-            answer = self.recommender.recommend(history=events_of(history), **asked)
+            answer = self.recommender.recommend(history=self.past(history), **asked)
             return to_frame(ranked(recommended(answer)), self.frame)
         kind = kind_of(users) if is_frame(users) or is_column(users) else self.frame
         return to_frame(pa.concat_tables(self.lists(users, asked)), kind)
@@ -186,7 +187,7 @@ class TrainedRun:
         context  attributes of the user, in place of the table's
         Items that are not known are left out, and a warning says so; raises InputError where that is all of them.
         """
-        candidates, past = ids_of(items), None if history is None else events_of(history)
+        candidates, past = ids_of(items), None if history is None else self.past(history)
         if self.opened.ranking is None:
             known = self.known_items(candidates)
             found = recommended(
@@ -216,7 +217,7 @@ class TrainedRun:
         """Which past events the first k recommendations lean on, or the scores of these items: a row an event, with `item`,
         `title`, `score`, the event's item `because`, its `because_title` and `time`, its share of the `attention`, and the
         `change` of the score without it."""
-        past = None if history is None else events_of(history)
+        past = None if history is None else self.past(history)
         some = None if items is None else self.known_items(ids_of(items))
         answer = self.recommender.explain(user=plain(user), history=past, items=some, k=k, events=events)
         columns = ["item", "title", "score", "because", "because_title", "time", "attention", "change"]
@@ -237,6 +238,13 @@ class TrainedRun:
         file = write_report(self.path, Path(output) if output else None, table=self.table)
         assert measured is not None, "a report is of a finished run"
         return ReportPage(file, measured)
+
+    def past(self, history: Sequence[RawId | Event]) -> list[Event]:
+        """A history as events, of which some have to be of items that the model knows."""
+        events = events_of(history)
+        items = list(dict.fromkeys(event.item for event in events))
+        known_of(items, self.opened.item_ids.ids(items), "items of the history", "the model's catalogue")
+        return events
 
     def known(self, users: list[RawId]) -> list[RawId]:
         """Those that are in the table."""
@@ -288,11 +296,12 @@ def filters(allow: Raws | None, deny: Raws, where: Filters | None) -> dict[str, 
 def known_of(raws: list[RawId], numbers: Any, what: str, where: str) -> list[RawId]:
     """The raw ids with a number that is not -1; a warning of the others. Raises InputError where that is all of them."""
     lost = [raw for raw, number in zip(raws, numbers) if number < 0]
+    if len(raws) == len(lost) == 1:
+        raise InputError(f"There is no {lost[0]!r} among the {what} in {where}.")
     if lost and len(lost) == len(raws):
         raise InputError(f"None of the {len(raws):,} {what} is in {where}: {some(lost)}.")
     if lost:
-        sentence = f"{len(lost):,} of the {len(raws):,} {what} are not in {where} and are left out: {some(lost)}."
-        warn(sentence)
+        warn(f"{len(lost):,} of the {len(raws):,} {what} are not in {where} and are left out: {some(lost)}.")
     return [raw for raw, number in zip(raws, numbers) if number >= 0]
 
 

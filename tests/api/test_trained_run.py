@@ -85,8 +85,14 @@ def test_unknown_users_and_items_are_said(run: louder.TrainedRun) -> None:
     with pytest.warns(UserWarning, match="users|items") as warned:
         run.recommend(users=[99, 1], k=2), run.rank(1, ["p1", "p99"]), run.recommend(users=[1], allow=[])
     assert [warning.filename for warning in warned] == [__file__] * 3  # the line that is to be mended
-    with pytest.raises(louder.InputError, match=r"^None of the 1 users is in the table: 99\.$"):
+    with pytest.raises(louder.InputError, match=r"^There is no 99 among the users in the table\.$"):
         run.recommend(users=[99])
+    with pytest.raises(louder.InputError, match=r"^None of the 2 users is in the table: 98, 99\.$"):
+        run.recommend(users=[98, 99])
+    with pytest.raises(louder.InputError, match="^There is no 'p99' among the items of the history in"):
+        run.recommend(history=["p99"])
+    with pytest.warns(UserWarning, match="^1 of the 2 items of the history are not in the model's catalogue"):
+        pd.testing.assert_frame_equal(run.recommend(history=["p99", "p1"], k=3), run.recommend(history=["p1"], k=3))
     with pytest.raises(louder.InputError, match="There are no users"):
         run.recommend(users=[])
     with pytest.raises(louder.InputError, match="There is no item 'p99' among the 30 known ones"):

@@ -11,7 +11,7 @@ from louder.etl.sources.source import LogSource, RawTable
 from louder.etl.spec import LogSpec
 from louder.schema import ITEM, TIME, USER
 
-FRAME = "The frame"  # how messages call it
+FRAME = "the frame"  # how messages call it
 
 
 def open_arrow(table: pa.Table, spec: LogSpec) -> LogSource:
