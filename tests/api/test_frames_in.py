@@ -118,6 +118,9 @@ def test_what_filters_drop_is_counted_and_not_warned_of(tmp_path: Path) -> None:
     frame = pd.DataFrame({"user_id": [1, 1, 2], "item_id": [1, 2, 1]})
     log = louder.log(frame, time=False, min_user_events=2, folder=tmp_path / "table")
     assert log.dropped == {"user with fewer than 2 events": 1} and log.users == 1 and not log.manifest.has_times
+    longer = pd.concat([frame, pd.DataFrame({"user_id": [None], "item_id": [1]})])
+    with pytest.warns(UserWarning, match=r"^1 of the 4 rows were left out \(user_id missing: 1\)\.$"):
+        louder.log(longer, time=False, min_user_events=2, folder=tmp_path / "other")
 
 
 def test_a_temporary_table_goes_with_its_handle() -> None:

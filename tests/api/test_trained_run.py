@@ -89,7 +89,7 @@ def test_unknown_users_and_items_are_said(run: louder.TrainedRun) -> None:
         run.recommend(users=[99])
     with pytest.raises(louder.InputError, match=r"^None of the 2 users is in the table: 98, 99\.$"):
         run.recommend(users=[98, 99])
-    with pytest.raises(louder.InputError, match="^There is no 'p99' among the items of the history in"):
+    with pytest.raises(louder.InputError, match=r"^There is no 'p99' among the items of the history in"):
         run.recommend(history=["p99"])
     with pytest.warns(UserWarning, match="^1 of the 2 items of the history are not in the model's catalogue"):
         pd.testing.assert_frame_equal(run.recommend(history=["p99", "p1"], k=3), run.recommend(history=["p1"], k=3))
