@@ -114,19 +114,16 @@ def test_a_larger_log_gets_fewer_epochs(monkeypatch: pytest.MonkeyPatch, tmp_pat
     assert cli.fitted(manifest(), tmp_path).model.time_bias is True
 
 
-def test_without_a_compiler_there_is_less_to_train_on(
+def test_without_kernels_there_is_less_to_train_on(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    monkeypatch.setattr(build, "compiler", lambda: "g++")
+    monkeypatch.setattr(build, "load_all", lambda: True)
     assert cli.affordable_events() == cli.EVENTS_IN_ALL
 
-    def missing() -> str:
-        raise OSError
-
-    monkeypatch.setattr(build, "compiler", missing)
-    assert cli.affordable_events() == cli.WITHOUT_COMPILER < cli.EVENTS_IN_ALL
-    assert "C++ compiler" in capsys.readouterr().out
+    monkeypatch.setattr(build, "load_all", lambda: False)
+    assert cli.affordable_events() == cli.WITHOUT_KERNELS < cli.EVENTS_IN_ALL
+    assert "C++ kernels" in capsys.readouterr().out
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     assert cli.affordable_events() == cli.EVENTS_IN_ALL
 

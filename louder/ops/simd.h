@@ -1,10 +1,6 @@
 // What the CPU kernels share: vectors of floats, a small matrix product, exp, and dropout, and a fair way to hand out work.
 #pragma once
 
-#include <ATen/Parallel.h>
-#include <ATen/core/Tensor.h>
-#include <ATen/ops/zeros.h>
-
 #include <algorithm>
 #include <atomic>
 #include <cmath>
@@ -14,6 +10,8 @@
 #if defined(__SSE__)
 #include <immintrin.h>
 #endif
+
+#include "tensor.h"
 
 namespace louder {
 
@@ -71,15 +69,13 @@ inline float sum(Vec x) {
 
 inline int64_t round_up(int64_t x) { return (x + LANES - 1) / LANES * LANES; }
 
-// The tensor itself if its last dimension is contiguous and fills whole vectors, else a copy padded with zeros.
-inline at::Tensor padded(const at::Tensor& x) {
-  const int64_t width = x.size(-1);
-  if (width % LANES == 0 && x.stride(-1) == 1) return x;
-  auto sizes = x.sizes().vec();
-  sizes.back() = round_up(width);
-  auto copy = at::zeros(sizes, x.options());
-  copy.narrow(-1, 0, width).copy_(x);
-  return copy;
+// [rows, width], the tensor itself if its rows are contiguous and fill whole vectors, else a copy padded with zeros.
+inline Tensor padded(const Tensor& x) {
+  const int64_t rows = x.size(0), width = x.size(1), wide = round_up(width);
+  if (wide == width && x.stride(1) == 1) return x;
+  const Tensor out = zeros({rows, wide}, x), own = strided(out, rows, width, wide, 1);
+  STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_copy_(own.get(), x.get(), 0));
+  return out;
 }
 
 // The first or last numbers of a row that does not fill its last vector: the rest is zero, or is left alone.
@@ -266,8 +262,8 @@ void share_tasks(int64_t tasks, const Work& work) {
     const int64_t task = given++;
     return task < tasks ? task : -1;
   };
-  const int64_t workers = std::min<int64_t>(tasks, at::get_num_threads());
-  at::parallel_for(0, workers, 1, [&](int64_t, int64_t) { work(next); });
+  const int64_t workers = std::min<int64_t>(tasks, threads());
+  parallel_for(0, workers, 1, [&](int64_t, int64_t) { work(next); });
 }
 
 }  // namespace louder

@@ -1,13 +1,13 @@
 // Which bucket of a time bias a distance in seconds falls into: naive.time_buckets, without its logarithm.
 #pragma once
 
-#include <ATen/core/Tensor.h>
-
 #include <cmath>
 #include <cstdint>
 #include <cstring>
 #include <limits>
 #include <vector>
+
+#include "tensor.h"
 
 namespace louder {
 
@@ -17,12 +17,14 @@ struct TimeBuckets {
 
   TimeBuckets() = default;
   // bucket_starts [T]: the shortest time difference of each bucket, as the float32 that naive.py takes the log of
-  explicit TimeBuckets(const at::Tensor& bucket_starts) : cells(64 * 8) {
-    const float* first = bucket_starts.const_data_ptr<float>();
+  explicit TimeBuckets(const Tensor& bucket_starts) : cells(64 * 8) {
+    const float* first = numbers<float>(bucket_starts);
     starts.assign(first, first + bucket_starts.numel());
     starts.push_back(std::numeric_limits<float>::infinity());
     for (int64_t cell = 0, bucket = 0; cell < 64 * 8; ++cell) {
-      const float second = std::ldexp(1.0f + (cell % 8) / 8.0f, cell / 8);
+      const int32_t bits = (cell + (127 << 3)) << 20;  // 2^(cell / 8) times 1, 1 1/8 ... 1 7/8
+      float second;
+      std::memcpy(&second, &bits, sizeof second);
       while (starts[bucket + 1] <= second) ++bucket;
       cells[cell] = bucket;
     }

@@ -1,22 +1,20 @@
 // Dropout on a CPU, float32: see random_bits.keep_factors.
-#include <ATen/core/Tensor.h>
-#include <ATen/ops/empty_like.h>
-#include <torch/library.h>
-
 #include "simd.h"
 
 namespace {
 
+using louder::Tensor;
+
 constexpr int64_t COLUMNS = 512;  // elements drawn at a time; even, so that no pair is cut
 
-at::Tensor dropout(const at::Tensor& x_, int64_t dropped, double kept_scale, int64_t seed) {
-  const auto out_ = at::empty_like(x_);
-  TORCH_CHECK(x_.is_contiguous());
+Tensor dropout(const Tensor& x_, int64_t dropped, double kept_scale, int64_t seed) {
+  const auto out_ = louder::new_like(x_);
+  louder::check(x_.is_contiguous(), "x must be contiguous");
   const louder::Dropout dropout(dropped, kept_scale, seed);
-  const float* x = x_.const_data_ptr<float>();
-  float* out = out_.mutable_data_ptr<float>();
+  const float* x = louder::numbers<float>(x_);
+  float* out = louder::new_numbers(out_);
   const int64_t total = x_.numel();
-  at::parallel_for(0, (total + COLUMNS - 1) / COLUMNS, 8, [&](int64_t first, int64_t last) {
+  louder::parallel_for(0, (total + COLUMNS - 1) / COLUMNS, 8, [&](int64_t first, int64_t last) {
     float factors[COLUMNS];
     for (int64_t row = first; row < last; ++row) {
       const int64_t start = row * COLUMNS, count = std::min(COLUMNS, total - start);
@@ -30,4 +28,9 @@ at::Tensor dropout(const at::Tensor& x_, int64_t dropped, double kept_scale, int
 
 }  // namespace
 
-TORCH_LIBRARY_FRAGMENT(louder_cpu, library) { library.def("dropout", &dropout); }
+STABLE_TORCH_LIBRARY_FRAGMENT(louder_cpu, library) {
+  library.def("dropout(Tensor x, int dropped, float kept_scale, int seed) -> Tensor");
+}
+STABLE_TORCH_LIBRARY_IMPL(louder_cpu, CompositeImplicitAutograd, library) {
+  library.impl("dropout", TORCH_BOX(&dropout));
+}

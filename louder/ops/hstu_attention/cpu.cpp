@@ -2,9 +2,7 @@
 // those pairs only that see each other, and recomputes the scores in the backward pass. float32 or bfloat16 comes in
 // and goes out; sums are float32. Products of bfloat16 are made of pairs of numbers where the processor has them (then
 // weights and gradients of scores are rounded before they are multiplied), elsewhere of float32.
-#include <ATen/core/Tensor.h>
-#include <ATen/ops/empty.h>
-#include <torch/library.h>
+#include <torch/headeronly/util/BFloat16.h>
 
 #include <limits>
 #include <numeric>
@@ -17,12 +15,14 @@
 
 namespace {
 
+using louder::made_contiguous;
 using louder::LANES;
 using louder::multiply;
+using louder::Optional;
 using louder::round_up;
+using louder::Tensor;
 using louder::Vec;
-
-using Optional = std::optional<at::Tensor>;
+using torch::headeronly::BFloat16;
 
 constexpr int64_t ROWS = 48, COLUMNS = LANES == 16 ? 96 : 48;  // of a tile
 constexpr int64_t PARTIAL_ROWS = 24;        // of a tile with pairs that do not see each other: less is computed in vain
@@ -33,11 +33,11 @@ constexpr int64_t CHUNKS = 32;              // partial sums of the tables' gradi
 // [L, H, width], the tensor itself if its rows are contiguous, else a copy
 template <typename T>
 struct Jagged {
-  const at::Tensor kept;
+  const Tensor kept;
   T* data;
   int64_t row, head, width;
-  explicit Jagged(const at::Tensor& x)
-      : kept(x.stride(2) == 1 ? x : x.contiguous()), data(static_cast<T*>(kept.data_ptr())), row(kept.stride(0)),
+  explicit Jagged(const Tensor& x)
+      : kept(x.stride(2) == 1 ? x : made_contiguous(x)), data(static_cast<T*>(kept.data_ptr())), row(kept.stride(0)),
         head(kept.stride(1)), width(kept.size(2)) {}
   T* at(int64_t i, int64_t h) const { return data + i * row + h * head; }
 };
@@ -51,7 +51,7 @@ template <typename Unit>
 constexpr int64_t NUMBERS = 1;
 #if defined(__AVX512BF16__)
 template <>
-struct UnitOf<at::BFloat16> {
+struct UnitOf<BFloat16> {
   using Type = louder::Pair;
 };
 template <>
@@ -159,21 +159,19 @@ void unpack(const float* from, int64_t stride, int64_t count, const Jagged<T>& o
 
 // Who is whose, when it happened and who sees whom: see layout.py.
 struct Layout {
-  at::Tensor offsets, query_offsets;
+  Tensor offsets, query_offsets;
   Optional prefix_lengths, query_times, key_times;
   int64_t window, global_prefix;  // 0 for no window; then there is no global prefix either
 
-  Layout(const at::Tensor& offsets_, const Optional& prefix_lengths_, const Optional& query_offsets_,
+  Layout(const Tensor& offsets_, const Optional& prefix_lengths_, const Optional& query_offsets_,
          const Optional& query_times_, const Optional& key_times_, std::optional<int64_t> window_, int64_t global_prefix_)
-      : offsets(offsets_.contiguous()),
-        query_offsets(query_offsets_ ? query_offsets_->contiguous() : offsets),
-        prefix_lengths(contiguous(prefix_lengths_)),
-        query_times(contiguous(query_times_)),
-        key_times(contiguous(key_times_)),
+      : offsets(made_contiguous(offsets_)),
+        query_offsets(query_offsets_ ? made_contiguous(*query_offsets_) : offsets),
+        prefix_lengths(made_contiguous(prefix_lengths_)),
+        query_times(made_contiguous(query_times_)),
+        key_times(made_contiguous(key_times_)),
         window(window_.value_or(0)),
         global_prefix(window > 0 ? global_prefix_ : 0) {}
-
-  static Optional contiguous(const Optional& x) { return x ? Optional(x->contiguous()) : std::nullopt; }
 };
 
 // One user's M queries, the last of its N keys. Rows and keys are counted from the user's first key.
@@ -239,8 +237,8 @@ struct Rows {
 };
 
 std::vector<User> users_of(const Layout& layout) {
-  const auto *bounds = layout.offsets.const_data_ptr<int64_t>(), *query_bounds = layout.query_offsets.const_data_ptr<int64_t>();
-  const auto* prefix_lengths = layout.prefix_lengths ? layout.prefix_lengths->const_data_ptr<int64_t>() : nullptr;
+  const auto *bounds = louder::numbers<int64_t>(layout.offsets), *query_bounds = louder::numbers<int64_t>(layout.query_offsets);
+  const auto* prefix_lengths = layout.prefix_lengths ? louder::numbers<int64_t>(*layout.prefix_lengths) : nullptr;
   std::vector<User> users(layout.offsets.numel() - 1);
   for (size_t b = 0; b < users.size(); ++b) {
     const int64_t keys = bounds[b + 1] - bounds[b], queries = query_bounds[b + 1] - query_bounds[b];
@@ -263,21 +261,21 @@ struct Bias {
   std::vector<float> time;
   louder::TimeBuckets buckets_of;
 
-  Bias(const Optional& position, const Optional& time_, const Layout& layout, const at::Tensor& bucket_starts,
+  Bias(const Optional& position, const Optional& time_, const Layout& layout, const Tensor& bucket_starts,
        const std::vector<User>& users) {
     if (position) {
       for (const User& user : users) longest = std::max(longest, user.keys);
       distances = position->numel();
-      const auto table = position->to(at::kFloat).contiguous();
+      const auto table = louder::floats(*position);
       by_offset.resize(2 * longest + COLUMNS);
-      for (size_t n = 0; n < by_offset.size(); ++n) by_offset[n] = table.const_data_ptr<float>()[distance(n)];
+      for (size_t n = 0; n < by_offset.size(); ++n) by_offset[n] = louder::numbers<float>(table)[distance(n)];
     }
     if (time_) {
-      query_times = layout.query_times->const_data_ptr<int64_t>();
-      key_times = layout.key_times->const_data_ptr<int64_t>();
+      query_times = louder::numbers<int64_t>(*layout.query_times);
+      key_times = louder::numbers<int64_t>(*layout.key_times);
       buckets = time_->numel();
-      const auto table = time_->to(at::kFloat).contiguous();
-      time.assign(table.const_data_ptr<float>(), table.const_data_ptr<float>() + buckets);
+      const auto table = louder::floats(*time_);
+      time.assign(louder::numbers<float>(table), louder::numbers<float>(table) + buckets);
       buckets_of = louder::TimeBuckets(bucket_starts);
     }
   }
@@ -466,7 +464,7 @@ float dot(const float* a, const float* b, int64_t width) {
 }
 
 template <typename T>
-void forward(const at::Tensor& q_, const at::Tensor& k_, const at::Tensor& v_, const at::Tensor& out_, float scale,
+void forward(const Tensor& q_, const Tensor& k_, const Tensor& v_, const Tensor& out_, float scale,
              const std::vector<User>& users, const Bias& bias) {
   using Unit = typename UnitOf<T>::Type;
   const Jagged<T> q(q_), k(k_), v(v_), out(out_);
@@ -589,8 +587,8 @@ struct BothSides {
 };
 
 template <typename T>
-void backward(const at::Tensor& grad_, const at::Tensor& q_, const at::Tensor& k_, const at::Tensor& v_,
-              const at::Tensor& dq_, const at::Tensor& dk_, const at::Tensor& dv_, float scale,
+void backward(const Tensor& grad_, const Tensor& q_, const Tensor& k_, const Tensor& v_,
+              const Tensor& dq_, const Tensor& dk_, const Tensor& dv_, float scale,
               const std::vector<User>& users, const Bias& bias, std::vector<double>& tables) {
   using Unit = typename UnitOf<T>::Type;
   const Jagged<T> grad(grad_), q(q_), k(k_), v(v_), dq(dq_), dk(dk_), dv(dv_);
@@ -688,50 +686,65 @@ void backward(const at::Tensor& grad_, const at::Tensor& q_, const at::Tensor& k
   });
 }
 
-at::Tensor hstu_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, double scale,
-                          const Optional& position_bias, const Optional& time_bias, const at::Tensor& offsets,
+Tensor hstu_attention(const Tensor& q, const Tensor& k, const Tensor& v, double scale,
+                          const Optional& position_bias, const Optional& time_bias, const Tensor& offsets,
                           const Optional& prefix_lengths, const Optional& query_offsets, const Optional& query_times,
                           const Optional& key_times, std::optional<int64_t> window, int64_t global_prefix,
-                          const at::Tensor& bucket_starts) {
+                          const Tensor& bucket_starts) {
   const Layout layout(offsets, prefix_lengths, query_offsets, query_times, key_times, window, global_prefix);
   const auto users = users_of(layout);
   const Bias bias(position_bias, time_bias, layout, bucket_starts, users);
-  const auto out = at::empty({q.size(0), q.size(1), v.size(2)}, v.options());
-  const auto run = q.scalar_type() == at::kFloat ? forward<float> : forward<at::BFloat16>;
+  const auto out = louder::empty({q.size(0), q.size(1), v.size(2)}, v);
+  const auto run = louder::is_float(q) ? forward<float> : forward<BFloat16>;
   run(q, k, v, out, scale, users, bias);
   return out;
 }
 
-std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor> hstu_attention_backward(
-    const at::Tensor& grad, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, double scale,
-    const Optional& position_bias, const Optional& time_bias, const at::Tensor& offsets, const Optional& prefix_lengths,
+std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> hstu_attention_backward(
+    const Tensor& grad, const Tensor& q, const Tensor& k, const Tensor& v, double scale,
+    const Optional& position_bias, const Optional& time_bias, const Tensor& offsets, const Optional& prefix_lengths,
     const Optional& query_offsets, const Optional& query_times, const Optional& key_times, std::optional<int64_t> window,
-    int64_t global_prefix, const at::Tensor& bucket_starts) {
+    int64_t global_prefix, const Tensor& bucket_starts) {
   const Layout layout(offsets, prefix_lengths, query_offsets, query_times, key_times, window, global_prefix);
   const auto users = users_of(layout);
   const Bias bias(position_bias, time_bias, layout, bucket_starts, users);
-  const auto dq = at::empty(q.sizes(), q.options());
-  const auto dk = at::empty(k.sizes(), k.options()), dv = at::empty(v.sizes(), v.options());
+  const auto dq = louder::new_like(q);
+  const auto dk = louder::new_like(k), dv = louder::new_like(v);
   const int64_t table_size = bias.distances + bias.buckets;
   std::vector<double> tables(CHUNKS * table_size);
-  const auto run = q.scalar_type() == at::kFloat ? backward<float> : backward<at::BFloat16>;
+  const auto run = louder::is_float(q) ? backward<float> : backward<BFloat16>;
   run(grad, q, k, v, dq, dk, dv, scale, users, bias, tables);
 
-  auto d_tables = at::empty({table_size}, q.options().dtype(at::kFloat));
-  for (int64_t n = 0; n < table_size; ++n) {
-    double total = 0;
-    for (int64_t chunk = 0; chunk < CHUNKS; ++chunk) total += tables[chunk * table_size + n];
-    d_tables.mutable_data_ptr<float>()[n] = total;
-  }
   const auto part = [&](int64_t first, int64_t size, const Optional& table) {
-    return d_tables.narrow(0, first, size).to(table ? table->scalar_type() : q.scalar_type(), false, /*copy=*/true);
+    const auto out = louder::empty({table ? size : 0}, table ? *table : q);
+    const bool wide = louder::is_float(out);
+    for (int64_t n = first; n < first + size; ++n) {
+      double total = 0;
+      for (int64_t chunk = 0; chunk < CHUNKS; ++chunk) total += tables[chunk * table_size + n];
+      if (wide)
+        louder::new_numbers(out)[n - first] = total;
+      else
+        static_cast<BFloat16*>(out.mutable_data_ptr())[n - first] = static_cast<float>(total);
+    }
+    return out;
   };
   return {dq, dk, dv, part(0, bias.distances, position_bias), part(bias.distances, bias.buckets, time_bias)};
 }
 
 }  // namespace
 
-TORCH_LIBRARY_FRAGMENT(louder_cpu, library) {
-  library.def("hstu_attention", &hstu_attention);
-  library.def("hstu_attention_backward", &hstu_attention_backward);
+STABLE_TORCH_LIBRARY_FRAGMENT(louder_cpu, library) {
+  library.def(
+      "hstu_attention(Tensor q, Tensor k, Tensor v, float scale, Tensor? position_bias, Tensor? time_bias, "
+      "Tensor offsets, Tensor? prefix_lengths, Tensor? query_offsets, Tensor? query_times, Tensor? key_times, "
+      "int? window, int global_prefix, Tensor bucket_starts) -> Tensor");
+  library.def(
+      "hstu_attention_backward(Tensor grad, Tensor q, Tensor k, Tensor v, float scale, Tensor? position_bias, "
+      "Tensor? time_bias, Tensor offsets, Tensor? prefix_lengths, Tensor? query_offsets, Tensor? query_times, "
+      "Tensor? key_times, int? window, int global_prefix, Tensor bucket_starts) "
+      "-> (Tensor, Tensor, Tensor, Tensor, Tensor)");
+}
+STABLE_TORCH_LIBRARY_IMPL(louder_cpu, CompositeImplicitAutograd, library) {
+  library.impl("hstu_attention", TORCH_BOX(&hstu_attention));
+  library.impl("hstu_attention_backward", TORCH_BOX(&hstu_attention_backward));
 }

@@ -2,10 +2,6 @@
 // never each other. A row is carried through all layers while it lies in the cache of the processor, and what the rows of
 // a user share is done once for all of them: packing keys and values, and the bias, since all ask at one time from one
 // place. The maths is that of HSTULayer.extend (louder/models/hstu.py).
-#include <ATen/core/Tensor.h>
-#include <ATen/ops/empty_like.h>
-#include <torch/library.h>
-
 #include <optional>
 #include <vector>
 
@@ -15,10 +11,13 @@
 namespace {
 
 using louder::LANES;
+using louder::Optional;
 using louder::round_up;
+using louder::Sizes;
+using louder::Tensor;
 using louder::Vec;
 
-using Optional = std::optional<at::Tensor>;
+using Tensors = std::vector<Tensor>;
 
 constexpr int64_t ROWS = 48, COLUMNS = 96;  // of a tile
 constexpr int64_t TASK_TILES = 5;           // of rows, in a task
@@ -246,17 +245,17 @@ struct Worker {
   }
 };
 
-const float* floats(const at::Tensor& x) {
-  TORCH_CHECK(x.is_contiguous() && x.scalar_type() == at::kFloat, "weights and rows must be contiguous floats");
-  return x.const_data_ptr<float>();
+const float* floats(const Tensor& x) {
+  louder::check(x.is_contiguous() && louder::is_float(x), "weights and rows must be contiguous floats");
+  return louder::numbers<float>(x);
 }
 
-at::Tensor hstu_branch(const at::Tensor& x, const at::Tensor& uvqk, const at::Tensor& out, const at::Tensor& out_bias,
-                       const Optional& position, const Optional& time, const at::Tensor& bucket_starts, int64_t heads,
+Tensor hstu_branch(const Tensor& x, const Tensor& uvqk, const Tensor& out, const Tensor& out_bias,
+                       const Optional& position, const Optional& time, const Tensor& bucket_starts, int64_t heads,
                        int64_t qk_width, double scale, std::optional<int64_t> window, int64_t global_prefix,
-                       at::TensorList keys, at::TensorList values, at::TensorList times, at::TensorList prefix_lengths,
-                       at::IntArrayRef seen, at::IntArrayRef rows, at::IntArrayRef own_times,
-                       at::IntArrayRef query_times, bool keep) {
+                       const Tensors& keys, const Tensors& values, const Tensors& times, const Tensors& prefix_lengths,
+                       const Sizes& seen, const Sizes& rows, const Sizes& own_times,
+                       const Sizes& query_times, bool keep) {
   Model model;
   model.layers = uvqk.size(0), model.heads = heads, model.K = qk_width, model.D = x.size(1), model.W = out.size(2);
   model.V = model.W / heads, model.N = 2 * heads * (model.K + model.V);
@@ -275,9 +274,9 @@ at::Tensor hstu_branch(const at::Tensor& x, const at::Tensor& uvqk, const at::Te
   std::vector<Task> tasks;
   int64_t first = 0;
   for (size_t b = 0; b < users.size(); first += rows[b], ++b) {
-    TORCH_CHECK(keys[b].size(1) >= seen[b] + keep && times[b].size(0) >= seen[b], "a cache is smaller than what is seen");
+    louder::check(keys[b].size(1) >= seen[b] + keep && times[b].size(0) >= seen[b], "a cache is smaller than what is seen");
     users[b] = {floats(keys[b]), floats(values[b]), keys[b].stride(0), keys[b].stride(1), values[b].stride(0),
-                values[b].stride(1), times[b].const_data_ptr<int64_t>(), prefix_lengths[b].const_data_ptr<int64_t>(),
+                values[b].stride(1), louder::numbers<int64_t>(times[b]), louder::numbers<int64_t>(prefix_lengths[b]),
                 seen[b], first, rows[b], own_times[b], query_times[b]};
     // whole tiles, but for the last: what is packed serves many rows, and a lone one is as dear as several
     const int64_t tiles = (rows[b] + ROWS - 1) / ROWS, parts = std::max<int64_t>((tiles + 1) / TASK_TILES, 1);
@@ -286,10 +285,10 @@ at::Tensor hstu_branch(const at::Tensor& x, const at::Tensor& uvqk, const at::Te
       tasks.push_back({&users[b], first + from, to - from});
     }
   }
-  TORCH_CHECK(first == x.size(0) && (!keep || tasks.size() == users.size()), "the rows do not add up");
+  louder::check(first == x.size(0) && (!keep || tasks.size() == users.size()), "the rows do not add up");
 
-  const auto states = x.clone(at::MemoryFormat::Contiguous);
-  float* state = states.mutable_data_ptr<float>();
+  const auto states = louder::copy(x);
+  float* state = louder::new_numbers(states);
   louder::share_tasks(tasks.size(), [&](const auto& next) {
     Worker worker(model);
     for (int64_t index; (index = next()) >= 0;) {
@@ -302,4 +301,13 @@ at::Tensor hstu_branch(const at::Tensor& x, const at::Tensor& uvqk, const at::Te
 
 }  // namespace
 
-TORCH_LIBRARY_FRAGMENT(louder_cpu, library) { library.def("hstu_branch", &hstu_branch); }
+STABLE_TORCH_LIBRARY_FRAGMENT(louder_cpu, library) {
+  library.def(
+      "hstu_branch(Tensor x, Tensor uvqk, Tensor out, Tensor out_bias, Tensor? position, Tensor? time, "
+      "Tensor bucket_starts, int heads, int qk_width, float scale, int? window, int global_prefix, Tensor[] keys, "
+      "Tensor[] values, Tensor[] times, Tensor[] prefix_lengths, int[] seen, int[] rows, int[] own_times, "
+      "int[] query_times, bool keep) -> Tensor");
+}
+STABLE_TORCH_LIBRARY_IMPL(louder_cpu, CompositeImplicitAutograd, library) {
+  library.impl("hstu_branch", TORCH_BOX(&hstu_branch));
+}

@@ -1,12 +1,6 @@
 // What an HSTU layer does to its rows before and after attention, float32. The maths is in rows.py. For narrow layers
 // the products are fused with what comes before and after them, a tile of rows at a time, so that memory is passed over
 // once; for wide ones a BLAS product is faster, and what is left is here, one pass each.
-#include <ATen/core/Tensor.h>
-#include <ATen/ops/empty.h>
-#include <ATen/ops/empty_like.h>
-#include <ATen/ops/zeros.h>
-#include <torch/library.h>
-
 #include <tuple>
 #include <vector>
 
@@ -14,8 +8,11 @@
 
 namespace {
 
+using louder::empty;
+using louder::new_like;
 using louder::LANES;
 using louder::round_up;
+using louder::Tensor;
 using louder::Vec;
 
 constexpr int64_t GRAIN = 64;  // rows of a task
@@ -25,9 +22,9 @@ constexpr float EPS = 1e-6f;   // of the norms: rows.NORM_EPS
 struct Matrix {
   float* data;
   int64_t rows, width, stride;
-  explicit Matrix(const at::Tensor& x)
+  explicit Matrix(const Tensor& x)
       : data(static_cast<float*>(x.data_ptr())), rows(x.size(0)), width(x.size(1)), stride(x.stride(0)) {
-    TORCH_CHECK(x.scalar_type() == at::kFloat && (x.stride(1) == 1 || x.size(1) == 1), "rows must be contiguous floats");
+    louder::check(louder::is_float(x) && (x.stride(1) == 1 || x.size(1) == 1), "rows must be contiguous floats");
   }
   float* operator[](int64_t row) const { return data + row * stride; }
   void prefetch(int64_t row) const {
@@ -81,20 +78,20 @@ void norm_backward_row(const float* x, const Moments& of_x, const float* d, cons
 // Calls work(row) for all rows.
 template <typename Work>
 void for_rows(int64_t rows, const Work& work) {
-  at::parallel_for(0, rows, GRAIN, [&](int64_t first, int64_t last) {
+  louder::parallel_for(0, rows, GRAIN, [&](int64_t first, int64_t last) {
     for (int64_t row = first; row < last; ++row) work(row);
   });
 }
 
-at::Tensor norm(const at::Tensor& x_) {
-  const auto out_ = at::empty({x_.size(0), x_.size(1)}, x_.options());
+Tensor norm(const Tensor& x_) {
+  const auto out_ = empty({x_.size(0), x_.size(1)}, x_);
   const Matrix x(x_), out(out_);
   for_rows(x.rows, [&](int64_t row) { norm_row(x[row], moments(x[row], x.width), x.width, out[row]); });
   return out_;
 }
 
-at::Tensor norm_backward(const at::Tensor& x_, const at::Tensor& d_, const at::Tensor& add_) {
-  const auto out_ = at::empty({x_.size(0), x_.size(1)}, x_.options());
+Tensor norm_backward(const Tensor& x_, const Tensor& d_, const Tensor& add_) {
+  const auto out_ = empty({x_.size(0), x_.size(1)}, x_);
   const Matrix x(x_), d(d_), add(add_), out(out_);
   for_rows(x.rows, [&](int64_t row) {
     norm_backward_row(x[row], moments(x[row], x.width), d[row], add[row], x.width, out[row]);
@@ -102,12 +99,12 @@ at::Tensor norm_backward(const at::Tensor& x_, const at::Tensor& d_, const at::T
   return out_;
 }
 
-at::Tensor silu(const at::Tensor& x_) {
-  const auto out_ = at::empty_like(x_);
-  const float* x = x_.const_data_ptr<float>();
-  float* out = out_.mutable_data_ptr<float>();
-  TORCH_CHECK(x_.is_contiguous());
-  at::parallel_for(0, x_.numel(), 4096, [&](int64_t first, int64_t last) {
+Tensor silu(const Tensor& x_) {
+  const auto out_ = new_like(x_);
+  const float* x = louder::numbers<float>(x_);
+  float* out = louder::new_numbers(out_);
+  louder::check(x_.is_contiguous(), "x must be contiguous");
+  louder::parallel_for(0, x_.numel(), 4096, [&](int64_t first, int64_t last) {
     louder::map(last - first, out + first, [](Vec x) { return x * louder::sigmoid(x); }, x + first);
   });
   return out_;
@@ -147,8 +144,8 @@ void silu_backward_row(const float* x, const Parts& parts, int64_t row, float* o
   }
 }
 
-at::Tensor gate(const at::Tensor& a_, const at::Tensor& u_, int64_t dropped, double kept_scale, int64_t seed) {
-  const auto out_ = at::empty({a_.size(0), a_.size(1)}, a_.options());
+Tensor gate(const Tensor& a_, const Tensor& u_, int64_t dropped, double kept_scale, int64_t seed) {
+  const auto out_ = empty({a_.size(0), a_.size(1)}, a_);
   const Matrix a(a_), u(u_), out(out_);
   const louder::Dropout dropout(dropped, kept_scale, seed);
   for_rows(a.rows, [&](int64_t row) { gate_row(a[row], u[row], row, a.width, dropout, out[row]); });
@@ -156,12 +153,12 @@ at::Tensor gate(const at::Tensor& a_, const at::Tensor& u_, int64_t dropped, dou
 }
 
 // Gradients of a and u
-std::tuple<at::Tensor, at::Tensor> gate_backward(const at::Tensor& d_, const at::Tensor& a_, const at::Tensor& u_,
+std::tuple<Tensor, Tensor> gate_backward(const Tensor& d_, const Tensor& a_, const Tensor& u_,
                                                  int64_t dropped, double kept_scale, int64_t seed) {
-  const auto da_ = at::empty({a_.size(0), a_.size(1)}, a_.options()), du_ = at::empty_like(da_);
+  const auto da_ = empty({a_.size(0), a_.size(1)}, a_), du_ = new_like(da_);
   const Matrix d(d_), a(a_), u(u_), da(da_), du(du_);
   const louder::Dropout dropout(dropped, kept_scale, seed);
-  at::parallel_for(0, a.rows, GRAIN, [&](int64_t first, int64_t last) {
+  louder::parallel_for(0, a.rows, GRAIN, [&](int64_t first, int64_t last) {
     std::vector<float> scratch(a.width);
     for (int64_t row = first; row < last; ++row)
       gate_backward_row(d[row], a[row], u[row], row, a.width, dropout, scratch.data(), da[row], du[row]);
@@ -169,9 +166,9 @@ std::tuple<at::Tensor, at::Tensor> gate_backward(const at::Tensor& d_, const at:
   return {da_, du_};
 }
 
-at::Tensor silu_backward(const at::Tensor& projected_, const at::Tensor& du_, const at::Tensor& dv_,
-                         const at::Tensor& dq_, const at::Tensor& dk_) {
-  const auto out_ = at::empty({projected_.size(0), projected_.size(1)}, projected_.options());
+Tensor silu_backward(const Tensor& projected_, const Tensor& du_, const Tensor& dv_,
+                         const Tensor& dq_, const Tensor& dk_) {
+  const auto out_ = empty({projected_.size(0), projected_.size(1)}, projected_);
   const Matrix projected(projected_), out(out_);
   const Matrix parts[] = {Matrix(du_), Matrix(dv_), Matrix(dq_), Matrix(dk_)};
   for_rows(out.rows, [&](int64_t row) { silu_backward_row(projected[row], parts, row, out[row]); });
@@ -189,10 +186,10 @@ struct Right {
   std::vector<float> blocks;
 
   // weight [depth, columns], or transposed: [columns, depth]
-  Right(const at::Tensor& weight_, bool transposed)
+  Right(const Tensor& weight_, bool transposed)
       : depth(weight_.size(transposed ? 1 : 0)), columns(weight_.size(transposed ? 0 : 1)) {
-    const at::Tensor weight = weight_.contiguous();
-    const float* from = weight.const_data_ptr<float>();
+    const Tensor weight = louder::made_contiguous(weight_);
+    const float* from = louder::numbers<float>(weight);
     const int64_t row = transposed ? 1 : columns, column = transposed ? depth : 1;
     blocks.resize(round_up(columns) * depth);
     for (int64_t n = 0; n < columns; ++n)
@@ -224,11 +221,11 @@ void for_row_tiles(int64_t rows, int64_t floats, const Tile& tile) {
 
 // The same, with a sum [height, width] to add to. Chunk c of the rows adds to its own; returns the sum of all.
 template <typename Tile>
-at::Tensor sum_over_row_tiles(int64_t rows, int64_t floats, int64_t height, int64_t width, const at::Tensor& like,
+Tensor sum_over_row_tiles(int64_t rows, int64_t floats, int64_t height, int64_t width, const Tensor& like,
                               const Tile& tile) {
   const int64_t tiles = (rows + TILE - 1) / TILE, wide = round_up(width), chunks = std::min(CHUNKS, tiles);
-  const auto sums_ = at::zeros({std::max<int64_t>(chunks, 1), height, wide}, like.options());
-  float* sums = sums_.mutable_data_ptr<float>();
+  const auto sums_ = louder::zeros({std::max<int64_t>(chunks, 1) * height, wide}, like);
+  float* sums = louder::new_numbers(sums_);
   louder::share_tasks(chunks, [&](const auto& next) {
     std::vector<float> scratch(floats);
     for (int64_t chunk; (chunk = next()) >= 0;)
@@ -238,14 +235,14 @@ at::Tensor sum_over_row_tiles(int64_t rows, int64_t floats, int64_t height, int6
   float* total = sums;
   for (int64_t chunk = 1; chunk < chunks; ++chunk)
     for (int64_t n = 0; n < height * wide; ++n) total[n] += sums[chunk * height * wide + n];
-  return sums_[0].narrow(1, 0, width).contiguous();
+  return louder::copy(louder::strided(sums_, height, width, wide, 1));
 }
 
 // norm(x) weightᵀ, and silu of it; weight [N, D]
-std::tuple<at::Tensor, at::Tensor> project(const at::Tensor& x_, const at::Tensor& weight) {
+std::tuple<Tensor, Tensor> project(const Tensor& x_, const Tensor& weight) {
   const Right right(weight, true);
   const int64_t N = right.columns, D = right.depth, wide = round_up(N);
-  const auto projected_ = at::empty({x_.size(0), N}, x_.options()), activated_ = at::empty_like(projected_);
+  const auto projected_ = empty({x_.size(0), N}, x_), activated_ = new_like(projected_);
   const Matrix x(x_), projected(projected_), activated(activated_);
   for_row_tiles(x.rows, TILE * (D + wide), [&](int64_t first, int64_t count, float* scratch) {
     float *normed = scratch, *product = scratch + TILE * D;
@@ -261,13 +258,13 @@ std::tuple<at::Tensor, at::Tensor> project(const at::Tensor& x_, const at::Tenso
 }
 
 // x + dropout(norm(a) * u) weightᵀ + bias; weight [D, W]
-at::Tensor output(const at::Tensor& x_, const at::Tensor& a_, const at::Tensor& u_, const at::Tensor& weight,
-                  const at::Tensor& bias_, int64_t dropped, double kept_scale, int64_t seed) {
+Tensor output(const Tensor& x_, const Tensor& a_, const Tensor& u_, const Tensor& weight,
+                  const Tensor& bias_, int64_t dropped, double kept_scale, int64_t seed) {
   const Right right(weight, true);
   const int64_t W = right.depth, D = right.columns, wide = round_up(D);
-  const auto out_ = at::empty({x_.size(0), D}, x_.options()), bias_D = bias_.contiguous();
+  const auto out_ = empty({x_.size(0), D}, x_), bias_D = louder::made_contiguous(bias_);
   const Matrix x(x_), a(a_), u(u_), out(out_);
-  const float* bias = bias_D.const_data_ptr<float>();
+  const float* bias = louder::numbers<float>(bias_D);
   const louder::Dropout dropout(dropped, kept_scale, seed);
   for_row_tiles(x.rows, TILE * (W + wide), [&](int64_t first, int64_t count, float* scratch) {
     float *gated = scratch, *product = scratch + TILE * W;
@@ -285,12 +282,12 @@ at::Tensor output(const at::Tensor& x_, const at::Tensor& a_, const at::Tensor& 
 }
 
 // Gradients of a, u and weight, for that of the output
-std::tuple<at::Tensor, at::Tensor, at::Tensor> output_backward(const at::Tensor& grad_, const at::Tensor& a_,
-                                                               const at::Tensor& u_, const at::Tensor& weight,
+std::tuple<Tensor, Tensor, Tensor> output_backward(const Tensor& grad_, const Tensor& a_,
+                                                               const Tensor& u_, const Tensor& weight,
                                                                int64_t dropped, double kept_scale, int64_t seed) {
   const Right right(weight, false);
   const int64_t D = right.depth, W = right.columns, wide = round_up(W);
-  const auto da_ = at::empty({a_.size(0), W}, a_.options()), du_ = at::empty_like(da_);
+  const auto da_ = empty({a_.size(0), W}, a_), du_ = new_like(da_);
   const Matrix grad(grad_), a(a_), u(u_), da(da_), du(du_);
   const louder::Dropout dropout(dropped, kept_scale, seed);
   auto d_weight = sum_over_row_tiles(
@@ -310,13 +307,13 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> output_backward(const at::Tensor&
 }
 
 // Gradients of x and weight, for those of u, v, q and k, and of what x is added to
-std::tuple<at::Tensor, at::Tensor> project_backward(const at::Tensor& x_, const at::Tensor& projected_,
-                                                    const at::Tensor& du_, const at::Tensor& dv_,
-                                                    const at::Tensor& dq_, const at::Tensor& dk_,
-                                                    const at::Tensor& weight, const at::Tensor& add_) {
+std::tuple<Tensor, Tensor> project_backward(const Tensor& x_, const Tensor& projected_,
+                                                    const Tensor& du_, const Tensor& dv_,
+                                                    const Tensor& dq_, const Tensor& dk_,
+                                                    const Tensor& weight, const Tensor& add_) {
   const Right right(weight, false);
   const int64_t N = right.depth, D = right.columns, wide = round_up(D);
-  const auto dx_ = at::empty({x_.size(0), D}, x_.options());
+  const auto dx_ = empty({x_.size(0), D}, x_);
   const Matrix x(x_), projected(projected_), add(add_), dx(dx_);
   const Matrix parts[] = {Matrix(du_), Matrix(dv_), Matrix(dq_), Matrix(dk_)};
   auto d_weight = sum_over_row_tiles(
@@ -338,15 +335,35 @@ std::tuple<at::Tensor, at::Tensor> project_backward(const at::Tensor& x_, const 
 
 }  // namespace
 
-TORCH_LIBRARY_FRAGMENT(louder_cpu, library) {
-  library.def("hstu_layer_norm", &norm);
-  library.def("hstu_layer_norm_backward", &norm_backward);
-  library.def("hstu_layer_silu", &silu);
-  library.def("hstu_layer_gate", &gate);
-  library.def("hstu_layer_gate_backward", &gate_backward);
-  library.def("hstu_layer_silu_backward", &silu_backward);
-  library.def("hstu_layer_project", &project);
-  library.def("hstu_layer_output", &output);
-  library.def("hstu_layer_output_backward", &output_backward);
-  library.def("hstu_layer_project_backward", &project_backward);
+STABLE_TORCH_LIBRARY_FRAGMENT(louder_cpu, library) {
+  library.def("hstu_layer_norm(Tensor x) -> Tensor");
+  library.def("hstu_layer_norm_backward(Tensor x, Tensor d, Tensor add) -> Tensor");
+  library.def("hstu_layer_silu(Tensor x) -> Tensor");
+  library.def("hstu_layer_gate(Tensor a, Tensor u, int dropped, float kept_scale, int seed) -> Tensor");
+  library.def(
+      "hstu_layer_gate_backward(Tensor d, Tensor a, Tensor u, int dropped, float kept_scale, int seed) "
+      "-> (Tensor, Tensor)");
+  library.def("hstu_layer_silu_backward(Tensor projected, Tensor du, Tensor dv, Tensor dq, Tensor dk) -> Tensor");
+  library.def("hstu_layer_project(Tensor x, Tensor weight) -> (Tensor, Tensor)");
+  library.def(
+      "hstu_layer_output(Tensor x, Tensor a, Tensor u, Tensor weight, Tensor bias, int dropped, float kept_scale, "
+      "int seed) -> Tensor");
+  library.def(
+      "hstu_layer_output_backward(Tensor grad, Tensor a, Tensor u, Tensor weight, int dropped, float kept_scale, "
+      "int seed) -> (Tensor, Tensor, Tensor)");
+  library.def(
+      "hstu_layer_project_backward(Tensor x, Tensor projected, Tensor du, Tensor dv, Tensor dq, Tensor dk, "
+      "Tensor weight, Tensor add) -> (Tensor, Tensor)");
+}
+STABLE_TORCH_LIBRARY_IMPL(louder_cpu, CompositeImplicitAutograd, library) {
+  library.impl("hstu_layer_norm", TORCH_BOX(&norm));
+  library.impl("hstu_layer_norm_backward", TORCH_BOX(&norm_backward));
+  library.impl("hstu_layer_silu", TORCH_BOX(&silu));
+  library.impl("hstu_layer_gate", TORCH_BOX(&gate));
+  library.impl("hstu_layer_gate_backward", TORCH_BOX(&gate_backward));
+  library.impl("hstu_layer_silu_backward", TORCH_BOX(&silu_backward));
+  library.impl("hstu_layer_project", TORCH_BOX(&project));
+  library.impl("hstu_layer_output", TORCH_BOX(&output));
+  library.impl("hstu_layer_output_backward", TORCH_BOX(&output_backward));
+  library.impl("hstu_layer_project_backward", TORCH_BOX(&project_backward));
 }

@@ -2,11 +2,6 @@
 // stay in the cache from their products to their gradients. What the pairs of a chunk of rows add to their items is
 // written down, and added up by threads that each own a range of items, in the order of the rows; weights are summed for
 // PARTS fixed ranges of rows. So no number depends on which thread did what.
-#include <ATen/core/Tensor.h>
-#include <ATen/ops/empty.h>
-#include <ATen/ops/zeros.h>
-#include <torch/library.h>
-
 #include <limits>
 #include <optional>
 #include <tuple>
@@ -16,8 +11,13 @@
 
 namespace {
 
+using louder::made_contiguous;
+using louder::empty;
 using louder::LANES;
+using louder::Optional;
+using louder::Tensor;
 using louder::Vec;
+using louder::zeros;
 
 constexpr int64_t CHUNK = 256;  // rows
 constexpr int64_t PARTS = 16;   // of a chunk
@@ -31,13 +31,13 @@ struct Sizes {
 
 // The cross gate, and each of its matrices the other way round
 struct Cross {
-  const std::vector<at::Tensor> kept;             // what the pointers point to
+  const std::vector<Tensor> kept;             // what the pointers point to
   const float *w1, *b1, *w2, *b2, *w1_t, *w2_t;  // [H, L] [H] [L, H] [L] [L, H] [H, L]
-  Cross(const at::Tensor& w1_, const at::Tensor& b1_, const at::Tensor& w2_, const at::Tensor& b2_)
-      : kept{w1_.contiguous(), b1_.contiguous(),     w2_.contiguous(),
-             b2_.contiguous(), w1_.t().contiguous(), w2_.t().contiguous()} {
+  Cross(const Tensor& w1_, const Tensor& b1_, const Tensor& w2_, const Tensor& b2_)
+      : kept{made_contiguous(w1_), made_contiguous(b1_),         made_contiguous(w2_),
+             made_contiguous(b2_), louder::transposed(w1_), louder::transposed(w2_)} {
     const float** pointers[] = {&w1, &b1, &w2, &b2, &w1_t, &w2_t};
-    for (size_t n = 0; n < kept.size(); ++n) *pointers[n] = kept[n].const_data_ptr<float>();
+    for (size_t n = 0; n < kept.size(); ++n) *pointers[n] = louder::numbers<float>(kept[n]);
   }
 };
 
@@ -179,36 +179,36 @@ class Row {
   std::vector<float> gathered, products, f_t, logits, inputs, weights, probabilities, before, after, d_before, left, kept;
 };
 
-using Gradients = std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor,
-                             at::Tensor>;
+using Gradients = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor,
+                             Tensor>;
 
-Gradients mixture_softmax(const at::Tensor& positive_, const at::Tensor& queries_, const at::Tensor& items_,
-                          const at::Tensor& w1, const at::Tensor& b1, const at::Tensor& w2, const at::Tensor& b2,
-                          const at::Tensor& targets_, const at::Tensor& negatives_, int64_t of_query, int64_t of_item,
+Gradients mixture_softmax(const Tensor& positive_, const Tensor& queries_, const Tensor& items_,
+                          const Tensor& w1, const Tensor& b1, const Tensor& w2, const Tensor& b2,
+                          const Tensor& targets_, const Tensor& negatives_, int64_t of_query, int64_t of_item,
                           double temperature, int64_t dropped, double kept_scale, int64_t seed,
-                          const std::optional<at::Tensor>& log_weights_) {
+                          const Optional& log_weights_) {
   const int64_t rows = queries_.size(0), count = items_.size(0), logits = of_query * of_item;
   const Sizes s{of_query, of_item, (queries_.size(1) - logits) / of_query, logits, w1.size(0), negatives_.size(1)};
-  TORCH_CHECK(s.width % LANES == 0 && s.logits % LANES == 0 && s.hidden % LANES == 0 && items_.size(1) == s.item());
-  const auto queries_c = queries_.contiguous(), items_c = items_.contiguous(), positive_c = positive_.contiguous();
-  const auto targets_c = targets_.contiguous(), negatives_c = negatives_.contiguous();
-  const auto log_weights_c = log_weights_ ? log_weights_->contiguous() : at::Tensor();
-  const float *queries = queries_c.const_data_ptr<float>(), *items = items_c.const_data_ptr<float>();
-  const float* positive = positive_c.const_data_ptr<float>();
-  const int64_t *targets = targets_c.const_data_ptr<int64_t>(), *negatives = negatives_c.const_data_ptr<int64_t>();
-  const float* log_weights = log_weights_ ? log_weights_c.const_data_ptr<float>() : nullptr;
+  louder::check(s.width % LANES == 0 && s.logits % LANES == 0 && s.hidden % LANES == 0 && items_.size(1) == s.item(),
+                "widths must be whole vectors");
+  const auto queries_c = made_contiguous(queries_), items_c = made_contiguous(items_), positive_c = made_contiguous(positive_);
+  const auto targets_c = made_contiguous(targets_), negatives_c = made_contiguous(negatives_);
+  const auto log_weights_c = made_contiguous(log_weights_);
+  const float *queries = louder::numbers<float>(queries_c), *items = louder::numbers<float>(items_c);
+  const float* positive = louder::numbers<float>(positive_c);
+  const int64_t *targets = louder::numbers<int64_t>(targets_c), *negatives = louder::numbers<int64_t>(negatives_c);
+  const float* log_weights = log_weights_c ? louder::numbers<float>(*log_weights_c) : nullptr;
   const int64_t R = s.negatives, L = s.logits, K = s.width;
   for (int64_t n = 0; n < rows * R; ++n)
-    TORCH_CHECK(negatives[n] >= 0 && negatives[n] < count, "negative ", negatives[n], " is not one of the ", count,
-                " items");
+    louder::check(negatives[n] >= 0 && negatives[n] < count, "negative ", negatives[n], " is not one of the ", count,
+                  " items");
 
   const Cross cross(w1, b1, w2, b2);
   const louder::Dropout dropout(dropped, kept_scale, seed);
-  const auto options = queries_.options();
-  const auto d_positive_ = at::empty({rows}, options), d_queries_ = at::empty({rows, s.query()}, options);
-  const auto d_items_ = at::zeros({count, s.item()}, options);
-  float *d_positive = d_positive_.mutable_data_ptr<float>(), *d_queries = d_queries_.mutable_data_ptr<float>();
-  float* d_items = d_items_.mutable_data_ptr<float>();
+  const auto d_positive_ = empty({rows}, queries_), d_queries_ = empty({rows, s.query()}, queries_);
+  const auto d_items_ = zeros({count, s.item()}, queries_);
+  float *d_positive = louder::new_numbers(d_positive_), *d_queries = louder::new_numbers(d_queries_);
+  float* d_items = louder::new_numbers(d_items_);
   std::vector<double> losses(PARTS);
   std::vector<CrossSum> sums;  // each with pointers of its own
   for (int64_t part = 0; part < PARTS; ++part) sums.emplace_back(s);
@@ -245,8 +245,8 @@ Gradients mixture_softmax(const at::Tensor& positive_, const at::Tensor& queries
         }
       }
     });
-    const int64_t owners = std::min<int64_t>(at::get_num_threads(), std::max<int64_t>(count, 1));
-    at::parallel_for(0, owners, 1, [&](int64_t first_owner, int64_t last_owner) {
+    const int64_t owners = std::min<int64_t>(louder::threads(), std::max<int64_t>(count, 1));
+    louder::parallel_for(0, owners, 1, [&](int64_t first_owner, int64_t last_owner) {
       const int64_t low = first_owner * count / owners, high = last_owner * count / owners;
       for (int64_t row = first; row < last; ++row) {
         const float *query = queries + row * s.query(), *query_gate = query + s.of_query * K;
@@ -265,21 +265,35 @@ Gradients mixture_softmax(const at::Tensor& positive_, const at::Tensor& queries
   }
   double loss = 0;
   for (const double part : losses) loss += part;
-  const auto all = at::zeros({static_cast<int64_t>(sums[0].all.size())}, options);
+  std::vector<float> all(sums[0].all.size());
   for (const auto& sum : sums)
-    louder::map(all.numel(), all.mutable_data_ptr<float>(), [](Vec a, Vec b) { return a + b; },
-                all.const_data_ptr<float>(), sum.all.data());
+    louder::map(all.size(), all.data(), [](Vec a, Vec b) { return a + b; }, all.data(), sum.all.data());
+  const auto loss_ = empty({}, queries_);
+  *louder::new_numbers(loss_) = loss;
+  const auto tensor_of = [&](const float* from, const louder::Sizes& sizes) {
+    const auto x = empty(sizes, queries_);
+    std::copy_n(from, x.numel(), louder::new_numbers(x));
+    return x;
+  };
   const int64_t H = s.hidden, size = L * H;
-  return {at::zeros({}, options).fill_(loss),
+  return {loss_,
           d_positive_,
           d_queries_,
           d_items_,
-          all.narrow(0, 0, size).view({L, H}).t().contiguous(),
-          all.narrow(0, size, H).clone(),
-          all.narrow(0, size + H, size).view({H, L}).t().contiguous(),
-          all.narrow(0, 2 * size + H, L).clone()};
+          louder::transposed(tensor_of(all.data(), {L, H})),
+          tensor_of(all.data() + size, {H}),
+          louder::transposed(tensor_of(all.data() + size + H, {H, L})),
+          tensor_of(all.data() + 2 * size + H, {L})};
 }
 
 }  // namespace
 
-TORCH_LIBRARY_FRAGMENT(louder_cpu, library) { library.def("mixture_softmax", &mixture_softmax); }
+STABLE_TORCH_LIBRARY_FRAGMENT(louder_cpu, library) {
+  library.def(
+      "mixture_softmax(Tensor positive, Tensor queries, Tensor items, Tensor w1, Tensor b1, Tensor w2, Tensor b2, "
+      "Tensor targets, Tensor negatives, int of_query, int of_item, float temperature, int dropped, float kept_scale, "
+      "int seed, Tensor? log_weights) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)");
+}
+STABLE_TORCH_LIBRARY_IMPL(louder_cpu, CompositeImplicitAutograd, library) {
+  library.impl("mixture_softmax", TORCH_BOX(&mixture_softmax));
+}

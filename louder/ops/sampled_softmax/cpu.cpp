@@ -1,11 +1,6 @@
 // Sampled softmax on a CPU, float32: see naive.py. The forward pass has each row's items at hand, so it computes the
 // gradient of the row's state as well; the backward pass adds up the gradient of the table. Each number of that is
 // summed in the order of the rows, whatever the threads do: every thread owns a range of items and passes over all rows.
-#include <ATen/core/Tensor.h>
-#include <ATen/ops/empty.h>
-#include <ATen/ops/zeros.h>
-#include <torch/library.h>
-
 #include <limits>
 #include <optional>
 #include <tuple>
@@ -16,29 +11,30 @@
 namespace {
 
 using louder::LANES;
+using louder::Optional;
+using louder::Tensor;
 using louder::Vec;
 
 constexpr int64_t ROWS = 64;  // of a task
 
 // The ids that a row is compared with: its target, then its negatives, given or drawn here.
 struct Candidates {
-  at::Tensor targets_L, negatives_LR;  // keep what the pointers point to
+  Tensor targets_L;  // keeps, as the next, what the pointers point to
+  Optional negatives_LR;
   const int64_t *targets, *negatives = nullptr;
   int64_t count, items;  // count = 1 positive + R negatives
   uint64_t seed;
 
-  Candidates(const at::Tensor& targets_, const std::optional<at::Tensor>& negatives_, int64_t num_negatives,
+  Candidates(const Tensor& targets_, const Optional& negatives_, int64_t num_negatives,
              int64_t seed_, int64_t items_)
-      : targets_L(targets_.contiguous()),
-        targets(targets_L.const_data_ptr<int64_t>()),
+      : targets_L(louder::made_contiguous(targets_)),
+        negatives_LR(louder::made_contiguous(negatives_)),
+        targets(louder::numbers<int64_t>(targets_L)),
         count(1 + num_negatives),
         items(items_),
         seed(seed_) {
-    if (negatives_) {
-      negatives_LR = negatives_->contiguous();
-      negatives = negatives_LR.const_data_ptr<int64_t>();
-    }
-    TORCH_CHECK(items <= std::numeric_limits<int32_t>::max(), "too many items: ", items);
+    if (negatives_LR) negatives = louder::numbers<int64_t>(*negatives_LR);
+    louder::check(items <= std::numeric_limits<int32_t>::max(), "too many items: ", items);
   }
 
   // ids [count]
@@ -60,9 +56,14 @@ struct Candidates {
   }
 
   void check(int64_t id, const char* what, int64_t row) const {
-    TORCH_CHECK(id >= 0 && id < items, what, id, " of row ", row, " is not one of the ", items, " items of the table");
+    louder::check(id >= 0 && id < items, what, id, " of row ", row, " is not one of the ", items, " items of the table");
   }
 };
+
+Tensor first_columns(const Tensor& x, int64_t width) {
+  if (width == x.size(1)) return x;
+  return louder::copy(louder::strided(x, x.size(0), width, x.size(1), 1));
+}
 
 // products[0 .. N) = state · table rows of N ids
 template <int N>
@@ -76,25 +77,25 @@ void products(const float* state, const float* table, int64_t table_row, int64_t
   for (int n = 0; n < N; ++n) products[n] = louder::sum(total[n]);
 }
 
-std::tuple<at::Tensor, at::Tensor, at::Tensor> forward(const at::Tensor& states_, const at::Tensor& table_,
-                                                       const at::Tensor& targets,
-                                                       const std::optional<at::Tensor>& negatives,
+std::tuple<Tensor, Tensor, Tensor> forward(const Tensor& states_, const Tensor& table_,
+                                                       const Tensor& targets,
+                                                       const Optional& negatives,
                                                        int64_t num_negatives, int64_t seed, double temperature,
-                                                       const std::optional<at::Tensor>& log_weights_) {
+                                                       const Optional& log_weights_) {
   const auto states_LD = louder::padded(states_), table_ID = louder::padded(table_);
   const Candidates candidates(targets, negatives, num_negatives, seed, table_ID.size(0));
   const int64_t rows = states_LD.size(0), width = states_LD.size(1), count = candidates.count;
   const int64_t state_row = states_LD.stride(0), table_row = table_ID.stride(0);
-  const float *states = states_LD.const_data_ptr<float>(), *table = table_ID.const_data_ptr<float>();
-  const auto log_weights_I = log_weights_ ? log_weights_->contiguous() : at::Tensor();
-  const float* log_weights = log_weights_ ? log_weights_I.const_data_ptr<float>() : nullptr;
+  const float *states = louder::numbers<float>(states_LD), *table = louder::numbers<float>(table_ID);
+  const auto log_weights_I = louder::made_contiguous(log_weights_);
+  const float* log_weights = log_weights_I ? louder::numbers<float>(*log_weights_I) : nullptr;
   const float inverse_temperature = 1.0 / temperature;
 
-  const auto loss_L = at::empty({rows}, states_.options()), grad_logits_LC = at::empty({rows, count}, states_.options());
-  const auto d_states_LD = at::empty({rows, width}, states_.options());
-  float *loss = loss_L.mutable_data_ptr<float>(), *grad_logits = grad_logits_LC.mutable_data_ptr<float>();
-  float* d_states = d_states_LD.mutable_data_ptr<float>();
-  at::parallel_for(0, rows, ROWS, [&](int64_t first, int64_t last) {
+  const auto loss_L = louder::empty({rows}, states_), grad_logits_LC = louder::empty({rows, count}, states_);
+  const auto d_states_LD = louder::empty({rows, width}, states_);
+  float *loss = louder::new_numbers(loss_L), *grad_logits = louder::new_numbers(grad_logits_LC);
+  float* d_states = louder::new_numbers(d_states_LD);
+  louder::parallel_for(0, rows, ROWS, [&](int64_t first, int64_t last) {
     std::vector<int32_t> ids(count);
     for (int64_t row = first; row < last; ++row) {
       const float* state = states + row * state_row;
@@ -133,24 +134,24 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> forward(const at::Tensor& states_
           d_state);
     }
   });
-  return {loss_L, grad_logits_LC, d_states_LD.narrow(1, 0, states_.size(1)).contiguous()};
+  return {loss_L, grad_logits_LC, first_columns(d_states_LD, states_.size(1))};
 }
 
 // grad_logits [L, C] of forward: the gradient of a row's loss by its products of state and item
-at::Tensor table_gradient(const at::Tensor& grad_, const at::Tensor& grad_logits_LC, const at::Tensor& states_,
-                          const at::Tensor& targets, const std::optional<at::Tensor>& negatives,
+Tensor table_gradient(const Tensor& grad_, const Tensor& grad_logits_LC, const Tensor& states_,
+                          const Tensor& targets, const Optional& negatives,
                           int64_t num_negatives, int64_t seed, int64_t items) {
-  const auto states_LD = louder::padded(states_), grad_L = grad_.contiguous();
+  const auto states_LD = louder::padded(states_), grad_L = louder::made_contiguous(grad_);
   const Candidates candidates(targets, negatives, num_negatives, seed, items);
   const int64_t rows = states_LD.size(0), width = states_LD.size(1), count = candidates.count;
   const int64_t state_row = states_LD.stride(0);
-  const float *states = states_LD.const_data_ptr<float>(), *grad_logits = grad_logits_LC.const_data_ptr<float>();
-  const float* grad = grad_L.const_data_ptr<float>();
-  const auto d_table_ID = at::zeros({items, width}, states_.options());
-  float* d_table = d_table_ID.mutable_data_ptr<float>();
+  const float *states = louder::numbers<float>(states_LD), *grad_logits = louder::numbers<float>(grad_logits_LC);
+  const float* grad = louder::numbers<float>(grad_L);
+  const auto d_table_ID = louder::zeros({items, width}, states_);
+  float* d_table = louder::new_numbers(d_table_ID);
 
-  const int64_t parts = std::min<int64_t>(at::get_num_threads(), std::max<int64_t>(items, 1));
-  at::parallel_for(0, parts, 1, [&](int64_t first_part, int64_t last_part) {
+  const int64_t parts = std::min<int64_t>(louder::threads(), std::max<int64_t>(items, 1));
+  louder::parallel_for(0, parts, 1, [&](int64_t first_part, int64_t last_part) {
     const int64_t first_item = first_part * items / parts, last_item = last_part * items / parts;
     const uint32_t own_items = last_item - first_item;
     std::vector<int32_t> ids(count), own(count);
@@ -171,12 +172,20 @@ at::Tensor table_gradient(const at::Tensor& grad_, const at::Tensor& grad_logits
       }
     }
   });
-  return d_table_ID.narrow(1, 0, states_.size(1)).contiguous();
+  return first_columns(d_table_ID, states_.size(1));
 }
 
 }  // namespace
 
-TORCH_LIBRARY_FRAGMENT(louder_cpu, library) {
-  library.def("sampled_softmax", &forward);
-  library.def("sampled_softmax_table_gradient", &table_gradient);
+STABLE_TORCH_LIBRARY_FRAGMENT(louder_cpu, library) {
+  library.def(
+      "sampled_softmax(Tensor states, Tensor table, Tensor targets, Tensor? negatives, int num_negatives, int seed, "
+      "float temperature, Tensor? log_weights) -> (Tensor, Tensor, Tensor)");
+  library.def(
+      "sampled_softmax_table_gradient(Tensor grad, Tensor grad_logits, Tensor states, Tensor targets, "
+      "Tensor? negatives, int num_negatives, int seed, int items) -> Tensor");
+}
+STABLE_TORCH_LIBRARY_IMPL(louder_cpu, CompositeImplicitAutograd, library) {
+  library.impl("sampled_softmax", TORCH_BOX(&forward));
+  library.impl("sampled_softmax_table_gradient", TORCH_BOX(&table_gradient));
 }
