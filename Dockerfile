@@ -5,20 +5,19 @@
 #         -v histories:/data/histories louder runs/shop
 #
 # Histories are in a volume, which is written by the image's own user; runs and tables are only read.
-FROM python:3.11-slim
+# compiled here, once, for all processors: the image that is served has neither compiler nor sources
+FROM python:3.11-slim AS build
 
-# the kernels are compiled for the processor at hand, so the compiler stays: an image that moves to another processor
-# compiles once more
 RUN apt-get update \
     && apt-get install -y --no-install-recommends g++ \
     && rm -rf /var/lib/apt/lists/*
 
 ENV PIP_NO_CACHE_DIR=1 \
     PIP_DISABLE_PIP_VERSION_CHECK=1 \
-    PYTHONUNBUFFERED=1 \
-    LOUDER_CACHE=/var/cache/louder
+    PATH=/opt/louder/bin:$PATH
 
 WORKDIR /src
+RUN python -m venv /opt/louder
 
 # torch goes first and alone: left to other packages, pip would take a newer one. Its builds for CPUs spare gigabytes of
 # CUDA; TORCH_INDEX says where they are: docker build --build-arg TORCH_INDEX=URL .
@@ -26,18 +25,27 @@ ARG TORCH_INDEX=
 COPY constraints.txt .
 RUN PIP_EXTRA_INDEX_URL="$TORCH_INDEX" pip install --constraint constraints.txt torch
 
-COPY pyproject.toml README.md LICENSE ./
+# the kernels are compiled with the headers of this torch, so pip need not fetch it a second time
+COPY pyproject.toml setup.py build_backend.py README.md LICENSE ./
 COPY louder louder
-RUN pip install --constraint constraints.txt ".[serve]"
+RUN pip install --constraint constraints.txt --no-build-isolation ".[serve]"
+
+
+FROM python:3.11-slim
+
+ENV PYTHONUNBUFFERED=1 \
+    PATH=/opt/louder/bin:$PATH
+
+COPY --from=build /opt/louder /opt/louder
 
 RUN useradd --system --uid 10001 --create-home louder \
-    && mkdir -p /data/runs /data/tables /data/histories "$LOUDER_CACHE" \
-    && chown -R louder /data "$LOUDER_CACHE"
+    && mkdir -p /data/runs /data/tables /data/histories \
+    && chown -R louder /data
 USER louder
 WORKDIR /data
 
-# at build time, so that the first request does not wait half a minute for them
-RUN python -c "from louder.ops.build import load_all; assert load_all(), 'the kernels did not compile'"
+# there are kernels for this processor, and they run with this torch
+RUN python -c "from louder.ops.build import load_all; assert load_all(), 'there are no kernels'"
 
 VOLUME ["/data/runs", "/data/tables", "/data/histories"]
 EXPOSE 8000

@@ -25,7 +25,7 @@ def instructions() -> list[tuple[str, str]]:
 
 
 def told(kind: str) -> list[str]:
-    return [text for name, text in instructions() if name == kind]
+    return [text for name, text in instructions() if name == kind and not text.startswith("--from")]
 
 
 def compose() -> dict:
@@ -73,7 +73,7 @@ def test_the_image_has_all_that_a_package_needs() -> None:
 def test_the_image_runs_as_somebody_without_rights() -> None:
     kinds = [kind for kind, _ in instructions()]
     assert told("USER")[-1] != "root"
-    # kernels are compiled as the one who loads them, and before anybody asks
+    # what is served is tried as the one who serves it
     last = max(n for n, (kind, text) in enumerate(instructions()) if kind == "RUN" and "load_all" in text)
     assert kinds.index("USER") < last < kinds.index("ENTRYPOINT")
 

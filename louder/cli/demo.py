@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -52,7 +53,7 @@ def demo(
     # read when torch is loaded, and nothing before this line has loaded it
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     page = run_demo(data, output)
-    if show:
+    if show and page:
         typer.launch(page.resolve().as_uri())
 
 
@@ -62,8 +63,8 @@ def run_demo(
     *,
     log: "tuple[pa.Table, pa.Table] | None" = None,
     settings: Sequence[str] = (),
-) -> Path:
-    """The whole demo -> its report. `log` (events, items) stands in for the embedded one; `settings` change the recipe.
+) -> Path | None:
+    """The whole demo -> its report, where Plotly is installed to draw it. `log` (events, items) stands in for the embedded one; `settings` change the recipe.
 
     Raises InputError if the data cannot be read, or if runs/demo or tables/demo is there and not a demo's.
     """
@@ -71,7 +72,6 @@ def run_demo(
     from louder.config import override
     from louder.data.table import open_table
     from louder.reports import samples
-    from louder.reports.report import write_report
     from louder.training.loop import train
 
     began = time.perf_counter()
@@ -92,10 +92,19 @@ def run_demo(
     print_metrics(result)
 
     print_sample(samples.draw(run, config, open_table(table), users=1)[0])
-    page = write_report(run)
-    print(f"\nDone in {time.perf_counter() - began:.0f} s. Curves, more users and the data, on one page: {page}")
+    page = written_report(run)
+    there = page or "pip install 'louder[report]', then louder report " + str(run)
+    print(f"\nDone in {time.perf_counter() - began:.0f} s. Curves, more users and the data, on one page: {there}")
     print_next(data, run, table)
     return page
+
+
+def written_report(run: Path) -> Path | None:
+    if not find_spec("plotly"):
+        return None
+    from louder.reports.report import write_report
+
+    return write_report(run)
 
 
 def require_own_run(run: Path) -> None:

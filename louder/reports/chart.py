@@ -3,9 +3,14 @@
 from collections.abc import Sequence, Sized
 
 import numpy as np
-from plotly.graph_objects import Figure
 
+from louder.errors import missing_extra
 from louder.reports.theme import BLUE
+
+try:
+    from plotly.graph_objects import Figure as Figure
+except ModuleNotFoundError as error:
+    raise missing_extra("plotly", "report") from error
 
 
 def titled(figure: Figure, title: str, x: str, y: str) -> Figure:

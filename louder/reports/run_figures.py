@@ -3,9 +3,8 @@
 from collections.abc import Sequence
 
 import numpy as np
-from plotly.graph_objects import Figure
 
-from louder.reports.chart import legend, mode, titled
+from louder.reports.chart import Figure, legend, mode, titled
 from louder.reports.run import FinishedRun
 from louder.reports.theme import BLUE, GREY, ORANGE
 

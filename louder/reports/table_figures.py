@@ -3,10 +3,9 @@
 import itertools
 
 import numpy as np
-from plotly.graph_objects import Figure
 
 from louder.data.inspect import GAP_EDGES, TableCounts, iso
-from louder.reports.chart import histogram, titled
+from louder.reports.chart import Figure, histogram, titled
 from louder.reports.theme import BLUE, GREY
 
 TICKS = {"1 s": 1, "1 min": 60, "1 h": 3600, "1 day": 86_400, "30 days": 2_592_000, "3 years": 94_672_800}

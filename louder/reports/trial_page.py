@@ -2,9 +2,7 @@
 
 from collections.abc import Sequence
 
-from plotly.graph_objects import Figure
-
-from louder.reports.chart import legend, titled
+from louder.reports.chart import Figure, legend, titled
 from louder.reports.markup import Html, document, figures, joined, section, table, tag
 from louder.reports.run_page import span
 from louder.reports.theme import BLUE, GREEN, GREY, ORANGE

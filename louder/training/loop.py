@@ -10,6 +10,8 @@ import shutil
 import time
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import asdict, dataclass
+from functools import cached_property
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -281,15 +283,17 @@ class Trainer:
         row = {"step": self.progress.step, "epoch": self.progress.epoch} | row
         append_row(self.run / "log.jsonl", row)
         for name, value in row.items():
-            if isinstance(value, float):
-                self.board().add_scalar(f"{row['kind']}/{name}", value, self.progress.step)
+            if isinstance(value, float) and self.board:
+                self.board.add_scalar(f"{row['kind']}/{name}", value, self.progress.step)
 
-    def board(self) -> "SummaryWriter":
-        if not hasattr(self, "_board"):
-            from torch.utils.tensorboard import SummaryWriter
+    @cached_property
+    def board(self) -> "SummaryWriter | None":
+        """The log for TensorBoard, where that is installed."""
+        if not find_spec("tensorboard"):
+            return None
+        from torch.utils.tensorboard import SummaryWriter
 
-            self._board = SummaryWriter(self.run / "tensorboard", purge_step=self.progress.step)
-        return self._board
+        return SummaryWriter(self.run / "tensorboard", purge_step=self.progress.step)
 
     def kept_weights(self) -> AbstractContextManager[dict[str, Tensor]]:
         """The model is what is measured and saved meanwhile. Gives what training goes on with, if that is another."""
