@@ -4,7 +4,7 @@ from tests.mutants import Mutant
 
 STREAMING = "louder/streaming/"
 LOG, FAULTS = "tests/streaming/test_event_log.py", "tests/streaming/test_event_log_faults.py"
-FOLLOWING = "tests/streaming/test_following.py -k 'not kills'"
+FOLLOWING = "tests/streaming/test_following.py -k not(kills)"
 JOINER, WATERMARK = "tests/streaming/test_joiner.py", "tests/streaming/test_watermark.py"
 
 MUTANTS = [

@@ -61,6 +61,12 @@ def test_nothing_is_told_before_its_time(joiner):
     assert list(joiner.advance(T + 3 * WAIT)) == [] and list(joiner.advance(T)) == []
 
 
+def test_an_event_from_the_future_waits_and_holds_nobody_up(joiner):
+    joiner.add([did(9, T + 10**9, None), shown(items=[1]), did(1, T + 1)])
+    assert [x.event for x in joiner.advance(T + 50)] == [did(1, T + 1)]
+    assert [x.event for x in joiner.advance()] == [did(9, T + 10**9, None)] and joiner.counts["late"] == 0
+
+
 def test_an_event_before_its_answer_is_corrected(joiner):
     """A client's clock is behind the service's."""
     answer = shown(time=T + 5)
