@@ -195,7 +195,8 @@ def sequence_batch(
              are without gaps, but for a last one that stands alone for its request
     context  [B, C] int64 codes of the users' attributes
     """
-    offsets = np.concatenate([[0], np.cumsum(lengths)])
+    offsets = np.zeros(len(lengths) + 1, dtype=np.int64)
+    np.cumsum(lengths, out=offsets[1:])
     times, prefix_lengths = columns.times[rows], None
     if columns.heads is not None:
         assert firsts is not None

@@ -292,7 +292,8 @@ class Engine:
                 widen(self, [known[n] for n in rows], states[rows])
             elif self.ranker is not None:
                 for x in known:
-                    x.log_next = self.scoring.next(torch.from_numpy(x.found.scores))
+                    if self.ranks(x.request):
+                        x.log_next = self.scoring.next(torch.from_numpy(x.found.scores))
         unknown = [x for x in active if x not in known]
         if unknown and self.catalogue.popular is not None:
             self.find(unknown, self.catalogue.popular, torch.ones(len(unknown), 1))
@@ -317,12 +318,11 @@ class Engine:
                 pad_sequence(excluded, batch_first=True, padding_value=-1),
                 None if allowed is None else torch.from_numpy(allowed),
             )
-            for n, window, own_ids, own_scores in zip(rows, windows, ids, scores):
-                x, kept = active[n], min(int((own_ids >= 0).sum()), self.wanted(active[n].request))
+            counts = (ids >= 0).sum(1).tolist()
+            for n, window, own_ids, own_scores, count in zip(rows, windows, ids.numpy(), scores.numpy(), counts):
+                x, kept = active[n], min(count, self.wanted(active[n].request))
                 read, temperature = len(window.sequence.ids), self.run.temperature if search is self.search else None
-                found = Result(
-                    own_ids[:kept].numpy(), own_scores[:kept].numpy(), read, window.skipped, temperature=temperature
-                )
+                found = Result(own_ids[:kept], own_scores[:kept], read, window.skipped, temperature=temperature)
                 x.answer = self.with_pinned(x.request, found, search, states[n]) if x.request.pin else found
 
     def wanted(self, request: Request) -> int:

@@ -4,6 +4,7 @@
 layers, products and rest in one pass of cpu.cpp.
 """
 
+import functools
 from types import SimpleNamespace
 
 import torch
@@ -122,6 +123,7 @@ def compiled_rows() -> SimpleNamespace:
     )
 
 
+@functools.cache
 def fused() -> SimpleNamespace:
     ops = torch.ops.louder_cpu
     return SimpleNamespace(
