@@ -168,8 +168,6 @@ def log(
     sentence, for columns that are not there or of a wrong type, and for whatever else cannot be read.
     """
     frame = kind_of(source) if is_frame(source) else default_kind()
-    if (opened := existing(source)) is not None:
-        return Log(opened, frame)
     columns = {word: given for word, given in ((USER, user), (ITEM, item), (REQUEST, request)) if given is not None}
     if time is not None and time is not False:
         columns[TIME] = time
@@ -188,6 +186,14 @@ def log(
         items=side(items, "items", item),
         users=side(users, "users", user),
     )
+    filtered = min_user_events or min_item_events or k_core or drop_duplicates
+    if (opened := existing(source)) is not None:
+        if filtered or folder is not None or spec != LogSpec():
+            raise InputError(
+                f"{opened} is a sequence table already, which is opened as it is: louder.log({str(opened)!r}). Give the log "
+                "it was made from, or leave out what its columns mean, filters and folder."
+            )
+        return Log(opened, frame)
     read = needed(source, spec) if is_frame(source) else paths(source)
     target = Path(folder) if folder is not None else Path(tempfile.mkdtemp(prefix="louder-")) / "log"
     require_free(target, overwrite)
@@ -210,7 +216,7 @@ def log(
                 shutil.rmtree(target.parent, ignore_errors=True)
             raise
     made = Log(target, frame, temporary=folder is None)
-    tell(made, min_user_events or min_item_events or k_core or drop_duplicates)
+    tell(made, filtered)
     return made
 
 

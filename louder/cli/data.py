@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Iterable, Mapping
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -177,15 +176,11 @@ def write(
     overwrite: bool,
 ) -> None:
     """Write a log with a progress bar."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
     from louder.data import synthetic
+    from louder.progress import counting
 
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     made_by = {"kind": kind, **settings}
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        advance = partial(progress.advance, progress.add_task("events", total=total))
+    with counting("events", total) as advance:
         rows = synthetic.write_log(batches, path, made_by=made_by, overwrite=overwrite, advance=advance)
     print(f"{rows:,} events written to {path}")
 

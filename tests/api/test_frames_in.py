@@ -87,6 +87,9 @@ def test_a_path_makes_it_too_and_the_folder_of_a_table_is_opened(by_command: Pat
     log = louder.log(source, **MEANING, items=by_command.parent / "products.csv", folder=tmp_path / "table")
     assert same_tables(log.path, by_command)
     assert louder.log(by_command).events == 400
+    for asked in {"user": "customer"}, {"k_core": 2}, {"folder": tmp_path / "other"}, {"time": False}:
+        with pytest.raises(louder.InputError, match="is a sequence table already, which is opened as it is"):
+            louder.log(by_command, **asked)
 
 
 @pytest.mark.parametrize(
