@@ -88,7 +88,8 @@ def microseconds(
         good = (micros >= 0) & ~late
     else:
         number = column.try_cast("float64")
-        number = (number - EXCEL_1970) * DAY if unit == "excel" else number * MICROS[unit]
+        # a fraction of a day is seldom exact, and a spreadsheet knows milliseconds
+        number = ((number - EXCEL_1970) * (DAY / 1e3)).round(0) * 1e3 if unit == "excel" else number * MICROS[unit]
         unreadable = number.isnull() | number.isnan()
         early, late = number < 0, number > latest * 1e6
         good = (number >= 0) & (number <= latest * 1e6)  # not so for a NaN, which is above all numbers

@@ -45,9 +45,16 @@ def read_log(engine: EtlEngine, source: LogSource, report: Report) -> CleanLog:
     if schema.REQUEST in found:
         spec = replace(spec, columns={schema.REQUEST: schema.REQUEST, **spec.columns})
     for column in spec.used:
-        schema.require_columns(shown, found, [column], f"Name the right one: {spec.flag_of(column)}.")
+        between = " Or say what is between the columns: --delimiter ';'." if len(found) == 1 else ""
+        schema.require_columns(shown, found, [column], f"Name the right one: {spec.flag_of(column)}.{between}")
     latest = time.time() + 86_400
     raw = source.log.load(engine, spec.used)
+    for column in spec.used:
+        if raw[column].type().is_nested():
+            raise InputError(
+                f"The column {column!r} of {shown} holds lists or objects, but one value an event is needed. "
+                f"Write a row for each event, or name another column: {spec.flag_of(column)}."
+            )
     sample = engine.save("sample", raw.limit(SAMPLE_ROWS))
     kinds = {word: id_kind(sample[spec.column(word)], spec.ids, source.typed) for word in (schema.USER, schema.ITEM)}
     clock = spec.column(schema.TIME)

@@ -76,6 +76,31 @@ def test_a_missing_column(refused, name):
     refused(content, "has no column 'timestamp'", "user_id, item_id, when", "--column timestamp=NAME", name=name)
 
 
+@pytest.mark.parametrize("values", [[[1, 2], [3]], [{"id": 1}, {"id": 2}]], ids=["lists", "objects"])
+def test_a_column_of_lists_or_objects(refused, values):
+    times = [1_700_000_000, 1_700_000_001]
+    log = parquet(pa.table({"user_id": [1, 2], "item_id": values, "timestamp": times}))
+    refused(log, "The column 'item_id'", "holds lists or objects", "--column item_id=NAME", name="log.parquet")
+
+
+def test_a_log_of_one_column_is_asked_what_is_between(refused):
+    refused(HEADER.replace(",", "^") + "1^2^1700000000\n", "has no column 'user_id'", "--delimiter ';'")
+
+
+@pytest.mark.parametrize("kind", [pa.float32(), pa.float64()], ids=str)
+def test_an_absent_number_is_absent_also_where_statistics_of_parquet_leave_it_out(tmp_path, sequences, kind):
+    absent = float("nan")
+    table = {
+        "user_id": pa.array([1, 2, absent, 3, 4], kind),
+        "item_id": pa.array([5, absent, 6, 7, 8], kind),
+        "timestamp": pa.array([1_600_000_000, 1_600_000_000, 1_600_000_000, absent, 1_600_000_000], pa.float64()),
+    }
+    pq.write_table(pa.table(table), tmp_path / "log.parquet")
+    manifest = build_table(tmp_path / "log.parquet", tmp_path / "table")
+    assert manifest.dropped == {"user_id missing": 1, "item_id missing": 1, "timestamp missing": 1}
+    assert set(sequences(tmp_path / "table")) == {1, 4}
+
+
 def test_a_column_that_was_named_wrongly(refused):
     refused(HEADER + "1,2,3\n", "has no column 'ts'", spec=LogSpec(columns={"timestamp": "ts"}))
     refused(HEADER + "1,2,3\n", "has no column 'is_click'", spec=LogSpec(actions={"click": "is_click"}))

@@ -89,7 +89,8 @@ def test_the_form_of_dates_is_seen(texts, expected):
         (["20240501"], "%Y%m%d", [NOW - 36_000]),
         (["2024-05-01 12:00 +0200"], "%Y-%m-%d %H:%M %z", [NOW]),
         ([20240501], "%Y%m%d", [NOW - 36_000]),
-        ([45413.416666666664], "excel", [NOW - 1]),
+        ([45413.416666666664], "excel", [NOW]),
+        ([45413 + (36_000 - second) / 86_400 for second in range(5)], "excel", [NOW - second for second in range(5)]),
         (["45413"], "excel", [NOW - 36_000]),
     ],
 )

@@ -96,8 +96,7 @@ class DuckDBEngine:
     def view(self, name: str, columns: Sequence[str], position: str, source: str) -> ir.Table:
         names = ", ".join(identifier(column) for column in columns)
         described = self.con.raw_sql(f"DESCRIBE SELECT {names} FROM {source}").fetchall()
-        # Ibis does not know the type that pandas writes of times with a zone
-        parts = [identifier(column) + "::TIMESTAMPTZ" * (kind == "TIMESTAMPTZ_NS") for column, kind, *_ in described]
+        parts = [readable(identifier(column), kind) for column, kind, *_ in described]
         names = ", ".join(f"{part} AS {identifier(column)}" for part, column in zip(parts, columns))
         self.con.raw_sql(f'CREATE OR REPLACE VIEW "{name}" AS SELECT {names}, {position} FROM {source}')
         return self.con.table(name)
@@ -124,6 +123,16 @@ class DuckDBEngine:
         for part in range(parts):
             rows = table.filter(table[column] == part).order_by(order).select(*columns)
             yield function(part, rows.to_pyarrow())
+
+
+def readable(column: str, kind: str) -> str:
+    """A column of a Parquet file in SQL, as what is asked of it later can be answered."""
+    if kind == "TIMESTAMPTZ_NS":  # pandas writes times with a zone so, and Ibis does not know the type
+        return f"{column}::TIMESTAMPTZ"
+    if kind in ("DOUBLE", "FLOAT"):
+        # statistics of Parquet leave NaN out, so DuckDB would take isnan for false; it knows none of an expression
+        return f"CASE WHEN file_row_number >= 0 THEN {column} END"
+    return column
 
 
 def plain_paths(paths: Iterable[Path], work: Path) -> list[Path]:
