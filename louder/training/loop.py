@@ -95,12 +95,14 @@ def train(config: Config, run: Path, *, resume: bool = False, overwrite: bool = 
 
 
 def same_config(config: Config, run: Path) -> Config:
-    """The config a run was started with; only what ends it may differ when it goes on."""
+    """The config a run was started with; only what ends it may differ when it goes on, and where its table is: what the
+    table holds is checked when it is there."""
     now = json.loads(json.dumps(to_dict(config)))
     try:
         started = json.loads((run / "config.json").read_text(encoding="utf-8"))
         for name in "epochs", "patience", "minutes":
             started["training"][name] = now["training"][name]
+        started["data"]["table"] = now["data"]["table"]
         started = json.loads(json.dumps(to_dict(from_dict(Config, started))))  # with the settings that came since
     except (OSError, ValueError, KeyError, TypeError, InputError) as error:
         raise InputError(

@@ -1,6 +1,7 @@
 """louder train, evaluate and recommend: their answers, and a mistake as one sentence with exit code 2."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -61,6 +62,24 @@ def test_evaluate_gives_the_numbers_of_the_run(louder, place):
     assert json.loads(out)["metrics"] == json.loads((place / "run" / "metrics.json").read_text())["metrics"]
     code, out, _ = louder("evaluate", place / "run", "--seen", "history", "--part", "validation")
     assert (code, "on validation" in out) == (0, True)
+
+
+def test_a_run_goes_on_with_a_table_that_has_moved_and_with_no_other(louder, place, tmp_path):
+    shutil.copytree(place / "run", tmp_path / "run")
+    shutil.copytree(place / "table", tmp_path / "moved")
+    write_table(tmp_path / "other", random_users(40), items=16, titles=True)
+    more = ["train", place / "tiny.yaml", "-o", tmp_path / "run", "--resume", "--set", "training.epochs=9"]
+    code, _, err = louder(*more, "--table", tmp_path / "other")
+    assert code == 2 and f"{tmp_path}/other has grown since {tmp_path}/run was made" in err
+    code, _, err = louder(*more, "--table", tmp_path / "moved")
+    assert code == 0, err
+    assert read_rows(tmp_path / "run" / "log.jsonl")[-1]["epoch"] == 8
+    shutil.rmtree(place / "table")
+    try:
+        code, out, _ = louder("evaluate", tmp_path / "run")
+    finally:
+        shutil.copytree(tmp_path / "moved", place / "table")
+    assert code == 0 and "hr@10" in out
 
 
 def test_recommend_gives_items_with_titles(louder, place, tmp_path):
