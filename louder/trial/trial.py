@@ -82,11 +82,12 @@ def run_trial(
         started = time.perf_counter()
         ranks[system] = part.ranks(scorer)
         systems.append({"name": system, "trained": False, "how": words, "seconds": time.perf_counter() - started})
-    asking = systems[0]["seconds"]
+    measuring = EVALUATIONS * systems[0]["seconds"]
     for system, model in chosen.items():
-        left = max(1.0, SHARE[system] * (deadline - time.perf_counter()) - EVALUATIONS * asking) / 60
+        left = max(1.0, SHARE[system] * (deadline - time.perf_counter()) - measuring) / 60
         tell(f"training {system} for up to {left:.1f} minutes")
         systems.append(trained(system, model.config, table, output / MODELS[system], left))
+        measuring = max(measuring, systems[-1]["seconds"] - 60 * left)  # as long as it took the model before
         ranks[system] = part.ranks(scorer_of(output / MODELS[system]))
 
     tell("comparing")
@@ -106,6 +107,7 @@ def run_trial(
         users=len(held.rows),
         cut_short=cut_short(best),
         passes=best["passes"],
+        minutes=minutes,
         by_time=by_time,
     )
     return {

@@ -26,12 +26,14 @@ def decide(
     users: int,
     cut_short: bool,
     passes: float,
+    minutes: float,
     by_time: bool,
 ) -> Verdict:
     """best      name of the better of the trained models
     simple     name of the better of the baselines
     over_...   by how much HR@10 of the best is above that of the simple one, and above that of the lists that were shown
-    cut_short  whether training of the best was ended by the time while it still gained, after so many passes over the log
+    cut_short  whether training of the best was ended by the time while it still gained, after so many passes over the log, of a trial
+               of so many minutes
     """
     against, gained = (simple, over_simple) if over_present is None else ("what you show now", over_present)
     reasons = [said(best, simple, over_simple)]
@@ -42,7 +44,7 @@ def decide(
         headline = f"Yes: {best} finds what people do next better than {against}. Test it with some of them."
     elif cut_short:
         answer = "unclear"
-        headline = f"Too early to say: {best} was still learning when the time was up. Try again with more --minutes."
+        headline = f"Too early to say: {best} was still learning when the time was up. Try again with --minutes {3 * minutes:g}."
         reasons.append(f"It had read the log {passes:.1f} times, and was still gaining.")
     elif over_present is not None and over_present.low > 0:
         answer = "unclear"

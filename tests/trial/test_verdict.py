@@ -11,7 +11,7 @@ def by(mean: float, half: float = 0.01, of: float = 0.2) -> Gain:
 
 
 def decided(over_simple: Gain, over_present: Gain | None = None, **changes: object):
-    facts = {"users": 5_000, "cut_short": False, "passes": 5.0, "by_time": True} | changes
+    facts = {"users": 5_000, "cut_short": False, "passes": 5.0, "minutes": 10.0, "by_time": True} | changes
     return decide("HSTU", "item-kNN", over_simple, over_present, **facts)
 
 
@@ -39,6 +39,7 @@ def test_the_answer_goes_by_the_intervals(over_simple, over_present, answer, beg
 def test_a_training_that_was_cut_short_is_no_reason_to_say_no():
     verdict = decided(by(-0.05), cut_short=True, passes=0.4)
     assert (verdict.answer, verdict.headline[:17]) == ("unclear", "Too early to say:")
+    assert verdict.headline.endswith("Try again with --minutes 30.")
     assert "read the log 0.4 times" in verdict.reasons[-1]
     better = decided(by(0.05), cut_short=True)
     assert better.answer == "yes" and "more can be expected" in better.reasons[-1]
