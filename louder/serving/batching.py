@@ -85,6 +85,7 @@ class Batcher(Generic[Job, Answer]):
         self.row_s = row_s  # of a row, averaged over the latest batches
         self.job_s = row_s  # of a job
         self.answered, self.answered_at = 0, 0.0  # jobs of the latest batch, and when
+        self.gathers = False  # whether the thread waits for as many again, and need not be woken for fewer
         self.turn = 0  # of the latest job that was taken
         self.quiet_at = 0.0  # when what yields may begin
         self.fewest = 0, 1, 1  # a second, the fewest rows of a job that came then, and in the second before
@@ -170,7 +171,8 @@ class Batcher(Generic[Job, Answer]):
                 raise Overloaded(1.0)
             overdue = math.inf if yields else time.monotonic() + OVERDUE * self.max_queue_delay_s
             self.queue.append(Queued(job, future, client, rows, yields, self.turn_of(client, rows, yields), overdue))
-            self.changed.notify()
+            if not self.gathers or len(self.queue) >= self.answered:
+                self.changed.notify()
         return future
 
     def run(self) -> None:
@@ -203,8 +205,10 @@ class Batcher(Generic[Job, Answer]):
                     # who was just answered often asks again at once
                     back = 0.0 if len(self.queue) >= self.answered else self.answered_at + RETURN_S
                     left = (until if self.expected > 0 else back) - time.monotonic()
+                    self.gathers = left > 0 and self.expected == 0
                     if left <= 0 or not self.changed.wait(left):
                         break
+                self.gathers = False
                 if (quiet_s := self.quiet_s()) > 0:
                     self.changed.wait(quiet_s)
                     continue

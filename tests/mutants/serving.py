@@ -165,6 +165,9 @@ MUTANTS = [
     Mutant(SERVING + "batching.py", "(until if self.expected > 0 else back)", "back", BATCHING),
     Mutant(SERVING + "batching.py", "0.0 if len(self.queue) >= self.answered else", "", BATCHING),
     Mutant(
+        SERVING + "batching.py", "not self.gathers or len(self.queue) >= self.answered", "not self.gathers", BATCHING
+    ),
+    Mutant(
         SERVING + "batching.py",
         "self.answered_at = 0, len(batch)",
         "self.answered_at = self.busy, len(batch)",
