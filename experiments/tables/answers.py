@@ -7,7 +7,7 @@ from louder.results import Row
 
 RUNS = {
     "ml1m-rank-hstu": "MovieLens-1M, joint run",
-    "ml1m-pair": "MovieLens-1M, HSTU-large and a ranker",
+    "ml1m-hstu-large": "MovieLens-1M, HSTU-large and a ranker",
     "kuairand-rank-joint": "KuaiRand-Pure, joint run",
 }
 LISTS = {

@@ -9,16 +9,18 @@ from louder.results import Row
 
 RETRIEVE, RECOMMEND = "retrieve top-100", "recommend, 500 ranked"
 HALF, OVER = "recommend at half of saturation", "recommend at three times saturation"
+HOUR = "an hour at half of saturation, beside other programs"
 
 
 def serving() -> list[str]:
     rows = rows_of("serving")
     by_case = {(row["case"], row["implementation"]): row for row in rows if row["bench"] == "serving"}
-    half, over, swaps, gone = (by_case[case, "louder"] for case in (HALF, OVER, "hot reloads", "redis gone"))
+    half, hour, over, swaps, gone = (
+        by_case[case, "louder"] for case in (HALF, HOUR, OVER, "hot reloads", "redis gone")
+    )
     alone = {name: by_case[f"{name}, cached, one client", "louder"] for name in (RETRIEVE, RECOMMEND)}
     kills = {row["implementation"]: row for row in reversed(rows) if row["bench"] == "store_kill"}
     contract = next(row for row in rows if row["bench"] == "serving_contract")
-    memory = f"{half['mib'][0]:,} MiB before, {half['mib'][1]:,} after a minute, {half['mib'][-1]:,} after all"
     counts = ", ".join(f"{count} {name}" for name, count in gone["gone"].items())
     at_half = f"{HALF} ({half['per_second']:.0f} a second), {half['seconds']:.0f} s"
     accepted, well = "accepted p99 300 ms, the rest 429, well again in 5 s", f"{over['recovered_s']:.1f} s"
@@ -28,7 +30,8 @@ def serving() -> list[str]:
     lines = [
         ("retrieve 100, kept history, one client", "p50 5 ms, p99 15 ms", latency(alone[RETRIEVE])),
         ("recommend (500 ranked), kept history, one client", "", latency(alone[RECOMMEND])),
-        (at_half, "p99 100 ms, no errors, memory flat", f"{latency(half)}; {statuses(half)}; {memory}"),
+        (at_half, "p99 100 ms, no errors, memory flat", f"{latency(half)}; {statuses(half)}; {memory(half)}"),
+        (f"{HOUR} ({hour['per_second']:.0f} a second)", "memory flat", f"{statuses(hour)}; {memory(hour)}"),
         *(
             (f"{name}, 16 clients, against --no-cache", "5 times", against(by_case, f"{name}, 16 clients"))
             for name in (RETRIEVE, RECOMMEND)
@@ -45,6 +48,12 @@ def serving() -> list[str]:
 def killed(store: str, row: Row) -> tuple[str, str, str]:
     lost = f"{row['lost']} of {row['acknowledged']:,}"
     return f"kill -9, {row['kills']} times, {store}", "no acknowledged event lost", lost
+
+
+def memory(row: Row) -> str:
+    told = f"{row['mib'][0]:,} MiB before, {row['mib'][1]:,} after a minute"
+    middle = f", {row['mib'][15]:,} after a quarter of an hour" if len(row["mib"]) > 30 else ""
+    return f"{told}{middle}, {row['mib'][-1]:,} after all"
 
 
 def latency(row: Row) -> str:
