@@ -41,15 +41,25 @@ inline bool is_float(const Tensor& x) { return dtype_of(x) == aoti_torch_dtype_f
 // A tensor's numbers, which must be of this type. torch::stable asks for their type as well, but compares it with all
 // there are, a call for each.
 template <typename T>
+inline void check_type(const Tensor& x) {
+  static_assert(std::is_same_v<T, float> || std::is_same_v<T, int64_t> || std::is_same_v<T, bool>);
+  if constexpr (std::is_same_v<T, float>)
+    check(is_float(x), "expected float32");
+  else if constexpr (std::is_same_v<T, int64_t>)
+    check(dtype_of(x) == aoti_torch_dtype_int64(), "expected int64");
+  else
+    check(dtype_of(x) == aoti_torch_dtype_bool(), "expected bool");
+}
+template <typename T>
 inline const T* numbers(const Tensor& x) {
-  const bool fine = std::is_same_v<T, float> ? is_float(x) : dtype_of(x) == aoti_torch_dtype_int64();
-  check(fine, "expected ", std::is_same_v<T, float> ? "float32" : "int64");
+  check_type<T>(x);
   return static_cast<const T*>(x.const_data_ptr());
 }
 // to write to
-inline float* new_numbers(const Tensor& x) {
-  check(is_float(x), "expected float32");
-  return static_cast<float*>(x.mutable_data_ptr());
+template <typename T = float>
+inline T* new_numbers(const Tensor& x) {
+  check_type<T>(x);
+  return static_cast<T*>(x.mutable_data_ptr());
 }
 
 // A contiguous tensor on the CPU, of `like`'s dtype. Asked of the ABI's own function: torch::stable::new_empty looks an op

@@ -1,11 +1,6 @@
 // The items with the largest inner products with a query, float32. Products are made in tiles and looked at while they lie
 // in the cache; of each query only a short list is kept. A product is summed in the order of its terms, whatever the tile:
 // it depends on its two vectors alone, to the bit.
-#include <ATen/core/Tensor.h>
-#include <ATen/ops/empty.h>
-#include <ATen/ops/full.h>
-#include <torch/library.h>
-
 #include <functional>
 #include <limits>
 #include <optional>
@@ -16,6 +11,8 @@
 namespace {
 
 using louder::LANES;
+using louder::Optional;
+using louder::Tensor;
 using louder::Vec;
 
 constexpr int64_t COLUMNS = 96, QUERIES = 48;  // of a tile; COLUMNS is BLOCK of __init__.py
@@ -38,9 +35,9 @@ float score_of(int64_t key) {
   return score;
 }
 
-const float* floats(const at::Tensor& x) {
-  TORCH_CHECK(x.is_contiguous() && x.scalar_type() == at::kFloat, "vectors must be contiguous floats");
-  return x.const_data_ptr<float>();
+const float* floats(const Tensor& x) {
+  louder::check(x.is_contiguous() && louder::is_float(x), "vectors must be contiguous floats");
+  return louder::numbers<float>(x);
 }
 
 // The best of what was offered so far.
@@ -76,14 +73,17 @@ float largest(const float* scores, int64_t count) {
 
 // queries [B, D], packed [tiles, D, COLUMNS] of `count` items, excluded [B, E] ids that a query must not get, allowed [I] the
 // items that anybody may get, or all -> ids [B, k], scores [B, k]
-std::tuple<at::Tensor, at::Tensor> best_items(const at::Tensor& queries, const at::Tensor& packed, int64_t count, int64_t k,
-                                              const at::Tensor& excluded, const std::optional<at::Tensor>& allowed) {
+std::tuple<Tensor, Tensor> best_items(const Tensor& queries, const Tensor& packed, int64_t count, int64_t k,
+                                      const Tensor& excluded, const Optional& allowed) {
   const int64_t rows = queries.size(0), width = queries.size(1), left_out = excluded.size(1);
   const float *query = floats(queries), *items = floats(packed);
-  TORCH_CHECK(packed.size(1) == width && packed.size(2) == COLUMNS && packed.size(0) * COLUMNS >= count, "not packed so");
-  TORCH_CHECK(excluded.is_contiguous() && excluded.size(0) == rows && (!allowed || allowed->is_contiguous()));
-  const bool* may = allowed ? allowed->const_data_ptr<bool>() : nullptr;
-  const auto ids = at::full({rows, k}, -1, excluded.options()), scores = at::full({rows, k}, NEVER, queries.options());
+  louder::check(packed.size(1) == width && packed.size(2) == COLUMNS && packed.size(0) * COLUMNS >= count, "not packed so");
+  louder::check(excluded.is_contiguous() && excluded.size(0) == rows && (!allowed || allowed->is_contiguous()),
+                "ids must be contiguous, a row for each query");
+  const bool* may = allowed ? louder::numbers<bool>(*allowed) : nullptr;
+  const auto ids = louder::empty({rows, k}, excluded), scores = louder::empty({rows, k}, queries);
+  std::fill_n(louder::new_numbers<int64_t>(ids), rows * k, -1);
+  std::fill_n(louder::new_numbers(scores), rows * k, NEVER);
   louder::share_tasks((rows + QUERIES - 1) / QUERIES, [&](const auto& next) {
     alignas(64) float products[QUERIES * COLUMNS];
     for (int64_t task; (task = next()) >= 0;) {
@@ -91,7 +91,7 @@ std::tuple<at::Tensor, at::Tensor> best_items(const at::Tensor& queries, const a
       std::vector<List> lists(own);
       std::vector<std::vector<int64_t>> skipped(own);  // in order, the next one last
       for (int64_t r = 0; r < own; ++r) {
-        const int64_t* from = excluded.const_data_ptr<int64_t>() + (first + r) * left_out;
+        const int64_t* from = louder::numbers<int64_t>(excluded) + (first + r) * left_out;
         skipped[r].assign(from, from + left_out);
         std::sort(skipped[r].begin(), skipped[r].end(), std::greater<>());
       }
@@ -112,8 +112,8 @@ std::tuple<at::Tensor, at::Tensor> best_items(const at::Tensor& queries, const a
         auto& keys = lists[r].keys;
         lists[r].cut(k);
         std::sort(keys.begin(), keys.end());
-        int64_t* id = ids.mutable_data_ptr<int64_t>() + (first + r) * k;
-        float* score = scores.mutable_data_ptr<float>() + (first + r) * k;
+        int64_t* id = louder::new_numbers<int64_t>(ids) + (first + r) * k;
+        float* score = louder::new_numbers(scores) + (first + r) * k;
         for (const int64_t key : keys) *id++ = key & 0xFFFFFFFF, *score++ = score_of(key);
       }
     }
@@ -122,17 +122,17 @@ std::tuple<at::Tensor, at::Tensor> best_items(const at::Tensor& queries, const a
 }
 
 // queries [B, D], vectors [I, D], ids [B, K] -> [B, K]; -inf where an id is below 0
-at::Tensor pair_scores(const at::Tensor& queries, const at::Tensor& vectors, const at::Tensor& ids) {
+Tensor pair_scores(const Tensor& queries, const Tensor& vectors, const Tensor& ids) {
   const int64_t rows = ids.size(0), count = ids.size(1), width = queries.size(1);
   const float *query = floats(queries), *vector = floats(vectors);
-  TORCH_CHECK(ids.is_contiguous() && queries.size(0) == rows);
-  const auto scores = at::empty({rows, count}, queries.options());
+  louder::check(ids.is_contiguous() && queries.size(0) == rows, "ids must be contiguous, a row for each query");
+  const auto scores = louder::empty({rows, count}, queries);
   louder::share_tasks(rows, [&](const auto& next) {
     std::vector<float> packed(width * COLUMNS);
     alignas(64) float products[COLUMNS];
     for (int64_t b; (b = next()) >= 0;) {
-      const int64_t* id = ids.const_data_ptr<int64_t>() + b * count;
-      float* score = scores.mutable_data_ptr<float>() + b * count;
+      const int64_t* id = louder::numbers<int64_t>(ids) + b * count;
+      float* score = louder::new_numbers(scores) + b * count;
       for (int64_t from = 0; from < count; from += COLUMNS) {
         const int64_t columns = std::min(COLUMNS, count - from);
         for (int64_t c = 0; c < columns; ++c) {
@@ -149,7 +149,13 @@ at::Tensor pair_scores(const at::Tensor& queries, const at::Tensor& vectors, con
 
 }  // namespace
 
-TORCH_LIBRARY_FRAGMENT(louder_cpu, library) {
-  library.def("best_items", &best_items);
-  library.def("pair_scores", &pair_scores);
+STABLE_TORCH_LIBRARY_FRAGMENT(louder_cpu, library) {
+  library.def(
+      "best_items(Tensor queries, Tensor packed, int count, int k, Tensor excluded, Tensor? allowed) "
+      "-> (Tensor, Tensor)");
+  library.def("pair_scores(Tensor queries, Tensor vectors, Tensor ids) -> Tensor");
+}
+STABLE_TORCH_LIBRARY_IMPL(louder_cpu, CompositeImplicitAutograd, library) {
+  library.impl("best_items", TORCH_BOX(&best_items));
+  library.impl("pair_scores", TORCH_BOX(&pair_scores));
 }
