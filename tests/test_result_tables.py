@@ -242,6 +242,8 @@ def test_the_service_beside_what_was_asked_of_it(folders):
     for name in "retrieve top-100", "recommend, 500 ranked":
         rows += [row(f"{name}, 16 clients", way, per_second=x) for way, x in (("louder", 600.0), ("no-cache", 100.0))]
     rows.append(row("recommend at half of saturation", per_second=50.4, seconds=300.0, mib=[1000, 1100, 1200]))
+    hour = "an hour at half of saturation, beside other programs"
+    rows.append(row(hour, per_second=20.4, mib=[1000, 1010, *range(1020, 1080)]))
     rows.append(row("recommend at three times saturation", seconds=60.0, recovered_s=0.44))
     rows.append(row("hot reloads", reloads=50, mixed_or_failed=0, versions={"a": 1, "b": 2}))
     rows.append(row("redis gone", seconds=30.0, gone={"history 200": 7, "user 503": 8}, back_after_s=1.23))
@@ -253,6 +255,9 @@ def test_the_service_beside_what_was_asked_of_it(folders):
     assert found["retrieve 100, kept history, one client"] == ["p50 5 ms, p99 15 ms", "p50 1.3 ms, p99 10.0 ms"]
     assert found["recommend at half of saturation (50 a second), 300 s"][1] == (
         "p50 1.3 ms, p99 10.0 ms; 1,500 with 200, 3 with 429; 1,000 MiB before, 1,100 after a minute, 1,200 after all"
+    )
+    assert found[f"{hour} (20 a second)"][1].endswith(
+        "1,000 MiB before, 1,010 after a minute, 1,033 after a quarter of an hour, 1,079 after all"
     )
     assert found["retrieve top-100, 16 clients, against --no-cache"][1] == "600 against 100 a second: 6.0 times"
     assert found["recommend at three times saturation, 60 s"][1].endswith("3 with 429; 0.4 s")
