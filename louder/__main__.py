@@ -21,7 +21,7 @@ class NoPandas(Loader):
         return ModuleSpec(name, cls()) if name == "pandas" else None
 
     def create_module(self, spec: ModuleSpec) -> NoReturn:
-        raise ImportError("no command needs pandas", name=spec.name)
+        raise ModuleNotFoundError("no command needs pandas", name=spec.name)
 
     def exec_module(self, module: ModuleType) -> None:
         """Never called, and asked for."""

@@ -158,3 +158,15 @@ program.run()
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "none\n", "")
+
+
+def test_a_table_is_made_and_trained_on_without_pandas(tmp_path: Path) -> None:
+    log = tmp_path / "log.csv"
+    rows = [f"{user},{(user * 7 + event) % 20},{1_700_000_000 + event}\n" for user in range(30) for event in range(6)]
+    log.write_text("user_id,item_id,timestamp\n" + "".join(rows))
+    train = ["train", "demo", "--table", "t", "-o", "r", "--set", "training.epochs=1"]
+    for command in ["etl", "log.csv", "-o", "t"], train, ["recommend", "r", "--users", "all", "-o", "recs.csv"]:
+        words = [sys.executable, "-m", "louder", *command]
+        done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+    assert len((tmp_path / "recs.csv").read_text().splitlines()) == 301
