@@ -86,7 +86,7 @@ class DuckDBEngine:
 
     def read_parquet(self, name: str, paths: Sequence[Path], columns: Sequence[str]) -> ir.Table:
         files = f"read_parquet({quoted_list(plain_paths(paths, self.work))}, union_by_name = true)"
-        return self.view(name, columns, f"(file_index::BIGINT << 40) + file_row_number AS {RAW_POSITION}", files)
+        return self.view(name, columns, "(file_index::BIGINT << 40) + file_row_number", files)
 
     def read_arrow(self, name: str, table: pa.Table) -> ir.Table:
         positions = pa.array(np.arange(len(table), dtype=np.int64))
@@ -96,9 +96,10 @@ class DuckDBEngine:
     def view(self, name: str, columns: Sequence[str], position: str, source: str) -> ir.Table:
         names = ", ".join(identifier(column) for column in columns)
         described = self.con.raw_sql(f"DESCRIBE SELECT {names} FROM {source}").fetchall()
-        parts = [readable(identifier(column), kind) for column, kind, *_ in described]
+        parts = [readable(identifier(column), kind, position) for column, kind, *_ in described]
         names = ", ".join(f"{part} AS {identifier(column)}" for part, column in zip(parts, columns))
-        self.con.raw_sql(f'CREATE OR REPLACE VIEW "{name}" AS SELECT {names}, {position} FROM {source}')
+        names += f", {position} AS {RAW_POSITION}"
+        self.con.raw_sql(f'CREATE OR REPLACE VIEW "{name}" AS SELECT {names} FROM {source}')
         return self.con.table(name)
 
     def save(self, name: str, table: ir.Table) -> ir.Table:
@@ -125,13 +126,13 @@ class DuckDBEngine:
             yield function(part, rows.to_pyarrow())
 
 
-def readable(column: str, kind: str) -> str:
-    """A column of a Parquet file in SQL, as what is asked of it later can be answered."""
+def readable(column: str, kind: str, position: str) -> str:
+    """A column in SQL, as what is asked of it later can be answered. `position` is that of a row, at least 0."""
     if kind == "TIMESTAMPTZ_NS":  # pandas writes times with a zone so, and Ibis does not know the type
         return f"{column}::TIMESTAMPTZ"
     if kind in ("DOUBLE", "FLOAT"):
         # statistics of Parquet leave NaN out, so DuckDB would take isnan for false; it knows none of an expression
-        return f"CASE WHEN file_row_number >= 0 THEN {column} END"
+        return f"CASE WHEN {position} >= 0 THEN {column} END"
     return column
 
 
