@@ -26,6 +26,7 @@ from louder.inference.catalogue import Catalogue
 from louder.serving import messages as m
 from louder.serving.items import found_in
 from louder.serving.openapi import answers
+from louder.serving.paths import ITEM
 from louder.serving.service import Service
 from louder.serving.views import plain, shown_of
 from louder.serving.wire import Json, answer
@@ -206,7 +207,7 @@ def add_exploring(app: FastAPI, service: Service) -> None:
         """Items whose title holds this text, in capitals or not; also titles that were told."""
         return answer(await asyncio.to_thread(explorer.items, title, limit))
 
-    @app.get("/v1/items/{item:path}/users", responses=answers(m.ItemUsersAnswer, 401, 422, 503))
+    @app.get(f"/v1/items/{ITEM}/users", responses=answers(m.ItemUsersAnswer, 401, 422, 503))
     async def users_of(
         item: Annotated[str, Path(min_length=1, max_length=m.MAX_ID)], limit: Annotated[int, Query(ge=1, le=50)] = 6
     ) -> Response:

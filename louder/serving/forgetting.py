@@ -9,6 +9,7 @@ from starlette.exceptions import HTTPException
 
 from louder.serving import messages as m
 from louder.serving.openapi import answers
+from louder.serving.paths import EVENT, USER
 from louder.serving.service import Service
 from louder.serving.wire import Json, answer
 
@@ -16,13 +17,13 @@ Given = Annotated[str, Path(min_length=1, max_length=m.MAX_ID)]
 
 
 def add_forgetting(app: FastAPI, service: Service) -> None:
-    @app.delete("/v1/users/{user:path}/events/{id:path}", responses=answers(m.DeletedEvent, 401, 405, 422, 503))
+    @app.delete(f"/v1/users/{USER}/events/{EVENT}", responses=answers(m.DeletedEvent, 401, 405, 422, 503))
     async def delete_event(request: Request, user: Given, id: Given) -> Response:
         """Delete one of the latest 2,000 events that were added for a user, by the id that it came with. An event that
         comes after its deletion, or comes again, is not stored, so a request may be repeated."""
         return await delete(request)
 
-    @app.delete("/v1/users/{user:path}", responses=answers(m.DeletedUser, 401, 405, 422, 503))
+    @app.delete(f"/v1/users/{USER}", responses=answers(m.DeletedUser, 401, 405, 422, 503))
     async def delete_user(request: Request, user: Given) -> Response:
         """Delete all that the store knows of a user. Events from before that come late are not stored; later ones begin a
         new history. A request may be repeated."""

@@ -14,6 +14,7 @@ from louder.ids import RawId
 from louder.inference.catalogue import Catalogue
 from louder.serving import messages as m
 from louder.serving.openapi import BODY, answers, body
+from louder.serving.paths import ITEM
 from louder.serving.service import Service
 from louder.serving.wire import Json, answer, read
 
@@ -37,7 +38,7 @@ def add_items(app: FastAPI, service: Service) -> None:
         unknown = [item for item, is_known in zip(told, known) if not is_known]
         return answer({"stored": len(told), "unknown": unknown})
 
-    @app.get("/v1/items/{item:path}", responses=answers(m.ItemAnswer, 401, 422))
+    @app.get(f"/v1/items/{ITEM}", responses=answers(m.ItemAnswer, 401, 422))
     async def item(item: Annotated[str, Path(min_length=1, max_length=m.MAX_ID)]) -> Response:
         """What the live model knows of an item, or was told of it."""
         return answer(await asyncio.to_thread(item_view, service.models.live.catalogue, item))

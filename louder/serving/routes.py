@@ -28,6 +28,7 @@ from louder.serving.items import add_items
 from louder.serving.middleware import Middleware
 from louder.serving.openapi import BODY, answers, body, describe
 from louder.serving.page import add_page
+from louder.serving.paths import USER
 from louder.serving.problems import problem
 from louder.serving.service import Service, service_from_environment
 from louder.serving.tracing import Traced
@@ -179,7 +180,7 @@ def add_histories(app: FastAPI, service: Service) -> None:
         """Users of the store whose id begins so."""
         return answer({"users": await service.read(service.store.users, prefix, limit)})
 
-    @app.get("/v1/users/{user:path}/history", responses=answers(m.HistoryAnswer, 401, 422, 503))
+    @app.get(f"/v1/users/{USER}/history", responses=answers(m.HistoryAnswer, 401, 422, 503))
     async def history(
         user: Annotated[str, Path(min_length=1, max_length=m.MAX_ID)],
         limit: Annotated[int, Query(ge=1, le=m.MAX_EVENTS)] = 100,

@@ -64,10 +64,10 @@ RIGHTS = {
         "POST /v1/recommend/batch",
         "POST /v1/rank",
         "POST /v1/similar",
-        "GET /v1/users/{user:path}/history",
+        "GET /v1/users/{user:id}/history",
     ],
-    WRITE: ["POST /v1/events", "POST /v1/items", "DELETE /v1/users/{user:path}/events/{id:path}"],
-    ADMIN: ["DELETE /v1/users/{user:path}"],
+    WRITE: ["POST /v1/events", "POST /v1/items", "DELETE /v1/users/{user:id}/events/{id:id}"],
+    ADMIN: ["DELETE /v1/users/{user:id}"],
 }
 
 

@@ -99,18 +99,20 @@ def test_what_cannot_be_deleted_is_said(service, call, path, status, text):
     assert good(*call(service, ("GET", "/v1/users/1/history", None)), m.HistoryAnswer) == before
 
 
-def test_ids_may_have_slashes_also_those_of_an_address(service_of, call, tmp_path):
+def test_ids_may_have_slashes_and_line_breaks_also_those_of_an_address(service_of, call, tmp_path):
     store = open_store(str(tmp_path / "texts"), names=Names(("like",), ("watch",)))
     store.fill([])
     store.close()
     service = service_of(store=str(tmp_path / "texts"))
-    users = ["a", "a/events/b", "a/history", "sample"]
+    users = ["a", "a/events/b", "a/history", "sample", "x\ny", "x\n"]
     call(service, ("POST", "/v1/events", {"events": [event(user, "b", 5) for user in users]}))
     for user in users[1:]:
         (response,) = call(service, ("DELETE", f"/v1/users/{quoted(user)}", None))
         assert good(response, m.DeletedUser) == m.DeletedUser(user=user, events=1)
     assert call(service, ("GET", "/v1/users", None))[0].json()["users"] == ["a"]
     assert good(*call(service, ("DELETE", "/v1/users/a/events/b", None)), m.DeletedEvent).deleted
+    for path in "/v1/users/x%0A/history", "/v1/users/x%0Ay/history":
+        assert good(*call(service, ("GET", path, None)), m.HistoryAnswer).events == []
 
 
 def test_the_client_deletes():
