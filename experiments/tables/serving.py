@@ -19,8 +19,8 @@ def serving() -> list[str]:
         by_case[case, "louder"] for case in (HALF, HOUR, OVER, "hot reloads", "redis gone")
     )
     alone = {name: by_case[f"{name}, cached, one client", "louder"] for name in (RETRIEVE, RECOMMEND)}
-    kills = {row["implementation"]: row for row in reversed(rows) if row["bench"] == "store_kill"}
-    contract = next(row for row in rows if row["bench"] == "serving_contract")
+    kills = {row["implementation"]: row for row in rows if row["bench"] == "store_kill"}  # the latest
+    contract = next(row for row in reversed(rows) if row["bench"] == "serving_contract")
     counts = ", ".join(f"{count} {name}" for name, count in gone["gone"].items())
     at_half = f"{HALF} ({half['per_second']:.0f} a second), {half['seconds']:.0f} s"
     accepted, well = "accepted p99 300 ms, the rest 429, well again in 5 s", f"{over['recovered_s']:.1f} s"
