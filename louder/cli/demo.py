@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from louder.cli.etl import options_apart
 from louder.errors import InputError
 
 if TYPE_CHECKING:
@@ -137,14 +138,8 @@ def make_table(source: str | None, table: Path, log: "tuple[pa.Table, pa.Table] 
             make_synthetic_table(table, log, report)
             return
         name = Path(source.partition("::")[0]).name.partition(".")[0]
-        try:
+        with options_apart(source, "louder demo --data"):
             build_table(source, table, name=f"{NAME} of {name}", overwrite=True, report=report)
-        except InputError as error:
-            if "--" not in str(error):  # no option of louder etl would help
-                raise
-            raise InputError(
-                f"{error} Options are for louder etl: louder etl {source} -o TABLE, then louder demo --data TABLE."
-            ) from error
 
 
 def make_synthetic_table(table: Path, log: "tuple[pa.Table, pa.Table] | None", report: Callable[[str], None]) -> None:

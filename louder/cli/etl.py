@@ -3,6 +3,8 @@
 import json
 import re
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -136,6 +138,19 @@ def etl(
     if as_json:
         print(json.dumps(asdict(manifest), indent=1))
     summary(manifest, output)
+
+
+@contextmanager
+def options_apart(log: str, then: str) -> Iterator[None]:
+    """Around a table that another command makes, which has none of the options here: where one would help, says so."""
+    try:
+        yield
+    except InputError as error:
+        if "--" not in str(error):
+            raise
+        raise InputError(
+            f"{error} Options are for louder etl: louder etl {log} -o TABLE, then {then} TABLE."
+        ) from error
 
 
 def pairs(entries: list[str] | None, flag: str, example: str) -> dict[str, str]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from louder.cli.etl import options_apart
 from louder.errors import InputError, Interrupted
 
 if TYPE_CHECKING:
@@ -122,16 +123,9 @@ def table_of(log: str, folder: Path, schema: Path | None) -> Path:
     from louder.progress import steps
 
     table = folder / "table"
-    try:
-        with steps(tell) as report:
-            spec = read_spec(schema) if schema else LogSpec()
-            build_table(log, table, spec=spec, name=name_of(log), overwrite=True, report=report)
-    except InputError as error:
-        if "--" not in str(error):  # no option of louder etl would help
-            raise
-        raise InputError(
-            f"{error} Options are for louder etl: louder etl {log} -o TABLE, then louder try TABLE."
-        ) from error
+    with options_apart(log, "louder try"), steps(tell) as report:
+        spec = read_spec(schema) if schema else LogSpec()
+        build_table(log, table, spec=spec, name=name_of(log), overwrite=True, report=report)
     return table
 
 
