@@ -19,9 +19,11 @@ from torch import Tensor
 
 from louder.ops.hstu_attention import hstu_attention
 from louder.ops.layout import Layout
+from louder.ops.random_bits import random_items
+from louder.ops.sampled_softmax import sampled_softmax
 from louder.results import Row
 
-OPS = ("hstu_attention",)  # the folders of louder/ops that have a triton.py
+OPS = "hstu_attention", "sampled_softmax"  # the folders of louder/ops that have a triton.py
 # float32 products are exact here ("ieee"): a sum of n of them is wrong by about sqrt(n) / 2^24. In half precision q, k and v
 # are exact too, but weights are rounded before a product, and results after it: to 11 bits in float16, to 8 in bfloat16.
 # Some roundings add up, so about five of the type's own are allowed.
@@ -42,6 +44,28 @@ class Example(NamedTuple):
     time_bias: int = 40
     dtype: torch.dtype = torch.float32
     masks: Mapping[str, Any] = MappingProxyType({})
+
+
+class Softmax(NamedTuple):
+    """Rows to tell their targets from negatives; those of even numbers are without a target."""
+
+    rows: int = 300
+    items: int = 40  # few, so that some negatives are targets
+    width: int = 50
+    negatives: int = 128
+    drawn: bool = True  # by the op, from a seed
+    weighted: bool = False
+
+
+SOFTMAX = {
+    "softmax": Softmax(),
+    "softmax, given negatives": Softmax(drawn=False),
+    "softmax, logQ": Softmax(drawn=False, weighted=True),
+    "softmax, width 1": Softmax(width=1, negatives=1),
+    "softmax, width 300": Softmax(rows=20, width=300, negatives=700),
+    "softmax, no negatives": Softmax(rows=3, negatives=0),
+    "softmax, no rows": Softmax(rows=0),
+}
 
 
 class Comparison(NamedTuple):
@@ -130,11 +154,13 @@ def results(lengths: Sequence[int], device: torch.device) -> Iterator[Comparison
     finally:
         for kernel, own in zip(kernels, configs):
             kernel.configs = own
+    for name, softmax in SOFTMAX.items():
+        yield softmax_compared(name, softmax, device)
 
 
 def tuned_kernels() -> list[Any]:
-    modules = [importlib.import_module(f"louder.ops.{op}.triton") for op in OPS]
-    return [x for module in modules for x in vars(module).values() if hasattr(x, "configs")]
+    module = importlib.import_module("louder.ops.hstu_attention.triton")
+    return [x for x in vars(module).values() if hasattr(x, "configs")]
 
 
 def compared(name: str, example: Example, device: torch.device) -> Comparison:
@@ -143,6 +169,31 @@ def compared(name: str, example: Example, device: torch.device) -> Comparison:
     with by_triton(device):
         found = outputs(inputs, masks, device)
     return Comparison(name, max(map(error, found, exact)), TOLERANCES[example.dtype])
+
+
+def softmax_compared(name: str, example: Softmax, device: torch.device) -> Comparison:
+    """The loss of every row and the gradients of states and table."""
+    generator = torch.Generator().manual_seed(0)
+    states, table = (torch.randn(n, example.width, generator=generator) for n in (example.rows, example.items))
+    targets = torch.randint(0, example.items, (example.rows,), generator=generator)
+    targets[::2] = -1
+    seed = torch.tensor([0x8765_4321_F234_5678 - (1 << 64)])
+    negatives = random_items(seed, example.rows, example.negatives, example.items)
+    log_weights = torch.rand(example.items, generator=generator).log() if example.weighted else None
+    grad = torch.randn(example.rows, generator=generator)
+
+    def found(device: torch.device, dtype: torch.dtype, negatives: Tensor | int) -> list[Tensor]:
+        own = [x.to(device, dtype).requires_grad_() for x in (states, table)]
+        weights = None if log_weights is None else log_weights.to(device, dtype)
+        loss = sampled_softmax(
+            own[0], own[1], targets.to(device), negatives, temperature=0.7, seed=seed, log_weights=weights
+        )
+        return [loss.detach(), *torch.autograd.grad(loss, own, grad.to(loss))]
+
+    exact = found(torch.device("cpu"), torch.float64, negatives)
+    with by_triton(device):
+        fast = found(device, torch.float32, example.negatives if example.drawn else negatives.to(device))
+    return Comparison(name, max(map(error, fast, exact)), TOLERANCES[torch.float32])
 
 
 def tensors(example: Example) -> tuple[dict[str, Tensor], Row]:
@@ -185,11 +236,11 @@ def error(found: Tensor, exact: Tensor) -> float:
 def by_triton(device: torch.device) -> Iterator[None]:
     """On a GPU Triton is what runs; on a CPU it is made to. New memory is NaN, so that what a kernel forgets to write is
     seen."""
-    op = importlib.import_module("louder.ops.hstu_attention")
-    kernels = importlib.import_module("louder.ops.hstu_attention.triton")
     torch.use_deterministic_algorithms(True, warn_only=True)
-    try:
-        with patch.object(op, "on_gpu", lambda q: kernels) if device.type == "cpu" else contextlib.nullcontext():
-            yield
-    finally:
-        torch.use_deterministic_algorithms(False)
+    with contextlib.ExitStack() as replaced:
+        replaced.callback(torch.use_deterministic_algorithms, False)
+        for op in OPS if device.type == "cpu" else ():
+            kernels = importlib.import_module(f"louder.ops.{op}.triton")
+            module = importlib.import_module(f"louder.ops.{op}")
+            replaced.enter_context(patch.object(module, "on_gpu", lambda _, kernels=kernels: kernels))
+        yield

@@ -3,6 +3,7 @@
 import fcntl
 import functools
 import hashlib
+import importlib
 import os
 import platform
 import shutil
@@ -11,6 +12,7 @@ import sys
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import ModuleType
 
 import torch
 from torch import Tensor
@@ -79,6 +81,16 @@ def kernel_for(name: str, *tensors: Tensor | None, dtypes: tuple[torch.dtype, ..
 
 
 @functools.cache
+def triton_kernels(op: str) -> ModuleType | None:
+    """louder/ops/OP/triton.py, where Triton is installed."""
+    try:
+        return importlib.import_module(f"louder.ops.{op}.triton")
+    except ModuleNotFoundError:
+        warn_once("Triton is not installed: pip install triton", kernels="GPU")
+        return None
+
+
+@functools.cache
 def source_of(name: str) -> Path:
     """Kept, since an op asks each time it is called, and to put a path together takes longer than some ops do."""
     return HEADERS / name / "cpu.cpp"
@@ -121,9 +133,9 @@ def build_with_others(name: str, source: Path) -> None:
 
 
 @functools.cache
-def warn_once(reason: str) -> None:
+def warn_once(reason: str, kernels: str = "C++") -> None:
     warnings.warn(
-        f"Louder's C++ kernels are not used on this machine: {reason}. PyTorch does the same work, more slowly.",
+        f"Louder's {kernels} kernels are not used on this machine: {reason}. PyTorch does the same work, more slowly.",
         stacklevel=2,
     )
 

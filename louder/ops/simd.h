@@ -74,7 +74,7 @@ inline Tensor padded(const Tensor& x) {
   const int64_t rows = x.size(0), width = x.size(1), wide = round_up(width);
   if (wide == width && x.stride(1) == 1) return x;
   const Tensor out = zeros({rows, wide}, x), own = strided(out, rows, width, wide, 1);
-  STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_copy_(own.get(), x.get(), 0));
+  TORCH_ERROR_CODE_CHECK(aoti_torch_copy_(own.get(), x.get(), 0));
   return out;
 }
 

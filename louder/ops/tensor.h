@@ -33,7 +33,7 @@ inline void check(bool fine, const Parts&... parts) {
 
 inline int32_t dtype_of(const Tensor& x) {
   int32_t dtype;
-  STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_get_dtype(x.get(), &dtype));
+  TORCH_ERROR_CODE_CHECK(aoti_torch_get_dtype(x.get(), &dtype));
   return dtype;
 }
 inline bool is_float(const Tensor& x) { return dtype_of(x) == aoti_torch_dtype_float32(); }
@@ -69,13 +69,13 @@ inline Tensor empty(const Sizes& sizes, const Tensor& like) {
   int64_t stride = 1;
   for (size_t n = sizes.size(); n-- > 0; stride *= sizes[n]) strides[n] = stride;
   AtenTensorHandle made;
-  STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_empty_strided(sizes.size(), sizes.data(), strides.data(), dtype_of(like),
+  TORCH_ERROR_CODE_CHECK(aoti_torch_empty_strided(sizes.size(), sizes.data(), strides.data(), dtype_of(like),
                                                          aoti_torch_device_type_cpu(), 0, &made));
   return Tensor(made);
 }
 inline Tensor zeros(const Sizes& sizes, const Tensor& like) {
   const Tensor x = empty(sizes, like);
-  STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_zero_(x.get()));
+  TORCH_ERROR_CODE_CHECK(aoti_torch_zero_(x.get()));
   return x;
 }
 inline Tensor new_like(const Tensor& x) {
@@ -92,14 +92,14 @@ inline Tensor floats(const Tensor& x) {
 // Contiguous, and of its own memory
 inline Tensor copy(const Tensor& x) {
   const Tensor out = new_like(x);
-  STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_copy_(out.get(), x.get(), 0));
+  TORCH_ERROR_CODE_CHECK(aoti_torch_copy_(out.get(), x.get(), 0));
   return out;
 }
 // [rows, columns] of a matrix's numbers, without a copy
 inline Tensor strided(const Tensor& x, int64_t rows, int64_t columns, int64_t row, int64_t column) {
   const int64_t sizes[] = {rows, columns}, strides[] = {row, column};
   AtenTensorHandle view;
-  STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_as_strided(x.get(), sizes, strides, &view));
+  TORCH_ERROR_CODE_CHECK(aoti_torch_as_strided(x.get(), sizes, strides, &view));
   return Tensor(view);
 }
 inline Tensor transposed(const Tensor& x) {
@@ -125,7 +125,7 @@ void parallel_for(int64_t from, int64_t to, int64_t grain, const Work& work) {
       if (!call.failed.test_and_set()) call.error = std::current_exception();
     }
   };
-  STABLE_TORCH_ERROR_CODE_CHECK(torch_parallel_for(from, to, grain, run, &call));
+  TORCH_ERROR_CODE_CHECK(torch_parallel_for(from, to, grain, run, &call));
   if (call.error) std::rethrow_exception(call.error);
 }
 

@@ -181,7 +181,7 @@ def test_time_buckets_are_naives_at_every_boundary(buckets):
         nothing[:users], nothing, v, Layout(one_each * width, None, one_each, now, -seconds), 1.0, None, table, starts(table)
     )  # fmt: skip
     got = (out.reshape(-1, 1) - F.silu(table)).abs().argmin(dim=1)
-    assert torch.equal(got, naive.time_buckets(seconds, buckets))
+    assert torch.equal(got.cpu(), naive.time_buckets(seconds.cpu(), buckets))  # a GPU's logarithm rounds otherwise
 
 
 def test_compiles_for_a_gpu_without_one(tmp_path):

@@ -1,7 +1,6 @@
 """SiLU attention over jagged histories, with the relative attention bias computed inside."""
 
 import functools
-import importlib
 from types import ModuleType
 from typing import Any
 
@@ -88,16 +87,7 @@ def on_cpu(*tensors: Tensor | None) -> bool:
 
 def on_gpu(q: Tensor) -> ModuleType | None:
     """triton.py if it can do it: not float64, on a CUDA device, and Triton is there."""
-    return triton_kernels() if q.is_cuda and q.dtype != torch.float64 else None
-
-
-@functools.cache
-def triton_kernels() -> ModuleType | None:
-    try:
-        return importlib.import_module("louder.ops.hstu_attention.triton")
-    except ModuleNotFoundError:
-        build.warn_once("Triton is not installed: pip install triton")
-        return None
+    return build.triton_kernels("hstu_attention") if q.is_cuda and q.dtype != torch.float64 else None
 
 
 def bucket_starts_on(device: torch.device, time_bias: Tensor | None) -> Tensor:

@@ -230,7 +230,7 @@ def forward_kernel(
     if tl.max(own.to(tl.int32), 0) > 0:
         k_MK, v_MV = load_rows(k, row, k_row, own, K, BLOCK_K), load_rows(v, row, v_row, own, V, BLOCK_V)
         seconds = query_time - tl.load(key_times + start + row)
-        own_score, _ = own_scores(q_MK, k_MK, seconds, position_bias, time_bias, bucket_starts, P, T)
+        own_score, _bucket = own_scores(q_MK, k_MK, seconds, position_bias, time_bias, bucket_starts, P, T)
         own_weight = tl.where(own, own_score * tl.sigmoid(own_score), 0.0)
         sum_MV += own_weight[:, None] * v_MV.to(tl.float32)
     store_rows(out, row, heads * V, real, sum_MV * scale, V, BLOCK_V)
@@ -378,12 +378,14 @@ def key_gradient_kernel(
         dk_NK = tl.dot(d_scores.to(q_MK.dtype), q_MK, dk_NK, input_precision=PRECISION)
         dv_NV = tl.dot(weights.to(grad_MV.dtype), grad_MV, dv_NV, input_precision=PRECISION)
 
-    _, high = interval(key, key_prefix, last_prefix, WINDOW, GLOBAL_PREFIX)
+    _low, high = interval(
+        key, key_prefix, last_prefix, WINDOW, GLOBAL_PREFIX
+    )  # in Triton 3.6 a name keeps its shape, _ too
     own = (key >= tl.maximum(high, oldest)) & (key < keys)
     if tl.max(own.to(tl.int32), 0) > 0:
         q_NK, grad_NV = load_rows(q, key, q_row, own, K, BLOCK_K), load_rows(grad, key, heads * V, own, V, BLOCK_V)
         seconds = tl.load(query_times + query_start + key, mask=own, other=0) - key_time
-        own_score, _ = own_scores(q_NK, k_NK, seconds, position_bias, time_bias, bucket_starts, P, T)
+        own_score, _bucket = own_scores(q_NK, k_NK, seconds, position_bias, time_bias, bucket_starts, P, T)
         own_sigmoid = tl.sigmoid(own_score)
         d_weight = tl.sum(grad_NV.to(tl.float32) * v_NV.to(tl.float32), 1)
         dk_NK += tl.where(own, d_weight * silu_gradient(own_score, own_sigmoid), 0.0)[:, None] * q_NK.to(tl.float32)

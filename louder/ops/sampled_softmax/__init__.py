@@ -1,6 +1,7 @@
 """Cross-entropy of the next item against sampled negatives, or against the whole catalogue."""
 
 from collections.abc import Iterator
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -64,6 +65,14 @@ def full_softmax(states: Tensor, table: Tensor, targets: Tensor, *, temperature:
 # --- sampled -----------------------------------------------------------------------------------------------------
 
 
+def number_of(seed: Tensor | None) -> int:
+    return 0 if seed is None else int(seed)
+
+
+def on_gpu(states: Tensor) -> ModuleType | None:
+    return build.triton_kernels("sampled_softmax") if states.is_cuda and states.dtype == torch.float32 else None
+
+
 def drawn(
     negatives: Tensor | None, rows: int, count: int, seed: Tensor | None, items: int, device: torch.device
 ) -> Tensor:
@@ -86,10 +95,13 @@ def loss_and_grad_logits(
     log_weights: Tensor | None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """See naive.loss_and_grad_logits."""
+    if kernels := on_gpu(states):
+        return kernels.loss_and_grad_logits(
+            states, table, targets, negatives, num_negatives, number_of(seed), temperature, log_weights
+        )
     if build.kernel_for("sampled_softmax", states, table, log_weights):
-        number = 0 if seed is None else int(seed)
         return torch.ops.louder_cpu.sampled_softmax(
-            states, table, targets, negatives, num_negatives, number, temperature, log_weights
+            states, table, targets, negatives, num_negatives, number_of(seed), temperature, log_weights
         )
     negatives = drawn(negatives, len(states), num_negatives, seed, len(table), states.device)
     return naive.loss_and_grad_logits(states, table, targets, negatives, temperature, log_weights)
@@ -120,10 +132,13 @@ def table_gradient(
     items: int,
 ) -> Tensor:
     """[I, D]"""
+    if kernels := on_gpu(grad_logits):
+        return kernels.table_gradient(
+            grad, grad_logits, states, targets, negatives, num_negatives, number_of(seed), items
+        )
     if build.kernel_for("sampled_softmax", grad, grad_logits, states):
-        number = 0 if seed is None else int(seed)
         return torch.ops.louder_cpu.sampled_softmax_table_gradient(
-            grad, grad_logits, states, targets, negatives, num_negatives, number, items
+            grad, grad_logits, states, targets, negatives, num_negatives, number_of(seed), items
         )
     negatives = drawn(negatives, len(states), num_negatives, seed, items, states.device)
     return naive.table_gradient(grad, grad_logits, states, targets, negatives, items)
