@@ -90,6 +90,8 @@ def train(config: Config, run: Path, *, resume: bool = False, overwrite: bool = 
     progress = trainer.progress
     metrics |= {"train_seconds": round(progress.seconds, 1), "epochs_trained": progress.epoch}
     metrics |= {"stopped_by": trainer.stopped_by(), "threads": torch.get_num_threads()}
+    on_gpu = trainer.device.type == "cuda"
+    metrics["device"] = torch.cuda.get_device_name(trainer.device) if on_gpu else trainer.device.type
     write_text(run / "metrics.json", json.dumps(metrics | provenance(), indent=1) + "\n")
     return metrics
 

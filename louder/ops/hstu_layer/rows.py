@@ -20,7 +20,8 @@ NARROW = 256  # the widest layer whose products are not left to a BLAS
 
 
 def layer_norm(x: Tensor) -> Tensor:
-    return F.layer_norm(x, x.shape[-1:], eps=NORM_EPS)
+    """In x's dtype, which autocast on a GPU would make float32."""
+    return F.layer_norm(x, x.shape[-1:], eps=NORM_EPS).to(x.dtype)
 
 
 def norm_backward(x: Tensor, grad: Tensor, add: Tensor) -> Tensor:
