@@ -39,13 +39,16 @@ def ml1m_means(protocol: str) -> list[str]:
 
 
 def ml1m_restored() -> list[str]:
-    """Mean and standard deviation over the seeds, by model and by what was left out of the catalogue for a user."""
-    lines = [
-        [name, protocol, left_out, *means([row["by_filter"][left_out] for row in own]), str(len(own))]
-        for name, protocol, own in restored()
-        for left_out in ("window", "history")
-    ]
-    return table([HEAD[0], "protocol", "filter", *HEAD[1:], "seeds"], lines)
+    """Mean and standard deviation over the runs, by model and by what was left out of the catalogue for a user; beside what
+    was published."""
+    lines = []
+    for name, protocol, own in restored():
+        for left_out in "window", "history":
+            metrics = means([row["by_filter"][left_out] for row in own])
+            lines.append([name, protocol, left_out, *metrics, str(len(own))])
+        theirs = published(name, protocol, empty=1)
+        lines += [[line[0], protocol, "window", *line[1:]] for line in theirs]
+    return table([HEAD[0], "protocol", "filter", *HEAD[1:], "runs"], lines)
 
 
 def ml1m_gaps() -> list[str]:

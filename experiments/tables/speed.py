@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from functools import partial
 
+from benchmarks.rows import groups
 from experiments.tables.lines import Tables, amount, mib, milliseconds, rows_of, table, times
 from louder.results import Row
 
@@ -68,6 +69,29 @@ def two_commits(before: str) -> list[str]:
     return table(["case", "threads", "before", "after", "", "after / before", "quartiles", "pairs"], lines)
 
 
+PEAK = 989.0  # TFLOP/s of dense bfloat16 products, the data sheet of the H200
+
+
+def blocks() -> list[str]:
+    """For each case and kernel of attention, the size of blocks that is the fastest on the card, and the slowest's time."""
+    lines = []
+    for name, own in groups(rows_of("attention_blocks"), lambda row: f"{row['case']}: {row['kernel']}").items():
+        best, worst = (choose(own, key=lambda row: row["median_s"]) for choose in (min, max))
+        sizes = f"{best['BLOCK_M']} × {best['BLOCK_N']}, {best['warps']} warps, {best['stages']} stages"
+        speeds = [f"{best['tflops']:.0f}", f"{best['tflops'] / PEAK:.0%}", milliseconds(worst["median_s"])]
+        lines.append([name.replace("_", " "), sizes, f"{1e3 * best['median_s']:.2f}", *speeds, best["commit"]])
+    return table(["case and kernel", "rows × keys", "ms", "TFLOP/s", "of peak", "the slowest", "commit"], lines)
+
+
+def gpu() -> list[str]:
+    """A line for each row of `benchmarks gpu`."""
+    lines = [
+        [row["case"], row["implementation"], f"{1e3 * row['median_s']:.2f}", ratio, mib(row), row["commit"]]
+        for row, ratio in measured("gpu")
+    ]
+    return table(["case", "implementation", "median ms", "×", "peak MiB", "commit"], lines)
+
+
 # what a case must be beside another way: bench, case, implementation, in its place, at least so many times as fast
 BACKWARD = "forward and backward"
 MFALCON = "n = 4,096, m = 1,024, b = 512"
@@ -105,6 +129,8 @@ def targets() -> list[str]:
 
 TABLES: Tables = {
     **{bench: partial(speed, bench) for bench in COLUMNS},
+    "gpu": gpu,
+    "blocks": blocks,
     "targets": targets,
     "index": index,
     "mixtures": mixtures,

@@ -191,7 +191,7 @@ def tuned(configs: list[tuple[int, int, int, int]], **options: Any) -> Any:
     return triton.autotune(choices, key=key, prune_configs_by={"early_config_prune": fitting}, **options)
 
 
-@tuned([(64, 64, 4, 2), (128, 64, 8, 2), (64, 32, 4, 2), (32, 32, 4, 1), (16, 16, 4, 1)])
+@tuned([(128, 64, 4, 3), (64, 64, 4, 3), (64, 64, 4, 2), (64, 32, 4, 2), (32, 32, 4, 1), (16, 16, 4, 1)])
 @triton.jit(do_not_specialize=["users"])
 def forward_kernel(
     out, q, k, v, q_row, q_head, k_row, k_head, v_row, v_head, offsets, query_offsets, prefix_lengths, users, scale,
@@ -251,7 +251,7 @@ def forward_kernel(
 
 
 @tuned(
-    [(64, 64, 4, 2), (64, 64, 8, 2), (64, 128, 8, 1), (32, 64, 4, 2), (32, 32, 4, 1), (16, 16, 4, 1)],
+    [(64, 64, 4, 3), (64, 32, 4, 3), (128, 64, 8, 3), (64, 64, 4, 2), (32, 64, 4, 2), (32, 32, 4, 1), (16, 16, 4, 1)],
     reset_to_zero=["d_position", "d_time"],
 )
 @triton.jit(do_not_specialize=["users"])
@@ -334,7 +334,7 @@ def query_gradient_kernel(
     store_rows(dq, row, heads * K, real, dq_MK * scale, K, BLOCK_K)
 
 
-@tuned([(64, 64, 4, 2), (64, 128, 8, 2), (32, 64, 4, 2), (32, 128, 8, 2), (32, 32, 4, 1), (16, 16, 4, 1)])
+@tuned([(64, 64, 4, 3), (64, 64, 4, 2), (32, 64, 4, 3), (32, 64, 4, 2), (32, 32, 4, 1), (16, 16, 4, 1)])
 @triton.jit(do_not_specialize=["users"])
 def key_gradient_kernel(
     dk, dv, grad,
