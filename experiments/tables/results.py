@@ -71,6 +71,36 @@ def restored() -> Iterator[tuple[str, str, list[Row]]]:
             yield name, protocol, own
 
 
+LOGS = {
+    "beauty": "Amazon Beauty",
+    "sports": "Amazon Sports",
+    "toys": "Amazon Toys",
+    "grocery": "Amazon Grocery",
+    "books": "Amazon Books, a sample",
+    "games": "Amazon Games 2018",
+    "food": "Food.com",
+    "yoochoose": "YooChoose, purchases",
+    "foursquare": "Foursquare, New York",
+}
+
+
+def other_logs() -> list[str]:
+    """For each log popularity and the models, as far as they are trained."""
+    rows, lines = rows_of("other_logs"), []
+    for name, label in LOGS.items():
+        own = [row for row in rows if row["table"] == name]
+        if own:
+            size = f"{own[0]['users']:,} users, {own[0]['items']:,} items"
+            left_out = own[0]["seen_items_left_out"]
+            popular = [number(own[0]["popularity"][x]) for x in ("hr@10", "ndcg@10")]
+            lines.append([label, size, left_out, "popularity", *popular, ""])
+        for model, label in ("sasrec", "SASRec"), ("transformer", "Transformer"), ("hstu", "HSTU"):
+            if found := [row["metrics"] for row in own if row["model"] == model]:
+                metrics = [mean_and_deviation([one[x] for one in found]) for x in ("hr@10", "ndcg@10")]
+                lines.append(["", "", "", label, *metrics, str(len(found))])
+    return table(["log", "size", "left out", "model", "HR@10", "NDCG@10", "seeds"], lines)
+
+
 def means(metrics: list[dict[str, float]]) -> list[str]:
     return [mean_and_deviation([one[name] for one in metrics]) for name in METRICS]
 
@@ -115,6 +145,7 @@ TABLES: Tables = {
     **{f"ml1m {protocol} means": partial(ml1m_means, protocol) for protocol in ("validated", "official")},
     "ml1m restored": ml1m_restored,
     "ml1m restored gaps": ml1m_gaps,
+    "other logs": other_logs,
     "etl": etl,
     "demo": demo,
 }
