@@ -172,7 +172,7 @@ def test_a_model_has_the_mean_of_its_seeds(folders):
         facts = {"experiment": "ml1m-hstu", "protocol": protocol, "seed": seed}
         return facts | {"metrics": metrics, "popularity": dict.fromkeys(results.METRICS, 0.01)}
 
-    write(folders / "ml1m.jsonl", [row(1, 0.3), row(2, 0.4), row(3, 0.9, "official")])
+    write(folders / "ml1m_rebuilt_times.jsonl", [row(1, 0.3), row(2, 0.4), row(3, 0.9, "official")])
     _, _, popularity, hstu = results.ml1m_means("validated")
     assert cells(popularity)[:2] == ["popularity", ".0100"]
     assert cells(hstu) == ["HSTU", *[".3500 ± .0707"] * 4, "2"]
@@ -199,7 +199,7 @@ def test_runs_go_by_model_and_seed_beside_popularity_and_what_was_published(fold
         row("ml1m-hstu", 1, 0.3),
         row("ml1m-hstu", 3, 0.9, "x"),
     ]
-    write(folders / "ml1m.jsonl", rows)
+    write(folders / "ml1m_rebuilt_times.jsonl", rows)
     head, _, popularity, *others = map(cells, results.ml1m("official"))
     assert head == ["model", "HR@10", "NDCG@10", "HR@50", "HR@200", "epoch", "seed"]
     assert popularity == ["popularity", *[".0200"] * 4, "", ""]
@@ -207,7 +207,7 @@ def test_runs_go_by_model_and_seed_beside_popularity_and_what_was_published(fold
     assert others[2] == ["HSTU", ".3000", ".3100", ".3200", ".3300", "9", "1"]
     assert others[4] == ["HSTU, as published", ".3097", ".1720", ".5754", ".7716", "", ""]
     assert [line[-1] for line in map(cells, results.ml1m_means("official"))][2:] == ["", "1", "", "2", ""]
-    write(folders / "ml1m.jsonl", [row("ml1m-hstu", 1, 0.3, "validated")])
+    write(folders / "ml1m_rebuilt_times.jsonl", [row("ml1m-hstu", 1, 0.3, "validated")])
     assert len(results.ml1m("validated")) == 4  # nothing was published under this protocol
     assert results.ml1m("official") == ["Not measured yet."]
 
