@@ -67,3 +67,26 @@ def test_trial_0_of_ones_own_log_is_what_the_rules_choose_and_the_summary_is_rat
     assert (found["table"], found["trials"], found["best"]) == ("shop", 2, ["t=1"])
     assert (found["validation"], found["test"], found["seconds"]) == (0.3 / 0.4, 0.2 / 0.25, 1.5)
     assert own_log.summary([row(0, 0.3, 0.2, 30.0)]) == []
+
+
+def test_a_search_for_the_best_retrieval_goes_on_and_looks_at_validation_alone(tmp_path, monkeypatch):
+    from experiments import retrieval_search
+    from louder import recipes
+    from louder.config import override
+    from louder.results import read_rows
+    from tests.tables import random_users, write_table
+
+    table = write_table(tmp_path / "table", random_users())
+    tiny = ["model.width=8", "model.qk_width=4", "model.v_width=4", "data.max_len=8", "model.max_len=8"]
+    large = recipes.load("ml1m:hstu_large")
+    monkeypatch.setattr(recipes, "load", lambda name: override(large, tiny))
+    monkeypatch.setattr(retrieval_search, "SPACE", {"training.learning_rate": [0.01, 0.02], "model.layers": [1]})
+    own = {"table": str(table), "runs": tmp_path / "runs", "rows": tmp_path / "rows.jsonl"}
+    retrieval_search.attempt(1, **own, minutes=0.0, tokens=1)
+    assert not own["rows"].exists()  # it had no time for an epoch
+    retrieval_search.attempt(1, **own, minutes=None, tokens=1)
+    (row,) = read_rows(own["rows"])
+    assert (row["trial"], row["part"], row["settings"]) == (1, "validation", retrieval_search.settings_of(1))
+    assert len(row["curve"]) == row["epochs"] == 1
+    assert "test" not in (tmp_path / "runs" / "trial-1" / "log.jsonl").read_text()
+    assert retrieval_search.best_of([row, {"ndcg@10": 2.0}]) == {"ndcg@10": 2.0}
