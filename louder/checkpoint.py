@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,18 +31,9 @@ def save(
     folder: Path, *, model: Tensors, optimizer: Tensors, state: dict[str, Any], beside: Path | None = None
 ) -> None:
     """Write a checkpoint. `beside` is a folder whose vocabulary/ and attributes belong to it."""
-    from safetensors import SafetensorError
-    from safetensors.torch import save_file
-
     with new_folder(folder, CHECKPOINT_FOLDER, overwrite=True) as temporary:
         for name, tensors in ("model", model), ("optimizer", optimizer):
-            try:
-                whole = {key: x.detach().contiguous() for key, x in tensors.items()}
-                save_file(whole, temporary / f"{name}.safetensors")
-            except SafetensorError as error:
-                if "No space left" in str(error) or "quota" in str(error).lower():
-                    raise OSError(errno.ENOSPC, str(error)) from error
-                raise
+            write_tensors(temporary / f"{name}.safetensors", tensors)
         if beside is not None:
             for file in attached(beside):
                 link_or_copy(file, temporary / file.relative_to(beside))
@@ -49,6 +41,19 @@ def save(
         (temporary / "state.json").write_text(text + "\n", encoding="utf-8")
         for name in "model", "optimizer":  # safetensors lets the owner alone read, but a service may be somebody else
             shutil.copymode(temporary / "state.json", temporary / f"{name}.safetensors")
+
+
+def write_tensors(file: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Raises OSError when the disk is full, as other files do."""
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    try:
+        save_file({name: x.detach().contiguous() for name, x in tensors.items()}, file)
+    except SafetensorError as error:
+        if "No space left" in str(error) or "quota" in str(error).lower():
+            raise OSError(errno.ENOSPC, str(error)) from error
+        raise
 
 
 def attached(folder: Path) -> list[Path]:
@@ -130,6 +135,7 @@ def link_or_copy(source: Path, target: Path) -> None:
 
 RUN_FILES = "log.jsonl", "metrics.json", "best.json", "report.html", ".lock", ".*.tmp"
 RUN_PARTS = "checkpoints/step-*/", "checkpoints/.step-*/", "tensorboard/events.out.tfevents.*", "index/index.*"
+VERSIONS = "current.json"  # the mark of a folder of published versions, see louder.publishing
 RUN_FOLDER = FolderKind("a run", "config.json", "training", (*RUN_FILES, *RUN_PARTS, *BESIDE))
 
 
@@ -150,6 +156,8 @@ def best(run: Path) -> Path:
         raise InputError(
             f"{run} is a sequence table, and no run. Train on it: louder train RECIPE --table {run} -o RUN."
         )
+    if (run / VERSIONS).is_file():
+        raise InputError(f"{run} is a folder of versions, and no run. Serve it: louder serve {run}.")
     pointer = run / "best.json"
     if not pointer.is_file() and not (run / "config.json").is_file():
         raise InputError(f"{run} is no run: it has no config.json. Make one: louder train RECIPE -o RUN.")

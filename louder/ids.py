@@ -20,7 +20,8 @@ FEW = 50  # a lookup of so many times fewer ids than there are is worth an order
 class IdMap:
     """A vocabulary: a raw id keeps its number for good.
 
-    raw   pyarrow array of n distinct integers or strings; position = id
+    raw   pyarrow array of n distinct integers or strings; position = id. Null where an id has left: its number is nobody's
+          until another raw id gets it
     """
 
     def __init__(self, raw: pa.Array) -> None:
@@ -28,6 +29,11 @@ class IdMap:
 
     def __len__(self) -> int:
         return len(self.raw)
+
+    @cached_property
+    def there(self) -> np.ndarray:
+        """[n] bool: which numbers are somebody's"""
+        return self.raw.is_valid().to_numpy(zero_copy_only=False)
 
     def ids(self, raw: Sequence[RawId] | np.ndarray | pa.Array) -> np.ndarray:
         """Raw ids -> int64 [n]; -1 for those that are unknown."""
@@ -61,21 +67,17 @@ class IdMap:
         """The keys of all raw ids in order, and the id of each."""
         if pa.types.is_integer(self.raw.type):
             return self.ordered
-        keys = np.fromiter(map(key_of_text, self.raw.to_pylist()), np.int64, len(self.raw))
-        numbers = np.argsort(keys, kind="stable")
-        return keys[numbers], numbers.astype(np.int64)
+        return in_order(np.fromiter(map(key_of_text, self.raw.drop_null().to_pylist()), np.int64), self.there)
 
     @cached_property
     def ordered(self) -> tuple[np.ndarray, np.ndarray]:
         """Of integers: the raw ids in order, and the id of each."""
-        raw = self.raw.to_numpy(zero_copy_only=False)
-        numbers = np.argsort(raw, kind="stable")
-        return raw[numbers], numbers.astype(np.int64)
+        return in_order(self.raw.drop_null().to_numpy(zero_copy_only=False), self.there)
 
     @cached_property
     def by_raw(self) -> tuple[np.int64, np.ndarray] | None:
         """Of integers that lie close together: the least raw id, and the id of each from there on, then -1."""
-        if not pa.types.is_integer(self.raw.type) or not len(self.raw):
+        if not pa.types.is_integer(self.raw.type) or not self.there.any():
             return None
         ordered, numbers = self.ordered
         if int(ordered[-1]) - int(ordered[0]) >= CLOSE * len(ordered):
@@ -86,7 +88,7 @@ class IdMap:
 
     @cached_property
     def numbers(self) -> dict[RawId, int]:
-        return {raw: number for number, raw in enumerate(self.raw.to_pylist())}
+        return {raw: number for number, raw in enumerate(self.raw.to_pylist()) if raw is not None}
 
     def id(self, raw: RawId, what: str = "id") -> int:
         """One raw id -> its number. Raises InputError if it is unknown."""
@@ -113,6 +115,12 @@ class IdMap:
                 f"The vocabulary {path} cannot be read ({error}). Make the table or the run again."
             ) from error
         return cls(raw)
+
+
+def in_order(keys: np.ndarray, there: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The keys of the numbers that are `there` [n] bool, in order, and the number of each."""
+    order = np.argsort(keys, kind="stable")
+    return keys[order], np.flatnonzero(there)[order]
 
 
 def looked_up(values: np.ndarray, ordered: np.ndarray, numbers: np.ndarray) -> np.ndarray:
