@@ -14,6 +14,7 @@ HSTU, TRANSFORMER, SASREC = (f"louder/models/{name}.py" for name in ("hstu", "tr
 OF_LAYOUT, OF_MODELS = "tests/ops/test_hstu_layout.py", "tests/models/test_models.py"
 OF_ATTENTION, OF_LAYER = "tests/ops/test_hstu_attention.py", "tests/ops/test_hstu_layer.py"
 OF_SOFTMAX, OF_SAMPLED = "tests/ops/test_softmax_attention.py", "tests/ops/test_sampled_softmax.py"
+IDS, INDEX, OF_IDS = "louder/ops/id_table/__init__.py", "louder/ops/id_table/cpu.cpp", "tests/ops/test_id_table.py"
 OF_TRITON = "tests/ops/test_hstu_triton.py -k masks"
 
 MUTANTS = [
@@ -200,4 +201,18 @@ MUTANTS = [
         "torch.arange(start, end, device=device)",
         "tests/models/test_kv_cache.py",
     ),
+    # ids that come and go
+    Mutant(
+        INDEX,
+        "< index.distance(hole, at)) continue",
+        "<= index.distance(hole, at)) continue",
+        f"{OF_IDS} -k to_the_bit",
+    ),
+    Mutant(INDEX, "whole - (time % half_life < 0)", "whole", f"{OF_IDS} -k to_the_bit"),
+    Mutant(IDS, "> self.value(slots, worse", ">= self.value(slots, worse", f"{OF_IDS} -k equals_stay"),
+    Mutant(IDS, "old & ~held[tenants]]", "old]", f"{OF_IDS} -k in_flight"),
+    Mutant(IDS, "tenants[~held[tenants]]", "tenants", f"{OF_IDS} -k in_flight"),
+    Mutant(IDS, "generations.numpy()[slots] += 1", "generations.numpy()[slots] += 0", f"{OF_IDS} -k least_recent"),
+    Mutant(IDS, ">= settings.admit_at", "> settings.admit_at", f"{OF_IDS} -k often_enough"),
+    Mutant(IDS, "-(-needed // segment) * segment", "needed", f"{OF_IDS} -k whole_segments"),
 ]
