@@ -167,6 +167,49 @@ def ranking(
     next_step(output / "log.parquet", output / "schema.yaml", table=output.name)
 
 
+@synth.command()
+def tastes(
+    output: Annotated[Path, typer.Option("-o", "--output", help="The folder to make.")],
+    users: Annotated[int, typer.Option(help="How many users, 256 exposures each; 129000 make 33 million.")] = 2000,
+    items: Annotated[int, typer.Option(help="How many items.")] = 24000,
+    categories: Annotated[int, typer.Option(help="Their categories.")] = 256,
+    seed: Seed = 0,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the folder if it exists.")] = False,
+) -> None:
+    """A harder ranking log with known truth: likes follow from earlier ones at five depths, items follow Zipf's law.
+
+    It is written as it is made, so it may be larger than memory. The column `probability` of the log is the truth, which
+    the schema file leaves out. Examples:
+
+        louder data synth tastes -o logs/tastes
+
+        louder data synth tastes -o logs/tastes-33m --users 129000
+    """
+    import numpy as np
+
+    from louder.data import synthetic_tastes
+    from louder.evaluation.ranking_metrics import cross_entropy, normalised_entropy
+    from louder.progress import counting
+
+    require_free(output, overwrite)
+    world = synthetic_tastes.world(items, categories, seed)
+    made_by: dict[str, str | int] = {"kind": "tastes", "users": users, "items": items, "seed": seed}
+    sums = np.zeros(2)  # of the truth's log-loss, and of likes
+
+    def seen(batch: "pa.RecordBatch") -> None:
+        truth = batch["probability"].to_numpy()
+        sums[:] += cross_entropy(truth, truth).sum(), batch["is_like"].to_numpy().sum()
+
+    with counting("events", users * synthetic_tastes.LENGTH) as advance:
+        rows = synthetic_tastes.write_tastes_log(
+            world, output, users, made_by=made_by, overwrite=overwrite, advance=advance, seen=seen
+        )
+    best = normalised_entropy(sums[0] / rows, int(sums[1]), rows)
+    print(f"{rows:,} events written to {output / 'log.parquet'}")
+    print(f"The true probabilities have NE {best:.4f}: no model is expected to do better.")
+    next_step(output / "log.parquet", output / "schema.yaml", table=output.name)
+
+
 def write(
     batches: "Iterable[pa.RecordBatch]",
     path: Path,

@@ -153,6 +153,13 @@ def normalised_entropy(log_loss: float | None, positives: int, impressions: int)
     return log_loss / float(-share * np.log(share) - (1 - share) * np.log1p(-share))
 
 
+def cross_entropy(truth: np.ndarray, predicted: np.ndarray) -> np.ndarray:
+    """[...] the log-loss in nats that `predicted` has on average over labels drawn with the probabilities `truth`; of the
+    truth itself its entropy, under which no prediction is."""
+    clamped = predicted.astype(np.float64).clip(CLAMP, 1 - CLAMP)
+    return -(truth * np.log(clamped) + (1 - truth) * np.log1p(-clamped))
+
+
 def grouped_auc(probabilities: np.ndarray, labels: np.ndarray, groups: np.ndarray) -> tuple[float | None, int]:
     """The AUC within each group that has positives and negatives, weighted by its impressions. Exact: counts of pairs
     are whole numbers, and a tie counts half.
