@@ -1,6 +1,6 @@
 """How much a model computes."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -8,6 +8,8 @@ from torch import nn
 from torch._ops import OpOverloadPacket
 from torch.utils.flop_counter import FlopCounterMode
 
+from louder.models.hstu import HSTUConfig
+from louder.models.ranking import RankingConfig
 from louder.ops import hstu_attention, hstu_layer  # noqa: F401  registers the ops
 from louder.ops.jagged import indices
 from louder.ops.layout import Layout
@@ -29,6 +31,26 @@ def flops(model: nn.Module, batch: Any) -> int:
         model(batch)
     model.train(training)
     return counter.get_total_flops()
+
+
+def hstu_flops(config: HSTUConfig, lengths: Sequence[int]) -> int:
+    """What `flops` counts of an HSTU on histories of so many tokens each, known before there is a model or a batch."""
+    most = max(lengths, default=0) if config.window is None else config.window + config.global_prefix
+    pairs = sum(token + 1 if token < most else most + 1 for length in lengths for token in range(length))
+    widths = config.heads * (config.qk_width + config.v_width)
+    projections = config.width * (2 * widths + config.heads * config.v_width)  # U, V, Q, K; the output
+    return 2 * config.layers * (sum(lengths) * projections + pairs * widths)
+
+
+def ranker_flops(
+    config: HSTUConfig, ranking: RankingConfig, actions: int, lengths: Sequence[int], predicted: int
+) -> int:
+    """The same of a ranker on histories of so many events each, `predicted` of them all, on a log with `actions` and
+    neither values nor series."""
+    tokens = [len(ranking.context) + (2 if ranking.acts_apart else 1) * length for length in lengths]
+    hidden = ranking.hidden * config.width
+    head = predicted * hidden * (config.width + actions)
+    return hstu_flops(config, tokens) + 2 * (head + sum(lengths) * actions * config.width)
 
 
 def formulas() -> dict[OpOverloadPacket, Callable[..., int]]:

@@ -7,9 +7,10 @@ from torch import nn
 from louder.batch import SequenceBatch
 from louder.data.attributes import Vectors
 from louder.models import HSTUConfig, RankingConfig, TransformerConfig, Vocabulary, build, build_ranker
-from louder.models.flops import flops
+from louder.models.flops import flops, hstu_flops
 from louder.models.wukong import Wukong, WukongConfig
 from louder.ops.hstu_attention import hstu_attention
+from louder.ops.hstu_attention.naive import hstu_attention as naive_attention
 from louder.ops.layout import Layout
 
 
@@ -85,3 +86,25 @@ def test_a_batch_of_alike_exposures_takes_as_much_for_each():
     assert model.training
     shared = 2 * 3 * 4  # the vector of each set of actions in the history is summed up once
     assert abs(5 * one - five) <= 5 * shared * 3
+
+
+def test_the_pairs_counted_are_the_products_of_the_reference_implementation():
+    """One query at a time, so that it multiplies what is visible and no more; torch counts its own products."""
+
+    class OneByOne(nn.Module):
+        def forward(self, length):
+            for keys in range(2, length + 1):  # torch multiplies a single pair without a matrix product
+                q, k, v = torch.zeros(1, 2, 3), torch.zeros(keys, 2, 3), torch.zeros(keys, 2, 5)
+                layout = Layout(torch.tensor([0, keys]), query_offsets=torch.tensor([0, 1]))
+                naive_attention(q, k, v, layout, 1.0, None, None)
+
+    config = HSTUConfig(layers=1, heads=2, width=1, qk_width=3, v_width=5, max_len=9)
+    projections = 7 * (2 * 2 * (3 + 5) + 2 * 5)
+    of_a_pair = 2 * 2 * (3 + 5)
+    assert flops(OneByOne(), 7) + of_a_pair == hstu_flops(config, [7]) - 2 * projections == 28 * of_a_pair
+
+
+def test_an_hstu_is_counted_without_being_built():
+    for given in {}, {"window": 2}, {"window": 1, "global_prefix": 1}:
+        config = HSTUConfig(layers=2, heads=2, width=6, qk_width=4, v_width=3, max_len=10, **given)
+        assert hstu_flops(config, [4, 0, 2, 7]) == flops(build(config, Vocabulary(items=3)), histories(4, 0, 2, 7))
