@@ -1,0 +1,91 @@
+"""A scaling law, measured: what training compute is worth where the truth is known.
+
+    python -m experiments.scaling plan                 # the points, and the hours they take on this machine
+    python -m experiments.scaling run --minutes 60     # go on; no point begins after so long
+    python -m experiments.scaling fit                  # excess NE = a C^-b with intervals, and docs/scaling.md's figure
+    python -m experiments.scaling fit --predict        # write down the best size at 3e14 before it is trained
+
+Points with a row are left out, and one that was stopped goes on from its checkpoint. With a GPU, it is used.
+"""
+
+import argparse
+import shutil
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from experiments.scaling import points
+from experiments.scaling.points import COMPUTE, SEEDS, Point
+from experiments.scaling.sizes import SHAPES, training_flops, users_for
+from experiments.scaling.train import Training, World
+from louder.data.synthetic_tastes import LENGTH
+from louder.results import Row, append_row, machine, provenance, read_rows
+
+ROWS = Path("experiments/results/scaling.jsonl")
+RUNS = Path("runs/scaling")  # checkpoints of points under way
+SPEED = 4e9  # FLOP/s of a thread, where nothing of this machine has been measured
+
+
+def rows_in(file: Path) -> list[Row]:
+    return read_rows(file) if file.exists() else []
+
+
+def run(todo: Sequence[Point], file: Path, minutes: float | None, runs: Path = RUNS, of: World | None = None) -> None:
+    """Train what has no row in `file` yet, each point to its end."""
+    began = time.monotonic()
+    for point in points.left(todo, rows_in(file)):
+        if minutes is not None and time.monotonic() - began >= 60 * minutes:
+            print(f"{minutes:g} minutes are over. The same command goes on.")
+            return
+        rate = point.learning_rate or points.rate_of(point.model, point.size, rows_in(file))
+        training = Training(point, rate, runs, of or World())
+        training.run()
+        row = training.row()
+        append_row(file, row | provenance())
+        shutil.rmtree(training.folder, ignore_errors=True)
+        print(f"{point.name}: excess NE {row['excess_ne']:.4f} in {row['train_seconds']:,.0f} s", flush=True)
+
+
+def speed(model: str, size: int, rows: Sequence[Row]) -> float:
+    """FLOP/s that training came to on this machine at the nearest size."""
+    here = machine()
+    known = [row for row in rows if row.get("train_seconds") and row["machine"] == here and row["model"] == model]
+    if not known:
+        return SPEED
+    near = min(known, key=lambda row: (abs(row["size"] - size), -row["flops"]))
+    return float(near["flops"] / near["train_seconds"])
+
+
+def print_plan(todo: Sequence[Point], rows: Sequence[Row]) -> None:
+    waiting, total = set(points.left(todo, rows)), 0.0
+    print(f"{'point':40}{'exposures':>14}{'FLOPs':>12}{'hours':>8}")
+    for point in todo:
+        users = users_for(point.model, point.size, point.compute)
+        operations = training_flops(point.model, point.size, users)
+        hours = operations / speed(point.model, point.size, rows) / 3600
+        total += hours if point in waiting else 0.0
+        state = f"{hours:8.2f}" if point in waiting else "    done"
+        print(f"{point.name:40}{users * LENGTH:14,}{operations:12.3g}{state}")
+    print(f"{len(waiting)} of {len(todo)} points are left: about {total:.1f} hours.")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("step", choices=["plan", "run"])
+    parser.add_argument("--models", nargs="+", default=["hstu"], choices=list(SHAPES))
+    parser.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS))
+    parser.add_argument("--upto", type=float, default=COMPUTE[-1], help="no more compute than this")
+    parser.add_argument("--minutes", type=float, help="no point begins after so many")
+    parser.add_argument("--rows", type=Path, default=ROWS)
+    arguments = parser.parse_args()
+    rows = rows_in(arguments.rows)
+    compute = [budget for budget in COMPUTE if budget <= arguments.upto]
+    todo = points.plan(rows, arguments.models, compute, arguments.seeds)
+    if arguments.step == "plan":
+        print_plan(todo, rows)
+    else:
+        run(todo, arguments.rows, arguments.minutes)
+
+
+if __name__ == "__main__":
+    main()
