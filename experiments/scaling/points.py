@@ -15,7 +15,7 @@ BEYOND = 3e14  # trained once its best size has been predicted
 SEEDS = 0, 1, 2
 MIDDLE, AT = 4, 3e11  # the size in the middle of the three at this compute
 AROUND = 0.75, 1.0, 1.35  # the three sizes, as multiples of the middle one
-RATE_COMPUTE, RATE_SIZES, RATES = 1e11, (3, 5), (1.5e-3, 3e-3, 6e-3, 1.2e-2)
+RATE_COMPUTE, RATE_SIZES, RATES = 3e10, (2, 4), (3e-3, 6e-3, 1.2e-2)
 
 
 @dataclass(frozen=True)

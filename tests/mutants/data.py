@@ -8,6 +8,7 @@ TABLE, TARGETS = "louder/data/table.py", "louder/data/targets.py"
 ATTRIBUTES, COUNTERS = "louder/data/attributes.py", "louder/data/counters.py"
 SHORT, NEGATIVES = "louder/data/stochastic_length.py", "louder/data/negatives.py"
 SYNTHETIC, SYNTHETIC_RANKING = "louder/data/synthetic.py", "louder/data/synthetic_ranking.py"
+TASTES = "louder/data/synthetic_tastes.py"
 
 OF_WINDOW = "tests/data/test_window.py"
 OF_RETRIEVAL, OF_RANKING = "tests/data/test_retrieval_loader.py", "tests/data/test_ranking_loader.py"
@@ -200,6 +201,13 @@ MUTANTS = [
         OF_SYNTHETIC,
     ),
     Mutant(SYNTHETIC, "drift = (step / length[:n])[:, None]", "drift = 0.0", OF_SYNTHETIC),
+    Mutant(
+        TASTES,
+        "before, items[step], category[step] = group, item, kind",
+        "items[step], category[step] = item, kind",
+        "tests/data/test_synthetic_tastes.py",
+    ),
+    Mutant(TASTES, "state = decay * state", "state = state", "tests/data/test_synthetic_tastes.py"),
     Mutant(
         SYNTHETIC_RANKING, "before = likes[user, category[item]]", "before = likes.sum(1)[user]", OF_SYNTHETIC_RANKING
     ),
