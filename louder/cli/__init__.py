@@ -9,6 +9,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from louder.cli import (
+    ab,
     calibrate,
     data,
     demo,
@@ -45,6 +46,7 @@ app.command()(index.index)
 app.command()(serve.serve)
 app.command()(serve.publish)
 app.command()(serve.rollback)
+app.command()(ab.ab)
 app.command()(report.report)
 app.command()(shelf.runs)
 app.command()(shelf.tables)

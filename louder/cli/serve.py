@@ -65,6 +65,21 @@ def serve(
             min=0, metavar="K", help="Draw one position in K of an answer that is logged, on average; 0: none."
         ),
     ] = 0,
+    variants: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--variant",
+            metavar="NAME=RUN:SHARE",
+            help="A/B test: a share of the users is answered by another run, or, NAME=+SOURCE:COUNT:SHARE, from a further "
+            "source of candidates. Repeatable.",
+        ),
+    ] = None,
+    salt: Annotated[
+        str,
+        typer.Option(
+            help="Of the draw of who has which variant: another text for each test, the same in all replicas."
+        ),
+    ] = "",
     keep: Annotated[int, typer.Option(min=1, help="Events of a user that the store keeps.")] = 1000,
     adopt_store: Annotated[
         bool,
@@ -94,6 +109,8 @@ def serve(
 
         louder serve runs/ml1m-hstu-large --ranker runs/ml1m-rank-hstu
 
+        louder serve runs/shop --variant fresh=runs/shop-monday:0.2 --events events
+
         louder serve live --store redis://localhost:6379/0 --workers 2 --host 0.0.0.0 --token-file token.txt
     """
     # threads that wait for work give the core away; read when torch is loaded
@@ -117,12 +134,17 @@ def serve(
         )
     if explore and not events:
         raise InputError("What is explored is to be learnt from, so it needs a log: --events FOLDER.")
+    from louder.serving.variants import with_control
+
+    with_control(variants or [])
     token = token_of(token_file)
     settings = {
         "run": str(run),
         "ranker": str(ranker) if ranker else None,
         "table": str(table) if table else None,
         "sources": sources or [],
+        "variants": variants or [],
+        "salt": salt,
         "seen": seen,
         "store": store,
         "keep": keep,

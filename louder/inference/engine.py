@@ -163,6 +163,13 @@ class Engine:
         return max(run.data.max_len for run in (self.run, self.ranking_run) if run is not None)
 
     @property
+    def weight_bytes(self) -> int:
+        """Of the parameters of all its models, and of the item vectors that are searched."""
+        backbones = [x.model if isinstance(x, MFalcon) else x.backbone for x in self.runners]
+        sizes = {x.data_ptr(): x.nbytes for model in backbones for x in model.parameters()}
+        return sum(sizes.values()) + self.vectors.nbytes
+
+    @property
     def runners(self) -> list[Runner]:
         beside = [other.runner for other in self.others.values()]
         return list(dict.fromkeys(x for x in (self.retriever, self.ranker, *beside) if x is not None))

@@ -17,6 +17,7 @@ Answer = TypeVar("Answer")
 
 CLIENT: ContextVar[str] = ContextVar("client", default="")  # who asks: token and address; the middleware knows
 REQUEST: ContextVar[str] = ContextVar("request", default="")  # the id of the request
+VARIANT: ContextVar[str] = ContextVar("variant", default="")  # which answered it, where several do
 
 RETURN_S = 0.002  # a batch waits so long after the one before it for as many jobs as that had
 YIELDING = 8  # rows of another client that go before one of a job that yields

@@ -8,6 +8,7 @@ from louder.ids import RawId
 from louder.inference.request import Request
 from louder.serving import messages as m
 from louder.serving.tracing import Waiting
+from louder.serving.variants import CONTROL
 from louder.serving.wire import Json
 
 # what a job costs, in candidates of a ranking; their proportions, and a few requests tell what a row takes
@@ -26,6 +27,7 @@ class Job:
     similar_to: RawId | None = None  # items like this one are wanted, not those that the history calls for
     explain: bool = False  # with reasons for the first items
     attributes: bool = False  # with the attributes of the items
+    variant: str = CONTROL  # whose model is asked
     previous: bool = False  # of the model before the live one
     waiting: Waiting | None = None  # where requests are traced
 

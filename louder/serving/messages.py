@@ -221,6 +221,7 @@ class Answer(Message):
 
     items: list[Scored]
     model: str = Field(description="Version of the one model that computed all of the answer.")
+    variant: str = Field(default="", description="Where several models are compared: which of them answers this user.")
     history: int = Field(description="Events of the history that were read.")
     skipped: int = Field(description="Events of the history whose items the model does not know.")
     short: str = Field(default="", description="Why there are fewer items than were asked for.")
@@ -358,6 +359,17 @@ class ReadyAnswer(Message):
     model: str = Field(description="Version of the model that answers.")
 
 
+class VariantView(Message):
+    """One of several models that are compared."""
+
+    name: str
+    share: float = Field(description="Of the users.")
+    run: str
+    sources: list[str] = Field(description="Of candidates, which the control does not have.")
+    version: str
+    refused: str | None = Field(description="Why the checkpoint published last was not taken.")
+
+
 class ModelAnswer(Message):
     version: str
     previous: str | None = Field(description="What rollback would bring back.")
@@ -377,6 +389,9 @@ class ModelAnswer(Message):
     window: int = Field(description="Latest events that are read.")
     seen: bool = Field(description="Whether a request that does not say so is answered with seen items, too.")
     refused: str | None = Field(description="Why the checkpoint published last was not taken.")
+    variants: list[VariantView] = Field(
+        default=[], description="Of an A/B test; the first is the control, of which the rest of this tells."
+    )
 
 
 class StatsAnswer(Message):

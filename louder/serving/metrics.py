@@ -38,6 +38,7 @@ class Metrics:
         self.misses = summed("louder_cache_misses", "Histories that were not, of the live model")
         self.reloads = alike("louder_reloads", "New models taken")
         self.refused = alike("louder_reloads_refused", "New models refused")
+        self.variants = counter("louder_variant_answers", "Answers by variant", ["variant"])
         self.logged = summed("louder_log_records", "Records that the event log has acknowledged")
         self.log_refused = summed("louder_log_refused", "Records that the event log did not take")
         self.answers_lost = summed("louder_log_answers_lost", "Answers that were given and are not in the event log")

@@ -10,7 +10,7 @@ import time
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from louder.serving.access import Access, Audit, users_of
-from louder.serving.batching import CLIENT, REQUEST
+from louder.serving.batching import CLIENT, REQUEST, VARIANT
 from louder.serving.metrics import Metrics
 
 GONE = "the client has gone"  # why a request is cancelled
@@ -46,6 +46,7 @@ class Middleware:
 
         CLIENT.set(self.access.client((scope.get("client") or ("",))[0], headers))
         REQUEST.set(request_id)
+        VARIANT.set("")
         self.metrics.in_flight.inc()
         try:
             if refusal := self.access.refusal(scope, headers):
@@ -64,6 +65,8 @@ class Middleware:
             if self.log:
                 line = {"time": round(time.time(), 3), "request": request_id, "method": method}
                 line |= {"route": route, "status": status, "ms": round(1000 * seconds, 2)}
+                if variant := VARIANT.get():
+                    line["variant"] = variant
                 print(json.dumps(line), file=sys.stderr, flush=True)
             if self.audit is not None and self.access.concerns_users(scope, status):
                 who, in_path = self.access.bearer(headers), scope.get("path_params", {}).get("user")

@@ -198,7 +198,7 @@ def add_health(app: FastAPI, service: Service, gate: Gate) -> None:
     @app.get("/v1/model", responses=answers(m.ModelAnswer, 401))
     async def model() -> Response:
         """Which model answers, and what can be asked of it."""
-        return answer(await asyncio.to_thread(model_view, service.models, service.settings.seen))
+        return answer(await asyncio.to_thread(model_view, service))
 
     @app.get("/v1/stats", responses=answers(m.StatsAnswer, 401))
     async def stats() -> Response:

@@ -11,11 +11,12 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import TypeVar
 
 from louder.data.histories import histories
@@ -29,16 +30,18 @@ from louder.ids import RawId
 from louder.inference.engine import Engine
 from louder.inference.limits import MAX_CANDIDATES
 from louder.inference.request import history_of
+from louder.inference.run import Run
 from louder.inference.scoring import not_chosen
 from louder.schema import Manifest
 from louder.serving import messages as m
-from louder.serving.batching import CLIENT, LONGEST_HOLD_S, Batcher, Overloaded
+from louder.serving.batching import CLIENT, LONGEST_HOLD_S, VARIANT, Batcher, Overloaded
 from louder.serving.canaries import first_look
 from louder.serving.item_book import ItemBook
 from louder.serving.jobs import MOST_ROWS, ROW_S, Job, is_long, joined, outcome, rows_of, sliced
 from louder.serving.metrics import Metrics
 from louder.serving.reload import Models, ModelSource
 from louder.serving.tracing import batch_spans, span, tracer_from_environment, waiting
+from louder.serving.variants import CONTROL, Variant, assigned, with_control
 from louder.serving.views import request_of, result_view, shown, supposed
 from louder.serving.wire import Json, Refused
 from louder.streaming import FollowingStore
@@ -68,6 +71,8 @@ class Settings:
     explore: int = 0  # a position in so many, of answers that are logged, is drawn; 0: none
     seen: bool | None = None  # whether seen items are recommended too, where a request does not say; None: as the run
     sources: tuple[str, ...] = ()  # of candidates besides the run's retrieval
+    variants: tuple[str, ...] = ()  # what shares of the users are answered by; see variants.py
+    salt: str = ""  # of the draw of who has which variant
     cache_bytes: int = 1 << 30  # the most that the KV caches of the live model take
     max_queue_delay_s: float = 0.2  # a request that would wait longer for its turn is answered 429
     grace_s: float = 0.0  # between SIGTERM, when /readyz turns to 503, and the end of listening
@@ -86,7 +91,11 @@ class Service:
         models: Models,
         items: ItemBook,
         log: FollowingStore | None = None,
+        others: Mapping[str, Models] = MappingProxyType({}),
     ) -> None:
+        """`models` answer the control, and `others` the variants, by their names."""
+        self.variants, self.tested = with_control(settings.variants), bool(settings.variants)
+        self.models_of = {CONTROL: models, **others}
         self.settings, self.store, self.models, self.items, self.log = settings, store, models, items, log
         self.changes = store if log is None else log  # where events are added and deleted
         self.metrics, self.tracer = Metrics(), tracer_from_environment()
@@ -116,7 +125,14 @@ class Service:
             await asyncio.sleep(max(error.hold_s, LONGEST_HOLD_S * long))
             raise
 
+    def variant_for(self, message: m.UserRequest | m.SimilarRequest) -> Variant:
+        """A history that comes with a request is nobody's, so the control answers it."""
+        if not self.tested or not isinstance(message, m.UserRequest) or message.user is None:
+            return self.variants[0]
+        return assigned(message.user, self.variants, self.settings.salt)
+
     async def computed(self, message: m.UserRequest | m.SimilarRequest, within_s: float | None) -> dict[str, Json]:
+        variant = self.variant_for(message)
         began, client, rows = time.perf_counter(), CLIENT.get(), rows_of(message)
         yields = is_long(message)  # nobody is shown thousands of items at once
         self.batcher.admit(client, rows, within_s, yields=yields)
@@ -130,7 +146,14 @@ class Service:
                 recommends = isinstance(message, m.RecommendRequest)
                 explain = isinstance(message, m.RecommendRequest) and message.explain
                 previous, since = message.model == "previous", waiting(self.tracer)
-                job = Job(request, explain=explain, attributes=recommends, previous=previous, waiting=since)
+                job = Job(
+                    request,
+                    explain=explain,
+                    attributes=recommends,
+                    variant=variant.name,
+                    previous=previous,
+                    waiting=since,
+                )
             first, *others = sliced(job)
             left_s = None if within_s is None else within_s - (time.perf_counter() - began)
             answer = self.batcher.submit(first, client=client, rows=rows, within_s=left_s, yields=yields)
@@ -141,7 +164,11 @@ class Service:
         found = joined(parts)
         if found is None:  # another model went live meanwhile
             return await self.computed(message, within_s)
-        if self.log is not None and (record := shown(message, found)) is not None:
+        if self.tested:
+            found = {**found, "variant": variant.name}
+            VARIANT.set(variant.name)
+            self.metrics.variants.labels(variant.name).inc()
+        if self.log is not None and (record := shown(message, found, variant.share)) is not None:
             self.log.show(record)
             found = {**found, "request": record.request}
         return {**found, "milliseconds": round(1000 * (time.perf_counter() - began), 3)}
@@ -201,27 +228,30 @@ class Service:
     # --- in the thread that computes ----------------------------------------------------------------------------------
 
     def compute(self, jobs: Sequence[Job]) -> list[dict[str, Json] | Exception]:
-        """One model answers the whole batch; those that ask for the previous one are a batch of their own."""
+        """One model answers the whole batch; those that ask for the previous one, or for a variant's, are a batch of their
+        own."""
         self.metrics.batch.observe(len(jobs))
-        live, before = self.models.both
         found: dict[int, dict[str, Json] | Exception] = {}
         with batch_spans(self.tracer, [job.waiting for job in jobs]):
-            for previous, model in (False, live), (True, before):
-                own = [n for n, job in enumerate(jobs) if job.previous == previous]
-                if own:
-                    found |= zip(own, answers(model, [jobs[n] for n in own]))
+            for name, models in self.models_of.items():
+                live, before = models.both
+                for previous, model in (False, live), (True, before):
+                    own = [n for n, job in enumerate(jobs) if job.previous == previous and job.variant == name]
+                    if own:
+                        found |= zip(own, answers(model, [jobs[n] for n in own]))
         self.measure()
         return [found[n] for n in range(len(jobs))]
 
     def measure(self) -> None:
-        caches = self.models.live.caches
+        every = self.models_of.values()
+        caches = [cache for models in every for cache in models.live.caches]
         self.metrics.cached.set(sum(map(len, caches)))
         self.metrics.cached_bytes.set(sum(x.bytes for x in caches))
         self.metrics.hits.set(sum(x.hits for x in caches))
         self.metrics.misses.set(sum(x.misses for x in caches))
         self.metrics.abandoned.set(self.batcher.abandoned)
-        self.metrics.reloads.set(self.models.swaps)
-        self.metrics.refused.set(self.models.refusals)
+        self.metrics.reloads.set(sum(x.swaps for x in every))
+        self.metrics.refused.set(sum(x.refusals for x in every))
         if self.log is not None:
             counts = self.log.writer.counts
             self.metrics.logged.set(counts["records"])
@@ -230,7 +260,8 @@ class Service:
             self.metrics.store_lag.set(self.log.lag())
 
     def close(self) -> None:
-        self.models.close()
+        for models in self.models_of.values():
+            models.close()
         self.batcher.close()
         self.readers.shutdown()
         self.writers.shutdown()
@@ -262,11 +293,16 @@ def answers(model: Engine | None, jobs: Sequence[Job]) -> Sequence[dict[str, Jso
 
 def open_service(settings: Settings) -> Service:
     """Load the model, open the store, and fill it from the table if it is new."""
-    source = ModelSource(settings.run, settings.ranker, settings.table, settings.cache_bytes, tuple(settings.sources))
+    control, *variants = with_control(settings.variants)
+    source = source_for(control, settings)
     model = source.load()
     if line := not_chosen(model.run, model.ranking_run, model.scoring):
         print(line, file=sys.stderr)
-    keep = max(settings.keep, model.window_events)
+    sources = {x.name: source_for(x, settings) for x in variants}
+    beside = {name: other.load() for name, other in sources.items()}
+    for variant in variants:
+        require_alike(model, beside[variant.name], variant)
+    keep = max(settings.keep, *(x.window_events for x in (model, *beside.values())))
     if keep > settings.keep:
         print(f"The model reads the latest {keep:,} events of a user, so the store keeps so many.", file=sys.stderr)
     try:
@@ -276,17 +312,57 @@ def open_service(settings: Settings) -> Service:
     claim(store, model, settings)
     if not store.filled():
         fill(store, model, keep)
-    look_at(model, store, settings.run)
+    for variant in (control, *variants):
+        if variant is control or variant.run is not None:
+            look_at(beside.get(variant.name, model), store, variant.run or settings.run)
     items = ItemBook(open_items(store))
-    items.attach(model)
-    models = Models(source, model, lambda: canaries(store), settings.reload_every_s, items.attach)
+
+    def kept_new(source: ModelSource, model: Engine) -> Models:
+        items.attach(model)
+        return Models(source, model, lambda: canaries(store), settings.reload_every_s, items.attach)
+
+    models = kept_new(source, model)
+    others = {name: kept_new(sources[name], other) for name, other in beside.items()}
     log = None if settings.events is None else followed(store, settings.events)
-    service = Service(settings, store, models, items, log)
+    service = Service(settings, store, models, items, log, others)
+    for variant in (control, *variants) if variants else ():
+        print(told(variant, beside.get(variant.name, model)), file=sys.stderr)
     print(
         (log or store).durability(), file=sys.stderr
     )  # also where requests are not logged: who stores events must know it
-    models.watch()
+    for one in service.models_of.values():
+        one.watch()
     return service
+
+
+def source_for(variant: Variant, settings: Settings) -> ModelSource:
+    """Where a variant's models come from. A run that ranks by itself needs no ranker beside it. Each variant has a part of the
+    bytes of the KV caches."""
+    run, ranker = variant.run or settings.run, settings.ranker
+    if variant.run is not None and ranker is not None and Run.open(run).ranking is not None:
+        ranker = None
+    cache_bytes = settings.cache_bytes // (1 + len(settings.variants))
+    return ModelSource(run, ranker, settings.table, cache_bytes, (*settings.sources, *variant.sources))
+
+
+def require_alike(control: Engine, model: Engine, variant: Variant) -> None:
+    """Raises InputError for a variant that cannot answer what the control answers, for the same histories."""
+    if (control.ranker is None) != (model.ranker is None):
+        does, other = ("ranks", "only retrieves") if model.ranker else ("only retrieves", "ranks")
+        raise InputError(
+            f"The variant {variant.name} {does}, but {control.run.path} {other}, so they cannot be asked the same. Give both a "
+            "ranker: --ranker RUN."
+        )
+    theirs, ours = (set(x.catalogue.item_ids.raw.to_pylist()) for x in (model, control))
+    if not theirs & ours:
+        raise InputError(
+            f"The variant {variant.name} has no item in common with {control.run.path}. Train both on one data set."
+        )
+
+
+def told(variant: Variant, model: Engine) -> str:
+    size = model.weight_bytes / 2**20
+    return f"Variant {variant.name}: {variant.share:.4g} of the users, {model.run.path}, {size:,.0f} MiB of weights."
 
 
 def followed(store: HistoryStore, events: str) -> FollowingStore:

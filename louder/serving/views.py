@@ -16,11 +16,13 @@ from louder.inference.engine import Engine
 from louder.inference.request import Attribution, Boost, Pin, Request, Result, history_of
 from louder.serving import messages as m
 from louder.serving.batching import REQUEST
+from louder.serving.variants import Variant
 from louder.serving.wire import Json
 from louder.streaming import Shown
 
 if TYPE_CHECKING:
     from louder.serving.reload import Models
+    from louder.serving.service import Service
 
 SAME = {
     "user",
@@ -103,8 +105,8 @@ def is_logged(message: m.RecommendRequest) -> bool:
     return message.user is not None and not message.what_if
 
 
-def shown(message: m.UserRequest | m.SimilarRequest, answer: Mapping[str, Json]) -> Shown | None:
-    """What the log keeps of an answer (messages.Answer), if it does."""
+def shown(message: m.UserRequest | m.SimilarRequest, answer: Mapping[str, Json], share: float = 1.0) -> Shown | None:
+    """What the log keeps of an answer (messages.Answer), if it does; `share` of the users have its variant."""
     if not isinstance(message, m.RecommendRequest) or message.user is None or not is_logged(message):
         return None
     entries: Any = answer["items"]
@@ -116,6 +118,8 @@ def shown(message: m.UserRequest | m.SimilarRequest, answer: Mapping[str, Json])
         scores=tuple(entry["score"] for entry in entries),
         propensities=tuple(entry.get("propensity", 1.0) for entry in entries),
         version=str(answer["model"]),
+        variant=str(answer.get("variant", "")),
+        share=share,
     )
 
 
@@ -154,8 +158,9 @@ def plain(item: np.int64 | str) -> RawId:
     return item if isinstance(item, str) else int(item)
 
 
-def model_view(models: "Models", seen: bool | None) -> Json:
-    """messages.ModelAnswer; `seen` as in request_of."""
+def model_view(service: "Service") -> Json:
+    """messages.ModelAnswer, of the control where there are variants."""
+    models, seen = service.models, service.settings.seen
     model = models.live
     return {
         "version": model.version,
@@ -174,4 +179,12 @@ def model_view(models: "Models", seen: bool | None) -> Json:
         "window": model.run.data.max_len,
         "seen": model.shows_seen(seen),
         "refused": models.refused,
+        "variants": [variant_view(x, service.models_of[x.name]) for x in service.variants] if service.tested else [],
     }
+
+
+def variant_view(variant: Variant, models: "Models") -> Json:
+    """messages.VariantView"""
+    live, sources = models.live, list(variant.sources)
+    named: dict[str, Json] = {"name": variant.name, "share": variant.share, "run": live.run.name}
+    return named | {"sources": sources, "version": live.version, "refused": models.refused}

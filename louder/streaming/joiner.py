@@ -35,6 +35,7 @@ class Exposure:
     propensity: float
     version: str
     time: int
+    variant: str = ""
 
 
 @dataclass(frozen=True)
@@ -176,4 +177,6 @@ class Joiner:
 
 def exposure(shown: Shown, row: int) -> Exposure:
     item, score, propensity = shown.items[row], shown.scores[row], shown.propensities[row]
-    return Exposure(shown.request, shown.user, item, row + 1, score, propensity, shown.version, shown.time)
+    return Exposure(
+        shown.request, shown.user, item, row + 1, score, propensity, shown.version, shown.time, shown.variant
+    )

@@ -29,6 +29,8 @@ class Shown:
     scores         [n]
     propensities   [n] the probability with which the item was put there, given those above it; 1 where nothing was drawn
     version        of the model
+    variant        of an A/B test, by which the user is answered; "" where there is none
+    share          of the users that have this variant
     """
 
     request: str
@@ -38,6 +40,8 @@ class Shown:
     scores: tuple[float, ...]
     propensities: tuple[float, ...]
     version: str
+    variant: str = ""
+    share: float = 1.0
 
     def __post_init__(self) -> None:
         if not len(self.items) == len(self.scores) == len(self.propensities):

@@ -196,7 +196,8 @@ async function refreshList(before = null) {
     const [live, previous] = await Promise.all(wanted.map(which => post("v1/recommend", request(which), { signal })));
     if (asker !== subject) return;
     answer = live;
-    byId("read").textContent = `${model.name}, version ${live.model}: read from ${plural(live.history, "event")} in ${number(live.milliseconds)} ms.`
+    const variant = model.variants.find(({ name }) => name === live.variant);
+    byId("read").textContent = `${variant ? `${variant.name}: ${variant.run}` : model.name}, version ${live.model}: read from ${plural(live.history, "event")} in ${number(live.milliseconds)} ms.`
       + (live.skipped ? ` ${plural(live.skipped, "event")} left out, whose items the model does not know.` : "");
     startsFrom(live);
     endsEarly(live, previous);

@@ -10,6 +10,7 @@ export function footer(model) {
   byId("about").replaceChildren(
     "Model ", make("b", {}, model.name), ` (${model.ranker ? `${model.kind} finds, ${model.ranker} ranks` : model.kind}), version `,
     make("b", {}, model.version), `. ${plural(model.items, "item")} to choose from; it reads the latest ${plural(model.window, "event")}.`,
+    model.variants.length ? ` An A/B test runs: ${model.variants.map(({ name, share }) => `${name} (${number(100 * share)}% of the users)`).join(", ")}.` : "",
     model.refused ? ` A newer one was not taken: ${model.refused}` : "");
   let timer = 0;
   async function poll() {
