@@ -56,5 +56,5 @@ def build_ranker(
     if isinstance(config, SASRecConfig):
         raise InputError("model.kind=sasrec keeps no keys and values to rank with. Use hstu or transformer.")
     # actions have tokens of their own here
-    backbone = build(config, Vocabulary(items=vocabulary.items, series=vocabulary.series))
+    backbone = build(config, Vocabulary(items=vocabulary.items, series=vocabulary.series, dynamic=vocabulary.dynamic))
     return RankingModel(backbone, ranking, vocabulary, item_attributes)

@@ -1,7 +1,7 @@
 """Ids -> vectors: tables behind one interface, and the vector of a token."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -25,6 +25,7 @@ class Vocabulary:
     values: int = 0  # values of an event, such as watch time
     context: tuple[int, ...] = ()  # number of codes of each attribute of users
     counters: int = 0
+    dynamic: bool = False  # whether ids come and go: then numbers are slots of id tables, and below 0 is new
 
 
 class EmbeddingTable(nn.Module):
@@ -36,6 +37,9 @@ class EmbeddingTable(nn.Module):
         rows(ids [N])       -> [N] int64, the row of the weights that holds each id's vector
         grow(count)         so many new ids; the weights are new Parameters then
         reset(rows [N])     new vectors in rows that somebody else had
+
+    of_known(ids [N], known [N] bool)  -> [N, D] look up; zeros where an id is not known, if a table has nothing to say of it
+    of_new()            -> [D], what it says of ids that it does not know; None where that is nothing
 
     What an optimizer keeps of a row has to change with it, so a trainer grows and resets by `training.tables`.
     """
@@ -59,6 +63,16 @@ class EmbeddingTable(nn.Module):
 
     def reset(self, rows: Tensor, generator: torch.Generator | None = None) -> None:
         raise NotImplementedError
+
+    def of_known(self, ids: Tensor, known: Tensor) -> Tensor:
+        return self(ids.clamp(min=0)) * known[:, None]
+
+    def of_new(self) -> Tensor | None:
+        return None
+
+    def weights_by_row(self) -> list[Tensor]:
+        """Those with a row for each id."""
+        return list(self.parameters())
 
 
 class StaticTable(EmbeddingTable):
@@ -93,6 +107,52 @@ class StaticTable(EmbeddingTable):
         return draw(self.weight.new_empty(count, self.width), self.at_zero, generator)
 
 
+class DynamicTable(StaticTable):
+    """A StaticTable of slots (see ops.id_table), and one vector that is shared by all ids without a slot: those below 0, and
+    from the size on. It is learned with the others, and begins as their mean.
+
+    Where all ids have slots it is a StaticTable, to the bit. Of an id from the size on a model may know attributes all the
+    same: columns of attributes can have more rows than there are slots.
+    """
+
+    def __init__(self, size: int, width: int, *, at_zero: bool = False) -> None:
+        super().__init__(size, width, at_zero=at_zero)
+        self.new = nn.Parameter(torch.zeros(1, width))
+
+    @classmethod
+    def of(cls, table: StaticTable) -> "DynamicTable":
+        """With the weights of another, and its ids in the slots of their numbers."""
+        own = cls(0, table.width, at_zero=table.at_zero)
+        own.weight, own.sparse_gradients = table.weight, table.sparse_gradients
+        own.new = nn.Parameter(own.mean())
+        return own
+
+    def mean(self) -> Tensor:
+        return self.weight.detach().mean(0, keepdim=True)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        there = (ids >= 0) & (ids < self.size)
+        if there.all():
+            return super().forward(ids)
+        flat = ids.flatten()
+        (rows,) = torch.where(there.flatten())
+        vectors = self.new.expand(len(flat), -1).index_copy(0, rows, super().forward(flat[rows]))
+        return vectors.view(*ids.shape, self.width)
+
+    def of_known(self, ids: Tensor, known: Tensor) -> Tensor:
+        return self(torch.where(known, ids, -1))
+
+    def of_new(self) -> Tensor:
+        return self.new[0]
+
+    def weights_by_row(self) -> list[Tensor]:
+        return [self.weight]
+
+
+def table_of(size: int, width: int, vocabulary: Vocabulary, *, at_zero: bool = False) -> StaticTable:
+    return (DynamicTable if vocabulary.dynamic else StaticTable)(size, width, at_zero=at_zero)
+
+
 def draw(vectors: Tensor, at_zero: bool = False, generator: torch.Generator | None = None) -> Tensor:
     """Fill with what a table begins with. Zeros take as many random numbers, so other tables get theirs either way."""
     nn.init.trunc_normal_(vectors, std=STD, a=-2 * STD, b=2 * STD, generator=generator)
@@ -104,8 +164,21 @@ def draw_tables(module: nn.Module) -> None:
     for table in module.modules():
         if isinstance(table, StaticTable):
             draw(table.weight, table.at_zero)
+            if isinstance(table, DynamicTable):
+                table.new.data.copy_(table.mean())
         elif isinstance(table, nn.Embedding):
             draw(table.weight)
+
+
+def make_dynamic(model: nn.Module) -> None:
+    """Exchange every table of a model, in place, for one whose ids come and go; it answers as before. Before its optimizers
+    are made."""
+    for module in list(model.modules()):
+        if isinstance(vocabulary := getattr(module, "vocabulary", None), Vocabulary):
+            module.vocabulary = replace(vocabulary, dynamic=True)  # type: ignore[assignment]
+        for name, child in list(module.named_children()):
+            if isinstance(child, StaticTable) and not isinstance(child, DynamicTable):
+                setattr(module, name, DynamicTable.of(child))
 
 
 class EventEmbedding(nn.Module):
@@ -117,9 +190,9 @@ class EventEmbedding(nn.Module):
 
     def __init__(self, vocabulary: Vocabulary, width: int) -> None:
         super().__init__()
-        self.items: EmbeddingTable = StaticTable(vocabulary.items, width)
+        self.items: EmbeddingTable = table_of(vocabulary.items, width, vocabulary)
         self.actions = nn.Embedding(vocabulary.actions, width) if vocabulary.actions else None
-        self.series = nn.ModuleList(StaticTable(values, width) for values in vocabulary.series)
+        self.series = nn.ModuleList(table_of(values, width, vocabulary) for values in vocabulary.series)
         draw_tables(self)
 
     def tables(self) -> list[EmbeddingTable]:

@@ -11,7 +11,7 @@ from louder.batch import RankingBatch, SequenceBatch
 from louder.config import require_at_least
 from louder.data.attributes import Column
 from louder.errors import InputError
-from louder.models.embeddings import AttributeEmbedding, EmbeddingTable, StaticTable, Vocabulary, draw, draw_tables
+from louder.models.embeddings import AttributeEmbedding, EmbeddingTable, Vocabulary, draw, draw_tables, table_of
 from louder.schema import ENGAGEMENT
 
 DAY_S, HOUR_S = 86400, 3600
@@ -88,9 +88,9 @@ class Features(nn.Module):
         super().__init__()
         self.config, self.vocabulary = config, vocabulary
         width = config.width
-        self.items: EmbeddingTable = StaticTable(vocabulary.items, width)
+        self.items: EmbeddingTable = table_of(vocabulary.items, width, vocabulary)
         self.everybody = nn.Parameter(torch.empty(width))
-        users = StaticTable(vocabulary.users, width, at_zero=True) if vocabulary.users else None
+        users = table_of(vocabulary.users, width, vocabulary, at_zero=True) if vocabulary.users else None
         self.users: EmbeddingTable | None = users
         self.attributes = AttributeEmbedding(item_attributes, width)
         self.context = nn.ModuleList(nn.Embedding(size, width) for size in vocabulary.context)

@@ -152,7 +152,8 @@ class RankingModel(nn.Module):
         return self.backbone.normalise(states[rows])
 
     def items(self, ids: Tensor) -> Tensor:
-        """[L, D] the vectors of items: of the id, and of each attribute. Zeros where an id is below 0 (unknown).
+        """[L, D] the vectors of items: of the id, and of each attribute. Where an id is below 0 (unknown) what the table says
+        of new ones, or else zeros.
 
         Each is dropped out by dimension before they are summed; an id that is left out is so as a whole, and the others
         are not scaled: as in `new_items`.
@@ -161,14 +162,16 @@ class RankingModel(nn.Module):
         known = ids >= 0
         if self.training and self.config.id_dropout:
             known = known & (torch.rand(len(ids), device=ids.device) >= self.config.id_dropout)
-        x_LD = dropout(table(ids.clamp(min=0)) * known[:, None], rate, self.training)
+        x_LD = dropout(table.of_known(ids, known), rate, self.training)
         for part in self.item_attributes(ids):
             x_LD = x_LD + dropout(part, rate, self.training)
         return x_LD
 
     def new_items(self, columns: Sequence[Column]) -> Tensor:
-        """[R, D] the vectors of items that have no id: of their attributes alone; see AttributeEmbedding."""
-        return torch.stack(self.item_attributes.of(columns)).sum(0)
+        """[R, D] the vectors of items that have no id: of their attributes (see AttributeEmbedding), and what the table says
+        of new ids, if it says anything."""
+        vectors, new = torch.stack(self.item_attributes.of(columns)).sum(0), self.backbone.events.items.of_new()
+        return vectors if new is None else vectors + new
 
     def tokens(self, batch: SequenceBatch) -> Tokens:
         return self.apart(batch) if self.config.acts_apart else self.added(batch)

@@ -50,10 +50,12 @@ class RetrievalLoss:
     """The loss of a config for one catalogue.
 
     popularity   [I] float64, how often each item is a target in training (any scale)
+    catalogue    [I] int64, ascending: the ids of these items, where others have none that could be recommended; negatives
+                 are drawn among them, and every target is one of them. None: 0 .. I - 1
     """
 
-    def __init__(self, config: LossConfig, popularity: Tensor) -> None:
-        self.config, self.items = config, len(popularity)
+    def __init__(self, config: LossConfig, popularity: Tensor, catalogue: Tensor | None = None) -> None:
+        self.config, self.items, self.catalogue = config, len(popularity), catalogue
         # an item that never occurs would have log weight -inf; one pseudo-count keeps it finite
         probabilities = (popularity + 1) / (popularity + 1).sum()
         self.cumulative = probabilities.cumsum(0)
@@ -76,9 +78,16 @@ class RetrievalLoss:
         """The loss against a model's items; where its gradients are to be sparse, against the U that are used alone: so
         the gradient has U rows, and no step passes over the catalogue. full_softmax uses every item."""
         if not model.sparse_items or self.config.kind == "full_softmax":
-            return self(states, model.item_vectors().float(), targets)
-        used, targets, drawn, log_weights = self.draw_used(targets)
-        return self.compare(states, model.item_vectors(used).float(), targets, drawn, log_weights)
+            return self(states, model.item_vectors(self.catalogue).float(), self.places(targets))
+        used, targets, drawn, log_weights = self.draw_used(self.places(targets))
+        return self.compare(states, model.item_vectors(self.ids(used)).float(), targets, drawn, log_weights)
+
+    def places(self, ids: Tensor) -> Tensor:
+        """[n] where ids of the catalogue stand in it: what targets and negatives are from here on."""
+        return ids if self.catalogue is None else torch.searchsorted(self.catalogue, ids)
+
+    def ids(self, places: Tensor) -> Tensor:
+        return places if self.catalogue is None else self.catalogue[places]
 
     def draw_used(self, targets: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
         """The items used [U], then the targets, the negatives and the log_weights, all by their index among these."""
@@ -150,10 +159,12 @@ def mol_loss(model: SequentialModel, losses: RetrievalLoss, states: Tensor, user
     mol = model.similarity
     assert isinstance(mol, MoL)
     config = mol.config
+    targets = losses.places(targets)
     if model.sparse_items:
-        used, targets, drawn, log_weights = losses.draw_used(targets)
+        places, targets, drawn, log_weights = losses.draw_used(targets)
+        used: Tensor | None = losses.ids(places)
     else:
-        used, drawn, log_weights = None, losses.draw(targets), losses.log_weights
+        used, drawn, log_weights = losses.catalogue, losses.draw(targets), losses.log_weights
     queries, items = mol.queries(states, users), mol.items(model.item_vectors(used))
     positive, probabilities = mol.pairs(queries, items[targets][:, None])
     total = mixture_softmax(

@@ -10,15 +10,16 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from louder.models.embeddings import EmbeddingTable
+from louder.ops.id_table import Changes
 
 
 def grow(
     table: EmbeddingTable, count: int, optimizers: Sequence[Optimizer], generator: torch.Generator | None = None
 ) -> None:
     """`count` new ids at the end. The others keep their vectors and moments to the bit."""
-    before = list(table.parameters())
+    before = table.weights_by_row()
     table.grow(count, generator)
-    for old, new in zip(before, table.parameters(), strict=True):
+    for old, new in zip(before, table.weights_by_row(), strict=True):
         for optimizer in optimizers:
             for group in optimizer.param_groups:
                 group["params"] = [new if weight is old else weight for weight in group["params"]]
@@ -34,10 +35,20 @@ def reset(
 ) -> None:
     """New vectors in these rows [N] of the weights (of ids: `table.rows(ids)`), as if nobody had ever had them."""
     table.reset(rows, generator)
-    for weight in table.parameters():
+    for weight in table.weights_by_row():
         for optimizer in optimizers:
             for _, moments in by_row(optimizer.state.get(weight, {}), len(weight)):
                 moments[rows] = 0
+
+
+def follow(
+    table: EmbeddingTable, changes: Changes, optimizers: Sequence[Optimizer], generator: torch.Generator | None = None
+) -> None:
+    """As the ids of a table came: it gets as many slots as there are now, and whoever came begins in a row of their own."""
+    if changes.capacity > table.size:
+        grow(table, changes.capacity - table.size, optimizers, generator)
+    if len(came := changes.admitted.slots):
+        reset(table, table.rows(came.to(next(table.parameters()).device)), optimizers, generator)
 
 
 def by_row(state: dict[str, Tensor], rows: int) -> Iterator[tuple[str, Tensor]]:
