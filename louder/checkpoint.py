@@ -2,6 +2,7 @@
 
 model.safetensors      weights, or their average
 optimizer.safetensors  moments of each weight, as NAME.exp_avg and so on; where the model is an average, NAME.latest
+*.sqlite               of a stream: histories, and what waits to be joined
 state.json             step, data position, best metric so far, config, vocabulary sizes, metrics
 vocabulary/, items.parquet, users.parquet
                        copied (hard links where possible) from the table, so that it can recommend alone
@@ -12,7 +13,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,20 +24,27 @@ from louder.folders import FolderKind, new_folder
 
 FORMAT_VERSION = 1
 BESIDE = "vocabulary/*.parquet", "items.parquet", "users.parquet"
-CHECKPOINT_FOLDER = FolderKind("a checkpoint", "state.json", "format_version", ("*.safetensors", *BESIDE))
+CHECKPOINT_FOLDER = FolderKind("a checkpoint", "state.json", "format_version", ("*.safetensors", "*.sqlite", *BESIDE))
 Tensors = dict[str, Tensor]
 
 
 def save(
-    folder: Path, *, model: Tensors, optimizer: Tensors, state: dict[str, Any], beside: Path | None = None
+    folder: Path,
+    *,
+    model: Tensors,
+    optimizer: Tensors,
+    state: dict[str, Any],
+    beside: Path | None = None,
+    extra: Callable[[Path], None] = lambda folder: None,
 ) -> None:
-    """Write a checkpoint. `beside` is a folder whose vocabulary/ and attributes belong to it."""
+    """Write a checkpoint. `beside` is a folder whose vocabulary/ and attributes belong to it, `extra` writes further files."""
     with new_folder(folder, CHECKPOINT_FOLDER, overwrite=True) as temporary:
         for name, tensors in ("model", model), ("optimizer", optimizer):
             write_tensors(temporary / f"{name}.safetensors", tensors)
         if beside is not None:
             for file in attached(beside):
                 link_or_copy(file, temporary / file.relative_to(beside))
+        extra(temporary)
         text = json.dumps({"format_version": FORMAT_VERSION, **state}, indent=1)
         (temporary / "state.json").write_text(text + "\n", encoding="utf-8")
         for name in "model", "optimizer":  # safetensors lets the owner alone read, but a service may be somebody else
@@ -134,9 +142,10 @@ def link_or_copy(source: Path, target: Path) -> None:
 # A run is a folder of checkpoints:  RUN/checkpoints/step-NNNNNNNN/  and  RUN/best.json, which names one of them.
 
 RUN_FILES = "log.jsonl", "metrics.json", "best.json", "report.html", ".lock", ".*.tmp"
+STREAM_FILES = "stream.json", "stream.jsonl", "cut.json", "dead.jsonl", ".histories", ".joiner"
 RUN_PARTS = "checkpoints/step-*/", "checkpoints/.step-*/", "tensorboard/events.out.tfevents.*", "index/index.*"
 VERSIONS = "current.json"  # the mark of a folder of published versions, see louder.publishing
-RUN_FOLDER = FolderKind("a run", "config.json", "training", (*RUN_FILES, *RUN_PARTS, *BESIDE))
+RUN_FOLDER = FolderKind("a run", "config.json", "training", (*RUN_FILES, *STREAM_FILES, *RUN_PARTS, *BESIDE))
 
 
 def step_folder(run: Path, step: int) -> Path:

@@ -21,6 +21,7 @@ from louder.cli import (
     report,
     serve,
     shelf,
+    stream,
     train,
     try_log,
 )
@@ -38,6 +39,7 @@ app = typer.Typer(
 app.add_typer(data.app, name="data")
 app.command()(etl.etl)
 app.command()(train.train)
+app.command()(stream.stream)
 app.command()(evaluate.evaluate)
 app.command()(calibrate.calibrate)
 app.command()(recommend.recommend)

@@ -142,11 +142,17 @@ class Reader:
     def first(self, rows: np.ndarray, dropped: int = 0) -> int:
         """The token at which the window begins, of tokens in the `rows` [T] of a history, before which `dropped` events of
         the user are gone."""
+        return int(self.firsts(rows, np.array([len(rows)]), dropped)[0])
+
+    def firsts(self, rows: np.ndarray, ends: np.ndarray, dropped: int = 0) -> np.ndarray:
+        """[N] likewise of the first `ends` [N] of the tokens alone."""
         if not self.ranking:
-            return max(len(rows) - self.max_len, 0)
-        latest_without_room = int(rows[-self.max_len]) if len(rows) >= self.max_len else -1
-        start = window_start(np.array(dropped + latest_without_room + self.max_len), self.max_len)
-        return int(np.searchsorted(rows, start - dropped))
+            return (ends - self.max_len).clip(min=0)
+        full = ends >= self.max_len
+        latest_without_room = np.full(len(ends), -1)
+        latest_without_room[full] = rows[ends[full] - self.max_len]
+        starts = window_start(dropped + latest_without_room + self.max_len, self.max_len)
+        return np.minimum(np.searchsorted(rows, starts - dropped), ends)
 
     def batch(self, encoded: Encoded, at: int | None = None, context: Tensor | None = None) -> SequenceBatch:
         """The window of a history, as a batch of one, for a request at `at`: without it, at its latest event's time.

@@ -3,6 +3,8 @@
 Stamps are the log's own and never go back, so neither an event from the future nor one from long ago moves it.
 """
 
+from collections.abc import Collection
+
 from louder.streaming.reader import Logged
 
 
@@ -27,10 +29,14 @@ class Watermark:
         newest = max(self.stamps.values(), default=0)
         return [n for n in range(self.partitions) if newest - self.stamp(n) > 1000 * self.idle_s]
 
-    def advance(self) -> int | None:
-        """The time now; it never goes back."""
+    def advance(self, unread: Collection[int] = ()) -> int | None:
+        """The time now; it never goes back.
+
+        unread  partitions that hold more than was read, which are waited for however far behind they seem: who reads an old
+                log meets hours of one partition before the others
+        """
         if self.began is not None:
-            live = set(range(self.partitions)) - set(self.idle())
+            live = set(range(self.partitions)) - (set(self.idle()) - set(unread))
             now = min(map(self.stamp, live)) // 1000 - self.lateness_s
             self.time = now if self.time is None else max(self.time, now)
         return self.time

@@ -18,7 +18,7 @@ from louder.errors import InputError
 from louder.evaluation.ranking import evaluate, next_item_ranks
 from louder.evaluation.retrieval_metrics import retrieval_metrics
 from louder.inference.run import Run
-from louder.models import AnyRanker, ImpressionConfig, RankingModel, Vocabulary, build_ranker
+from louder.models import AnyRanker, ImpressionConfig, RankingConfig, RankingModel, Vocabulary, build_ranker
 from louder.models.flops import flops
 from louder.results import Row
 from louder.training.config import Config
@@ -126,32 +126,7 @@ class RankingTask:
         return model
 
     def loss(self, model: AnyRanker, batch: RankingBatch, device: torch.device) -> Tensor:
-        """Log-loss of the actions, summed over them; squared error of the values, on their scale; and of a joint
-        model the next item's loss. Each is a mean over its targets."""
-        batch = batch.to(device)
-        if not isinstance(model, RankingModel):
-            return self.action_loss(model, model(batch), batch)
-        tokens = model.tokens(batch.sequences)
-        states = model.states(tokens)
-        loss = self.action_loss(model, model.predict(states[tokens.items[batch.target_positions]]), batch)
-        if self.retrieval is not None:
-            (rows,) = torch.where(batch.next_items >= 0)
-            if len(rows):
-                with torch.autocast(device.type, enabled=False):
-                    after = model.next_item_states(states.float(), tokens.actions[rows])
-                    next_item = self.retrieval.of(model, after, batch.next_items[rows])
-                    loss = loss + self.ranking.next_item * next_item
-        return loss
-
-    def action_loss(self, model: AnyRanker, predicted: tuple[Tensor, Tensor], batch: RankingBatch) -> Tensor:
-        logits, values = predicted
-        if not len(batch.target_positions):
-            return logits.sum() * 0.0
-        loss = F.binary_cross_entropy_with_logits(logits, batch.labels, reduction="none").sum(1).mean()
-        if values.shape[1] and self.ranking.value_weight:
-            error = ((values - batch.value_targets) / model.value_scale).nan_to_num(0.0)
-            loss = loss + self.ranking.value_weight * error.square().sum(1).mean()
-        return loss
+        return batch_loss(model, self.ranking, self.retrieval, batch, device)
 
     def evaluate(self, model: AnyRanker, part: str, device: torch.device) -> Score:
         report = self.measure(model, part, device)
@@ -193,6 +168,39 @@ class RankingTask:
                 ranks = next_item_ranks(model, loader, device, seen=self.config.evaluation.seen)
                 report["next_item"] = {"targets": len(ranks)} | retrieval_metrics(ranks)
         return report
+
+
+def batch_loss(
+    model: AnyRanker, ranking: RankingConfig, retrieval: RetrievalLoss | None, batch: RankingBatch, device: torch.device
+) -> Tensor:
+    """Log-loss of the actions, summed over them; squared error of the values, on their scale; and of a joint model the next
+    item's loss, by `retrieval`. Each is a mean over its targets."""
+    batch = batch.to(device)
+    if not isinstance(model, RankingModel):
+        return action_loss(model, ranking, model(batch), batch)
+    tokens = model.tokens(batch.sequences)
+    states = model.states(tokens)
+    loss = action_loss(model, ranking, model.predict(states[tokens.items[batch.target_positions]]), batch)
+    if retrieval is not None:
+        (rows,) = torch.where(batch.next_items >= 0)
+        if len(rows):
+            with torch.autocast(device.type, enabled=False):
+                after = model.next_item_states(states.float(), tokens.actions[rows])
+                loss = loss + ranking.next_item * retrieval.of(model, after, batch.next_items[rows])
+    return loss
+
+
+def action_loss(
+    model: AnyRanker, ranking: RankingConfig, predicted: tuple[Tensor, Tensor], batch: RankingBatch
+) -> Tensor:
+    logits, values = predicted
+    if not len(batch.target_positions):
+        return logits.sum() * 0.0
+    loss = F.binary_cross_entropy_with_logits(logits, batch.labels, reduction="none").sum(1).mean()
+    if values.shape[1] and ranking.value_weight:
+        error = ((values - batch.value_targets) / model.value_scale).nan_to_num(0.0)
+        loss = loss + ranking.value_weight * error.square().sum(1).mean()
+    return loss
 
 
 def read(

@@ -1,0 +1,241 @@
+"""A model that learns from a stream: the batches of a window scored by it as it is, then trained on once."""
+
+import math
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from louder import checkpoint
+from louder.batch import RankingBatch, RetrievalBatch
+from louder.config import from_dict
+from louder.errors import InputError
+from louder.histories import Arrival, Names
+from louder.inference.run import Run
+from louder.models import AnyRanker, ImpressionConfig, RankingModel, SequentialModel
+from louder.online.config import StreamConfig
+from louder.online.measure import Actions, NextItem, foretold, next_item_scores
+from louder.online.sequences import Asked, Sequences
+from louder.online.window import known
+from louder.results import Row
+from louder.training import ranking, retrieval
+from louder.training.average import LATEST, Average
+from louder.training.config import Config
+from louder.training.loop import choose_device
+from louder.training.losses import RetrievalLoss
+from louder.training.memory import keep_freed_memory
+from louder.training.optimizers import (
+    Optimizers,
+    groups,
+    learning_rate,
+    make_optimizers,
+    moments,
+    restore_moments,
+    update,
+)
+from louder.training.task import dropout_off
+
+TARGETS = "stream.targets"  # in a checkpoint beside the moments: how often each item was to be foretold
+
+
+class Learner:
+    """Takes up the checkpoint of a run.
+
+    step     optimizer steps of the stream
+    task     what the model reads and is asked
+    targets  [I] float64, how often each item was to be foretold: negatives by popularity are drawn by it
+    """
+
+    def __init__(self, run: Run, settings: StreamConfig) -> None:
+        self.run, self.config = run, from_dict(Config, run.config)
+        require_streamable(self.config)
+        keep_freed_memory()
+        training = self.config.training
+        self.device = choose_device(training.device)
+        self.model: SequentialModel | AnyRanker = (
+            run.sequential() if run.ranking is None else run.generative_ranker()
+        ).to(self.device)
+        self.optimizers = with_dense_rate(make_optimizers(self.model, training), self.model, settings.dense_rate)
+        self.average = None if training.ema_decay is None else Average(self.model, training.ema_decay)
+        tensors = checkpoint.load_tensors(run.folder, "optimizer")
+        self.targets = tensors.pop(TARGETS, torch.zeros(run.vocabulary.items, dtype=torch.float64))
+        if self.average is not None and any(name.endswith(LATEST) for name in tensors):
+            self.average.restore(tensors)
+        restore_moments(self.optimizers, self.model, {key: x for key, x in tensors.items() if not key.endswith(LATEST)})
+        self.step = int(checkpoint.load_state(run.folder)["progress"]["step"])
+        self.names = Names(run.actions, run.values)
+        data = self.config.data
+        self.task = Asked(
+            reader=run.reader,
+            ranking=run.ranking is not None,
+            next=run.retrieves,
+            positive=sum(1 << run.actions.index(name) for name in data.positive),
+        )
+
+    def batches(self, window: Sequences) -> Iterator[tuple[np.ndarray, RetrievalBatch | RankingBatch]]:
+        """The sequences of each batch, and the batch."""
+        data = self.config.data
+        numbers = torch.from_numpy(self.run.user_ids.ids(window.users)) if window.users else torch.zeros(0)
+        for chosen in window.plan(data.users_per_batch, data.events_per_batch):
+            users = numbers[torch.from_numpy(window.owners[chosen])]
+            if self.task.ranking:
+                yield chosen, window.ranking(chosen, users, len(self.run.actions), self.context(window, chosen))
+            else:
+                yield chosen, window.retrieval(chosen, users)
+
+    def context(self, window: Sequences, chosen: np.ndarray) -> Tensor | None:
+        """[B, C] codes of the users' attributes: those of the training, of a new user unknown"""
+        codes = [self.run.context_of(window.users[owner], None) for owner in window.owners[chosen]]
+        return torch.cat([own for own in codes if own is not None]) if codes and codes[0] is not None else None
+
+    @torch.no_grad()
+    def measure(self, window: Sequences) -> Row:
+        """Metrics of the window by the model as it is, with intervals."""
+        next_item, actions = NextItem(), Actions(self.run.actions, self.run.value_names)
+        with self.kept_weights(), dropout_off(self.model):
+            catalogue = self.catalogue()
+            for chosen, batch in self.batches(window):
+                owners = window.owners[chosen]
+                if isinstance(batch, RetrievalBatch):
+                    self.measure_next(next_item, batch, batch.targets, owners, catalogue)
+                else:
+                    self.measure_next(next_item, batch, batch.next_items, owners, catalogue)
+                    self.measure_actions(actions, batch, owners, window)
+        return ({"next_item": next_item.report()} if self.task.next else {}) | (
+            {"ranking": actions.report()} if self.task.ranking else {}
+        )
+
+    def catalogue(self) -> Tensor | None:
+        if isinstance(self.model, SequentialModel):
+            return self.model.catalogue()
+        return self.model.item_vectors() if isinstance(self.model, RankingModel) and self.task.next else None
+
+    def measure_next(
+        self,
+        into: NextItem,
+        batch: RetrievalBatch | RankingBatch,
+        targets: Tensor,
+        owners: np.ndarray,
+        catalogue: Tensor | None,
+    ) -> None:
+        rows = foretold(targets)
+        if not len(rows) or catalogue is None:
+            return
+        model, sequences = self.model, batch.sequences.to(self.device)
+        if isinstance(model, SequentialModel):
+            users = batch.users.repeat_interleave(batch.sequences.lengths)[rows].to(self.device)
+            queries = model.similarity.queries(model(sequences)[rows.to(self.device)], users)
+        else:
+            assert isinstance(model, RankingModel)
+            tokens = model.tokens(sequences)
+            queries = model.next_item_states(model.states(tokens), tokens.actions[rows.to(self.device)])
+        ranks, logs = next_item_scores(
+            queries,
+            lambda some: model.scores(some, catalogue) if isinstance(model, SequentialModel) else some @ catalogue.T,
+            batch.sequences,
+            rows,
+            targets[rows],
+            temperature=self.run.temperature,
+            seen=self.config.evaluation.seen != "none",
+        )
+        into.add(ranks, logs, owners[owner_of(batch.sequences.offsets, rows)])
+
+    def measure_actions(self, into: Actions, batch: RankingBatch, owners: np.ndarray, window: Sequences) -> None:
+        if not len(batch.target_positions):
+            return
+        logits, values = self.model(batch.to(self.device))
+        into.add(
+            torch.sigmoid(logits).cpu().numpy(),
+            batch.labels.numpy(),
+            owners[owner_of(batch.sequences.offsets, batch.target_positions)],
+            window.requests[batch.rows.numpy()],
+            values.cpu().numpy(),
+            batch.value_targets.numpy(),
+        )
+
+    def train(self, window: Sequences) -> list[float]:
+        """One pass; the loss of each step."""
+        targets = self.targets.clone()
+        losses = RetrievalLoss(self.config.loss, self.targets) if self.task.next else None
+        self.model.train()
+        found = []
+        for _, batch in self.batches(window):
+            foreseen = batch.targets if isinstance(batch, RetrievalBatch) else batch.next_items
+            targets += torch.bincount(foreseen[foreseen >= 0], minlength=len(targets))
+            found.append(self.train_step(batch, losses))
+        self.targets = targets  # what is drawn in a window depends on the windows before it alone
+        return found
+
+    def train_step(self, batch: RetrievalBatch | RankingBatch, losses: RetrievalLoss | None) -> float:
+        training = self.config.training
+        torch.manual_seed(training.seed * 1_000_003 + self.step + 1)  # negatives and dropout of this step
+        for group in groups(self.optimizers):  # constant after the warm-up: a stream has no end to fall towards
+            group["lr"] = learning_rate(training, self.step, self.step + 1, group["initial_lr"])
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=training.precision == "bfloat16"):
+            loss = self.loss(batch, losses)
+        update(self.model, self.optimizers, loss, training.clip_norm)
+        self.step += 1
+        if self.average is not None:
+            self.average.update(self.step)
+        value = loss.item()
+        if not math.isfinite(value):
+            raise InputError(
+                f"The loss became {value} at step {self.step}. What was learnt before is in the latest checkpoint. Lower the "
+                "rate (--set training.learning_rate=1e-4) or clip (--set training.clip_norm=1) in another stream."
+            )
+        return value
+
+    def loss(self, batch: RetrievalBatch | RankingBatch, losses: RetrievalLoss | None) -> Tensor:
+        if isinstance(batch, RetrievalBatch):
+            assert losses is not None and isinstance(self.model, SequentialModel)
+            return retrieval.batch_loss(self.model, losses, batch, self.device)
+        assert self.config.ranking is not None and not isinstance(self.model, SequentialModel)
+        return ranking.batch_loss(self.model, self.config.ranking, losses, batch, self.device)
+
+    def kept_weights(self) -> AbstractContextManager[dict[str, Tensor]]:
+        """The model is what is measured and saved meanwhile. Gives what training goes on with, if that is another."""
+        return nullcontext({}) if self.average is None else self.average.in_place()
+
+    def known(self, event: Arrival) -> Arrival:
+        return known(event, self.names)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """What a checkpoint keeps beside the weights."""
+        return moments(self.optimizers, self.model) | {TARGETS: self.targets}
+
+
+def owner_of(offsets: Tensor, rows: Tensor) -> np.ndarray:
+    """[R] the sequence of each row"""
+    found: np.ndarray = np.searchsorted(offsets.numpy(), rows.numpy(), side="right") - 1
+    return found
+
+
+def require_streamable(config: Config) -> None:
+    if isinstance(config.model, ImpressionConfig):
+        raise InputError(
+            f"{config.name} is a model of single impressions, whose counters only a table has. Stream a sequential model: "
+            "louder stream ml1m:rank_hstu."
+        )
+    if config.ranking is not None and not config.ranking.acts_apart:
+        raise InputError(
+            "ranking.tokens is 'added', with which items of one answer would see each other: "
+            "--set ranking.tokens=paired."
+        )
+
+
+def with_dense_rate(optimizers: Optimizers, model: SequentialModel | AnyRanker, share: float) -> Optimizers:
+    """The weights that are no rows of tables in a group of their own, at a share of the rate."""
+    if share == 1:
+        return optimizers
+    rows = {id(weight) for table in model.tables() for weight in table.parameters()}
+    for optimizer in optimizers:
+        split = []
+        for group in optimizer.param_groups:
+            for dense in (True, False):
+                own = [weight for weight in group["params"] if (id(weight) not in rows) == dense]
+                rate = group["initial_lr"] * (share if dense else 1)
+                split += [group | {"params": own, "lr": rate, "initial_lr": rate}] if own else []
+        optimizer.param_groups = split
+    return optimizers
