@@ -210,6 +210,51 @@ def tastes(
     next_step(output / "log.parquet", output / "schema.yaml", table=output.name)
 
 
+@synth.command()
+def world(
+    output: Annotated[Path, typer.Option("-o", "--output", help="The folder to make.")],
+    users: Annotated[int, typer.Option(help="How many people.")] = 500,
+    hours: Annotated[int, typer.Option(help="For how long they are watched.")] = 72,
+    launches: Annotated[float, typer.Option(help="Items that are launched in an hour, on average.")] = 5.0,
+    seed: Seed = 0,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the folder if it exists.")] = False,
+) -> None:
+    """A world that changes: tastes drift, items are launched every hour and fade, people react to what they are shown.
+
+    Clicks depend on the position, likes come late, and the true probability of each click is known. The log has what was
+    done while half of each list was popular and half was any; shown.parquet has all that was shown. Examples:
+
+        louder data synth world -o logs/world
+
+        louder data synth world -o logs/fast --users 2000 --hours 24 --launches 20
+    """
+    from louder.data.world import World, WorldSettings
+    from louder.data.world_log import world_log, write_world_log
+    from louder.progress import counting
+
+    require_free(output, overwrite)
+    made = World(WorldSettings(users=users, launches=launches, seed=seed))
+    with counting("hours", hours) as advance:
+        log = world_log(made, hours, advance)
+    made_by: dict[str, str | float] = {
+        "kind": "world",
+        "users": users,
+        "hours": hours,
+        "launches": launches,
+        "seed": seed,
+    }
+    write_world_log(log, output, made_by=made_by, overwrite=overwrite)
+    earned = {name: f"{log.earned[name]:.2f}" for name in ("oracle", "popular", "random", "shown")}
+    print(
+        f"{log.events.num_rows:,} events written to {output / 'log.parquet'}, {log.shown.num_rows:,} exposures beside it"
+    )
+    print(
+        f"Clicks that a list of ten is expected to get: oracle {earned['oracle']}, popular {earned['popular']}, any "
+        f"{earned['random']}; those that were shown {earned['shown']}."
+    )
+    next_step(output / "log.parquet", output / "log.yaml", table=output.name)
+
+
 def write(
     batches: "Iterable[pa.RecordBatch]",
     path: Path,
