@@ -1,15 +1,18 @@
 """The scaling experiment: what is counted, what is left to do, and that a point stopped and resumed is the same."""
 
 import json
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 
 from experiments.scaling import __main__ as command
-from experiments.scaling import points, sizes, stream
+from experiments.scaling import figure, fit, points, sizes, stream
 from experiments.scaling.points import Point
 from experiments.scaling.stream import Stream, lots_of
 from experiments.scaling.train import Training, World, against_truth
+from experiments.tables import lines
+from experiments.tables import scaling as scaling_tables
 from louder.errors import InputError
 from louder.models.flops import flops
 from louder.results import read_rows
@@ -97,7 +100,8 @@ def test_the_rate_of_a_size_is_read_off_the_small_ones():
     assert points.rate_of("hstu", 8, rows) == pytest.approx(0.01 / 8, rel=0.01)
     with pytest.raises(InputError, match="run the rates first"):
         points.rate_of("hstu", 8, rows[:4])
-    assert points.lowest([(0.0, 1.0), (1.0, 2.0), (2.0, 3.0)]) == 0.0
+    assert points.lowest([(0.0, 1.0), (1.0, 2.0), (2.0, 3.0)]) == (0.0, 1.0)
+    assert points.lowest([(x, (x - 1.25) ** 2 + 7) for x in (0.0, 1.0, 3.0)]) == pytest.approx((1.25, 7.0))
 
 
 def test_excess_is_zero_at_the_truth_and_what_labels_would_say_elsewhere():
@@ -114,3 +118,96 @@ def test_excess_is_zero_at_the_truth_and_what_labels_would_say_elsewhere():
     assert row["ne"] - row["truth_ne"] == pytest.approx(row["excess_ne"], abs=2e-6)
     assert np.mean(row["excess_by_group"]) == pytest.approx(row["excess_ne"], abs=1e-6)
     json.dumps(row)
+
+
+def made_rows(a=30.0, b=0.25, seeds=2, noise=0.0, upto=points.COMPUTE[-1], beyond=False):
+    """Excess a C^-b at the best size, 2 (C / 3e11)^(1/6) times 2, and a parabola in ln size around it."""
+    rng = np.random.default_rng(5)
+    users = rng.normal(0, 0.2, 64)
+    rows = []
+    for compute in [c for c in points.COMPUTE if c <= upto] + [points.BEYOND] * beyond:
+        best = 4 * (compute / 3e11) ** (1 / 6)
+        for size in range(max(1, round(0.6 * best)), round(1.7 * best) + 1, max(1, round(best / 3))):
+            for seed in range(seeds):
+                value = a * compute**-b * np.exp(np.log(size / best) ** 2 / 2 + rng.normal(0, noise))
+                groups = value * np.exp(users) / np.exp(users).mean()
+                facts = {"kind": "point", "model": "hstu", "size": size, "compute": compute, "seed": seed}
+                rows.append(facts | {"excess_ne": value, "excess_by_group": groups.tolist()})
+    return rows
+
+
+def test_a_law_put_into_rows_is_found_again():
+    fitted = fit.fit(fit.cells_of(made_rows(), "hstu", fit.EXCESS), fit.EXCESS)
+    assert fitted.rate == pytest.approx(0.25, abs=0.002)
+    assert np.exp(fitted.line.start) == pytest.approx(30, rel=0.05)
+    assert fitted.line.size_slope == pytest.approx(1 / 6, abs=0.01)
+    assert fitted.size(points.BEYOND)[0] == pytest.approx(4 * 1000 ** (1 / 6), rel=0.03)
+    assert fitted.decades == pytest.approx(np.log10(1e14 / 3e11))
+
+
+def test_the_interval_of_a_noisy_law_holds_it_and_is_wider_than_without_noise():
+    quiet, noisy = (
+        fit.fit(fit.cells_of(made_rows(noise=noise, seeds=4), "hstu", fit.EXCESS), fit.EXCESS) for noise in (0.0, 0.05)
+    )
+    low, high = noisy.rate_interval
+    assert low < 0.25 < high
+    assert 0 < high - low < 0.1
+    assert high - low > 5 * (quiet.rate_interval[1] - quiet.rate_interval[0])
+    value, low, high = quiet.value(1e13)  # all points have the same users, so these move the curve as a whole
+    assert low < value < high and high - low > 0.05 * value
+
+
+def test_hits_are_a_line_in_ln_compute():
+    rows = [
+        {
+            "kind": "point",
+            "model": "hstu",
+            "compute": c,
+            "size": size,
+            "hits_by_group": [0.02 * np.log(c) - 0.1 * off] * 4,
+        }
+        for c in points.COMPUTE
+        for size, off in ((3, 1), (4, 0), (5, 1))
+    ]
+    fitted = fit.fit(fit.cells_of(rows, "hstu", fit.HITS), fit.HITS)
+    assert fitted.rate == pytest.approx(0.02, rel=0.01)
+    assert fitted.value(points.BEYOND)[0] == pytest.approx(0.02 * np.log(points.BEYOND), rel=0.01)
+    assert fit.fit(fit.cells_of(rows[:3], "hstu", fit.HITS), fit.HITS) is None
+
+
+def test_a_prediction_comes_before_the_training_and_once():
+    rows = made_rows()
+    assert points.beyond("hstu", rows) == []
+    with pytest.raises(InputError, match=r"span 1\.0 decades"):
+        fit.prediction(made_rows(upto=3e12), "hstu")
+    row = fit.prediction(rows, "hstu")
+    assert row["size"] == round(4 * 1000 ** (1 / 6))
+    assert row["size_interval"] == pytest.approx([row["size_exact"]] * 2)  # of seeds that agree
+    assert {point.size for point in points.beyond("hstu", [*rows, row])} >= {row["size"]}
+    for later in [*rows, row], made_rows(beyond=True):
+        with pytest.raises(InputError, match="not predicted again"):
+            fit.prediction(later, "hstu")
+
+
+def test_the_figure_has_every_point_inside_its_axes():
+    cells = fit.cells_of(made_rows(), "hstu", fit.EXCESS)
+    svg = ElementTree.fromstring(figure.drawing(cells, fit.fit(cells, fit.EXCESS)))
+    dots = svg.findall(".//{*}circle")
+    assert len(dots) == 2 * sum(len(sizes) for sizes in cells.values())
+    for dot in dots:
+        assert figure.TOP <= float(dot.get("cy")) <= figure.BOTTOM
+        assert any(left <= float(dot.get("cx")) <= left + figure.PANEL for left in figure.LEFTS)
+    assert figure.exponent(3e11) == "3·10¹¹" and figure.exponent(1e12) == "10¹²"
+
+
+def test_the_tables_of_the_page_are_those_of_the_rows(tmp_path, monkeypatch):
+    monkeypatch.setattr(lines, "FOLDERS", (tmp_path,))
+    assert all(make() == ["Not measured yet."] for make in scaling_tables.TABLES.values())
+    facts = {"ne": 0.7, "flops_per_exposure": 1234.0, "exposures": 5678, "learning_rate": 0.01}
+    rows = [row | facts for row in made_rows(seeds=1)]
+    rows.append(fit.prediction(rows, "hstu"))
+    (tmp_path / "scaling.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert len(scaling_tables.points()) == 2 + len(rows) - 1
+    (law,) = scaling_tables.laws()[2:]
+    assert "a · C^-0.25" in law and law.endswith("| 2.5 | 1 | yes |")
+    assert "not trained yet" in scaling_tables.predictions()[2]

@@ -9,19 +9,22 @@ Points with a row are left out, and one that was stopped goes on from its checkp
 """
 
 import argparse
+import itertools
 import shutil
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from experiments.scaling import points
-from experiments.scaling.points import COMPUTE, SEEDS, Point
+from experiments.scaling import fit, points
+from experiments.scaling.figure import drawing
+from experiments.scaling.points import BEYOND, COMPUTE, SEEDS, Point
 from experiments.scaling.sizes import SHAPES, training_flops, users_for
 from experiments.scaling.train import Training, World
 from louder.data.synthetic_tastes import LENGTH
 from louder.results import Row, append_row, machine, provenance, read_rows
 
 ROWS = Path("experiments/results/scaling.jsonl")
+FIGURE = Path("docs/images/scaling.svg")
 RUNS = Path("runs/scaling")  # checkpoints of points under way
 SPEED = 4e9  # FLOP/s of a thread, where nothing of this machine has been measured
 
@@ -69,13 +72,32 @@ def print_plan(todo: Sequence[Point], rows: Sequence[Row]) -> None:
     print(f"{len(waiting)} of {len(todo)} points are left: about {total:.1f} hours.")
 
 
+def print_fit(rows: Sequence[Row], models: Sequence[str], figure: Path) -> None:
+    """What the laws say, and the figure of the first model."""
+    for model, law in itertools.product(models, fit.LAWS):
+        fitted = fit.fit(fit.cells_of(rows, model, law, upto=BEYOND / 2), law)
+        if fitted is None:
+            continue
+        (low, high), (value, *values) = fitted.rate_interval, fitted.value(BEYOND)
+        rate = f"{'b of a C^-b' if law.power else 'gain for each ln C'} {fitted.rate:.4f} [{low:.4f}, {high:.4f}]"
+        there = f"at {BEYOND:g} {value:.4f} [{values[0]:.4f}, {values[1]:.4f}], size {fitted.size(BEYOND)[0]:.1f}"
+        print(f"{model}, {law.metric}: {rate} over {fitted.decades:.1f} decades; {there}")
+    cells = fit.cells_of(rows, models[0], fit.EXCESS)
+    if cells:
+        below = fit.fit(fit.cells_of(rows, models[0], fit.EXCESS, upto=BEYOND / 2), fit.EXCESS)
+        figure.write_text(drawing(cells, below), encoding="utf-8")
+        print(f"{figure} is drawn; the tables: python -m experiments.tables")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("step", choices=["plan", "run"])
+    parser.add_argument("step", choices=["plan", "run", "fit"])
     parser.add_argument("--models", nargs="+", default=["hstu"], choices=list(SHAPES))
     parser.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS))
     parser.add_argument("--upto", type=float, default=COMPUTE[-1], help="no more compute than this")
     parser.add_argument("--minutes", type=float, help="no point begins after so many")
+    parser.add_argument("--predict", action="store_true", help=f"write the best size at {BEYOND:g} as a row")
+    parser.add_argument("--figure", type=Path, default=FIGURE)
     parser.add_argument("--rows", type=Path, default=ROWS)
     arguments = parser.parse_args()
     rows = rows_in(arguments.rows)
@@ -83,6 +105,10 @@ def main() -> None:
     todo = points.plan(rows, arguments.models, compute, arguments.seeds)
     if arguments.step == "plan":
         print_plan(todo, rows)
+    elif arguments.step == "fit":
+        print_fit(rows, arguments.models, arguments.figure)
+        for model in arguments.models if arguments.predict else ():
+            append_row(arguments.rows, fit.prediction(rows, model) | provenance())
     else:
         run(todo, arguments.rows, arguments.minutes)
 

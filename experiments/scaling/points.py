@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
+from experiments.scaling.sizes import training_flops
 from louder.errors import InputError
 from louder.results import Row
 
@@ -13,9 +14,9 @@ EXPERIMENT = "scaling"
 COMPUTE = 3e11, 1e12, 3e12, 1e13, 3e13, 1e14  # training FLOPs, in half decades
 BEYOND = 3e14  # trained once its best size has been predicted
 SEEDS = 0, 1, 2
-MIDDLE, AT = 4, 3e11  # the size in the middle of the three at this compute
+MIDDLE, AT = 3, 3e11  # the size in the middle of the three at this compute
 AROUND = 0.75, 1.0, 1.35  # the three sizes, as multiples of the middle one
-RATE_COMPUTE, RATE_SIZES, RATES = 3e10, (2, 4), (3e-3, 6e-3, 1.2e-2)
+RATE_USERS, RATE_SIZES, RATES = 1024, (2, 4), (2e-3, 5e-3, 1.25e-2)
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,9 @@ class Point:
 
 
 def rate_points(model: str) -> list[Point]:
-    return [Point("rate", model, size, RATE_COMPUTE, 0, rate) for size in RATE_SIZES for rate in RATES]
+    """The same users for all sizes, so that none has too few steps to tell rates apart."""
+    compute = {size: float(training_flops(model, size, RATE_USERS)) for size in RATE_SIZES}
+    return [Point("rate", model, size, compute[size], 0, rate) for size in RATE_SIZES for rate in RATES]
 
 
 def sizes_at(compute: float) -> list[int]:
@@ -89,7 +92,7 @@ def rate_of(model: str, size: int, rows: Iterable[Row]) -> float:
     for row in rows:
         if row.get("kind") == "rate" and row["model"] == model:
             tried.setdefault(row["size"], []).append((math.log(row["learning_rate"]), row["excess_ne"]))
-    best = {at: lowest(sorted(pairs)) for at, pairs in tried.items() if len(pairs) >= 3}
+    best = {at: lowest(sorted(pairs))[0] for at, pairs in tried.items() if len(pairs) >= 3}
     if len(best) < 2:
         raise InputError(
             f"The rates of {model} were tried at {len(best)} sizes, but a rule needs 2: run the rates first, "
@@ -99,11 +102,15 @@ def rate_of(model: str, size: int, rows: Iterable[Row]) -> float:
     return float(f"{math.exp(start + slope * math.log(size)):.3g}")
 
 
-def lowest(pairs: Sequence[tuple[float, float]]) -> float:
-    """x [3 or more] and y -> where the parabola through the lowest point and its neighbours is lowest; at an end, the end."""
+def lowest(pairs: Sequence[tuple[float, float]]) -> tuple[float, float]:
+    """Points by x -> where the parabola through the lowest and its two neighbours is lowest; at an end, the end."""
     at = min(range(len(pairs)), key=lambda number: pairs[number][1])
     if at in (0, len(pairs) - 1):
-        return pairs[at][0]
-    x, y = zip(*pairs[at - 1 : at + 2])
-    a, b, _ = np.polyfit(x, y, 2)
-    return float(-b / (2 * a))
+        return pairs[at]
+    (x0, y0), (x1, y1), (x2, y2) = pairs[at - 1 : at + 2]
+    first, second = (y1 - y0) / (x1 - x0), (y2 - y1) / (x2 - x1)
+    bend = (second - first) / (x2 - x0)
+    if bend <= 0:  # all three alike
+        return x1, y1
+    x = (x0 + x1) / 2 - first / (2 * bend)
+    return x, y0 + first * (x - x0) + bend * (x - x0) * (x - x1)

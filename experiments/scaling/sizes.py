@@ -27,7 +27,7 @@ def hstu(size: int) -> HSTUConfig:
     """Width, layers, heads and length grow together: eight numbers of width for each step of the dial."""
     width, heads = 8 * size, max(1, size // 4)
     return HSTUConfig(
-        layers=max(1, round(size / 2)),
+        layers=-(-size // 2),
         heads=heads,
         width=width,
         qk_width=width // heads,

@@ -8,11 +8,19 @@ import re
 import sys
 from pathlib import Path
 
-from experiments.tables import answers, first_screen, ranking, results, serving, speed
+from experiments.tables import answers, first_screen, ranking, results, scaling, serving, speed
 
 ROOT = Path(__file__).parents[2]
 PAGES = ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))
-TABLES = results.TABLES | ranking.TABLES | speed.TABLES | serving.TABLES | answers.TABLES | first_screen.TABLES
+TABLES = (
+    results.TABLES
+    | ranking.TABLES
+    | speed.TABLES
+    | scaling.TABLES
+    | serving.TABLES
+    | answers.TABLES
+    | first_screen.TABLES
+)
 
 
 def rewritten(text: str) -> str:
