@@ -206,6 +206,7 @@ def test_an_id_is_new_until_it_was_seen_often_enough_and_then_keeps_its_slot():
     assert table.find(tensor([[11, 10], [12, 99]])).tolist() == [[1, 0], [NEW, NEW]]
     assert table.ids(tensor([1, 0])).tolist() == [11, 10]
     assert table.catalogue().tolist() == [0, 1]
+    assert table.knows(tensor([10, 12, 99])).tolist() == [True, True, False]
 
 
 def test_counts_halve_where_a_period_ends():

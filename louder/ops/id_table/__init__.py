@@ -94,6 +94,10 @@ class IdTable:
         """ids [...] int64 -> [...] int64 slots, NEW of those that are not admitted. Changes nothing."""
         return self.slots.find(ids.flatten().contiguous()).view(ids.shape)
 
+    def knows(self, ids: Tensor) -> Tensor:
+        """[n] bool: which ids are admitted, or counted"""
+        return (self.slots.find(ids) >= 0) | (self.waiting.find(ids) >= 0)
+
     def observe(self, ids: Tensor, times: Tensor) -> Tensor:
         """Occurrences of ids [n] at times [n] int64 seconds, in any order -> [n] slots, NEW of ids that are not admitted.
 
