@@ -17,13 +17,20 @@ from unittest.mock import patch
 import torch
 from torch import Tensor
 
+from louder.ops.dropout import seeded_dropout
 from louder.ops.hstu_attention import hstu_attention
+from louder.ops.hstu_layer import hstu_layer
 from louder.ops.layout import Layout
 from louder.ops.random_bits import random_items
 from louder.ops.sampled_softmax import sampled_softmax
 from louder.results import Row
 
-OPS = "hstu_attention", "sampled_softmax"  # the folders of louder/ops that have a triton.py
+OPS = {  # the folders of louder/ops that have a triton.py, and the modules that choose it
+    "dropout": "louder.ops.dropout",
+    "hstu_attention": "louder.ops.hstu_attention",
+    "hstu_layer": "louder.ops.hstu_layer.rows",
+    "sampled_softmax": "louder.ops.sampled_softmax",
+}
 # float32 products are exact here ("ieee"): a sum of n of them is wrong by about sqrt(n) / 2^24. In half precision q, k and v
 # are exact too, but weights are rounded before a product, and results after it: to 11 bits in float16, to 8 in bfloat16.
 # Some roundings add up, so about five of the type's own are allowed.
@@ -66,6 +73,30 @@ SOFTMAX = {
     "softmax, no negatives": Softmax(rows=3, negatives=0),
     "softmax, no rows": Softmax(rows=0),
 }
+
+
+class Layer(NamedTuple):
+    """One HSTU layer over histories of `lengths`. The weights' dtype can be another than that of the residual stream."""
+
+    lengths: Sequence[int] = (33, 0, 1, 40)
+    width: int = 24
+    heads: int = 2
+    qk_width: int = 9
+    v_width: int = 7
+    dropout: float = 0.3
+    dtype: torch.dtype = torch.float32
+    weights: torch.dtype = torch.float32
+
+
+LAYERS = {
+    "layer": Layer(),
+    "layer without dropout": Layer(dropout=0.0),
+    "layer, wide": Layer(lengths=(20,), width=300, qk_width=64, v_width=80),
+    "layer, nobody": Layer(lengths=(0, 0)),
+    "layer, bfloat16": Layer(dtype=torch.bfloat16, weights=torch.bfloat16),
+    "layer, weights of bfloat16": Layer(weights=torch.bfloat16),
+}
+DROPPED = {"dropout of nothing": (0, 5), "dropout of an odd number": (7, 11), "dropout": (65, 70)}
 
 
 class Comparison(NamedTuple):
@@ -156,6 +187,11 @@ def results(lengths: Sequence[int], device: torch.device) -> Iterator[Comparison
             kernel.configs = own
     for name, softmax in SOFTMAX.items():
         yield softmax_compared(name, softmax, device)
+    for name, layer in LAYERS.items():
+        if device.type != "cpu" or torch.bfloat16 not in layer:
+            yield layer_compared(name, layer, device)
+    for name, shape in DROPPED.items():
+        yield dropout_compared(name, shape, device)
 
 
 def tuned_kernels() -> list[Any]:
@@ -194,6 +230,48 @@ def softmax_compared(name: str, example: Softmax, device: torch.device) -> Compa
     with by_triton(device):
         fast = found(device, torch.float32, example.negatives if example.drawn else negatives.to(device))
     return Comparison(name, max(map(error, fast, exact)), TOLERANCES[torch.float32])
+
+
+def layer_compared(name: str, example: Layer, device: torch.device) -> Comparison:
+    """The output of a layer and the gradients of all its inputs."""
+    generator = torch.Generator().manual_seed(0)
+    L, H, K, V, D = sum(example.lengths), example.heads, example.qk_width, example.v_width, example.width
+    shapes: dict[str, tuple[int, ...]] = {"x": (L, D), "uvqk_weight": (2 * H * (K + V), D), "out_weight": (D, H * V)}
+    shapes |= {"out_bias": (D,), "position_bias": (20,), "time_bias": (30,)}
+    scales = {"uvqk_weight": D**-0.5, "out_weight": (H * V) ** -0.5}
+    given = {key: torch.randn(shape, generator=generator) * scales.get(key, 1.0) for key, shape in shapes.items()}
+    for key in given:
+        given[key] = given[key].to(example.dtype if key == "x" else example.weights)
+    times = torch.randint(0, 10**7, (L,), generator=generator).sort().values
+    offsets = torch.tensor([0, *example.lengths]).cumsum(0)
+    grad = torch.randn(L, D, generator=generator).to(example.dtype)
+    seed = torch.tensor([0x8765_4321_F234_5678 - (1 << 64)]) if example.dropout else None
+
+    def found(device: torch.device, dtype: torch.dtype | None) -> list[Tensor]:
+        own: Row = {key: x.to(device, dtype or x.dtype).requires_grad_() for key, x in given.items()}
+        now = times.to(device)
+        layout = Layout(offsets.to(device), query_times=now + 60, key_times=now)
+        out = hstu_layer(**own, layout=layout, heads=H, qk_width=K, scale=1 / 50, dropout=example.dropout, seed=seed)
+        return [out.detach(), *torch.autograd.grad(out, list(own.values()), grad.to(out))]
+
+    exact = found(torch.device("cpu"), torch.float64)
+    with by_triton(device):
+        fast = found(device, None)
+    return Comparison(name, max(map(error, fast, exact)), TOLERANCES[example.weights])
+
+
+def dropout_compared(name: str, shape: tuple[int, int], device: torch.device) -> Comparison:
+    """The numbers kept are the same, and so are their gradients."""
+    x, grad = (torch.randn(shape, generator=torch.Generator().manual_seed(n)) for n in (0, 1))
+
+    def found(device: torch.device, dtype: torch.dtype) -> list[Tensor]:
+        own = x.to(device, dtype).requires_grad_()
+        out = seeded_dropout(own, 0.3, torch.tensor([-12345678901234567]))
+        return [out.detach(), *torch.autograd.grad(out, own, grad.to(out))]
+
+    exact = found(torch.device("cpu"), torch.float64)
+    with by_triton(device):
+        return Comparison(name, max(map(error, found(device, torch.float32), exact)), TOLERANCES[torch.float32])
 
 
 def tensors(example: Example) -> tuple[dict[str, Tensor], Row]:
@@ -241,6 +319,6 @@ def by_triton(device: torch.device) -> Iterator[None]:
         replaced.callback(torch.use_deterministic_algorithms, False)
         for op in OPS if device.type == "cpu" else ():
             kernels = importlib.import_module(f"louder.ops.{op}.triton")
-            module = importlib.import_module(f"louder.ops.{op}")
+            module = importlib.import_module(OPS[op])
             replaced.enter_context(patch.object(module, "on_gpu", lambda _, kernels=kernels: kernels))
         yield

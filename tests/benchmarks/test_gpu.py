@@ -40,7 +40,8 @@ def test_the_kernels_agree_and_every_part_runs_with_torch_triton_and_numpy_alone
     done = command("--interpret", "--json", str(tmp_path / "rows.jsonl"), env=alone)
     assert done.returncode == 0, done.stdout + done.stderr
     number = len([1 for x in examples(kernel_check.TINY).values() if x.dtype != torch.bfloat16])
-    number += len(kernel_check.SOFTMAX)
+    number += len([*kernel_check.SOFTMAX, *kernel_check.DROPPED])
+    number += len([1 for x in kernel_check.LAYERS.values() if torch.bfloat16 not in x])
     assert f"{number} of {number} checks of kernels agree" in done.stdout
     for name in PARTS:
         assert f"\n{name}: " in done.stdout and f"{name} did not end" not in done.stdout
@@ -229,6 +230,8 @@ def test_every_example_has_one_size_of_blocks_and_one_example_has_every_size(mon
 
     monkeypatch.setattr(kernel_check, "tuned_kernels", lambda: kernels)
     monkeypatch.setattr(kernel_check, "compared", compared)
+    for others in "SOFTMAX", "LAYERS", "DROPPED":
+        monkeypatch.setattr(kernel_check, others, {})
     found = [one.name for one in kernel_check.results([3], torch.device("cuda"))]
     assert found == [*examples([3]), "blocks 1", "blocks 2", "blocks 3"]
     assert (seen["blocks 1"], seen["blocks 2"], seen["blocks 3"]) == ([[1], ["a"]], [[2], ["b"]], [[3], ["a"]])

@@ -1,5 +1,7 @@
 """Dropout that keeps no mask: what is dropped is a function of a seed, and computed again in the backward pass."""
 
+from types import ModuleType
+
 import torch
 from torch import Tensor
 
@@ -18,9 +20,15 @@ def dropout(x: Tensor, probability: float, training: bool) -> Tensor:
     return seeded_dropout(x, probability, new_seed())
 
 
+def on_gpu(x: Tensor) -> ModuleType | None:
+    return build.triton_kernels("dropout") if x.is_cuda and x.dtype != torch.float64 else None
+
+
 @torch.library.custom_op("louder::dropout", mutates_args=())
 def seeded_dropout(x: Tensor, probability: float, seed: Tensor) -> Tensor:
     """seed [1] int64 on the CPU"""
+    if kernels := on_gpu(x):
+        return kernels.dropout(x, probability, int(seed))
     if build.kernel_for("dropout", x):
         drawn = threshold(probability), kept_scale(probability), int(seed)
         return torch.ops.louder_cpu.dropout(x.contiguous(), *drawn)

@@ -1,11 +1,11 @@
 """What an HSTU layer does to its rows before and after attention, forward and backward.
 
-`implementation` chooses among three: plain PyTorch; PyTorch's products with the rest from cpu.cpp; and, for narrow
-layers, products and rest in one pass of cpu.cpp.
+`implementation` chooses among four: plain PyTorch; PyTorch's products with the rest from triton.py or from cpu.cpp; and, for
+narrow layers, products and rest in one pass of cpu.cpp.
 """
 
 import functools
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 
 import torch
 import torch.nn.functional as F
@@ -27,8 +27,9 @@ def layer_norm(x: Tensor) -> Tensor:
 def norm_backward(x: Tensor, grad: Tensor, add: Tensor) -> Tensor:
     """add + the gradient of x, for the gradient `grad` of layer_norm(x); all [L, D]"""
     wide, grad = exact(x), exact(grad)
-    inverse = (wide.var(1, correction=0, keepdim=True) + NORM_EPS).rsqrt()
-    normed = (wide - wide.mean(1, keepdim=True)) * inverse
+    centred = wide - wide.mean(1, keepdim=True)
+    inverse = (centred.square().mean(1, keepdim=True) + NORM_EPS).rsqrt()
+    normed = centred * inverse
     mean, along = grad.mean(1, keepdim=True), (grad * normed).mean(1, keepdim=True)
     return (add + inverse * (grad - mean - normed * along)).to(x.dtype)
 
@@ -140,8 +141,14 @@ def fused() -> SimpleNamespace:
     )
 
 
+def on_gpu(x: Tensor) -> ModuleType | None:
+    return build.triton_kernels("hstu_layer") if x.is_cuda and x.dtype != torch.float64 else None
+
+
 def implementation(x: Tensor, *weights: Tensor) -> SimpleNamespace:
-    """The functions for these tensors: cpu.cpp's for float32 on a CPU where there is a compiler."""
+    """The functions for these tensors: triton.py's on a GPU, cpu.cpp's for float32 on a CPU where there is a compiler."""
+    if kernels := on_gpu(x):
+        return around_products(kernels.ROWS)
     if not build.kernel_for("hstu_layer", x, *weights):
         return PLAIN
     return fused() if max(x.shape[1], weights[-1].shape[1]) <= NARROW else around_products(compiled_rows())

@@ -9,25 +9,16 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from louder.ops.random_bits_triton import halves, random_bits
+
 NUMBERS = 8192  # of a block of gathered items: more does not fit into registers
-
-
-@triton.jit
-def mix(x):
-    """random_bits.mix, of uint32"""
-    x ^= x >> 16
-    x *= 0x7FEB352D
-    x ^= x >> 15
-    x *= 0x846CA68B
-    return x ^ (x >> 16)
 
 
 @triton.jit
 def candidates(number, row, target, negatives, R, items, low, high, DRAWN: tl.constexpr):
     """The items of these numbers among a row's candidates; the last of several may be past the end."""
     if DRAWN:
-        counter = (row.to(tl.int64) * R + number - 1).to(tl.uint32)
-        bits = mix(mix(counter ^ high.to(tl.uint32, bitcast=True)) ^ low.to(tl.uint32, bitcast=True))
+        bits = random_bits(row.to(tl.int64) * R + number - 1, low, high)
         drawn = ((bits.to(tl.uint64) * items) >> 32).to(tl.int64)
     else:
         drawn = tl.load(negatives + row.to(tl.int64) * R + number - 1, mask=(number > 0) & (number <= R), other=0)
@@ -104,8 +95,8 @@ def table_gradient_kernel(
 
 
 def arguments(targets: Tensor, negatives: Tensor | None, count: int, seed: int, items: int, D: int) -> dict[str, Any]:
-    """What both kernels take, by name; the seed's halves as signed integers, for one type whatever they are."""
-    low, high = (half - (half >> 31 << 32) for half in (seed & 0xFFFFFFFF, seed >> 32 & 0xFFFFFFFF))
+    """What both kernels take, by name."""
+    low, high = halves(seed)
     block = triton.next_power_of_2(D)
     return {
         "targets": targets.contiguous(),
