@@ -44,6 +44,39 @@ class Exact:
             )
         # any two ways to sum D products differ by less than this times the lengths of both vectors
         self.rounding = 2.2 * self.vectors.shape[1] * 2**-24 * float(longest)
+        self.there: Tensor | None = None  # [I] bool, once some items have left
+
+    @torch.no_grad()
+    def replace(self, rows: Tensor, vectors: Tensor) -> None:
+        """New vectors [R, D], all finite, of the items [R], in place. Not while another thread searches."""
+        self.vectors[rows] = vectors
+        if self.packed is not None:
+            best_items.replace(self.packed, rows, vectors)
+        self.rounding = max(self.rounding, 2.2 * vectors.shape[1] * 2**-24 * float(vectors.norm(dim=1).max()))
+        if self.there is not None:
+            self.there[rows] = True
+
+    def remove(self, rows: Tensor) -> None:
+        """Nobody gets these items [R] any more, until one of them is replaced. Not while another thread searches."""
+        if self.there is None:
+            self.there = torch.ones(len(self.vectors), dtype=torch.bool, device=self.vectors.device)
+        self.there[rows] = False
+
+    def grow(self, count: int) -> None:
+        """So many numbers more, which are nobody's until they are replaced. Not while another thread searches."""
+        items = len(self.vectors)
+        self.vectors = torch.cat([self.vectors, self.vectors.new_zeros(count, self.vectors.shape[1])])
+        if self.packed is not None:
+            self.packed = best_items.packed(self.vectors)
+        if self.there is not None:
+            self.there = torch.cat([self.there, self.there.new_zeros(count)])
+        self.remove(torch.arange(items, items + count))
+
+    def among(self, allowed: Tensor | None) -> Tensor | None:
+        """[I] bool: the allowed items that are there; None: all"""
+        if self.there is None:
+            return allowed
+        return self.there if allowed is None else allowed & self.there
 
     @torch.no_grad()
     def search(
@@ -58,6 +91,7 @@ class Exact:
         Raises InputError for queries of another width or not finite, for k below 1, and for masks of other shapes.
         """
         queries, excluded = checked(self.vectors, queries, k, excluded, allowed)
+        allowed = self.among(allowed)
         if self.packed is not None:
             mask = None if allowed is None else allowed.contiguous()
             return best_items.best_items(queries, self.packed, len(self.vectors), k, excluded, mask)
@@ -127,21 +161,38 @@ class Approximate:
         """Of a search among the items of a selector (None: all), which are this share of all."""
         raise NotImplementedError
 
+    def replace(self, rows: Tensor, vectors: Tensor) -> None:
+        """As Exact.replace. What the index was built by, such as the centres of lists, stays: where items are quite others
+        by now, one that is built anew finds more."""
+        raise NotImplementedError
+
+    def remove(self, rows: Tensor) -> None:
+        """As Exact.remove"""
+        raise NotImplementedError
+
+    def grow(self, count: int) -> None:
+        """As Exact.grow"""
+        self.exact.grow(count)
+
+    def found(self, queries: Tensor, count: int, allowed: Tensor | None) -> Tensor:
+        """[B, count] ids, in no order, -1 where there are fewer"""
+        selector, share = None, 1.0
+        if allowed is not None:
+            selector, share = selected(allowed), float(allowed.sum()) / len(allowed)
+        return torch.from_numpy(self.index.search(queries.numpy(), count, params=self.parameters(selector, share))[1])
+
     @torch.no_grad()
     def search(
         self, queries: Tensor, k: int, excluded: Tensor | None = None, allowed: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         vectors = self.exact.vectors
         queries, excluded = checked(vectors, queries, k, excluded, allowed)
+        allowed = self.exact.among(allowed)
         usable = len(vectors) if allowed is None else int(allowed.sum())
         fetched = k + SPARE + (int((excluded >= 0).sum(1).max()) if excluded.numel() else 0)
         if usable < FEWEST_ALLOWED * len(vectors) or fetched > usable / 2:
             return self.exact.search(queries, k, excluded, allowed)
-        selector = None
-        if allowed is not None:
-            selector = faiss().IDSelectorBitmap(np.packbits(allowed.numpy(), bitorder="little"))
-        parameters = self.parameters(selector, usable / len(vectors))
-        ids = torch.from_numpy(self.index.search(queries.numpy(), fetched, params=parameters)[1])
+        ids = self.found(queries, fetched, allowed)
         ids = torch.where(isin_rows(ids, excluded, len(vectors)), -1, ids).sort(dim=1).values
         ids, scores = first(ids, pair_scores(queries, vectors, ids), k)
         short = ids[:, -1] < 0
@@ -176,11 +227,29 @@ class IVF(Approximate):
     def parameters(self, selector: Any, share: float) -> Any:
         return faiss().SearchParametersIVF(sel=selector, nprobe=self.settings["probes"])
 
+    def replace(self, rows: Tensor, vectors: Tensor) -> None:
+        self.exact.replace(rows, vectors)
+        self.index.remove_ids(rows.numpy())
+        self.index.add_with_ids(self.exact.vectors[rows].numpy(), rows.numpy())
+
+    def remove(self, rows: Tensor) -> None:
+        self.exact.remove(rows)
+        self.index.remove_ids(rows.numpy())
+
 
 class HNSW(Approximate):
-    """A graph of items with `neighbours` each; a search walks it and keeps the best `search` items that it meets."""
+    """A graph of items with `neighbours` each; a search walks it and keeps the best `search` items that it meets.
+
+    Nobody leaves a graph: who was replaced or removed stays as a way to others, and is not found. When more than half are
+    such, the graph is made anew of the others.
+    """
 
     kind = "hnsw"
+
+    def __init__(self, vectors: Tensor, index: Any, settings: dict[str, int]) -> None:
+        super().__init__(vectors, index, settings)
+        self.items = torch.arange(len(vectors))  # [N] of each node of the graph, -1 where it is nobody's any more
+        self.nodes = self.items.clone()  # [I] and the other way around
 
     @classmethod
     def build(cls, vectors: Tensor, neighbours: int = 32, search: int = 128) -> "HNSW":
@@ -190,15 +259,63 @@ class HNSW(Approximate):
                 raise InputError(f"{name} is {value}, but it must be at least {least}: --{name} N.")
         if not len(vectors):
             raise InputError("There are no items to index, so train on a log that has some: louder train RECIPE.")
-        rows, library = Exact(vectors).vectors.numpy(), faiss()
-        index = library.IndexHNSWFlat(rows.shape[1], neighbours, library.METRIC_INNER_PRODUCT)
-        index.hnsw.efConstruction = max(4 * neighbours, 40)
-        index.add(rows)
+        index = graph(Exact(vectors).vectors, neighbours)
         return cls(vectors, index, {"neighbours": neighbours, "search": search})
 
     def parameters(self, selector: Any, share: float) -> Any:
         # only allowed items count among those kept, so more must be kept to walk as far
         return faiss().SearchParametersHNSW(sel=selector, efSearch=math.ceil(self.settings["search"] / share))
+
+    def replace(self, rows: Tensor, vectors: Tensor) -> None:
+        self.exact.replace(rows, vectors)
+        self.leave(rows)
+        self.nodes[rows] = len(self.items) + torch.arange(len(rows))
+        self.items = torch.cat([self.items, rows])
+        self.index.add(self.exact.vectors[rows].numpy())
+        self.tidy()
+
+    def remove(self, rows: Tensor) -> None:
+        self.exact.remove(rows)
+        self.leave(rows)
+        self.tidy()
+
+    def grow(self, count: int) -> None:
+        super().grow(count)
+        self.nodes = torch.cat([self.nodes, self.nodes.new_full((count,), -1)])
+
+    def leave(self, rows: Tensor) -> None:
+        nodes = self.nodes[rows]
+        self.items[nodes[nodes >= 0]] = -1
+        self.nodes[rows] = -1
+
+    def tidy(self) -> None:
+        own = self.items[self.items >= 0]
+        if 2 * len(own) < len(self.items):
+            self.index = graph(self.exact.vectors[own], self.settings["neighbours"])
+            self.items, self.nodes[own] = own, torch.arange(len(own))
+
+    def found(self, queries: Tensor, count: int, allowed: Tensor | None) -> Tensor:
+        there = self.items >= 0
+        if allowed is None and bool(there.all()):
+            usable = None
+        else:
+            usable = there if allowed is None else there & allowed[self.items]
+        nodes = super().found(queries, count, usable)
+        return torch.where(nodes < 0, -1, self.items[nodes])
+
+
+def graph(vectors: Tensor, neighbours: int) -> Any:
+    """faiss's, of vectors [I, D]"""
+    library = faiss()
+    index = library.IndexHNSWFlat(vectors.shape[1], neighbours, library.METRIC_INNER_PRODUCT)
+    index.hnsw.efConstruction = max(4 * neighbours, 40)
+    index.add(vectors.numpy())
+    return index
+
+
+def selected(allowed: Tensor) -> Any:
+    """[N] bool, as faiss takes it"""
+    return faiss().IDSelectorBitmap(np.packbits(allowed.numpy(), bitorder="little"))
 
 
 Index = Exact | Approximate

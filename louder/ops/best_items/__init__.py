@@ -22,6 +22,11 @@ def packed(vectors: Tensor) -> Tensor:
     return F.pad(vectors, (0, 0, 0, -len(vectors) % BLOCK)).unflatten(0, (-1, BLOCK)).transpose(1, 2).contiguous()
 
 
+def replace(items: Tensor, rows: Tensor, vectors: Tensor) -> None:
+    """New vectors [R, D] in the rows [R] int64 of packed ones, in place."""
+    items[rows // BLOCK, :, rows % BLOCK] = vectors
+
+
 def best_items(
     queries: Tensor, items: Tensor, count: int, k: int, excluded: Tensor, allowed: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
