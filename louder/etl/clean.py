@@ -10,9 +10,8 @@ from dataclasses import dataclass
 import ibis
 import ibis.expr.types as ir
 
-from louder.etl.spec import Rule
+from louder.etl.spec import MISSING, Rule
 
-MISSING = ("", "NULL", "null", "None", "NaN", "nan", "\\N")  # texts that stand for no value
 OPERATORS = {">=": op.ge, "<=": op.le, "==": op.eq, "!=": op.ne, ">": op.gt, "<": op.lt}
 MICROS = {"s": 1e6, "ms": 1e3, "us": 1.0, "ns": 1e-3}  # microseconds in one unit
 

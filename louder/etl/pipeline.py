@@ -2,24 +2,28 @@
 
 import shutil
 from collections.abc import Sequence
+from functools import partial
+from importlib import import_module
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
 from louder.errors import InputError
 from louder.etl.archives import MEMBER
-from louder.etl.engines.duckdb import open_duckdb
+from louder.etl.engines.sql import sentences
+from louder.etl.event_filters import EventFilters
 from louder.etl.files import bytes_of, describe, in_background, is_stream, open_input
-from louder.etl.read import Report, read_log
-from louder.etl.sequences import EVENTS_PER_PART
 from louder.etl.sources import open_source
 from louder.etl.sources.arrow import FRAME, open_arrow
 from louder.etl.spec import LogSpec
-from louder.etl.transform import EventFilters, transform
-from louder.etl.write import describe_table, write_table
 from louder.folders import new_folder
 from louder.schema import TABLE_FOLDER, Manifest
 
+if TYPE_CHECKING:
+    from louder.etl.read import Report
+
+EVENTS_PER_PART = 2_000_000
 SMALL_BYTES = 32 << 20  # of sources, as they are: perhaps five million events
 
 
@@ -37,7 +41,7 @@ def build_table(
     memory_bytes: int | None = None,
     threads: int | None = None,
     events_per_part: int = EVENTS_PER_PART,
-    report: Report = lambda text: None,
+    report: "Report" = lambda text: None,
 ) -> Manifest:
     """Make a sequence table from a raw log, and return its manifest.
 
@@ -70,21 +74,26 @@ def build_table(
         work = folder / ".work"
         work.mkdir()
         paths = [Path(str(path).partition(MEMBER)[0]) for path in sources if not is_stream(path)]
+        in_background(partial(import_module, "louder.etl.steps"))
         files = in_background(lambda: [entry for path in paths for entry in describe(path)])
         known = frame is not None or len(paths) == len(sources)
         small = known and (frame.nbytes if frame is not None else sum(map(bytes_of, paths))) <= SMALL_BYTES
         named = FRAME if frame is not None else str(sources[0])
-        with open_duckdb(work, named, memory_bytes=memory_bytes, threads=threads, small=small) as engine:
-            report("reading")
+        report("reading")
+        with sentences(named, work):
             meaning = spec or LogSpec()
             if frame is not None:
                 opened = open_arrow(frame, meaning)
             else:
-                opened = open_source(engine, [open_input(entry, work) for entry in sources], meaning, work)
-            log = read_log(engine, opened, report)
-            numbered = transform(engine, log, keep, events_per_part, work, report)
-            counts = write_table(engine, log, numbered, folder, report)
-        manifest = describe_table(log, numbered, counts, name or opened.name, files.result())
+                opened = open_source([open_input(entry, work) for entry in sources], meaning, work)
+            opened = opened.fetched()
+        from louder.etl import steps
+
+        with steps.open_duckdb(work, named, memory_bytes=memory_bytes, threads=threads, small=small) as engine:
+            log = steps.read_log(engine, opened, report)
+            numbered = steps.transform(engine, log, keep, events_per_part, work, report)
+            counts = steps.write_table(engine, log, numbered, folder, report)
+        manifest = steps.describe_table(log, numbered, counts, name or opened.name, files.result())
         shutil.rmtree(work)
         manifest.write(folder)
     return manifest

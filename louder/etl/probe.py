@@ -7,6 +7,7 @@ import ibis.expr.types as ir
 
 from louder.errors import InputError
 from louder.etl import clean
+from louder.etl.spec import MISSING
 
 YEAR_1990, YEAR_2000, YEAR_2100 = 631_152_000, 946_684_800, 4_102_444_800
 WORDS = {"s": "seconds", "ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds"}
@@ -47,7 +48,7 @@ def read_time_unit(column: ir.Column, wanted: str, shown: str) -> str:
         return wanted
     if not kind.is_string():
         return "s"
-    values = [value for value in column.to_pyarrow().to_pylist() if value not in (None, *clean.MISSING)]
+    values = [value for value in column.to_pyarrow().to_pylist() if value not in (None, *MISSING)]
     numbers = sum(is_number(value) for value in values)
     return "s" if numbers * 2 >= len(values) else "iso"
 
@@ -80,7 +81,7 @@ def refuse_implausible_times(
     if max(late, odd, early) * 2 <= rows:
         return
     sample = column.as_table().limit(1000).to_pyarrow().column(0).to_pylist()
-    texts = [str(value).strip() for value in sample if value is not None and str(value).strip() not in clean.MISSING]
+    texts = [str(value).strip() for value in sample if value is not None and str(value).strip() not in MISSING]
     if odd * 2 > rows:
         forms = " or ".join(map(typed, date_forms(texts)))
         said = (

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import reduce
 from operator import and_, or_
 
@@ -40,13 +40,8 @@ class CleanLog:
 
 
 def read_log(engine: EtlEngine, source: LogSource, report: Report) -> CleanLog:
-    """Clean the columns that are used, all rows at once, and store them. Raises InputError if no row can be used."""
+    """Clean the columns of a fetched log, all rows at once, and store them. Raises InputError if no row can be used."""
     spec, shown, found = source.spec, source.shown, source.log.columns
-    if schema.REQUEST in found:
-        spec = replace(spec, columns={schema.REQUEST: schema.REQUEST, **spec.columns})
-    for column in spec.used:
-        between = " Or say what is between the columns: --delimiter ';'." if len(found) == 1 else ""
-        schema.require_columns(shown, found, [column], f"Name the right one: {spec.flag_of(column)}.{between}")
     latest = time.time() + 86_400
     raw = source.log.load(engine, spec.used)
     for column in spec.used:

@@ -1,7 +1,8 @@
 """The events of one part -> sequences of users, as Parquet. Runs wherever the engine has the rows."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import ibis
@@ -12,8 +13,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from louder.etl.clean import ACTIONS, MICROS_COLUMN, POSITION, REQUEST
+from louder.etl.files import in_background
 
-EVENTS_PER_PART = 2_000_000
 BUCKET, USER_ID, KIND, ID = "bucket", "user_id", "kind", "id"
 
 
@@ -57,7 +58,8 @@ def write_part(part: int, events: pa.Table, *, folder: Path, has_times: bool, va
     """Write sorted events as `part-NNNNN.parquet`; no file where there are none."""
     if not len(events):
         return PartCounts()
-    sequences, counts = group(events, has_times, values)
+    sequences, counting = group(events, has_times, values)
+    counts = in_background(counting)
     pq.write_table(
         sequences,
         folder / f"part-{part:05d}.parquet",
@@ -65,11 +67,11 @@ def write_part(part: int, events: pa.Table, *, folder: Path, has_times: bool, va
         row_group_size=16_384,
         use_dictionary=["user", "kind.list.element", "actions.list.element"],
     )
-    return counts
+    return counts.result()
 
 
-def group(events: pa.Table, has_times: bool, values: Sequence[str]) -> tuple[pa.Table, PartCounts]:
-    """Sorted events, at least one -> one row per user with parallel lists, and what was seen.
+def group(events: pa.Table, has_times: bool, values: Sequence[str]) -> tuple[pa.Table, Callable[[], PartCounts]]:
+    """Sorted events, at least one -> one row per user with parallel lists, and what tells what was seen.
 
     events   columns user_id, kind, id, micros; actions, value.X and request where the log has them
     """
@@ -95,7 +97,7 @@ def group(events: pa.Table, has_times: bool, values: Sequence[str]) -> tuple[pa.
         # an engine may widen what a literal made, and readers rely on these types
         kind_of = {"kind": pa.uint8()}.get(name, pa.float32() if name.startswith("value.") else pa.int64())
         arrays.append(pa.ListArray.from_arrays(pa.array(offsets), pa.array(values_of).cast(kind_of)))
-    return pa.Table.from_arrays(arrays, ["user", *lists]), count(user, starts, time, lists, has_times)
+    return pa.Table.from_arrays(arrays, ["user", *lists]), partial(count, user, starts, time, lists, has_times)
 
 
 def count(

@@ -13,6 +13,7 @@ from louder.schema import ITEM, REQUEST, TIME, USER, WORDS
 if TYPE_CHECKING:
     import pyarrow as pa
 
+MISSING = ("", "NULL", "null", "None", "NaN", "nan", "\\N")  # texts that stand for no value
 TIME_UNITS = ("auto", "s", "ms", "us", "ns", "excel", "iso")
 ID_KINDS = ("auto", "integer", "string")
 DELIMITER_NAMES = {

@@ -1,7 +1,7 @@
 """Cleaned log -> numbered events: what stays, the vocabularies, series merged in, users dealt to parts."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import ibis
@@ -15,6 +15,7 @@ from louder.errors import InputError
 from louder.etl import filters
 from louder.etl.clean import ACTIONS, ITEM, MICROS_COLUMN, POSITION, REASON, REQUEST, USER
 from louder.etl.engines import EtlEngine
+from louder.etl.event_filters import EventFilters
 from louder.etl.numbering import cast_ids, numbered, vocabulary
 from louder.etl.read import CleanLog, Report, listed
 from louder.etl.sequences import BUCKET, ID, KIND, USER_ID
@@ -22,31 +23,6 @@ from louder.etl.series import AuxiliarySeries, open_series
 from louder.etl.sources.attributes import open_attributes
 from louder.etl.spec import SideFile
 from louder.ids import IdMap
-
-
-@dataclass(frozen=True, kw_only=True)
-class EventFilters:
-    """Which events stay: see build_table."""
-
-    min_user_events: int = 0
-    min_item_events: int = 0
-    k_core: int = 0
-    drop_duplicates: bool | None = None
-
-    def __post_init__(self) -> None:
-        for name, value in asdict(self).items():
-            if value is not None and value < 0:
-                flag = name.replace("_", "-")
-                raise InputError(f"--{flag} is {value}, but it must be 0 (no filter) or more.")
-        if self.k_core and (self.min_user_events or self.min_item_events):
-            raise InputError(
-                "--k-core repeats its filter until it holds; --min-user-events and --min-item-events run once. "
-                "Give one kind."
-            )
-
-    @property
-    def any(self) -> bool:
-        return any((self.min_user_events, self.min_item_events, self.k_core, self.drop_duplicates))
 
 
 @dataclass

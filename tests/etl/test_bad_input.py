@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from louder.errors import InputError
-from louder.etl import LogSpec, SideFile, build_table, pipeline, read_spec
+from louder.etl import LogSpec, SideFile, build_table, read_spec, steps
 from louder.etl.spec import Rule
 from louder.schema import Manifest
 
@@ -254,7 +254,7 @@ def test_a_full_disk(refused, monkeypatch):
     def full(*arguments, **options):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(pipeline, "write_table", full)
+    monkeypatch.setattr(steps, "write_table", full)
     refused(HEADER + "1,2,3\n", "is full", "-o")
 
 
@@ -264,7 +264,7 @@ def test_a_damaged_file_that_the_engine_meets(refused, monkeypatch):
     def damaged(*arguments, **options):
         raise duckdb.Error("Parquet file is likely corrupted, dictionary offset out of range")
 
-    monkeypatch.setattr(pipeline, "read_log", damaged)
+    monkeypatch.setattr(steps, "read_log", damaged)
     refused(
         HEADER + "1,2,3\n", "log.csv cannot be read: Parquet file is likely corrupted", "Check that the file is whole"
     )
@@ -276,7 +276,7 @@ def test_a_full_disk_met_by_the_engine(refused, monkeypatch):
     def full(*arguments, **options):
         raise duckdb.IOException("IO Error: Could not write file: No space left on device")
 
-    monkeypatch.setattr(pipeline, "write_table", full)
+    monkeypatch.setattr(steps, "write_table", full)
     refused(HEADER + "1,2,3\n", "is full", "-o")
 
 
@@ -321,6 +321,11 @@ def test_rules(text, rule):
     assert Rule.parse(text) == rule
 
 
-def test_etl_does_not_import_torch():
-    script = "import sys, louder.etl.pipeline, benchmarks.etl; assert 'torch' not in sys.modules"
+def test_etl_does_not_import_torch_nor_ibis_before_the_log_is_read():
+    script = """
+import sys, louder.etl.pipeline
+assert "ibis" not in sys.modules
+import louder.etl.steps, benchmarks.etl
+assert "torch" not in sys.modules
+"""
     subprocess.run([sys.executable, "-c", script], check=True)

@@ -9,10 +9,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from louder.errors import InputError
-from louder.etl import LogSpec, SideFile, build_table, pipeline
+from louder.etl import LogSpec, SideFile, build_table, pipeline, steps
 from louder.etl.engines import RAW_POSITION
 from louder.etl.engines.duckdb import default_memory, open_duckdb
-from louder.etl.sources import plain
+from louder.etl.sources import csv, plain
 from louder.etl.sources.jsonl import open_jsonl
 
 
@@ -51,7 +51,8 @@ class Recording:
 
     def __init__(self, engine):
         self.engine, self.seen = engine, []
-        self.read_parquet, self.epoch_us, self.strptime = engine.read_parquet, engine.epoch_us, engine.strptime
+        self.read_parquet, self.read_arrow = engine.read_parquet, engine.read_arrow
+        self.epoch_us, self.strptime = engine.epoch_us, engine.strptime
 
     def save(self, name, table):
         self.seen.append(table)
@@ -72,7 +73,7 @@ def test_every_expression_compiles_for_spark(tmp_path, monkeypatch, keep):
             recorded.append(Recording(engine))
             yield recorded[0]
 
-    monkeypatch.setattr(pipeline, "open_duckdb", open_recording)
+    monkeypatch.setattr(steps, "open_duckdb", open_recording)
     rows = ["a,x,1000,s2,1,buy,3.5,Rome", "a,y,2000,s2,0,view,,Rome", "b,x,1000,,1,buy,1,Oslo", "b,y,3,s,1,buy,1,Oslo"]
     (tmp_path / "log.csv").write_text("\n".join(["user_id,item_id,timestamp,request_id,click,kind,secs,city", *rows]))
     (tmp_path / "items.csv").write_text("item_id,price\nz,5\ny,6\n")
@@ -118,7 +119,7 @@ def test_lines_of_json_are_texts_in_the_order_of_the_files(tmp_path):
     assert table.numbers == {"id", "n"}
     stored = table.stored(["n", "id", "note"])
     assert not stored.rejected
-    found = pa.concat_tables(pq.read_table(path) for path in stored.paths)
+    found = pa.concat_tables(pq.read_table(path) for path in stored.rows)
     assert found.to_pydict() == {"n": ["2.5", None, "1"], "id": ["1", "2", "3"], "note": [None, None, "007"]}
 
 
@@ -141,9 +142,10 @@ def test_a_small_log_is_worked_on_in_memory_and_a_large_one_in_a_file(tmp_path, 
         where.append(settings["small"])
         return open_duckdb(work, *arguments, **settings)
 
-    monkeypatch.setattr(pipeline, "open_duckdb", opened)
+    monkeypatch.setattr(steps, "open_duckdb", opened)
     for name, size, filters in ("a", 1 << 20, {}), ("b", 0, {}), ("c", 1 << 20, {"k_core": 2}), ("d", 0, {"k_core": 2}):
         monkeypatch.setattr(pipeline, "SMALL_BYTES", size)
+        monkeypatch.setattr(csv, "HELD_BYTES", size)
         build_table(log, tmp_path / name, spec=spec, **filters)
     assert where == [True, False, True, False]
     for one, other in ("a", "b"), ("c", "d"):

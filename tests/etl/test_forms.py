@@ -38,8 +38,7 @@ def csv(delimiter=",", header=True, rows=ROWS, end="\n"):
 def columns_of(path, text=TextForm(), wanted=WANTED, chosen=None):
     table = open_csv("raw", [(path, path.name)], path.parent, wanted, text=text)
     stored = table.stored(chosen or table.columns)
-    found = pa.concat_tables(pq.read_table(each) for each in stored.paths)
-    return found.to_pydict(), stored.rejected
+    return stored.table().to_pydict(), stored.rejected
 
 
 def log(tmp_path, content, name="log.csv"):

@@ -1,13 +1,10 @@
-"""DuckDB: opened, kept within memory, its errors turned into sentences."""
+"""DuckDB: opened, and kept within memory."""
 
-import hashlib
 import os
-import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-import duckdb
 import ibis
 import ibis.expr.datatypes as dt
 import ibis.expr.types as ir
@@ -15,10 +12,8 @@ import numpy as np
 import pyarrow as pa
 from ibis.backends.duckdb import Backend
 
-from louder.errors import InputError
 from louder.etl.engines import RAW_POSITION, EtlEngine, T
-from louder.etl.files import first_line
-from louder.folders import full_disk
+from louder.etl.engines.sql import identifier, plain_paths, quoted_list, sentences
 
 GIB = 1 << 30
 
@@ -136,33 +131,6 @@ def readable(column: str, kind: str, position: str) -> str:
     return column
 
 
-def plain_paths(paths: Iterable[Path], work: Path) -> list[Path]:
-    """The same files under names that DuckDB does not take for patterns: links to them where need be."""
-    plain = []
-    for index, path in enumerate(paths):
-        if re.search(r"[*?\[]", str(path)):
-            link = work / f"named-{index}-{hashlib.md5(str(path).encode(), usedforsecurity=False).hexdigest()}"
-            if not link.is_symlink():
-                link.symlink_to(path.resolve())
-            path = link
-        plain.append(path)
-    return plain
-
-
-def identifier(name: str) -> str:
-    """The name of a column in SQL."""
-    return '"' + name.replace('"', '""') + '"'
-
-
-def quoted(text: str | Path) -> str:
-    """A string literal of SQL."""
-    return "'" + str(text).replace("'", "''") + "'"
-
-
-def quoted_list(values: Iterable[str | Path]) -> str:
-    return "[" + ", ".join(quoted(value) for value in values) + "]"
-
-
 def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
@@ -183,25 +151,3 @@ def default_memory() -> int:
     except OSError:
         pass
     return max(256 << 20, min(2 * GIB, int(free * 0.4)))
-
-
-@contextmanager
-def sentences(source: str, work: Path) -> Iterator[None]:
-    """Raise DuckDB's errors that a caller can fix as InputError."""
-    try:
-        yield
-    except duckdb.Error as error:
-        text = str(error)
-        if "No space left" in text or "max_temp_directory_size" in text or "Disk quota" in text:
-            raise full_disk(work.parent.parent) from error
-        if isinstance(error, duckdb.OutOfMemoryException):
-            raise InputError(
-                f"Reading {source} needs more memory than it was given ({first_line(text)}). Give it more: --memory 4GB."
-            ) from error
-        unreadable = (duckdb.InvalidInputException, duckdb.IOException, duckdb.ConversionException)
-        damaged = type(error) is duckdb.Error  # what the readers inside say, such as that of Parquet of odd bytes
-        if damaged or (isinstance(error, unreadable) and not isinstance(error, duckdb.InternalException)):
-            raise InputError(
-                f"{source} cannot be read: {first_line(text)} Check that the file is whole, or name its format: --format FORMAT."
-            ) from error
-        raise

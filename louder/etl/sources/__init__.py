@@ -10,7 +10,6 @@ from pathlib import Path
 
 from louder import schema
 from louder.errors import InputError
-from louder.etl.engines import EtlEngine
 from louder.etl.files import Input, head_lines
 from louder.etl.sources.amazon_ratings import open_amazon_ratings
 from louder.etl.sources.kuairand import kuairand_logs, open_kuairand
@@ -22,7 +21,7 @@ from louder.etl.sources.source import LogSource, log_files
 from louder.etl.spec import LogSpec
 
 MOST_COLUMNS = 8  # of a log without a header; lines with more words are sequences
-FORMATS: dict[str, Callable[[EtlEngine, list[Input], LogSpec, Path], LogSource]] = {
+FORMATS: dict[str, Callable[[list[Input], LogSpec, Path], LogSource]] = {
     "movielens": open_movielens,
     "amazon-ratings": open_amazon_ratings,
     "kuairand": open_kuairand,
@@ -34,14 +33,14 @@ FORMATS: dict[str, Callable[[EtlEngine, list[Input], LogSpec, Path], LogSource]]
 }
 
 
-def open_source(engine: EtlEngine, inputs: list[Input], spec: LogSpec, work: Path) -> LogSource:
+def open_source(inputs: list[Input], spec: LogSpec, work: Path) -> LogSource:
     """Recognise and open the log. Raises InputError if no format fits."""
     kind = spec.format if spec.format != "auto" else recognise(inputs, spec)
     if kind not in FORMATS:
         raise InputError(
             f"The format {kind!r} is not known; known are {', '.join(FORMATS)}. Pass one of them: --format csv."
         )
-    return FORMATS[kind](engine, inputs, replace(spec, format=kind), work)
+    return FORMATS[kind](inputs, replace(spec, format=kind), work)
 
 
 def recognise(inputs: list[Input], spec: LogSpec) -> str:

@@ -3,7 +3,6 @@
 from dataclasses import replace
 from pathlib import Path
 
-from louder.etl.engines import EtlEngine
 from louder.etl.files import Input
 from louder.etl.sources.csv import open_csv
 from louder.etl.sources.source import LogSource, log_files, opened
@@ -11,7 +10,7 @@ from louder.etl.spec import LogSpec, TextForm
 from louder.schema import ITEM, RATING, TIME, USER
 
 
-def open_amazon_ratings(engine: EtlEngine, inputs: list[Input], spec: LogSpec, work: Path) -> LogSource:
+def open_amazon_ratings(inputs: list[Input], spec: LogSpec, work: Path) -> LogSource:
     """No header; user, item, rating, time."""
     files = [opened(entry, name) for entry in inputs for name in log_files(entry)]
     table = open_csv("raw", files, work, names=[USER, ITEM, RATING, TIME], text=TextForm(","))

@@ -7,7 +7,7 @@ import pyarrow as pa
 from louder.errors import InputError
 from louder.etl.sources.parquet import is_number
 from louder.etl.sources.plain import with_rating
-from louder.etl.sources.source import LogSource, RawTable
+from louder.etl.sources.source import LogSource, RawTable, Stored
 from louder.etl.spec import LogSpec
 from louder.schema import ITEM, TIME, USER
 
@@ -32,7 +32,7 @@ def arrow_table(name: str, table: pa.Table, shown: str) -> RawTable:
     return RawTable(name, table.column_names, numbers, partial(readable, table), "Arrow")
 
 
-def readable(table: pa.Table, wanted: list[str]) -> pa.Table:
+def readable(table: pa.Table, wanted: list[str]) -> Stored:
     """Columns of types that an engine knows: texts where nothing is known."""
     columns = {}
     for name in wanted:
@@ -42,7 +42,7 @@ def readable(table: pa.Table, wanted: list[str]) -> pa.Table:
         elif pa.types.is_float16(column.type):
             column = column.cast(pa.float32())
         columns[name] = column
-    return pa.table(columns)
+    return Stored(pa.table(columns))
 
 
 def value_type(kind: pa.DataType) -> pa.DataType:

@@ -3,17 +3,21 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from louder.etl.engines import RAW_POSITION, EtlEngine
+from louder.etl.engines import RAW_POSITION
 from louder.etl.files import open_input
 from louder.etl.sources.arrow import arrow_table
 from louder.etl.sources.plain import kind_of, open_table
 from louder.etl.sources.source import RawTable, log_files, opened
 from louder.etl.spec import LogSpec, SideFile, TextForm
 from louder.schema import require_columns
+
+if TYPE_CHECKING:
+    from louder.etl.engines import EtlEngine
 
 TITLES = ("title", "name")  # what a person calls it is no number, even where all look like one
 
@@ -31,7 +35,7 @@ def open_side_file(
     return open_table(name, files, kind_of(*files[0]), work, wanted, text), files[0][1]
 
 
-def open_attributes(engine: EtlEngine, side: SideFile, what: str, spec: LogSpec, word: str, work: Path) -> pa.Table:
+def open_attributes(engine: "EtlEngine", side: SideFile, what: str, spec: LogSpec, word: str, work: Path) -> pa.Table:
     """All columns of an attribute file; its id column is called "raw". One row an id: the first one counts."""
     candidates = [side.id] if side.id else [word, spec.column(word), "id"]
     table, shown = open_side_file(side, f"side_{what}", candidates, work, spec.text, what)
@@ -41,7 +45,7 @@ def open_attributes(engine: EtlEngine, side: SideFile, what: str, spec: LogSpec,
     return typed_attributes(loaded(engine, table), key)
 
 
-def loaded(engine: EtlEngine, table: RawTable) -> pa.Table:
+def loaded(engine: "EtlEngine", table: RawTable) -> pa.Table:
     """A small table, whole and in order."""
     return table.load(engine).order_by(RAW_POSITION).drop(RAW_POSITION).to_pyarrow()
 

@@ -2,6 +2,8 @@
 
 import codecs
 import io
+import itertools
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +20,7 @@ from louder.etl.sources.source import File, RawTable, Stored, all_shown
 from louder.etl.spec import TextForm
 
 BLOCK_BYTES = 8 << 20
+HELD_BYTES = 64 << 20  # of columns that stay in memory; a larger log goes through a file
 MOST_LINES = 10_000  # of one value
 OTHER_COLUMNS = "line with another number of columns"
 
@@ -39,32 +42,55 @@ def open_csv(
     form, kept = read_heads(files, list(wanted), names, text)
     partitions = [column for column in partition_of(kept[0][0]) if column not in form.columns]
 
-    def parquet(chosen: list[str]) -> Stored:
-        targets = [work / f"{name}-{index}.parquet" for index in range(len(kept))]
-        counts = [csv_to_parquet(*each, form, chosen) for each in zip(kept, targets, form.skipped)]
-        rows, rejected = map(sum, zip(*counts))
-        if rejected > rows:
+    def stored(chosen: list[str]) -> Stored:
+        rejected: Counter[str] = Counter()
+        batches = (batch for each in zip(kept, form.skipped) for batch in read_csv(*each, form, chosen, rejected))
+        held, rows = held_or_written(batches, chosen, work / f"{name}.parquet")
+        if (odd := rejected[OTHER_COLUMNS]) > rows:
             raise InputError(
-                f"{rejected:,} of the {rows + rejected:,} lines of {all_shown(kept)} have another number of columns than "
+                f"{odd:,} of the {rows + odd:,} lines of {all_shown(kept)} have another number of columns than "
                 f"{len(form.columns)} ({', '.join(form.columns)}). Say what is between them: --delimiter ';'."
             )
-        return Stored(targets, rejected={OTHER_COLUMNS: rejected} if rejected else {})
+        return Stored(held, rejected=dict(+rejected))
 
     empty = len(files) - len(kept)
-    return RawTable(name, form.columns + partitions, form.numbers, parquet, form.described, empty)
+    return RawTable(name, form.columns + partitions, form.numbers, stored, form.described, empty)
 
 
-def csv_to_parquet(file: File, target: Path, skipped: int, form: Form, chosen: list[str]) -> tuple[int, int]:
-    """Copy columns of a CSV, as text and in order, to Parquet -> rows, and lines with another number of columns.
+def held_or_written(
+    batches: Iterator[pa.RecordBatch], columns: list[str], target: Path
+) -> tuple[list[Path] | pa.Table, int]:
+    """Texts in memory if they are few, else as the Parquet file `target`; and how many rows there are."""
+    schema = pa.schema([(column, pa.string()) for column in columns])
+    held, size = [], 0
+    for batch in batches:
+        held.append(batch)
+        size += batch.nbytes
+        if size > HELD_BYTES:
+            break
+    else:
+        table = pa.Table.from_batches(held, schema)
+        return table, len(table)
+    rows = 0
+    with pq.ParquetWriter(target, schema, compression="lz4", use_dictionary=False, write_statistics=False) as writer:
+        for batch in itertools.chain(held, batches):
+            writer.write_batch(batch)
+            rows += len(batch)
+    return [target], rows
+
+
+def read_csv(
+    file: File, skipped: int, form: Form, chosen: list[str], rejected: Counter[str]
+) -> Iterator[pa.RecordBatch]:
+    """These columns of a CSV, as text and in order. Lines with another number of columns are counted in `rejected`.
 
     Raises InputError for what is no text in this encoding, and for a quote that is never closed.
     """
     path, shown = file
-    rejected = rows = 0
+    rows, before = 0, rejected.total()
 
     def skip(row: pc.InvalidRow) -> str:
-        nonlocal rejected
-        rejected += 1
+        rejected[OTHER_COLUMNS] += 1
         return "skip"
 
     reading = pc.ReadOptions(column_names=with_gaps(form), skip_rows=skipped, block_size=BLOCK_BYTES)
@@ -73,21 +99,17 @@ def csv_to_parquet(file: File, target: Path, skipped: int, form: Form, chosen: l
     of_folders = {column: text for column, text in partition_of(path).items() if column not in form.columns}
     read = [column for column in chosen if column not in of_folders]
     texts = pc.ConvertOptions(column_types=dict.fromkeys(read, pa.string()), include_columns=read)
-    options = {"compression": "lz4", "use_dictionary": False, "write_statistics": False}
     stream = Text(path, form.encoding, form.quote)
     with csv_errors(shown, form, stream, lambda: refuse_swallowed_lines(file, form, skipped)):
         reader = pc.open_csv(pa.PythonFile(stream, "r"), reading, parsing, texts)
-        constants = [(column, pa.string()) for column in chosen if column in of_folders]
-        schema = pa.schema([*reader.schema, *constants])
-        with pq.ParquetWriter(target, schema, **options) as writer:
-            for batch in reader:
-                for column, _ in constants:
+        for batch in reader:
+            for column in chosen:
+                if column in of_folders:
                     batch = batch.append_column(column, pa.array([of_folders[column]] * len(batch), pa.string()))
-                writer.write_batch(batch)
-                rows += len(batch)
-    if stream.quoted and stream.lines() > rows + rejected + skipped:
+            rows += len(batch)
+            yield batch.select(chosen)
+    if stream.quoted and stream.lines() > rows + rejected.total() - before + skipped:
         refuse_swallowed_lines(file, form, skipped)
-    return rows, rejected
 
 
 class Text:

@@ -7,10 +7,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from louder.errors import InputError
-from louder.etl.clean import MISSING
 from louder.etl.files import head, head_lines
 from louder.etl.sources.source import File
-from louder.etl.spec import NUMBER, TextForm
+from louder.etl.spec import MISSING, NUMBER, TextForm
 
 DELIMITERS = {",": "commas", "\t": "tabs", ";": "semicolons", "|": "bars", "::": "double colons", " ": "blanks"}
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import duckdb
 
-from louder.etl.engines.duckdb import identifier, plain_paths, quoted, quoted_list
+from louder.etl.engines.sql import identifier, plain_paths, quoted, quoted_list
 from louder.etl.files import head, partition_of
 from louder.etl.sources.source import File, RawTable, Stored
 

@@ -8,9 +8,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from louder.errors import InputError
-from louder.etl.engines import EtlEngine
 from louder.etl.files import Input, some
-from louder.etl.sources.attributes import loaded, typed_attributes
+from louder.etl.sources.attributes import typed_attributes
 from louder.etl.sources.csv import open_csv
 from louder.etl.sources.source import LogSource, all_shown, opened
 from louder.etl.spec import LogSpec
@@ -23,7 +22,7 @@ ACTIONS = {name: f"is_{name}" for name in ("click", "like", "follow", "comment",
 }
 
 
-def open_kuairand(engine: EtlEngine, inputs: list[Input], spec: LogSpec, work: Path) -> LogSource:
+def open_kuairand(inputs: list[Input], spec: LogSpec, work: Path) -> LogSource:
     """Videos shown, and what the user did with each; the standard logs one after the other.
 
     The log of randomly shown videos is read if it is named, and left out of an archive or a folder: it is of another
@@ -47,8 +46,8 @@ def open_kuairand(engine: EtlEngine, inputs: list[Input], spec: LogSpec, work: P
     )
     match = LOG.fullmatch(Path(logs[0][1]).name)
     assert match is not None
-    items = features(engine, inputs, "video_features_basic", "video_id", work)
-    users = features(engine, inputs, "user_features", "user_id", work)
+    items = features(inputs, "video_features_basic", "video_id", work)
+    users = features(inputs, "user_features", "user_id", work)
     name = f"kuairand-{match['edition']}"
     return LogSource(name, all_shown(files), table, spec, items, users, repeats=False)
 
@@ -61,14 +60,14 @@ def kuairand_logs(source: Input) -> list[str]:
     return sorted(name for name, match in matches.items() if match and match["policy"] == "standard")
 
 
-def features(engine: EtlEngine, inputs: list[Input], kind: str, key: str, work: Path) -> pa.Table | None:
+def features(inputs: list[Input], kind: str, key: str, work: Path) -> pa.Table | None:
     """The file `KIND_*.csv` beside the log. Numbers that are names (an author, a masked category) become texts, tags a
     list of texts."""
     pattern = rf"(.*/)?{kind}_(pure|1k|27k)\.csv"
     found = [(source, name) for source in inputs for name in source.names if re.fullmatch(pattern, name)]
     if not found:
         return None
-    texts = loaded(engine, open_csv(kind, [opened(*found[0])], work, [key]))
+    texts = open_csv(kind, [opened(*found[0])], work, [key]).fetch().table()
     table = typed_attributes(texts, key)
     for index, column in enumerate(table.column_names):
         if re.fullmatch(r"\w+_id|onehot_feat\d+", column):

@@ -4,16 +4,15 @@ from dataclasses import replace
 from pathlib import Path
 
 from louder.errors import InputError
-from louder.etl.engines import EtlEngine
 from louder.etl.files import Input
-from louder.etl.sources.attributes import loaded, typed_attributes
+from louder.etl.sources.attributes import typed_attributes
 from louder.etl.sources.csv import open_csv
 from louder.etl.sources.source import LogSource, opened
 from louder.etl.spec import LogSpec
 from louder.schema import TIME
 
 
-def open_leave_one_out(engine: EtlEngine, inputs: list[Input], spec: LogSpec, work: Path) -> LogSource:
+def open_leave_one_out(inputs: list[Input], spec: LogSpec, work: Path) -> LogSource:
     """train.csv, dev.csv, test.csv; item_meta.csv if there."""
     source = inputs[0]
     names = [source.find(f"{part}.csv") for part in ("train", "dev", "test")]
@@ -26,5 +25,5 @@ def open_leave_one_out(engine: EtlEngine, inputs: list[Input], spec: LogSpec, wo
     items = None
     if name := source.find("item_meta.csv"):
         meta = open_csv("item_meta", [opened(source, name)], work, ["item_id"])
-        items = typed_attributes(loaded(engine, meta), "item_id")
+        items = typed_attributes(meta.fetch().table(), "item_id")
     return LogSource(source.path.stem, str(source.path), table, spec, items)

@@ -7,9 +7,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from louder.errors import InputError
-from louder.etl.engines import EtlEngine
 from louder.etl.files import Input, first_line, text_lines
-from louder.etl.sources.attributes import loaded, typed
+from louder.etl.sources.attributes import typed
 from louder.etl.sources.csv import open_csv
 from louder.etl.sources.source import LogSource, opened
 from louder.etl.spec import LogSpec, TextForm
@@ -22,7 +21,7 @@ GENRES_100K = (
 )
 
 
-def open_movielens(engine: EtlEngine, inputs: list[Input], spec: LogSpec, work: Path) -> LogSource:
+def open_movielens(inputs: list[Input], spec: LogSpec, work: Path) -> LogSource:
     """A rating of 4 or more is the action "like", unless the spec names actions."""
     source = inputs[0]
     users = None
@@ -34,7 +33,7 @@ def open_movielens(engine: EtlEngine, inputs: list[Input], spec: LogSpec, work: 
         items, users = films_100k(source), people(source, "u.user", "|", ["age", "gender", "occupation", "zip"])
     elif name := source.find("ratings.csv"):
         table = open_csv("raw", [opened(source, name)], work, ["userId"])
-        items = films_20m(engine, source, work)
+        items = films_20m(source, work)
         spec = replace(spec, columns={USER: "userId", ITEM: "movieId", **spec.columns})
     else:
         raise InputError(
@@ -65,12 +64,12 @@ def films_100k(source: Input) -> pa.Table | None:
     return films(fields[0], fields[1], pa.array(genres, pa.list_(pa.string())), source.shown(name))
 
 
-def films_20m(engine: EtlEngine, source: Input, work: Path) -> pa.Table | None:
+def films_20m(source: Input, work: Path) -> pa.Table | None:
     if not (name := source.find("movies.csv")):
         return None
     table = open_csv("movies", [opened(source, name)], work, ["movieId"])
     require_columns(source.shown(name), table.columns, ["movieId", "title", "genres"])
-    rows = loaded(engine, table)
+    rows = table.fetch().table()
     ids, titles, genres = (rows[column].combine_chunks() for column in ("movieId", "title", "genres"))
     return films(ids, titles, genre_lists(genres), source.shown(name))
 

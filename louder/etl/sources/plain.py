@@ -6,7 +6,6 @@ from dataclasses import replace
 from pathlib import Path
 
 from louder.errors import InputError
-from louder.etl.engines import EtlEngine
 from louder.etl.files import Input, head
 from louder.etl.sources.csv import open_csv
 from louder.etl.sources.jsonl import open_jsonl
@@ -30,7 +29,7 @@ OTHER_FORMATS = {
 }
 
 
-def open_plain(engine: EtlEngine, inputs: list[Input], spec: LogSpec, work: Path) -> LogSource:
+def open_plain(inputs: list[Input], spec: LogSpec, work: Path) -> LogSource:
     files = [opened(entry, name) for entry in inputs for name in log_files(entry)]
     table = open_table("raw", files, spec.format, work, [*spec.columns.values(), *spec.used], spec.text)
     first = inputs[0]

@@ -9,7 +9,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from louder.errors import InputError
-from louder.etl.engines import EtlEngine
 from louder.etl.files import Input, text_lines
 from louder.etl.sources.parquet import open_parquet
 from louder.etl.sources.source import LogSource, log_files
@@ -17,7 +16,7 @@ from louder.etl.spec import LogSpec
 from louder.schema import ITEM, USER
 
 
-def open_sequences(engine: EtlEngine, inputs: list[Input], spec: LogSpec, work: Path) -> LogSource:
+def open_sequences(inputs: list[Input], spec: LogSpec, work: Path) -> LogSource:
     source = inputs[0]
     name = log_files(source)[0]
     path = work / "sequences.parquet"

@@ -1,31 +1,42 @@
 """What every format gives: a raw table, in Parquet or in memory, and what its columns mean."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import ibis.expr.types as ir
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from louder.errors import InputError
-from louder.etl.engines import RAW_POSITION, EtlEngine
+from louder.etl.engines import RAW_POSITION
 from louder.etl.files import COMPRESSED, Input, head, some
 from louder.etl.spec import LogSpec
+from louder.schema import REQUEST, require_columns
+
+if TYPE_CHECKING:
+    import ibis.expr.types as ir
+
+    from louder.etl.engines import EtlEngine
 
 File = tuple[Path, str]  # where it is, and how messages call it
 
 
 @dataclass
 class Stored:
-    """A raw table as Parquet: files that hold the columns in the order of the log.
+    """A raw table as Parquet: files that hold the columns in the order of the log; or, in their place, one in memory.
 
     names     column -> its name in the files, where that is another
     rejected  why lines could not be read -> how many
     """
 
-    paths: list[Path]
+    rows: list[Path] | pa.Table
     names: dict[str, str] = field(default_factory=dict)
     rejected: dict[str, int] = field(default_factory=dict)
+
+    def table(self) -> pa.Table:
+        """All rows in memory: for what is small, and for files that hold texts under their own names."""
+        return self.rows if isinstance(self.rows, pa.Table) else pa.concat_tables(map(pq.read_table, self.rows))
 
 
 @dataclass
@@ -39,20 +50,28 @@ class RawTable:
     name: str
     columns: list[str]
     numbers: set[str]  # the columns that hold numbers, by their types or (CSV) the first lines
-    stored: Callable[[list[str]], Stored | pa.Table]  # columns -> files that hold (at least) these, or a table of them
+    stored: Callable[[list[str]], Stored]  # columns -> what holds (at least) these
     read_as: str = ""  # how, in words
     empty: int = 0  # files without a row, which are passed over
-    rejected: dict[str, int] = field(default_factory=dict)  # lines that could not be read, once `load` has counted them
+    rejected: dict[str, int] = field(
+        default_factory=dict
+    )  # lines that could not be read, once `fetch` has counted them
 
-    def load(self, engine: EtlEngine, columns: Iterable[str] | None = None) -> ir.Table:
-        """A table of the engine with these columns and RAW_POSITION, which grows in the order of the log."""
+    def fetch(self, columns: Iterable[str] | None = None) -> Stored:
+        """Read these columns."""
         wanted = list(dict.fromkeys(self.columns if columns is None else columns))
         require_distinct(wanted)
         stored = self.stored(wanted)
-        if isinstance(stored, pa.Table):
-            return engine.read_arrow(self.name, stored)
         self.rejected = stored.rejected
-        table = engine.read_parquet(self.name, stored.paths, [stored.names.get(column, column) for column in wanted])
+        return stored
+
+    def load(self, engine: "EtlEngine", columns: Iterable[str] | None = None) -> "ir.Table":
+        """A table of the engine with these columns and RAW_POSITION, which grows in the order of the log."""
+        wanted = list(dict.fromkeys(self.columns if columns is None else columns))
+        stored = self.fetch(wanted)
+        if isinstance(stored.rows, pa.Table):
+            return engine.read_arrow(self.name, stored.rows)
+        table = engine.read_parquet(self.name, stored.rows, [stored.names.get(column, column) for column in wanted])
         return table.rename(stored.names) if stored.names else table
 
 
@@ -79,6 +98,20 @@ class LogSource:
     users: pa.Table | None = None
     repeats: bool = True  # an event can be there twice; False: equal rows are one event that was written twice
     typed: bool = False  # ids that are texts are meant so, also where all of them look like numbers
+
+    def fetched(self) -> "LogSource":
+        """The same once the columns are read that its spec uses, which from now on has that of requests where there is one.
+
+        Raises InputError if the log lacks one.
+        """
+        spec, found = self.spec, self.log.columns
+        if REQUEST in found:
+            spec = replace(spec, columns={REQUEST: REQUEST, **spec.columns})
+        for column in spec.used:
+            between = " Or say what is between the columns: --delimiter ';'." if len(found) == 1 else ""
+            require_columns(self.shown, found, [column], f"Name the right one: {spec.flag_of(column)}.{between}")
+        stored = self.log.fetch(spec.used)
+        return replace(self, spec=spec, log=replace(self.log, stored=lambda columns: stored))
 
 
 def log_files(source: Input) -> list[str]:
