@@ -18,8 +18,9 @@ from pathlib import Path
 from experiments.scaling import fit, points
 from experiments.scaling.figure import drawing
 from experiments.scaling.points import BEYOND, COMPUTE, SEEDS, Point
-from experiments.scaling.sizes import SHAPES, training_flops, users_for
-from experiments.scaling.train import Training, World
+from experiments.scaling.sizes import MODELS, training_flops, users_for
+from experiments.scaling.stream import Scale
+from experiments.scaling.train import Training
 from louder.data.synthetic_tastes import LENGTH
 from louder.results import Row, append_row, machine, provenance, read_rows
 
@@ -33,7 +34,7 @@ def rows_in(file: Path) -> list[Row]:
     return read_rows(file) if file.exists() else []
 
 
-def run(todo: Sequence[Point], file: Path, minutes: float | None, runs: Path = RUNS, of: World | None = None) -> None:
+def run(todo: Sequence[Point], file: Path, minutes: float | None, runs: Path = RUNS, of: Scale | None = None) -> None:
     """Train what has no row in `file` yet, each point to its end."""
     began = time.monotonic()
     for point in points.left(todo, rows_in(file)):
@@ -41,12 +42,13 @@ def run(todo: Sequence[Point], file: Path, minutes: float | None, runs: Path = R
             print(f"{minutes:g} minutes are over. The same command goes on.")
             return
         rate = point.learning_rate or points.rate_of(point.model, point.size, rows_in(file))
-        training = Training(point, rate, runs, of or World())
+        training = Training(point, rate, runs, of or Scale())
         training.run()
         row = training.row()
         append_row(file, row | provenance())
         shutil.rmtree(training.folder, ignore_errors=True)
-        print(f"{point.name}: excess NE {row['excess_ne']:.4f} in {row['train_seconds']:,.0f} s", flush=True)
+        metric = next(law.metric for law in fit.LAWS if law.metric in row)
+        print(f"{point.name}: {metric} {row[metric]:.4f} in {row['train_seconds']:,.0f} s", flush=True)
 
 
 def speed(model: str, size: int, rows: Sequence[Row]) -> float:
@@ -92,7 +94,7 @@ def print_fit(rows: Sequence[Row], models: Sequence[str], figure: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("step", choices=["plan", "run", "fit"])
-    parser.add_argument("--models", nargs="+", default=["hstu"], choices=list(SHAPES))
+    parser.add_argument("--models", nargs="+", default=["hstu"], choices=list(MODELS))
     parser.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS))
     parser.add_argument("--upto", type=float, default=COMPUTE[-1], help="no more compute than this")
     parser.add_argument("--minutes", type=float, help="no point begins after so many")
@@ -108,7 +110,7 @@ def main() -> None:
     elif arguments.step == "fit":
         print_fit(rows, arguments.models, arguments.figure)
         for model in arguments.models if arguments.predict else ():
-            append_row(arguments.rows, fit.prediction(rows, model) | provenance())
+            append_row(arguments.rows, fit.prediction(rows, model, fit.law_of(model)) | provenance())
     else:
         run(todo, arguments.rows, arguments.minutes)
 

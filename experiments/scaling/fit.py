@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from experiments.scaling.points import BEYOND, EXPERIMENT, lowest
+from experiments.scaling.sizes import RANKERS
 from louder.errors import InputError
 from louder.evaluation.bootstrap import INTERVAL
 from louder.results import Row
@@ -36,6 +37,11 @@ class Law:
 EXCESS = Law("excess_ne", "excess_by_group", power=True)  # a C^-b
 HITS = Law("hr@100", "hits_by_group", power=False)  # u + v ln C
 LAWS = EXCESS, HITS
+
+
+def law_of(model: str) -> Law:
+    return EXCESS if model in RANKERS else HITS
+
 
 Cells = Mapping[float, Mapping[int, np.ndarray]]  # compute -> size -> [seeds, groups]
 Optima = dict[float, tuple[float, float]]  # compute -> ln of the best size, and the lowered metric there
@@ -147,7 +153,7 @@ def interval(values: Sequence[float]) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def prediction(rows: Sequence[Row], model: str, law: Law = EXCESS) -> Row:
+def prediction(rows: Sequence[Row], model: str, law: Law) -> Row:
     """The best size at BEYOND and how good it will be, of what is trained below it. Raises InputError before what was
     trained spans DECADES, and once a prediction was made or something was trained there."""
     cells = cells_of(rows, model, law)

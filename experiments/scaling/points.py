@@ -85,13 +85,13 @@ def left(points: Iterable[Point], rows: Iterable[Row]) -> list[Point]:
 def rate_of(model: str, size: int, rows: Iterable[Row]) -> float:
     """The learning rate of a size: ln rate = u + v ln size, through the best rates of the small sizes.
 
-    The best rate of a size is the lowest point of a parabola through the excess over ln rate, within the rates tried.
+    The best rate of a size is the lowest point of a parabola over ln rate, within the rates tried.
     Raises InputError before two sizes have been tried.
     """
     tried: dict[int, list[tuple[float, float]]] = {}
     for row in rows:
         if row.get("kind") == "rate" and row["model"] == model:
-            tried.setdefault(row["size"], []).append((math.log(row["learning_rate"]), row["excess_ne"]))
+            tried.setdefault(row["size"], []).append((math.log(row["learning_rate"]), badness(row)))
     best = {at: lowest(sorted(pairs))[0] for at, pairs in tried.items() if len(pairs) >= 3}
     if len(best) < 2:
         raise InputError(
@@ -100,6 +100,11 @@ def rate_of(model: str, size: int, rows: Iterable[Row]) -> float:
         )
     slope, start = np.polyfit(np.log(list(best)), list(best.values()), 1)
     return float(f"{math.exp(start + slope * math.log(size)):.3g}")
+
+
+def badness(row: Row) -> float:
+    """What is lower of a better model."""
+    return float(row["excess_ne"] if "excess_ne" in row else -row["hr@100"])
 
 
 def lowest(pairs: Sequence[tuple[float, float]]) -> tuple[float, float]:

@@ -1,55 +1,40 @@
 """Train one point on data it sees once, and measure it against the truth."""
 
 import time
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import torch
-import torch.nn.functional as F
 
 from experiments.scaling.points import EXPERIMENT, Point
 from experiments.scaling.sizes import config_of, flops_per_user, training_flops, users_for
-from experiments.scaling.stream import TEST_USERS, Stream, held_out_lots, lots_of
+from experiments.scaling.stream import Scale, lots_of
+from experiments.scaling.tasks import task_of
 from louder import checkpoint
-from louder.data.synthetic_tastes import CATEGORIES, ITEMS, LENGTH
-from louder.evaluation.ranking_metrics import cross_entropy
-from louder.models import AnyRanker
 from louder.results import Row
 from louder.training.config import Config
 from louder.training.loop import choose_device
 from louder.training.memory import keep_freed_memory
 from louder.training.optimizers import groups, learning_rate, make_optimizers, moments, restore_moments, update
 
-GROUPS = 64  # of test users, whose means a row keeps for the bootstrap
 SAVE_SECONDS = 300
-
-
-@dataclass(frozen=True)
-class World:
-    """What there is to learn from: small in tests."""
-
-    items: int = ITEMS
-    categories: int = CATEGORIES
-    length: int = LENGTH
-    test_users: int = TEST_USERS
 
 
 class Training:
     """A point under way. A checkpoint is written between two lots; the same seed then sees the same lots and batches."""
 
-    def __init__(self, point: Point, rate: float, folder: Path, of: World) -> None:
+    def __init__(self, point: Point, rate: float, folder: Path, of: Scale) -> None:
         self.point, self.folder, self.of = point, folder / point.name, of
         self.users = users_for(point.model, point.size, point.compute, of.length)
-        self.total = self.users * of.length
+        self.total = self.users * of.length  # about: nobody predicts a first next item
         self.config: Config = config_of(
             point.model, point.size, learning_rate=rate, seed=point.seed, exposures=self.total
         )
         keep_freed_memory()
         self.device = choose_device(self.config.training.device)
-        self.stream = Stream(self.config, of.items, of.categories, of.length)
+        self.task: Any = task_of(self.config, of)
         torch.manual_seed(point.seed)
-        self.model = self.stream.build().to(self.device)
+        self.model = self.task.build().to(self.device)
         self.optimizers = make_optimizers(self.model, self.config.training)
         self.lots, self.step, self.exposures, self.seconds = 0, 0, 0, 0.0
         self.resume()
@@ -69,16 +54,15 @@ class Training:
     def train_lot(self, number: int, users: int) -> None:
         training = self.config.training
         self.model.train()
-        for batch in self.stream.loader(number, users).batches():
-            batch = batch.to(self.device)
+        for batch in self.task.loader(number, users).batches():
+            torch.manual_seed(training.seed * 1_000_003 + self.step + 1)  # negatives of this step
             for group in groups(self.optimizers):
                 group["lr"] = learning_rate(training, self.exposures, self.total, group["initial_lr"])
             with torch.autocast(self.device.type, torch.bfloat16, enabled=training.precision == "bfloat16"):
-                logits, _ = self.model(batch)
-                loss = F.binary_cross_entropy_with_logits(logits.float(), batch.labels)
+                loss, predictions = self.task.loss(self.model, batch, self.device)
             update(self.model, self.optimizers, loss, training.clip_norm)
             self.step += 1
-            self.exposures += len(batch.target_positions)
+            self.exposures += predictions
 
     def save(self) -> None:
         state = {name: getattr(self, name) for name in ("lots", "step", "exposures", "seconds")}
@@ -106,41 +90,5 @@ class Training:
         facts |= {"train_seconds": round(self.seconds, 1), "threads": torch.get_num_threads()}
         on_gpu = self.device.type == "cuda"
         facts["device"] = torch.cuda.get_device_name(self.device) if on_gpu else self.device.type
-        return facts | measured(self.model, self.stream, self.of.test_users, self.device)
-
-
-@torch.no_grad()
-def measured(model: AnyRanker, stream: Stream, users: int, device: torch.device) -> Row:
-    """Against users nobody trained on. The expectation over labels is exact, since their probabilities are known:
-
-    truth_ne   of the true probabilities: entropy over that of their mean
-    excess_ne  what the model has more: mean divergence from the truth, over the same
-    excess_by_group  [GROUPS] the same of as many groups of users, whose mean it is
-    """
-    model.eval()
-    truth, predicted = [], []
-    for number, size in held_out_lots(users):
-        probability = stream.lot(number, size).probability.ravel()
-        found = np.zeros(len(probability))
-        for batch in stream.loader(number, size, shuffle=False).batches():
-            found[batch.rows.numpy()] = torch.sigmoid(model(batch.to(device))[0])[:, 0].double().cpu().numpy()
-        truth.append(probability)
-        predicted.append(found)
-    return against_truth(np.concatenate(truth), np.concatenate(predicted), users)
-
-
-def against_truth(truth: np.ndarray, predicted: np.ndarray, users: int) -> Row:
-    """truth, predicted [users * L], user after user"""
-    share = np.array([truth.mean()])
-    most = float(cross_entropy(share, share)[0])
-    least = cross_entropy(truth, truth)
-    excess = (cross_entropy(truth, predicted) - least) / most
-    groups_of = np.array_split(excess.reshape(users, -1).mean(1), min(GROUPS, users))
-    return {
-        "test_users": users,
-        "test_exposures": len(truth),
-        "truth_ne": round(float(least.mean()) / most, 6),
-        "ne": round(float(least.mean()) / most + float(excess.mean()), 6),
-        "excess_ne": round(float(excess.mean()), 6),
-        "excess_by_group": [round(float(group.mean()), 6) for group in groups_of],
-    }
+        self.model.eval()
+        return facts | self.task.measured(self.model, self.device)

@@ -4,11 +4,17 @@ from collections.abc import Sequence
 
 from experiments.scaling.figure import exponent
 from experiments.scaling.fit import EXCESS, LAWS, Fitted, cells_of, fit
-from experiments.scaling.points import BEYOND, EXPERIMENT
+from experiments.scaling.points import BEYOND, EXPERIMENT, badness
 from experiments.tables.lines import Tables, mean_and_deviation, number, rows_of, table
 from louder.results import Row
 
-MODELS = {"hstu": "HSTU", "dlrm": "DLRM", "wukong": "Wukong"}
+MODELS = {
+    "hstu": "HSTU",
+    "dlrm": "DLRM",
+    "wukong": "Wukong",
+    "next-hstu": "HSTU, next item",
+    "next-sasrec": "SASRec, next item",
+}
 
 
 def found(kind: str) -> list[Row]:
@@ -23,7 +29,18 @@ def points() -> list[str]:
     lines = [
         point_line(rows) for _, rows in sorted(together.items(), key=lambda x: (list(MODELS).index(x[0][0]), x[0]))
     ]
-    head = "model", "FLOPs", "size", "FLOPs per exposure", "exposures", "learning rate", "NE", "excess NE", "seeds"
+    head = (
+        "model",
+        "FLOPs",
+        "size",
+        "FLOPs per exposure",
+        "exposures",
+        "learning rate",
+        "NE",
+        "excess NE",
+        "HR@100",
+        "seeds",
+    )
     return table(head, lines)
 
 
@@ -31,16 +48,19 @@ def point_line(rows: Sequence[Row]) -> list[str]:
     first = rows[0]
     values = [exponent(first["compute"]), str(first["size"]), f"{first['flops_per_exposure']:,.0f}"]
     values += [f"{first['exposures']:,}", f"{first['learning_rate']:.2g}"]
-    values += [mean_and_deviation([row[name] for row in rows]) for name in ("ne", "excess_ne")]
+    values += [
+        mean_and_deviation([row[name] for row in rows]) if name in first else ""
+        for name in ("ne", "excess_ne", "hr@100")
+    ]
     return [MODELS[first["model"]], *values, ", ".join(str(row["seed"]) for row in rows)]
 
 
 def rates() -> list[str]:
     lines = [
-        [MODELS[row["model"]], str(row["size"]), f"{row['learning_rate']:g}", number(row["excess_ne"])]
+        [MODELS[row["model"]], str(row["size"]), f"{row['learning_rate']:g}", number(abs(badness(row)))]
         for row in sorted(found("rate"), key=lambda row: (row["model"], row["size"], row["learning_rate"]))
     ]
-    return table(("model", "size", "learning rate", "excess NE"), lines)
+    return table(("model", "size", "learning rate", "excess NE, or HR@100"), lines)
 
 
 def laws() -> list[str]:
@@ -67,13 +87,15 @@ def predictions() -> list[str]:
     rows, lines = rows_of(EXPERIMENT), []
     for row in found("prediction"):
         there = [x for x in rows if x["kind"] == "point" and x["model"] == row["model"] and x["compute"] == BEYOND]
-        best = min(there, key=lambda x: x["excess_ne"]) if there else None
+        best = min(there, key=badness) if there else None
         sizes, values = row["size_interval"], row["interval"]
         size = f"{row['size_exact']:.1f} [{sizes[0]:.1f}, {sizes[1]:.1f}]"
-        value = f"{number(row['excess_ne'])} [{number(values[0])}, {number(values[1])}]"
-        measured = ["not trained yet", ""] if best is None else [str(best["size"]), number(best["excess_ne"])]
+        value = f"{number(abs(badness(row)))} [{number(values[0])}, {number(values[1])}]"
+        measured = ["not trained yet", ""] if best is None else [str(best["size"]), number(abs(badness(best)))]
         lines.append([MODELS[row["model"]], size, value, *measured])
-    return table(("model", "predicted size", "predicted excess NE", "best size trained", "its excess NE"), lines)
+    return table(
+        ("model", "predicted size", "predicted excess NE, or HR@100", "best size trained", "what it has"), lines
+    )
 
 
 TABLES: Tables = {
