@@ -10,11 +10,10 @@ from typing import NamedTuple
 import numpy as np
 
 from louder.data.attributes import Attribute
+from louder.data.item_counts import ItemCounts, counts, smoothed
 from louder.data.table import Table, ranges
-from louder.errors import InputError
 from louder.schema import ENGAGEMENT
 
-STRENGTH = np.float32(10)  # a smoothed rate counts the rate that is expected as if it were so many impressions
 NEVER_S = 10 * 365 * 86400  # what has not happened yet counts as ten years ago
 
 
@@ -29,8 +28,8 @@ def count(table: Table, attributes: Sequence[Attribute]) -> Counters:
     """The counters of every engagement; the rows of auxiliary series are zero.
 
     `attributes` are those of the items. Counts are log(1 + count), rates are (count + s p) / (impressions + s), where s
-    is STRENGTH and p the rate of a larger group: for a user and an item everybody's, for a user and a value the user's.
-    With A actions there are, for
+    is STRENGTH of item_counts and p the rate of a larger group: for a user and an item everybody's, for a user and a
+    value the user's. With A actions there are, for
 
         user        impressions, A counts, A rates; log(1 + seconds) since the user's last event
         item        impressions, A counts, A rates, of everybody
@@ -40,28 +39,22 @@ def count(table: Table, attributes: Sequence[Attribute]) -> Counters:
 
     Raises InputError for a log without times, where nobody knows what others did before.
     """
-    if not table.manifest.has_times:
-        raise InputError(f"{table.path} has no times, so what others did before an event cannot be counted.")
+    of_items = ItemCounts.of_table(table)
     names = table.manifest.actions
     rows = np.flatnonzero(table.kinds == ENGAGEMENT)
     begins = table.request_rows()[rows]
     users = np.searchsorted(table.offsets, rows, side="right") - 1
     items, now = table.ids[rows], table.times[begins]
-    moments = dense(table.times[rows])
-    moment = np.zeros(len(table.ids), dtype=np.int64)
-    moment[rows] = moments  # number of each row's time among all times
     bits = np.zeros(len(table.ids), dtype=np.int64) if table.actions is None else table.actions
     happened = (bits[rows, None] >> np.arange(len(names)) & 1).astype(np.int32)  # [E, A]
 
-    everybody = earlier(np.zeros_like(rows), moments, happened, moment[begins])
-    expected = ((everybody.actions + 1) / (everybody.shown + 2)[:, None]).astype(np.float32)
+    item, expected = of_items.at(items, now)
     user = earlier(users, rows, happened, begins)
-    rate = smoothed(user, expected)
-    item = earlier(items, moments, happened, moment[begins])
+    rate = smoothed(user.shown, user.actions, expected)
     again = earlier(dense(users * table.items + items), rows, happened, begins)
 
-    columns = [counts(user), rate, log_since(table.times[rows], user.last, now)]
-    columns += [counts(item), smoothed(item, expected), counts(again)]
+    columns = [counts(user.shown, user.actions), rate, log_since(table.times[rows], user.last, now)]
+    columns += [counts(*item), smoothed(*item, expected), counts(again.shown, again.actions)]
     named = named_counters("user", names) + named_counters("item", names)[:-1]
     named += named_counters("user.item", names)[: 1 + len(names)]
     for attribute in attributes:
@@ -110,7 +103,9 @@ def of_values(
     entries = np.repeat(np.arange(len(items)), lengths)  # one for each event and value
     value = codes[ranges(offsets[items], lengths)]
     same = earlier(dense(users[entries] * attribute.size + value), rows[entries], happened[entries], begins[entries])
-    found = np.concatenate([counts(same), smoothed(same, rate[entries])], axis=1)
+    found = np.concatenate(
+        [counts(same.shown, same.actions), smoothed(same.shown, same.actions, rate[entries])], axis=1
+    )
     some = lengths > 0
     firsts = (np.cumsum(lengths) - lengths)[some]
     mean = np.zeros((len(items), found.shape[1]), dtype=np.float32)
@@ -135,17 +130,6 @@ def known_values(attribute: Attribute) -> tuple[np.ndarray, np.ndarray]:
 def dense(group: np.ndarray) -> np.ndarray:
     """Each number's rank among the different ones."""
     return np.unique(group, return_inverse=True)[1]
-
-
-def counts(found: Earlier) -> np.ndarray:
-    """[E, 1 + A]"""
-    return np.log1p(np.column_stack([found.shown, found.actions]).astype(np.float32))
-
-
-def smoothed(found: Earlier, expected: np.ndarray) -> np.ndarray:
-    """[E, A] rates, those of few impressions near what is `expected` [E, A]"""
-    shown = found.shown[:, None].astype(np.float32)
-    return (found.actions.astype(np.float32) + STRENGTH * expected) / (shown + STRENGTH)
 
 
 def log_since(times: np.ndarray, last: np.ndarray, now: np.ndarray) -> np.ndarray:

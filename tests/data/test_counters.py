@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from louder.data.attributes import Attribute
-from louder.data.counters import NEVER_S, STRENGTH, count
+from louder.data.counters import NEVER_S, count
+from louder.data.item_counts import STRENGTH
 from louder.data.table import Table
 from louder.errors import InputError
 from louder.schema import Manifest
