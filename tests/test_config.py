@@ -123,11 +123,7 @@ def test_settings_reach_every_kind_of_model(model):
             "training.embedding_optimizer=sgd",
             "training.embedding_optimizer must be adamw, rowwise_adamw or rowwise_adagrad, but it is 'sgd'",
         ),
-        ("training.embedding_learning_rate=0", "training.embedding_learning_rate must be above 0, but it is 0"),
-        (
-            "training.embedding_learning_rate=0.1",
-            "embedding_learning_rate is the rate of a row-wise optimizer, but training.embedding_optimizer is 'adamw'",
-        ),
+        ("training.embedding_learning_rate=-1", "training.embedding_learning_rate must be at least 0, but it is -1"),
         ("training.warmup_steps=-1", "training.warmup_steps must be at least 0"),
         ("training.clip_norm=0", "training.clip_norm must be above 0"),
         ("training.seed=-1", "training.seed must be at least 0"),

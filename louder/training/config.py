@@ -28,7 +28,7 @@ class TrainingConfig:
     schedule: str = "constant"  # or "linear", "cosine": down to 0 at the last epoch
     clip_norm: float | None = None  # largest norm of the whole gradient
     embedding_optimizer: str = "adamw"  # or "rowwise_adamw", "rowwise_adagrad": these touch only the rows used
-    embedding_learning_rate: float | None = None  # of a row-wise optimizer; None takes learning_rate
+    embedding_learning_rate: float | None = None  # of the tables of ids; None takes learning_rate, 0 freezes them
     ema_decay: float | None = None  # measure and keep an average of the weights, of about 1 / (1 - decay) latest steps
     precision: str = "float32"  # or "bfloat16": autocast of the matrix products
     patience: int | None = None  # stop after so many evaluations without a better one; None trains to the end
@@ -40,18 +40,13 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         require_at_least(1, "training", self, "epochs", "checkpoint_steps", "log_steps", "patience")
-        require_at_least(0, "training", self, "seed", "weight_decay", "warmup_steps")
+        require_at_least(0, "training", self, "seed", "weight_decay", "warmup_steps", "embedding_learning_rate")
         require(lambda seed: seed < 1 << 32, "below 2**32", "training", self, ["seed"])
         require_fraction("training", self, "betas", "ema_decay")
-        require_above_zero("training", self, "learning_rate", "embedding_learning_rate", "clip_norm", "minutes")
+        require_above_zero("training", self, "learning_rate", "clip_norm", "minutes")
         optimizers = "adamw", "rowwise_adamw", "rowwise_adagrad"
         require_one_of("training", self, schedule=("constant", "linear", "cosine"), embedding_optimizer=optimizers)
         require_one_of("training", self, precision=("float32", "bfloat16"))
-        if self.embedding_learning_rate is not None and self.embedding_optimizer == "adamw":
-            raise InputError(
-                "training.embedding_learning_rate is the rate of a row-wise optimizer, but training.embedding_optimizer "
-                "is 'adamw'. Choose one: --set training.embedding_optimizer=rowwise_adagrad."
-            )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,18 +14,21 @@ Optimizers = list[torch.optim.Optimizer]
 
 
 def make_optimizers(model: AnyModel, training: TrainingConfig) -> Optimizers:
-    """AdamW of everything; or of what is not an embedding table, and a row-wise optimizer of the tables, whose gradients
-    become sparse. Each group knows its highest rate as "initial_lr"."""
+    """AdamW of everything; or of what is not an embedding table, and of the tables a group with a rate of its own or a
+    row-wise optimizer, for which gradients become sparse. Each group knows its highest rate as "initial_lr"."""
     rate, betas, decay = training.learning_rate, training.betas, training.weight_decay
-    row_rate = training.embedding_learning_rate or rate
+    row_rate = rate if training.embedding_learning_rate is None else training.embedding_learning_rate
     weights: list[Tensor] = []
-    if training.embedding_optimizer != "adamw":
+    if training.embedding_optimizer != "adamw" or training.embedding_learning_rate is not None:
         for table in model.tables():
-            table.sparse_gradients = True
+            table.sparse_gradients = training.embedding_optimizer != "adamw"
             weights += table.parameters()
     tables = set(weights)
     rest = [parameter for parameter in model.parameters() if parameter not in tables]
-    optimizers: Optimizers = [torch.optim.AdamW(rest, lr=rate, betas=betas, weight_decay=decay, fused=True)]
+    dense: list[dict[str, Any]] = [{"params": rest}]
+    if weights and training.embedding_optimizer == "adamw":
+        dense.append({"params": weights, "lr": row_rate})
+    optimizers: Optimizers = [torch.optim.AdamW(dense, lr=rate, betas=betas, weight_decay=decay, fused=True)]
     if training.embedding_optimizer == "rowwise_adamw":
         optimizers.append(RowwiseAdamW(weights, lr=row_rate, betas=betas, weight_decay=decay))
     elif training.embedding_optimizer == "rowwise_adagrad":

@@ -186,6 +186,31 @@ def test_the_tables_have_the_row_wise_optimizer_with_a_rate_of_their_own_and_the
     assert [group["lr"] for group in groups(same.optimizers)] == [0.1, 0.1]
 
 
+def test_adamw_has_a_rate_of_their_own_for_the_tables_as_well(table, tmp_path):
+    """The first step of AdamW moves every weight by its rate, if it has a gradient."""
+    config = with_training(tiny_config(table), learning_rate=0.1, embedding_learning_rate=0.001)
+    trainer = Trainer(config, open_task(config), tmp_path / "run")
+    before = {name: weight.detach().clone() for name, weight in trainer.model.named_parameters()}
+    trainer.step(next(trainer.loader.batches()))
+    assert [group["lr"] for group in groups(trainer.optimizers)] == [0.1, 0.001]
+    for name, weight in trainer.model.named_parameters():
+        rate = 0.001 if name == "events.items.weight" else 0.1
+        assert (weight - before[name]).abs().max().item() == pytest.approx(rate, rel=0.05), name
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", *BY_ROW])
+def test_a_rate_of_zero_freezes_the_tables_and_nothing_else(optimizer, table, tmp_path):
+    config = with_training(
+        tiny_config(table), embedding_optimizer=optimizer, embedding_learning_rate=0.0, weight_decay=0.1
+    )
+    trainer = Trainer(config, open_task(config), tmp_path / "run")
+    before = {name: weight.detach().clone() for name, weight in trainer.model.named_parameters()}
+    for _ in range(3):
+        trainer.step(next(trainer.loader.batches()))
+    same = [name for name, weight in trainer.model.named_parameters() if torch.equal(weight, before[name])]
+    assert same == ["events.items.weight"]
+
+
 @pytest.mark.parametrize("optimizer", BY_ROW)
 def test_a_step_leaves_the_rows_it_did_not_use_as_they_were(optimizer, tmp_path):
     table = write_table(tmp_path / "t", [events(0, 1, 2, 3, 4)] * 6, items=40)
