@@ -42,8 +42,8 @@ def train(
 
     Next item: demo; ml1m, ml20m or books with :sasrec, :transformer, :hstu or :hstu_large, ml1m also with
     :hstu_mol or :hstu_large_mol; synthetic with :hstu,
-    :hstu_softmax or :transformer. Ranking: ml1m or kuairand with :rank_hstu, :rank_transformer, :rank_dlrm or
-    :rank_wukong, and kuairand:rank_joint. Examples:
+    :hstu_softmax or :transformer. Ranking: ml1m or kuairand with :rank_hstu, :rank_hstu_cross, :rank_transformer,
+    :rank_dlrm or :rank_wukong, and kuairand:rank_joint. Examples:
 
         louder train --table tables/shop
 

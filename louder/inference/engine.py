@@ -20,7 +20,9 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from louder.batch import SequenceBatch
+from louder.data.item_counts import ItemCounts
 from louder.data.table import Table
+from louder.data.window import remapped
 from louder.errors import InputError
 from louder.ids import RawId
 from louder.inference import explain, reranking
@@ -182,6 +184,28 @@ class Engine:
     def table(self) -> Table:
         """Where known users are. Raises InputError if it is not there, or if it does not fit the run."""
         return (self.ranking_run or self.run).open_table(self.table_path)
+
+    @cached_property
+    def item_counts(self) -> ItemCounts | None:
+        """What a ranker with counters of items reads: counted in the table. Who keeps them while events happen puts theirs
+        here. None where no model reads them. Raises InputError where the table is not there, or does not fit."""
+        run = self.ranking_run
+        if run is None or run.ranking is None or not run.ranking.item_counters:
+            return None
+        if not self.table_path.is_dir():
+            raise InputError(
+                f"{run.path} reads what everybody did with an item, which is counted in the table {self.table_path}, but "
+                "that is not there. Pass where it is: --table FOLDER."
+            )
+        bits = self.table.actions
+        bits = None if bits is None else remapped(bits, self.table.manifest.actions, run.actions)
+        return ItemCounts.of_table(self.table, bits)
+
+    def counters(self, items: Sequence[np.ndarray], at: Sequence[int]) -> list[Tensor] | None:
+        """[m, F] of each request's items [m] as of its time; None where the ranker reads none."""
+        if (counted := self.item_counts) is None:
+            return None
+        return [torch.from_numpy(counted.features(own, np.full(len(own), now))) for own, now in zip(items, at)]
 
     @cached_property
     def engagements(self) -> Table:
@@ -395,7 +419,9 @@ class Engine:
             return
         windows = [x.windows[self.ranker] for x, _, _ in asked]
         prefilled = self.prefill(self.ranker, [x for x, _, _ in asked])
-        scored = self.ranker.score_candidates(prefilled, [own for _, _, own in asked], [w.at for w in windows])
+        at = [window.at for window in windows]
+        counters = self.counters([ids for _, ids, _ in asked], at)
+        scored = self.ranker.score_candidates(prefilled, [own for _, _, own in asked], at, counters)
         for (x, ids, _), window, (logits, values) in zip(asked, windows, scored):
             probabilities = torch.sigmoid(logits)
             worth, read = probabilities @ x.weights, len(window.sequence.ids)

@@ -75,7 +75,9 @@ def scores_after(
     if engine.ranker is not None:
         prefilled = engine.ranker.prefill([(history, None) for history in histories])
         vectors = [engine.ranker.model.items(items)] * len(histories)
-        scored = engine.ranker.score_candidates(prefilled, vectors, [at] * len(histories))
+        moments = [at] * len(histories)
+        counters = engine.counters([items.numpy()] * len(histories), moments)
+        scored = engine.ranker.score_candidates(prefilled, vectors, moments, counters)
         weights = action_weights(request, engine.actions, engine.main)
         return [torch.sigmoid(logits) @ weights for logits, _ in scored]
     return next_logits(engine, request, histories, items)

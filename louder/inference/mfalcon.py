@@ -17,6 +17,7 @@ from louder.batch import SequenceBatch
 from louder.errors import InputError
 from louder.inference.runner import Prefilled, Runner, TokenRows, end_to_end, since
 from louder.models import RankingModel
+from louder.models.cross import Beside
 from louder.models.kv_cache import Branch
 
 
@@ -40,7 +41,12 @@ class MFalcon(Runner):
 
     @torch.no_grad()
     def score(
-        self, history: SequenceBatch, candidates: Tensor, at: int, key: Hashable | None = None
+        self,
+        history: SequenceBatch,
+        candidates: Tensor,
+        at: int,
+        key: Hashable | None = None,
+        counters: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """logits [m, A] of each action and values [m, V], in the order of the candidates: [m] int64 item ids, below 0
         for items that the model does not know.
@@ -49,15 +55,22 @@ class MFalcon(Runner):
                  time of an event is the time of the next one; of the last, that of the request
         at       seconds; the time of the request
         key      what the history is cached under; None: it is not
+        counters [m, F] of the candidates as of the request, where the model reads some
         """
         prefilled = self.prefill([(history, key)])
-        (scores,) = self.score_candidates(prefilled, [self.model.items(candidates)], [at])
+        (scores,) = self.score_candidates(
+            prefilled, [self.model.items(candidates)], [at], None if counters is None else [counters]
+        )
         self.release(prefilled)
         return scores
 
     @torch.no_grad()
     def score_candidates(
-        self, prefilled: Sequence[Prefilled], candidates: Sequence[Tensor], at: Sequence[int]
+        self,
+        prefilled: Sequence[Prefilled],
+        candidates: Sequence[Tensor],
+        at: Sequence[int],
+        counters: Sequence[Tensor] | None = None,
     ) -> list[tuple[Tensor, Tensor]]:
         """Likewise of several requests, which share their passes through the model; candidates are vectors [m, D] of
         `model.items` or `model.new_items`."""
@@ -76,9 +89,28 @@ class MFalcon(Runner):
                 states[n].append(own)
         if not any(states):
             return []
-        logits, values = self.model.predict(torch.cat([state for own in states for state in own]))
         sizes = [own.shape[0] for own in candidates]
+        together = torch.cat([state for own in states for state in own])
+        logits, values = self.model.predict(together, self.beside(prefilled, candidates, sizes, counters))
         return list(zip(logits.split(sizes), values.split(sizes)))
+
+    def beside(
+        self,
+        prefilled: Sequence[Prefilled],
+        candidates: Sequence[Tensor],
+        sizes: Sequence[int],
+        counters: Sequence[Tensor] | None,
+    ) -> Beside | None:
+        """What a cross head reads of all candidates, request after request; None where there is no such head."""
+        if self.model.cross is None:
+            return None
+        users = [self.model.user_vectors(x.history) for x in prefilled]
+        own = [user.expand(size, -1) for user, size in zip(users, sizes) if user is not None]
+        return Beside(
+            torch.cat(list(candidates)),
+            torch.cat(own) if own else None,
+            None if counters is None else torch.cat(list(counters)),
+        )
 
     def items(self, ids: Tensor) -> Tensor:
         """[m, D] `model.items` of known items, to be scored."""

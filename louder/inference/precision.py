@@ -24,9 +24,14 @@ def reduced(model: RankingModel, precision: str) -> RankingModel:
                     if isinstance(child, nn.Linear):
                         setattr(module, name, Int8Linear(child))
         return model
-    scales = model.value_mean, model.value_scale
+    scales, norm = (
+        (model.value_mean, model.value_scale),
+        None if model.cross is None else copy.deepcopy(model.cross.norm),
+    )
     model.to(torch.bfloat16)
     model.value_mean, model.value_scale = scales
+    if model.cross is not None and norm is not None:
+        model.cross.norm = norm
     return model
 
 

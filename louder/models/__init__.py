@@ -50,6 +50,11 @@ def build_ranker(
                 f"ranking.id_dropout is for the items that come with a request, which model.kind={config.kind} does "
                 "not answer: --set ranking.id_dropout=0."
             )
+        if ranking.cross_layers:
+            raise InputError(
+                f"ranking.cross_layers is {ranking.cross_layers}, but model.kind={config.kind} crosses all its features, "
+                "counters too, already: --set ranking.cross_layers=0 --set ranking.item_counters=false."
+            )
         if isinstance(config, DLRMConfig):
             return DLRM(config, vocabulary, item_attributes)
         return Wukong(config, vocabulary, item_attributes)

@@ -13,6 +13,7 @@ from louder.batch import RankingBatch, SequenceBatch
 from louder.config import require_at_least, require_fraction, require_one_of
 from louder.data.attributes import Column
 from louder.errors import InputError
+from louder.models.cross import Beside, CrossHead
 from louder.models.embeddings import AttributeEmbedding, EmbeddingTable, Vocabulary, draw
 from louder.models.sequential import NORM_EPS, SequentialModel
 from louder.ops.dropout import dropout
@@ -40,11 +41,19 @@ class RankingConfig:
     attribute_dropout: float = 0.1  # by dimension, of each part of an item's token on its own
     id_dropout: float = 0.0  # of whole ids in training: so items nobody has met can be scored by the rest
     hidden: int = 2  # width of the head, as a multiple of the model's
+    cross_layers: int = 0  # of a head beside it, over the state, the item and attributes of the user (DCN-v2); 0: none
+    cross_width: int = 32  # of each part that these layers cross
+    item_counters: bool = False  # what everybody did with the item before the request is such a part as well
 
     def __post_init__(self) -> None:
         require_one_of("ranking", self, tokens=("paired", "interleaved", "added"))
-        require_at_least(0, "ranking", self, "next_item", "value_weight")
-        require_at_least(1, "ranking", self, "hidden")
+        require_at_least(0, "ranking", self, "next_item", "value_weight", "cross_layers")
+        require_at_least(1, "ranking", self, "hidden", "cross_width")
+        if self.item_counters and not self.cross_layers:
+            raise InputError(
+                "ranking.item_counters is true, but counters are read by cross layers, and ranking.cross_layers is 0: "
+                "--set ranking.cross_layers=3."
+            )
         require_fraction("ranking", self, "attribute_dropout", "id_dropout")
         if self.next_item and not (self.acts_apart and self.one_pass):
             raise InputError(
@@ -83,7 +92,8 @@ class RankingModel(nn.Module):
 
     forward(batch)          -> logits [M, A] of each action, values [M, V], at the target positions
     states(tokens)          -> [T, D] what the layers make of tokens
-    predict(states [M, D])  -> logits [M, A], values [M, V]
+    exposed(tokens, states, batch)  -> the same logits and values, of states that are there
+    predict(states [M, D], beside)  -> logits [M, A], values [M, V]; `beside` is what a cross head reads
     """
 
     def __init__(
@@ -111,6 +121,16 @@ class RankingModel(nn.Module):
             nn.SiLU(),
             nn.Linear(hidden, vocabulary.actions + vocabulary.values),
         )
+        self.cross: CrossHead | None = None
+        if config.cross_layers:
+            self.cross = CrossHead(
+                width,
+                users=bool(vocabulary.context),
+                counters=vocabulary.counters if config.item_counters else 0,
+                tasks=vocabulary.actions + vocabulary.values,
+                size=config.cross_width,
+                layers=config.cross_layers,
+            )
         # of the training part; values are learned on one scale
         self.value_mean: Tensor
         self.value_scale: Tensor
@@ -119,7 +139,7 @@ class RankingModel(nn.Module):
 
     def forward(self, batch: RankingBatch) -> tuple[Tensor, Tensor]:
         tokens = self.tokens(batch.sequences)
-        return self.predict(self.states(tokens)[tokens.items[batch.target_positions]])
+        return self.exposed(tokens, self.states(tokens), batch)
 
     def set_value_scale(self, mean: Tensor, scale: Tensor) -> None:
         """Mean and standard deviation [V] of each value in the training part."""
@@ -136,8 +156,26 @@ class RankingModel(nn.Module):
     def states(self, tokens: Tokens) -> Tensor:
         return self.backbone.transduce(tokens.x, tokens.layout)
 
-    def predict(self, states: Tensor) -> tuple[Tensor, Tensor]:
+    def exposed(self, tokens: Tokens, states: Tensor, batch: RankingBatch) -> tuple[Tensor, Tensor]:
+        rows = tokens.items[batch.target_positions]
+        if self.cross is None:
+            return self.predict(states[rows])
+        users = self.user_vectors(batch.sequences)
+        if users is not None:
+            users = users[torch.searchsorted(batch.sequences.offsets, batch.target_positions, right=True) - 1]
+        return self.predict(states[rows], Beside(tokens.x[rows], users, batch.counters))
+
+    def user_vectors(self, batch: SequenceBatch) -> Tensor | None:
+        """[B, D] the attributes of the users, added up; None where there are none"""
+        if not self.context or batch.context is None:
+            return None
+        return torch.stack([table(codes) for table, codes in zip(self.context, batch.context.T)]).sum(0)
+
+    def predict(self, states: Tensor, beside: Beside | None = None) -> tuple[Tensor, Tensor]:
         out = self.head(states).float()
+        if self.cross is not None:
+            assert beside is not None, "the model has a cross head, which reads more than states"
+            out = out + self.cross(states, beside).float()
         logits, values = out.split([self.vocabulary.actions, self.vocabulary.values], dim=1)
         return logits, values * self.value_scale + self.value_mean
 

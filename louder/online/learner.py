@@ -218,6 +218,11 @@ def require_streamable(config: Config) -> None:
             f"{config.name} is a model of single impressions, whose counters only a table has. Stream a sequential model: "
             "louder stream ml1m:rank_hstu."
         )
+    if config.ranking is not None and config.ranking.item_counters:
+        raise InputError(
+            "ranking.item_counters is true, but a stream does not count items yet. Stream a run without: "
+            "--set ranking.item_counters=false."
+        )
     if config.ranking is not None and not config.ranking.acts_apart:
         raise InputError(
             "ranking.tokens is 'added', with which items of one answer would see each other: "

@@ -30,13 +30,20 @@ def rank_hstu() -> Config:
     return _config("hstu", model, training, users_per_batch=16, value_weight=0.3)
 
 
+def rank_hstu_cross() -> Config:
+    """The same, and beside its head cross layers over the state, the video, the user's attributes and what everybody did
+    with the video before."""
+    settings = ["name=kuairand-rank-hstu-cross", "ranking.cross_layers=3", "ranking.item_counters=true"]
+    return override(rank_hstu(), settings)
+
+
 def rank_joint() -> Config:
-    """The same, trained for the next engagement as well, so that one model retrieves and ranks."""
+    """rank_hstu, trained for the next engagement as well, so that one model retrieves and ranks."""
     return override(rank_hstu(), ["name=kuairand-rank-joint", "ranking.next_item=0.2"])
 
 
 def rank_transformer() -> Config:
-    """The same with a LLaMA-style Transformer."""
+    """rank_hstu with a LLaMA-style Transformer."""
     model = TransformerConfig(layers=3, heads=2, width=64, hidden=176, max_len=256)
     return replace(rank_hstu(), name="kuairand-rank-transformer", model=model)
 

@@ -80,8 +80,15 @@ def rank_hstu() -> Config:
     )
 
 
+def rank_hstu_cross() -> Config:
+    """The same, and beside its head cross layers over the state, the film, the user's attributes and what everybody did
+    with the film before."""
+    settings = ["name=ml1m-rank-hstu-cross", "ranking.cross_layers=3", "ranking.item_counters=true"]
+    return override(rank_hstu(), settings)
+
+
 def rank_transformer() -> Config:
-    """The same with a LLaMA-style Transformer."""
+    """rank_hstu with a LLaMA-style Transformer."""
     model = TransformerConfig(layers=4, heads=2, width=64, hidden=176, max_len=404)
     return replace(rank_hstu(), name="ml1m-rank-transformer", model=model)
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from louder.batch import RankingBatch
 from louder.data.attributes import Attribute, Column, Vectors, encode, vectors
 from louder.data.counters import count
+from louder.data.item_counts import item_counters
 from louder.data.ranking import RankingLoader
 from louder.data.table import Table, read_attributes
 from louder.data.window import log1p
@@ -66,8 +67,11 @@ class RankingTask:
         ]
         self.context = read(encode, about_users, self.ranking.context, "ranking.context", "users")
         self.counters = None
+        self.one_pass = self.ranking.one_pass and not isinstance(config.model, ImpressionConfig)
         if isinstance(config.model, ImpressionConfig):
             self.counters = count(table, categories).values
+        elif self.ranking.item_counters:
+            self.counters = item_counters(table)
         manifest = table.manifest
         self.vocabulary = Vocabulary(
             items=manifest.items,
@@ -92,7 +96,7 @@ class RankingTask:
             part,
             self.config.data,
             held_out=self.config.held_out,
-            one_pass=self.ranking.one_pass and self.counters is None,
+            one_pass=self.one_pass,
             seed=self.config.training.seed,
             context=self.context,
             counters=self.counters,
@@ -180,7 +184,7 @@ def batch_loss(
         return action_loss(model, ranking, model(batch), batch)
     tokens = model.tokens(batch.sequences)
     states = model.states(tokens)
-    loss = action_loss(model, ranking, model.predict(states[tokens.items[batch.target_positions]]), batch)
+    loss = action_loss(model, ranking, model.exposed(tokens, states, batch), batch)
     if retrieval is not None:
         (rows,) = torch.where(batch.next_items >= 0)
         if len(rows):

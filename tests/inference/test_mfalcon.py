@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from louder.batch import SequenceBatch
+from louder.batch import RankingBatch, SequenceBatch
 from louder.data.attributes import Attribute
 from louder.errors import InputError
 from louder.inference.mfalcon import MFalcon
@@ -16,7 +16,9 @@ from louder.models import HSTUConfig, RankingConfig, TransformerConfig, Vocabula
 from louder.ops import build
 
 ITEMS, ACTIONS = 20, 3
-VOCABULARY = Vocabulary(items=ITEMS, actions=ACTIONS, values=1, series=(4,), context=(3,))
+COUNTERS = 5
+VOCABULARY = Vocabulary(items=ITEMS, actions=ACTIONS, values=1, series=(4,), context=(3,), counters=COUNTERS)
+CROSS = {"cross_layers": 2, "cross_width": 4, "item_counters": True}  # a head that reads more than the state
 GENRES = Attribute(
     "genre", 4, torch.arange(2 * ITEMS) % 4, torch.arange(ITEMS + 1) * 2, ("", "drama", "war", "western")
 )
@@ -26,9 +28,10 @@ BACKBONES = {
 }
 
 
-def model_of(kind: str, tokens: str, seed: int = 0):
+def model_of(kind: str, tokens: str, seed: int = 0, *, cross: bool = False):
     torch.manual_seed(seed)
-    model = build_ranker(BACKBONES[kind], RankingConfig(context=("age",), tokens=tokens), VOCABULARY, [GENRES])
+    config = RankingConfig(context=("age",), tokens=tokens, **(CROSS if cross else {}))
+    model = build_ranker(BACKBONES[kind], config, VOCABULARY, [GENRES])
     for parameter in model.parameters():  # far from zero, so that every token matters
         torch.nn.init.normal_(parameter, std=0.4)
     return model.eval()
@@ -65,8 +68,14 @@ def history(length: int, seed: int, *, requests: bool | str, at: int) -> Sequenc
     )
 
 
+def counters_of(candidates, seed: int = 0) -> torch.Tensor:
+    """[m, F] some, each item's its own"""
+    table = torch.randn(ITEMS + 1, COUNTERS, generator=torch.Generator().manual_seed(seed))
+    return table[torch.as_tensor(candidates, dtype=torch.int64)]
+
+
 def alone(model, events: SequenceBatch, candidate: int, at: int):
-    """The whole model, with the candidate as the last event."""
+    """The whole model, as training calls it, with the candidate as the last event."""
     length = len(events.ids)
 
     def with_one(x, value):
@@ -83,8 +92,18 @@ def alone(model, events: SequenceBatch, candidate: int, at: int):
         prefix_lengths=None if events.prefix_lengths is None else with_one(events.prefix_lengths, length),
         context=events.context,
     )
-    tokens = model.tokens(batch)
-    return model.predict(model.states(tokens)[tokens.items[-1:]])
+    nothing = torch.zeros(1, 0)
+    asked = RankingBatch(
+        sequences=batch,
+        target_positions=torch.tensor([length]),
+        labels=nothing,
+        value_targets=nothing,
+        counters=counters_of([candidate]),
+        next_items=torch.full((length + 1,), -1),
+        users=torch.tensor([0]),
+        rows=torch.tensor([0]),
+    )
+    return model(asked)
 
 
 @settings(max_examples=60, deadline=None)
@@ -95,13 +114,15 @@ def alone(model, events: SequenceBatch, candidate: int, at: int):
     candidates=st.lists(st.integers(-1, ITEMS - 1), min_size=1, max_size=9),
     microbatch=st.integers(1, 10),
     requests=st.sampled_from([False, True, "in parts"]),
+    cross=st.booleans(),
     seed=st.integers(0, 99),
 )
 @torch.no_grad()
-def test_a_score_is_that_of_the_candidate_alone(kind, tokens, length, candidates, microbatch, requests, seed):
-    model = model_of(kind, tokens, seed)
+def test_a_score_is_that_of_the_candidate_alone(kind, tokens, length, candidates, microbatch, requests, cross, seed):
+    model = model_of(kind, tokens, seed, cross=cross)
     events = history(length, seed, requests=requests if tokens != "added" else False, at=12_345)
-    logits, numbers = MFalcon(model, microbatch=microbatch).score(events, torch.tensor(candidates), 12_345)
+    mfalcon = MFalcon(model, microbatch=microbatch)
+    logits, numbers = mfalcon.score(events, torch.tensor(candidates), 12_345, counters=counters_of(candidates))
     expected = [alone(model, events, candidate, 12_345) for candidate in candidates]
     torch.testing.assert_close(logits, torch.cat([x for x, _ in expected]), atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(numbers, torch.cat([x for _, x in expected]), atol=1e-5, rtol=1e-5)
@@ -122,19 +143,20 @@ def part(events: SequenceBatch, length: int, at: int) -> SequenceBatch:
     tokens=st.sampled_from(["paired", "interleaved", "added"]),
     lengths=st.lists(st.integers(0, 12), min_size=2, max_size=4),
     requests=st.sampled_from([False, True, "in parts"]),
+    cross=st.booleans(),
     seed=st.integers(0, 99),
 )
 @torch.no_grad()
-def test_a_cached_history_that_grows_gives_the_scores_of_a_new_one(kind, tokens, lengths, requests, seed):
-    model = model_of(kind, tokens, seed)
+def test_a_cached_history_that_grows_gives_the_scores_of_a_new_one(kind, tokens, lengths, requests, cross, seed):
+    model = model_of(kind, tokens, seed, cross=cross)
     events = history(12, seed, requests=requests if tokens != "added" else False, at=0)
     cached = MFalcon(model, microbatch=3)
     candidates = torch.arange(5)
     for number, length in enumerate(lengths):
         at = 12_345 + number
-        now = part(events, length, at)
-        got = cached.score(now, candidates, at, key="user")
-        expected = MFalcon(model).score(now, candidates, at)
+        now, counters = part(events, length, at), counters_of(candidates, number)  # these change, the cache stays
+        got = cached.score(now, candidates, at, key="user", counters=counters)
+        expected = MFalcon(model).score(now, candidates, at, counters=counters)
         torch.testing.assert_close(got, expected, atol=1e-5, rtol=1e-5)
     grows = [length >= before for before, length in pairwise(lengths)]
     assert cached.cache.hits == sum(grows)
@@ -239,7 +261,8 @@ def scores(mfalcon, events, candidates, keys=None):
     """Of several requests in one pass."""
     prefilled = mfalcon.prefill(list(zip(events, keys or range(len(events)))))
     vectors = [mfalcon.model.items(own) for own in candidates]
-    found = mfalcon.score_candidates(prefilled, vectors, [12_345] * len(events))
+    counters = [counters_of(own) for own in candidates]
+    found = mfalcon.score_candidates(prefilled, vectors, [12_345] * len(events), counters)
     mfalcon.release(prefilled)
     return found
 
@@ -251,10 +274,13 @@ def scores(mfalcon, events, candidates, keys=None):
     requests=st.booleans(),
     lengths=st.lists(st.integers(0, 12), min_size=1, max_size=4),
     microbatch=st.integers(1, 5),
+    cross=st.booleans(),
     seed=st.integers(0, 99),
 )
-def test_requests_that_share_their_passes_are_answered_as_each_alone(kind, tokens, requests, lengths, microbatch, seed):
-    model = model_of(kind, tokens)
+def test_requests_that_share_their_passes_are_answered_as_each_alone(
+    kind, tokens, requests, lengths, microbatch, cross, seed
+):
+    model = model_of(kind, tokens, cross=cross)
     events = [
         history(length, seed + n, requests=requests if tokens != "added" else False, at=12_345)
         for n, length in enumerate(lengths)
@@ -265,7 +291,8 @@ def test_requests_that_share_their_passes_are_answered_as_each_alone(kind, token
     for _ in range(2):  # cold, then cached
         found = scores(shared, events, wanted)
         for (logits, numbers), own, candidates in zip(found, events, wanted):
-            expected, values = MFalcon(model, microbatch=microbatch).score(own, candidates, 12_345)
+            one = MFalcon(model, microbatch=microbatch)
+            expected, values = one.score(own, candidates, 12_345, counters=counters_of(candidates))
             torch.testing.assert_close(logits, expected, atol=1e-5, rtol=1e-5)
             torch.testing.assert_close(numbers, values, atol=1e-5, rtol=1e-5)
     assert shared.cache.hits == len(lengths)

@@ -13,6 +13,7 @@ from tables import random_users, ranking_table, tiny_ranking_config, write_ranki
 
 from louder.batch import SequenceBatch
 from louder.data.attributes import encode
+from louder.data.item_counts import ItemCounts, item_counters
 from louder.data.ranking import RankingLoader
 from louder.data.table import open_table, read_attributes
 from louder.data.window import window_start
@@ -46,13 +47,13 @@ def trained(config, run):
 
 
 LOG = ranking_table(2, requests="contiguous", users=24, longest=24, items=ITEMS)
-FULL = "hstu", "withheld", "transformer"
+FULL = "hstu", "withheld", "transformer", "cross"
 
 
 @pytest.fixture(scope="module")
 def full(tmp_path_factory):
     """A folder: a log with requests, values, a series and attributes, and a run of each kind on it: with all of it; with
-    the time of what comes next withheld, and without the series; and of another model."""
+    the time of what comes next withheld, and without the series; of another model; and with counters of items."""
     folder = tmp_path_factory.mktemp("full")
     log = write_ranking_table(folder / "table", LOG)
     trained(tiny_ranking_config(log), folder / "hstu")
@@ -60,6 +61,8 @@ def full(tmp_path_factory):
     trained(replace(config, data=replace(config.data, query_time="withheld", auxiliary=False)), folder / "withheld")
     model = TransformerConfig(layers=2, width=8, hidden=16, max_len=18)
     trained(tiny_ranking_config(log, model), folder / "transformer")
+    cross = {"cross_layers": 2, "cross_width": 4, "item_counters": True}
+    trained(tiny_ranking_config(log, **cross), folder / "cross")
     return folder
 
 
@@ -77,6 +80,7 @@ def asked(run, part):
         held_out=2,
         one_pass=True,
         context=encode(read_attributes(table.path, "users"), ["age"]),
+        counters=item_counters(table) if ranking.item_counters else None,
     )
     for batch in loader.batches():
         with torch.no_grad():
@@ -108,6 +112,8 @@ def test_a_known_users_answers_are_those_of_the_forward_pass_in_training(kind, p
     expected = list(asked(full / kind, part))
     cut = cut_before([rows[0] for _, rows, *_ in expected], tmp_path / "cut")
     ranker = Recommender(full / kind, cut, microbatch=2)
+    if kind == "cross":  # what others do meanwhile is known to whoever keeps counting
+        ranker.engine.item_counts = ItemCounts.of_table(LOG)
     assert len(expected) > 15
     assert max(len(rows) for _, rows, *_ in expected) > 2  # items of one request
     lengths = [read(ranker, 100 + user, at) for user, *_, at in expected]
@@ -142,6 +148,46 @@ def test_new_events_are_appended_to_the_cache(kind, full):
     (cache,) = cached.engine.caches
     assert (cache.misses, cache.hits) == (len(windows), len(moments) - len(windows))
     assert cache.hits >= 5
+
+
+def test_what_others_did_with_an_item_counts_up_to_the_request_and_no_later(full, tmp_path):
+    """Another user's events change the answers about a time after them, and no others; somebody unknown is asked about."""
+    moment, other = 50, int(np.argmax(np.diff(LOG.offsets)))
+    before = Recommender(full / "cross")
+    events = [Event(1000 + int(LOG.ids[row]), int(LOG.times[row]), ACTIONS[LOG.actions[row]]) for row in range(0, 3)]
+    history = [replace(event, time=5 + n) for n, event in enumerate(events)]
+    liked = LOG.actions.copy()
+    rows = np.arange(LOG.offsets[other], LOG.offsets[other + 1])
+    later = rows[(LOG.times[rows] >= moment) & (LOG.kinds[rows] == ENGAGEMENT)]
+    liked[later] ^= 3
+    assert len(later) > 2
+    after = Recommender(full / "cross", write_ranking_table(tmp_path / "other", replace(LOG, actions=liked)))
+    first = int(LOG.times[later].min())
+    for at, same_answers in (first, True), (first + 1, False), (1000, False):
+        found, expected = (x.rank(history=history, items=ALL, at=at, context={"age": 25}) for x in (after, before))
+        assert differ(found, expected) != same_answers
+    assert before.engine.twin().item_counts is not None
+
+
+def test_a_ranker_that_reads_counters_says_where_they_are_counted(full, tmp_path):
+    ranker = Recommender(full / "cross", tmp_path / "nothing")
+    with pytest.raises(InputError, match=r"cross reads what everybody did with an item.*nothing.*--table FOLDER"):
+        ranker.rank(history=[Event(1000, 5)], items=ALL)
+    ranker.engine.item_counts = ItemCounts.of_table(LOG)
+    expected = Recommender(full / "cross").rank(history=[Event(1000, 5)], items=ALL, at=20)
+    same(ranker.rank(history=[Event(1000, 5)], items=ALL, at=20), expected)
+
+
+def test_a_new_item_is_one_that_nobody_was_shown(full):
+    ranker = Recommender(full / "cross")
+    about = {"genres": ["war", "drama"]}
+    (new,) = ranker.rank(user=100, items=["new"], new_items={"new": about}, at=10_000)
+    counts = ranker.engine.item_counts
+    features = counts.features(np.array([-1]), np.array([10_000]))
+    assert features[0, :3].tolist() == [0, 0, 0]
+    ranker.engine.item_counts = ItemCounts(ITEMS, 2)  # another world, in which nothing was expected
+    (other,) = ranker.rank(user=100, items=["new"], new_items={"new": about}, at=10_000)
+    assert differ([new], [other])
 
 
 def numbers_of(answers):

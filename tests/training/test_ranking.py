@@ -43,23 +43,27 @@ def log(tmp_path_factory):
 def config_of(kind, log):
     if kind == "hstu":
         return tiny_ranking_config(log)
+    if kind == "cross":
+        return tiny_ranking_config(log, cross_layers=2, cross_width=4, item_counters=True)
     return tiny_ranking_config(log, DLRM, next_item=0.0)
 
 
 @pytest.fixture(scope="module")
 def runs(log, tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs")
-    for kind in "hstu", "dlrm":
+    for kind in "hstu", "cross", "dlrm":
         config = config_of(kind, log)
         train(replace(config, training=replace(config.training, learning_rate=0.02)), folder / kind, quiet=True)
     return folder
 
 
-def one_at_a_time(log, part="test"):
+def one_at_a_time(log, part="test", *, items_alone=False):
     """Each exposure of a part by itself, after what came before its request."""
     table = open_table(log, values=["watch"], requests=True)
     table.values["watch"] = np.log1p(table.values["watch"])
-    counters = count(table, encode(read_attributes(log, "items"), ["genres"])).values
+    counters, names = count(table, encode(read_attributes(log, "items"), ["genres"]))
+    if items_alone:
+        counters = counters[:, [name.startswith("item.") for name in names]]
     return RankingLoader(
         table,
         part,
@@ -77,7 +81,7 @@ def predictions(log, runs):
 
     def of(kind):
         model = Run.open(runs / kind).ranker()
-        loader, found = one_at_a_time(log), []
+        loader, found = one_at_a_time(log, items_alone=kind == "cross"), []
         for batch in loader.batches():
             with torch.no_grad():
                 logits, numbers = model(batch)
@@ -89,7 +93,7 @@ def predictions(log, runs):
             found.append((logits.sigmoid()[0].tolist(), labels, user, request, numbers.item(), watched))
         return [np.array(column) for column in zip(*found)]
 
-    return {kind: of(kind) for kind in ("hstu", "dlrm")}
+    return {kind: of(kind) for kind in ("hstu", "cross", "dlrm")}
 
 
 def grouped_auc(labels, probabilities, groups):
@@ -103,7 +107,7 @@ def grouped_auc(labels, probabilities, groups):
     return np.average(aucs, weights=weights)
 
 
-@pytest.mark.parametrize("kind", ["hstu", "dlrm"])
+@pytest.mark.parametrize("kind", ["hstu", "cross", "dlrm"])
 def test_metrics_are_those_of_the_predictions(kind, runs, predictions):
     probabilities, labels, users, requests, numbers, watched = predictions[kind]
     report = evaluate_run(runs / kind)
@@ -168,7 +172,7 @@ def test_what_is_beyond_the_window_is_not_known_so_it_cannot_be_left_out(runs):
         evaluate_run(runs / "hstu", seen="history")
 
 
-@pytest.mark.parametrize("kind", ["hstu", "dlrm"])
+@pytest.mark.parametrize("kind", ["hstu", "cross", "dlrm"])
 def test_the_log_and_the_result_hold_what_is_measured(kind, runs):
     report, written = evaluate_run(runs / kind), json.loads((runs / kind / "metrics.json").read_text())
     assert report == {name: written[name] for name in report}
