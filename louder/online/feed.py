@@ -103,7 +103,7 @@ class Feed:
         ends the last window, and then there is None. `waiting` is called when there is nothing to read."""
         while True:
             if upto is None and self.watermark.began is not None:
-                upto = self.end_after(self.watermark.began // 1000 - self.settings.lateness_s) - self.settings.window_s
+                upto = self.end_after(self.watermark.began // 1000 - 1) - self.settings.window_s
             unread = self.unread()
             if upto is not None:
                 end = self.end_after(upto)

@@ -64,7 +64,7 @@ class Learner:
         if self.average is not None and any(name.endswith(LATEST) for name in tensors):
             self.average.restore(tensors)
         restore_moments(self.optimizers, self.model, {key: x for key, x in tensors.items() if not key.endswith(LATEST)})
-        self.step = int(checkpoint.load_state(run.folder)["progress"]["step"])
+        self.step = int(checkpoint.load_state(run.folder)["progress"].get("step", 0))
         self.names = Names(run.actions, run.values)
         data = self.config.data
         self.task = Asked(

@@ -91,6 +91,7 @@ class Trainer:
         self.joiner = Joiner(output / ".joiner", joined if joined.is_file() else None, **times)
         place = progress["position"]
         position = None if place is None else Position(place["log"], {int(n): x for n, x in place["offsets"].items()})
+        self.offsets = {} if position is None else dict(position.offsets)
         self.feed = Feed(
             source,
             position,
@@ -138,7 +139,7 @@ class Trainer:
         whoever comes back reads as far without it."""
         began = time.perf_counter()
         outcomes = list(self.joiner.advance(cut.upto))
-        if not outcomes and not self.feed.deletions:
+        if not outcomes and cut.offsets == self.offsets:
             return None
         write_cut(self.output, cut)
         self.delete()
@@ -155,7 +156,7 @@ class Trainer:
                 self.histories.append(list(own.events))
         row = self.row(cut, window, counts) | measured
         row |= {"steps": len(losses), "loss": sum(losses) / len(losses) if losses else None, "empty_windows": empty}
-        self.window, self.upto = cut.window, cut.upto
+        self.window, self.upto, self.offsets = cut.window, cut.upto, cut.offsets
         self.counts += counts
         took = time.perf_counter() - began
         row |= {
