@@ -49,7 +49,8 @@ def hash_of(raw: "pa.Array") -> str:
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    digest = hashlib.blake2b(digest_size=16)
+    digest, numbers = hashlib.blake2b(digest_size=16), len(raw)
+    raw = raw.drop_null()  # of a stream some numbers are nobody's
     if pa.types.is_integer(raw.type):
         digest.update(b"integers")
         digest.update(np.ascontiguousarray(raw.cast(pa.int64()).to_numpy(zero_copy_only=False), "<i8").data)
@@ -61,7 +62,7 @@ def hash_of(raw: "pa.Array") -> str:
             _, offsets, data = texts.buffers()
             first, last = np.frombuffer(offsets, "<i8")[[texts.offset, texts.offset + len(texts)]].tolist()
             digest.update(memoryview(data)[first:last] if data is not None else b"")
-    return f"{len(raw)}:{digest.hexdigest()}"
+    return f"{numbers}:{digest.hexdigest()}"
 
 
 def size_of(hashed: str) -> int:

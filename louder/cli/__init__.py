@@ -16,6 +16,7 @@ from louder.cli import (
     etl,
     evaluate,
     index,
+    publish,
     rank,
     recommend,
     report,
@@ -46,8 +47,8 @@ app.command()(recommend.recommend)
 app.command()(rank.rank)
 app.command()(index.index)
 app.command()(serve.serve)
-app.command()(serve.publish)
-app.command()(serve.rollback)
+app.command()(publish.publish)
+app.command()(publish.rollback)
 app.command()(ab.ab)
 app.command()(report.report)
 app.command()(shelf.runs)

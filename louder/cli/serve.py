@@ -1,4 +1,4 @@
-"""louder serve, publish, rollback"""
+"""louder serve"""
 
 import json
 import os
@@ -19,7 +19,9 @@ from louder.errors import InputError
 
 
 def serve(
-    run: Annotated[Path, typer.Argument(help="A run, or a link to one that louder publish replaces.")],
+    run: Annotated[
+        Path, typer.Argument(help="A run, a link to one that louder publish replaces, or a folder of versions.")
+    ],
     ranker: Annotated[
         Path | None, typer.Option(help="A ranking run, where RUN only retrieves. A joint run needs none.")
     ] = None,
@@ -102,14 +104,16 @@ def serve(
 ) -> None:
     """Serve a run over HTTP: a page at /, recommendations at /v1, metrics at /metrics.
 
-    The store is filled from the run's table when it is new. A better checkpoint of the run, or another run that
-    louder publish puts behind the link, is taken without a pause. Examples:
+    The store is filled from the run's table when it is new. A better checkpoint of the run, another run that
+    louder publish puts behind the link, or the next version of a folder is taken without a pause. Examples:
 
         louder serve runs/demo
 
         louder serve runs/ml1m-hstu-large --ranker runs/ml1m-rank-hstu
 
         louder serve runs/shop --variant fresh=runs/shop-monday:0.2 --events events
+
+        louder serve versions --events events
 
         louder serve live --store redis://localhost:6379/0 --workers 2 --host 0.0.0.0 --token-file token.txt
     """
@@ -223,8 +227,11 @@ def address(host: str) -> str:
 def warn_of(ranks: Path, host: str, token: str) -> None:
     """What works, and is rarely meant."""
     from louder.inference.run import Run
+    from louder.publishing.chain import chain_of, current_version, is_chain
 
-    opened = Run.open(ranks)
+    opened = (
+        Run.open_checkpoint(chain_of(current_version(ranks))[0].folder, ranks) if is_chain(ranks) else Run.open(ranks)
+    )
     if opened.vocabulary.series and opened.data.auxiliary:
         asked = f"{ranks} was trained with auxiliary series, and a store keeps none, so it is asked without them."
         print(f"{asked} Train it without: --set data.auxiliary=false.", file=sys.stderr)
@@ -248,56 +255,3 @@ def token_of(file: Path | None) -> str:
         ) from error
     tokens_of(text, where)
     return text
-
-
-def publish(
-    run: Annotated[Path, typer.Argument(help="The run that is to be served.")],
-    link: Annotated[Path, typer.Argument(help="The link that louder serve was started with.")],
-    force: Annotated[
-        bool, typer.Option("--force", help="Also where it has nothing in common with the live model, or is worse.")
-    ] = False,
-) -> None:
-    """Put a run behind a link, in one step: a service that was started with the link takes it without a pause.
-
-    A run that the service refused, since it is unlike the live one or worse, is taken with --force. Examples:
-
-        louder publish runs/shop-monday live
-
-        louder publish runs/shop-monday live --force
-    """
-    from louder import checkpoint
-    from louder.serving.publishing import mark, point
-
-    checkpoint.best(run)
-    there = link.exists() and link.resolve() == run.resolve()
-    if link.exists() and not link.is_symlink() and not (there and force):
-        raise InputError(
-            f"{link} is there and is no link, so it is left alone. Choose another name: louder publish {run} live."
-        )
-    mark(link, run if force else None)
-    if there:
-        print(f"{link} points to {run} already{', which may go live now whatever it is like' if force else ''}.")
-        return
-    if link.is_symlink():
-        point(link.with_name(link.name + ".previous"), link.resolve())
-    point(link, run.resolve())
-    print(f"{link} points to {run}.")
-
-
-def rollback(link: Annotated[Path, typer.Argument(help="The link that louder serve was started with.")]) -> None:
-    """Put the run that was behind a link before back behind it. A second rollback undoes the first.
-
-    Example:
-
-        louder rollback live
-    """
-    from louder.serving.publishing import mark, point
-
-    before = link.with_name(link.name + ".previous")
-    if not link.is_symlink() or not before.is_symlink():
-        raise InputError(f"Nothing was behind {link} before. Publish a run: louder publish RUN {link}.")
-    now, back = link.resolve(), before.resolve()
-    mark(link, back)  # who goes back has seen enough: it need not be like the live model
-    point(link, back)
-    point(before, now)
-    print(f"{link} points to {back.name}.")

@@ -47,6 +47,7 @@ class DataSet:
 
 def sketch(raw: pa.Array) -> tuple[int, ...]:
     """The SKETCH smallest hashes of n raw ids, of 32 bits each."""
+    raw = raw.drop_null()
     if pa.types.is_integer(raw.type):
         x = raw.cast(pa.int64()).to_numpy(zero_copy_only=False).astype(np.uint64)
         for shift, factor in (30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB):  # splitmix64

@@ -38,6 +38,7 @@ class Catalogue:
 
     def __init__(self, run: Run, table_path: Path) -> None:
         self.item_ids, self.table_path, self.columns = run.item_ids, table_path, run.items
+        self.went_on = run.went_on
         self.updates = Updates(self.item_ids)
         self.trained = lru_cache(maxsize=100_000)(partial(described, run.item_ids, run.items))
         self.shown: dict[
@@ -156,9 +157,19 @@ class Catalogue:
         if not self.table_path.is_dir():
             return None
         table = open_table(self.table_path)
+        if self.went_on:
+            return renumbered(
+                counted(table, table.kinds == ENGAGEMENT), self.item_ids.ids(table.item_ids.raw), len(self)
+            )
         if not table.item_ids.raw.equals(self.item_ids.raw):
             return None
         return counted(table, table.kinds == ENGAGEMENT)
+
+    def then(self, run: Run) -> "Catalogue":
+        """Of the same run with other items: what was counted stays, and `updates` are the same."""
+        new = Catalogue(run, self.table_path)
+        new.__dict__["log"] = self.log and renumbered(self.log, run.item_ids.ids(self.item_ids.raw), len(new))
+        return new
 
     @cached_property
     def popular(self) -> DotProductSearch | None:
@@ -219,6 +230,16 @@ class Catalogue:
             told = [other for other, own in list(self.updates.told.items()) if own]
             have = ", ".join(dict.fromkeys([*self.attributes, *told])) or "none"
             raise InputError(f"The filter names the attribute {name!r}, but items have these: {have}.")
+
+
+def renumbered(log: tuple[np.ndarray, np.ndarray], numbers: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """`counted` for `count` items, of which some have `numbers` [n] now, below 0 where they are gone; 0 for the others."""
+    kept, found = numbers >= 0, []
+    for counts in log:
+        new = np.zeros(count, counts.dtype)
+        new[numbers[kept]] = counts[kept]
+        found.append(new)
+    return found[0], found[1]
 
 
 def described(item_ids: IdMap, columns: pa.Table | None, item: int) -> tuple[RawId, str]:

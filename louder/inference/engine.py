@@ -96,7 +96,7 @@ class Engine:
 
     def __init__(
         self,
-        run: Path | str,
+        run: Path | str | Run,
         ranker: Path | str | None = None,
         *,
         table: Path | str | None = None,
@@ -105,7 +105,7 @@ class Engine:
         exact: bool = False,
         sources: Sequence[str] = (),
     ) -> None:
-        self.run = Run.open(run)
+        self.run = run if isinstance(run, Run) else Run.open(run)
         self.ranking_run = self.run if self.run.ranking else None if ranker is None else Run.open(ranker)
         if self.run.ranking and ranker is not None:
             raise InputError(
@@ -122,7 +122,8 @@ class Engine:
                 "What several sources find is put in order by a ranker, so sources need one: a joint run, or --ranker RUN."
             )
         beside = [Path(source.name) for source in self.sources if source.name not in KINDS]
-        self.version = version_of(self.run.path, None if ranker is None else Path(ranker), *beside)
+        own = None if isinstance(run, Run) else self.run.path  # who opened it says what it is called
+        self.version = version_of(own, None if ranker is None else Path(ranker), *beside)
         self.table_path = Path(table or self.run.data.table)
         cache_bytes //= 1 + (ranker is not None) + len(beside)
         self.others = {str(path): OtherRun(path, self.run, cache_bytes) for path in beside}

@@ -23,11 +23,12 @@ class PendingToken(NamedTuple):
 @dataclass
 class CachedHistory:
     """A KV cache, and the events that it holds the settled tokens of, to compare with the history that comes. If nothing
-    came, the last token is as it was, but for the time of the request."""
+    came, the last token is as it was, but for the time of the request. `version` is that of the weights: see HistoryCache."""
 
     kv: KVCache
     events: SequenceBatch
     last: PendingToken | None = None
+    version: int = 0
 
     @property
     def bytes(self) -> int:
@@ -36,10 +37,11 @@ class CachedHistory:
 
 
 class HistoryCache:
-    """Cached histories by key. When they take more than `capacity` bytes, the least recently used are evicted."""
+    """Cached histories by key. When they take more than `capacity` bytes, the least recently used are evicted. `version` counts
+    the changes of the weights: what was computed before the latest is no use, and is dropped when it is asked for."""
 
     def __init__(self, capacity: int) -> None:
-        self.capacity = capacity
+        self.capacity, self.version = capacity, 0
         self.held: OrderedDict[Hashable, CachedHistory] = OrderedDict()
         self.sizes: dict[Hashable, int] = {}  # bytes of each
         self.bytes = self.hits = self.misses = 0
@@ -53,7 +55,7 @@ class HistoryCache:
         if key is None:
             return None
         held = self.evict(key)
-        if held is None or not is_prefix(held.events, history):
+        if held is None or held.version != self.version or not is_prefix(held.events, history):
             self.misses += 1
             return None
         self.hits += 1
@@ -63,6 +65,7 @@ class HistoryCache:
         size = held.bytes
         if key is None or size > self.capacity:
             return
+        held.version = self.version
         self.evict(key)
         self.held[key], self.sizes[key] = held, size
         self.bytes += size

@@ -125,6 +125,19 @@ class MFalcon(Runner):
                 return items.vectors()
             return self.model.items(torch.arange(items.size, device=self.model.actions.weight.device))
 
+    @torch.no_grad()
+    def renew(self, ids: Tensor | None) -> None:
+        """The vectors of the items [R] are others now, None: of all."""
+        held = self.__dict__.get("all_items")
+        if held is None:
+            return
+        attributes = len(self.model.item_attributes.columns)
+        if ids is None or not attributes or len(held) != self.model.backbone.events.items.size:
+            del self.__dict__["all_items"]
+            _ = self.all_items  # no request is to wait for it
+        else:
+            held[ids] = self.model.items(ids)
+
     def pending(self, history: SequenceBatch) -> int:
         """All is settled but the last token, of an action, which asks for what comes next at the time of the request."""
         return int(len(history.ids) > 0 and self.model.config.acts_apart)

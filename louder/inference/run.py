@@ -5,7 +5,7 @@ Id maps are imported where they are read, so that training can be imported where
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -53,6 +53,7 @@ class Run:
     mol         None where items are compared by dot product
     vocabulary  sizes; actions and values are the names, in the order of their bits and columns
     epoch       of the checkpoint, 0 = the first
+    went_on     whether its ids went on changing after the table: then they are the table's where the raw ids are
     """
 
     path: Path
@@ -67,16 +68,25 @@ class Run:
     actions: tuple[str, ...]
     values: tuple[str, ...]
     epoch: int
+    went_on: bool = False
 
     @classmethod
     def open(cls, path: Path | str) -> "Run":
         """Raises InputError if there is no run, if it has no best checkpoint yet, or if that is damaged."""
-        folder = checkpoint.best(Path(path))
-        state = checkpoint.load_state(folder)
+        return cls.open_checkpoint(checkpoint.best(Path(path)), Path(path))
+
+    @classmethod
+    def open_checkpoint(cls, folder: Path, path: Path) -> "Run":
+        """Of a folder of weights that belongs to what is at `path`."""
+        return cls.of_state(checkpoint.load_state(folder), folder, path)
+
+    @classmethod
+    def of_state(cls, state: Mapping[str, Any], folder: Path, path: Path) -> "Run":
+        """`state` as state.json of a checkpoint has it"""
         config = state["config"]
         ranking, mol = config.get("ranking"), config.get("mol")
         return cls(
-            path=Path(path),
+            path=path,
             folder=folder,
             config=config,
             name=config["name"],
@@ -89,6 +99,20 @@ class Run:
             values=tuple(state["values"]),
             epoch=state["progress"]["best_epoch"],
         )
+
+    def then(
+        self,
+        state: Mapping[str, Any],
+        item_ids: "IdMap",
+        user_ids: "IdMap",
+        items: "pa.Table | None",
+        users: "pa.Table | None",
+    ) -> "Run":
+        """The same run when its ids or attributes have gone on; `state` as state.json of a checkpoint."""
+        new = replace(Run.of_state(state, self.folder, self.path), went_on=True)
+        kept = {"fingerprint": self.fingerprint, "item_ids": item_ids, "user_ids": user_ids}
+        vars(new).update(kept | {"items": items, "users": users})  # in place of what is read from the folder
+        return new
 
     @property
     def retrieves(self) -> bool:

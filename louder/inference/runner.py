@@ -62,6 +62,11 @@ class Runner:
         self.backbone, self.branch = backbone, backbone.ready()
         self.cache = HistoryCache(cache_bytes)
 
+    def renew_weights(self) -> None:
+        """The weights are others now. What is cached was computed with those before: it is dropped when it is asked for."""
+        self.branch = self.backbone.ready()
+        self.cache.version += 1
+
     def rows(self, histories: Sequence[tuple[SequenceBatch, int]]) -> list[tuple[TokenRows, int]]:
         raise NotImplementedError
 

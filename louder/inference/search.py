@@ -37,6 +37,14 @@ class DotProductSearch:
     def scores(self, states: Tensor, users: Sequence[RawId | None], items: Tensor) -> Tensor:
         return states @ self.vectors[items].T
 
+    def replace(self, rows: Tensor, vectors: Tensor) -> None:
+        """New vectors [R, D] of the items [R], in place; an index that cannot follow gives its place to the exact one."""
+        self.vectors[rows] = vectors
+        if isinstance(self.index, Exact):
+            self.index.replace(rows, vectors)
+        else:
+            self.index = Exact(self.vectors)
+
 
 class MixtureSearch:
     """A mixture of logits (MoL) with every item, as mol_topk.brute_force."""
@@ -45,6 +53,11 @@ class MixtureSearch:
         self.run, self.similarity = run, model.similarity
         with torch.no_grad():
             self.catalogue = model.catalogue()
+
+    @torch.no_grad()
+    def replace(self, rows: Tensor, vectors: Tensor) -> None:
+        """New vectors [R, D] of the items [R], in place."""
+        self.catalogue[rows] = self.similarity.items(vectors)
 
     def search(
         self, states: Tensor, users: Sequence[RawId | None], k: int, excluded: Tensor, allowed: Tensor | None

@@ -35,7 +35,7 @@ class Updates:
     def __init__(self, item_ids: IdMap) -> None:
         self.item_ids, self.lock = item_ids, threading.Lock()
         self.facts: dict[RawId, ItemFacts] = {}
-        self.available: np.ndarray | None = None
+        self.available: np.ndarray | None = None if item_ids.there.all() else item_ids.there
         self.told: dict[str, Told] = {}
         self.masks: dict[tuple[str, frozenset[str]], np.ndarray] = {}
         self.own_titles: Titles | None = None
@@ -45,7 +45,7 @@ class Updates:
         numbers = self.item_ids.ids(list(facts))
         known = iter(self.item_ids.raws(numbers[numbers >= 0]))
         with self.lock:
-            available = np.ones(len(self.item_ids), bool) if self.available is None else self.available.copy()
+            available = (self.item_ids.there if self.available is None else self.available).copy()
             touched: set[str] = set()
             for (given, new), number in zip(facts.items(), numbers.tolist()):
                 raw = next(known) if number >= 0 else given
@@ -57,6 +57,14 @@ class Updates:
             self.available = None if available.all() else available
             self.own_titles = None
             self.masks = {key: mask for key, mask in self.masks.items() if key[0] not in touched}
+
+    def renumber(self, item_ids: IdMap) -> None:
+        """The numbers of items are others now; what was told of them stays."""
+        with self.lock:
+            self.item_ids, self.available = item_ids, None if item_ids.there.all() else item_ids.there
+            self.told, self.masks, self.own_titles = {}, {}, None
+            facts = dict(self.facts)
+        self.take(facts)
 
     def tell(self, number: int, old: Mapping[str, AttributeValue], new: Mapping[str, AttributeValue]) -> None:
         for name in old:

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,10 @@ from torch import Tensor
 from louder import checkpoint
 from louder.data.table import read_attributes
 from louder.ids import IdMap
+from louder.inference.run import Run
+from louder.inference.scoring import scoring_of
 
+SCORING = "scoring"
 ATTRIBUTES = "items", "users"  # files of attributes, a row for each id
 
 
@@ -22,7 +25,8 @@ class ModelState:
     """A model at one moment; whoever publishes it may go on training once `publish` has returned.
 
     weights     as `model.state_dict()` has them
-    state       state.json of a checkpoint: config, vocabulary (sizes), actions, values, progress
+    state       state.json of a checkpoint: config, vocabulary (sizes), actions, values, progress; SCORING: how a joint run
+                weighs P(next), as scoring.Scoring
     raws        "item", "user" and each series -> raw ids, position = id; null where a number is nobody's now
     attributes  "items", "users" -> a row for each id, where the log has some
     """
@@ -34,8 +38,13 @@ class ModelState:
 
 
 def state_of_run(run: Path) -> ModelState:
-    """Of the best checkpoint of a run. Raises InputError if there is none, or if it is damaged."""
-    return read_state(checkpoint.best(run))
+    """Of the best checkpoint of a run, with how a joint run weighs P(next) if that was chosen. Raises InputError if there is
+    none, or if it is damaged."""
+    opened = Run.open(run)
+    model = read_state(opened.folder)
+    if opened.ranking is None or not opened.retrieves:
+        return model
+    return replace(model, state={**model.state, SCORING: asdict(scoring_of(opened, opened))})
 
 
 def read_state(folder: Path) -> ModelState:

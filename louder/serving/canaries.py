@@ -223,7 +223,7 @@ def answers(model: Engine, requests: Sequence[Request]) -> list[Result]:
 
 
 def raw_items(model: Engine) -> list[RawId]:
-    return model.catalogue.item_ids.raw.to_pylist()
+    return model.catalogue.item_ids.raw.drop_null().to_pylist()
 
 
 def items_of(model: Engine, result: Result) -> list[RawId]:

@@ -135,7 +135,7 @@ def by_title(catalogue: Catalogue, text: str, limit: int) -> list[RawId]:
     raws, items = [told.raws[row] for row in rows.tolist()], told.items[rows]
     if columns is not None and "title" in columns.column_names:
         trained, own = holding(columns.column("title"), text)
-        still = ~np.isin(trained, told.items)
+        still = ~np.isin(trained, told.items) & catalogue.item_ids.there[trained]
         items, begins = np.concatenate([items, trained[still]]), np.concatenate([begins, own[still]])
         raws += catalogue.item_ids.raws(trained[still])
     counts = np.zeros(len(items)) if popularity is None else np.where(items >= 0, popularity[items], 0)

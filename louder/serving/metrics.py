@@ -39,6 +39,10 @@ class Metrics:
         self.reloads = alike("louder_reloads", "New models taken")
         self.refused = alike("louder_reloads_refused", "New models refused")
         self.variants = counter("louder_variant_answers", "Answers by variant", ["variant"])
+        self.version = alike(
+            "louder_version", "Number of the version that answers, where a folder of versions is followed"
+        )
+        self.gate_refused = alike("louder_gate_refused", "Models that the gate of that folder has refused lately")
         self.logged = summed("louder_log_records", "Records that the event log has acknowledged")
         self.log_refused = summed("louder_log_refused", "Records that the event log did not take")
         self.answers_lost = summed("louder_log_answers_lost", "Answers that were given and are not in the event log")

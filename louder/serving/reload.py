@@ -12,6 +12,7 @@ from louder.inference.run import version_of
 from louder.inference.sources import KINDS, source_of
 from louder.serving.canaries import check
 from louder.serving.publishing import mark_of
+from louder.serving.turns import Turns
 from louder.serving.warmup import warm
 
 
@@ -62,8 +63,8 @@ class ModelSource:
         return bool(changed) and all(mark == checkpoint.fingerprint(folder) for mark, folder in changed)
 
 
-class Models:
-    """`live` answers, and `previous` did before. A batch takes `both` at once, so no answer mixes two models.
+class LiveModels:
+    """`live` answers, and `previous` did before. A batch takes `both` at once, in its turn, so no answer mixes two models.
 
     canaries  histories of some known users, with which a new model is tried before it is taken
     prepare   what is done with a new model before
@@ -71,17 +72,17 @@ class Models:
 
     def __init__(
         self,
-        source: ModelSource,
         live: Engine,
         canaries: Callable[[], Sequence[History]],
         every_s: float = 1.0,
         prepare: Callable[[Engine], None] = lambda model: None,
     ) -> None:
-        self.source, self.canaries, self.every_s, self.prepare = source, canaries, every_s, prepare
+        self.canaries, self.every_s, self.prepare = canaries, every_s, prepare
         self.both: tuple[Engine, Engine | None] = live, None
+        self.turns = Turns()
         self.refused: str | None = None
-        self.refused_as = "", [""]  # a version, and the marks that did not force it
         self.swaps = self.refusals = 0
+        self.number = self.gate_refusals = 0  # of a folder of versions: the live one, and what its gate refused
         self.stop = threading.Event()
         self.thread: threading.Thread | None = None
 
@@ -94,7 +95,7 @@ class Models:
         return self.both[1]
 
     def watch(self) -> None:
-        """Look for a new checkpoint every second, until `close`."""
+        """Look for a new model every second, until `close`."""
         self.thread = threading.Thread(target=self.look_on, name="reload", daemon=True)
         self.thread.start()
 
@@ -104,6 +105,30 @@ class Models:
 
     def look(self) -> bool:
         """Take what was published, if it is new and good; whether it was taken."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        self.stop.set()
+        if self.thread is not None:
+            self.thread.join(timeout=5)
+
+
+class Models(LiveModels):
+    """Of a run: a new checkpoint is loaded beside the live one, which stays in memory as the previous one."""
+
+    def __init__(
+        self,
+        source: ModelSource,
+        live: Engine,
+        canaries: Callable[[], Sequence[History]],
+        every_s: float = 1.0,
+        prepare: Callable[[Engine], None] = lambda model: None,
+    ) -> None:
+        super().__init__(live, canaries, every_s, prepare)
+        self.source = source
+        self.refused_as = "", [""]  # a version, and the marks that did not force it
+
+    def look(self) -> bool:
         version, marks = "", [""]
         try:
             marks = self.source.marks()
@@ -127,8 +152,3 @@ class Models:
         self.refused, self.refused_as = None, ("", [""])
         self.swaps += 1
         return True
-
-    def close(self) -> None:
-        self.stop.set()
-        if self.thread is not None:
-            self.thread.join(timeout=5)

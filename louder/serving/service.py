@@ -32,14 +32,16 @@ from louder.inference.limits import MAX_CANDIDATES
 from louder.inference.request import history_of
 from louder.inference.run import Run
 from louder.inference.scoring import not_chosen
+from louder.publishing.chain import Version, inspect, is_chain
 from louder.schema import Manifest
 from louder.serving import messages as m
 from louder.serving.batching import CLIENT, LONGEST_HOLD_S, VARIANT, Batcher, Overloaded
 from louder.serving.canaries import first_look
+from louder.serving.following import FollowedModels, VersionSource
 from louder.serving.item_book import ItemBook
 from louder.serving.jobs import MOST_ROWS, ROW_S, Job, is_long, joined, outcome, rows_of, sliced
 from louder.serving.metrics import Metrics
-from louder.serving.reload import Models, ModelSource
+from louder.serving.reload import LiveModels, Models, ModelSource
 from louder.serving.tracing import batch_spans, span, tracer_from_environment, waiting
 from louder.serving.variants import CONTROL, Variant, assigned, with_control
 from louder.serving.views import request_of, result_view, shown, supposed
@@ -88,14 +90,14 @@ class Service:
         self,
         settings: Settings,
         store: HistoryStore,
-        models: Models,
+        models: LiveModels,
         items: ItemBook,
         log: FollowingStore | None = None,
-        others: Mapping[str, Models] = MappingProxyType({}),
+        others: Mapping[str, LiveModels] = MappingProxyType({}),
     ) -> None:
         """`models` answer the control, and `others` the variants, by their names."""
         self.variants, self.tested = with_control(settings.variants), bool(settings.variants)
-        self.models_of = {CONTROL: models, **others}
+        self.models_of: dict[str, LiveModels] = {CONTROL: models, **others}
         self.settings, self.store, self.models, self.items, self.log = settings, store, models, items, log
         self.changes = store if log is None else log  # where events are added and deleted
         self.metrics, self.tracer = Metrics(), tracer_from_environment()
@@ -234,11 +236,15 @@ class Service:
         found: dict[int, dict[str, Json] | Exception] = {}
         with batch_spans(self.tracer, [job.waiting for job in jobs]):
             for name, models in self.models_of.items():
-                live, before = models.both
-                for previous, model in (False, live), (True, before):
-                    own = [n for n, job in enumerate(jobs) if job.previous == previous and job.variant == name]
-                    if own:
-                        found |= zip(own, answers(model, [jobs[n] for n in own]))
+                asked = [n for n, job in enumerate(jobs) if job.variant == name]
+                if not asked:
+                    continue
+                with models.turns.one():
+                    live, before = models.both
+                    for previous, model in (False, live), (True, before):
+                        own = [n for n in asked if jobs[n].previous == previous]
+                        if own:
+                            found |= zip(own, answers(model, [jobs[n] for n in own]))
         self.measure()
         return [found[n] for n in range(len(jobs))]
 
@@ -252,6 +258,8 @@ class Service:
         self.metrics.abandoned.set(self.batcher.abandoned)
         self.metrics.reloads.set(sum(x.swaps for x in every))
         self.metrics.refused.set(sum(x.refusals for x in every))
+        self.metrics.version.set(max(x.number for x in every))
+        self.metrics.gate_refused.set(sum(x.gate_refusals for x in every))
         if self.log is not None:
             counts = self.log.writer.counts
             self.metrics.logged.set(counts["records"])
@@ -295,11 +303,12 @@ def open_service(settings: Settings) -> Service:
     """Load the model, open the store, and fill it from the table if it is new."""
     control, *variants = with_control(settings.variants)
     source = source_for(control, settings)
-    model = source.load()
-    if line := not_chosen(model.run, model.ranking_run, model.scoring):
+    model, version = loaded(source)
+    if version is None and (line := not_chosen(model.run, model.ranking_run, model.scoring)):
         print(line, file=sys.stderr)
     sources = {x.name: source_for(x, settings) for x in variants}
-    beside = {name: other.load() for name, other in sources.items()}
+    others_loaded = {name: loaded(other) for name, other in sources.items()}
+    beside = {name: other for name, (other, _) in others_loaded.items()}
     for variant in variants:
         require_alike(model, beside[variant.name], variant)
     keep = max(settings.keep, *(x.window_events for x in (model, *beside.values())))
@@ -317,12 +326,16 @@ def open_service(settings: Settings) -> Service:
             look_at(beside.get(variant.name, model), store, variant.run or settings.run)
     items = ItemBook(open_items(store))
 
-    def kept_new(source: ModelSource, model: Engine) -> Models:
+    def kept_new(source: ModelSource | VersionSource, model: Engine, version: Version | None) -> LiveModels:
         items.attach(model)
-        return Models(source, model, lambda: canaries(store), settings.reload_every_s, items.attach)
+        rest = model, lambda: canaries(store), settings.reload_every_s, items.attach
+        if isinstance(source, VersionSource):
+            assert version is not None
+            return FollowedModels(source, version, *rest)
+        return Models(source, *rest)
 
-    models = kept_new(source, model)
-    others = {name: kept_new(sources[name], other) for name, other in beside.items()}
+    models = kept_new(source, model, version)
+    others = {name: kept_new(sources[name], *found) for name, found in others_loaded.items()}
     log = None if settings.events is None else followed(store, settings.events)
     service = Service(settings, store, models, items, log, others)
     for variant in (control, *variants) if variants else ():
@@ -335,13 +348,27 @@ def open_service(settings: Settings) -> Service:
     return service
 
 
-def source_for(variant: Variant, settings: Settings) -> ModelSource:
+def loaded(source: ModelSource | VersionSource) -> tuple[Engine, Version | None]:
+    if isinstance(source, ModelSource):
+        return source.load(), None
+    version = source.current()
+    return source.load(version), version
+
+
+def source_for(variant: Variant, settings: Settings) -> ModelSource | VersionSource:
     """Where a variant's models come from. A run that ranks by itself needs no ranker beside it. Each variant has a part of the
-    bytes of the KV caches."""
+    bytes of the KV caches. Raises InputError for a folder of versions with something beside it."""
     run, ranker = variant.run or settings.run, settings.ranker
+    cache_bytes = settings.cache_bytes // (1 + len(settings.variants))
+    if is_chain(run):
+        if (ranker is not None and variant.run is None) or settings.sources or variant.sources:
+            raise InputError(
+                f"{run} is a folder of versions, whose items come and go, so no other run and no source goes with it. Publish "
+                f"a joint run, and serve it alone: louder serve {run}."
+            )
+        return VersionSource(run, settings.table, cache_bytes)
     if variant.run is not None and ranker is not None and Run.open(run).ranking is not None:
         ranker = None
-    cache_bytes = settings.cache_bytes // (1 + len(settings.variants))
     return ModelSource(run, ranker, settings.table, cache_bytes, (*settings.sources, *variant.sources))
 
 
@@ -353,7 +380,7 @@ def require_alike(control: Engine, model: Engine, variant: Variant) -> None:
             f"The variant {variant.name} {does}, but {control.run.path} {other}, so they cannot be asked the same. Give both a "
             "ranker: --ranker RUN."
         )
-    theirs, ours = (set(x.catalogue.item_ids.raw.to_pylist()) for x in (model, control))
+    theirs, ours = (set(x.catalogue.item_ids.raw.drop_null().to_pylist()) for x in (model, control))
     if not theirs & ours:
         raise InputError(
             f"The variant {variant.name} has no item in common with {control.run.path}. Train both on one data set."
@@ -382,7 +409,7 @@ def followed(store: HistoryStore, events: str) -> FollowingStore:
 
 def look_at(model: Engine, store: HistoryStore, run: Path) -> None:
     """Says what is odd about the model that a service begins with. Raises InputError for one that tells nothing apart."""
-    measure = f"louder evaluate {run}"
+    measure = inspect(run) if is_chain(run) else f"louder evaluate {run}"
     try:
         odd = first_look(model, canaries(store))
     except InputError as error:

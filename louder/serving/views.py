@@ -21,7 +21,7 @@ from louder.serving.wire import Json
 from louder.streaming import Shown
 
 if TYPE_CHECKING:
-    from louder.serving.reload import Models
+    from louder.serving.reload import LiveModels
     from louder.serving.service import Service
 
 SAME = {
@@ -183,7 +183,7 @@ def model_view(service: "Service") -> Json:
     }
 
 
-def variant_view(variant: Variant, models: "Models") -> Json:
+def variant_view(variant: Variant, models: "LiveModels") -> Json:
     """messages.VariantView"""
     live, sources = models.live, list(variant.sources)
     named: dict[str, Json] = {"name": variant.name, "share": variant.share, "run": live.run.name}

@@ -17,7 +17,7 @@ TOGETHER = 8  # requests of the batch that is tried
 def trial_request(model: Engine) -> Request:
     """A request that every model which can be served answers, whatever is in the store."""
     ids = model.catalogue.item_ids
-    items = np.array(ids.raws(range(min(10, len(ids)))), dtype=object)
+    items = np.array(ids.raws(np.flatnonzero(ids.there)[:10]), dtype=object)
     nothing = np.zeros(len(items), np.int64)
     values = np.zeros((len(items), 0), np.float32)
     history = History(items, np.arange(len(items)), nothing, values, nothing - 1, older=np.zeros(1, np.int64))
@@ -57,9 +57,9 @@ def warm(model: Engine) -> None:
             result_view(model, request, result, reasons, attributes=True)
     known = trial_request(model)
     model.recommend_batch([known] * TOGETHER)
-    (first,) = model.catalogue.item_ids.raws([0])
-    model.similar(known, first)
+    assert isinstance(known.history, History)
+    model.similar(known, known.history.items[0])
     for run in {id(run): run for run in (model.run, model.ranking_run) if run is not None}.values():
         if run.ranking is not None and len(run.user_ids):
-            (somebody,) = run.user_ids.raws([0])
-            run.context_of(somebody, None)
+            for somebody in run.user_ids.raws(np.flatnonzero(run.user_ids.there)[:1]):
+                run.context_of(somebody, None)

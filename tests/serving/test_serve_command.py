@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from louder.cli.serve import publish, rollback, token_of, warn_of
+from louder.cli.publish import publish, rollback
+from louder.cli.serve import token_of, warn_of
 from louder.data.config import DataConfig
 from louder.errors import InputError
 from louder.inference.run import Run
