@@ -335,7 +335,7 @@ class Load:
 
     async def reloads(self) -> None:
         """Two checkpoints take turns behind a link; every answer must be of the model that it names."""
-        from louder.cli.serve import publish
+        from louder.cli.publish import publish
         from louder.histories import open_store
         from louder.inference.engine import Engine
         from louder.inference.request import Request

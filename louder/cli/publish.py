@@ -56,8 +56,6 @@ def publish_version(run: Path, folder: Path, force: bool) -> None:
     from louder.publishing import publish as publish_state
     from louder.publishing import state_of_run
 
-    if folder.is_symlink() or (folder / "config.json").exists():
-        raise InputError(f"{folder} is no folder of versions, so it is left alone. Choose another: --to FOLDER.")
     state = state_of_run(run)
     done = publish_state(folder, state, measured=tested(run), force=force)
     if done.refused:

@@ -26,8 +26,8 @@ IMAGES = "image", "poster"  # columns with the address of a picture, the first t
 
 
 class Catalogue:
-    """`table_path` is where popularity is counted; items are known without it. `updates` is what was told of items since
-    the training, and counts before what the training knew.
+    """`table_path` is where popularity is counted, by raw ids where these `went_on` after it; items are known without it.
+    `updates` is what was told of items since the training, and counts before what the training knew.
 
     trained           item -> its raw id and title, as the log had them
     trained_matching  attribute and values -> [I] bool, the items that had one of them in the training
@@ -36,9 +36,9 @@ class Catalogue:
     garbage collection alone, and the service has what it was started with frozen out of these.
     """
 
-    def __init__(self, run: Run, table_path: Path) -> None:
+    def __init__(self, run: Run, table_path: Path, went_on: bool = False) -> None:
         self.item_ids, self.table_path, self.columns = run.item_ids, table_path, run.items
-        self.went_on = run.went_on
+        self.went_on = went_on
         self.updates = Updates(self.item_ids)
         self.trained = lru_cache(maxsize=100_000)(partial(described, run.item_ids, run.items))
         self.shown: dict[
@@ -167,7 +167,7 @@ class Catalogue:
 
     def then(self, run: Run) -> "Catalogue":
         """Of the same run with other items: what was counted stays, and `updates` are the same."""
-        new = Catalogue(run, self.table_path)
+        new = Catalogue(run, self.table_path, self.went_on)
         new.__dict__["log"] = self.log and renumbered(self.log, run.item_ids.ids(self.item_ids.raw), len(new))
         return new
 

@@ -143,7 +143,7 @@ class Engine:
             self.retriever = Retriever(found_by, cache_bytes=cache_bytes)
         else:
             found_by = model
-        self.catalogue = Catalogue(self.run, self.table_path)
+        self.catalogue = Catalogue(self.run, self.table_path, self.run.went_on)
         with torch.no_grad():
             self.vectors = found_by.item_vectors().float()
         self.search = search_of(self.run, found_by, self.vectors, exact=exact)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from louder.config import require_at_least
 from louder.errors import InputError
-from louder.folders import new_folder, one_writer
+from louder.folders import new_folder, one_writer, told_where
 from louder.publishing.chain import (
     BASE,
     DELTA,
@@ -88,7 +88,7 @@ def publish(
     What is refused is noted in the folder. Raises InputError if somebody else publishes there, or if the disk is full;
     then the chain is as it was.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    require_own(folder)
     with one_writer(folder, OTHER_FOLDER):
         before = current_version(folder) if is_chain(folder) else None
         if served is None and before is not None and before.facts["window"] is not None:
@@ -109,6 +109,17 @@ def publish(
         point_to(version)
         keep_latest(folder, keeping.versions)
         return Published(version)
+
+
+def require_own(folder: Path) -> None:
+    """There, and with versions or nothing in it."""
+    with told_where(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    foreign = [x.name for x in folder.iterdir() if not x.name.startswith(".") and not (x / MANIFEST).is_file()]
+    if not is_chain(folder) and foreign:
+        raise InputError(
+            f"{folder} holds {min(foreign)}, which is no version, so it is left alone. Choose another: {OTHER_FOLDER}."
+        )
 
 
 def delta_to(

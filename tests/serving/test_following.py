@@ -327,7 +327,7 @@ def place_of(chain, version):
 
 
 def test_nothing_is_served_beside_a_folder_of_versions_or_from_an_empty_one(chain, service_of, place):
-    with pytest.raises(InputError, match="so no other run goes with it"):
+    with pytest.raises(InputError, match="no other run and no source goes with it"):
         service_of(chain, sources=["popular:10"])
     shutil.rmtree(chain / "v00000001")
     with pytest.raises(InputError, match="has no version 1"):
