@@ -79,14 +79,6 @@ class Exact:
         return self.there if allowed is None else allowed & self.there
 
     @torch.no_grad()
-    def replace(self, rows: Tensor, vectors: Tensor) -> None:
-        """New vectors [R, D], all finite, of the items [R], in place. Not while another thread searches."""
-        self.vectors[rows] = vectors
-        if self.packed is not None:
-            best_items.replace(self.packed, rows, vectors)
-        self.rounding = max(self.rounding, 2.2 * vectors.shape[1] * 2**-24 * float(vectors.norm(dim=1).max()))
-
-    @torch.no_grad()
     def search(
         self, queries: Tensor, k: int, excluded: Tensor | None = None, allowed: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:

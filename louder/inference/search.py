@@ -38,12 +38,9 @@ class DotProductSearch:
         return states @ self.vectors[items].T
 
     def replace(self, rows: Tensor, vectors: Tensor) -> None:
-        """New vectors [R, D] of the items [R], in place; an index that cannot follow gives its place to the exact one."""
+        """New vectors [R, D] of the items [R], in place."""
         self.vectors[rows] = vectors
-        if isinstance(self.index, Exact):
-            self.index.replace(rows, vectors)
-        else:
-            self.index = Exact(self.vectors)
+        self.index.replace(rows, vectors)
 
 
 class MixtureSearch:
