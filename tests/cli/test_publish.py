@@ -7,21 +7,13 @@ import torch
 
 from louder import checkpoint
 from louder.publishing import current_version
-from tests.publishing.versions import model
-
-CONFIG = {
-    "name": "small",
-    "data": {"table": "nowhere"},
-    "model": {"kind": "hstu", "width": 4, "layers": 1},
-    "training": {},
-}
+from tests.publishing.versions import CONFIG, model
 
 
 def written(run, seed, ne):
-    state = model(seed=seed, config=CONFIG)
+    state = model(seed=seed)
     weights = {**state.weights, "layers.0.out.weight": torch.zeros(4, 4)}
-    progress = {"progress": {"best_epoch": 0}, "vocabulary": {"items": 40}}
-    checkpoint.save(checkpoint.step_folder(run, 1), model=weights, optimizer={}, state={**state.state, **progress})
+    checkpoint.save(checkpoint.step_folder(run, 1), model=weights, optimizer={}, state=dict(state.state))
     (run / "best.json").write_text('{"checkpoint": "step-00000001"}')
     (run / "config.json").write_text(json.dumps(CONFIG))
     measured = {"main": "like", "impressions": 5000, "actions": {"like": {"ne": ne, "auc": 0.7}}}

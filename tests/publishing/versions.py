@@ -6,7 +6,12 @@ import torch
 
 from louder.publishing import ModelState
 
-CONFIG = {"model": {"kind": "hstu"}, "data": {}, "training": {}}
+CONFIG = {
+    "name": "small",
+    "data": {"table": "nowhere"},
+    "model": {"kind": "hstu", "width": 4, "layers": 1},
+    "training": {},
+}
 
 
 def model(items=40, seed=0, width=4, config=CONFIG, raws=None):
@@ -19,7 +24,13 @@ def model(items=40, seed=0, width=4, config=CONFIG, raws=None):
     }
     raw = pa.array(range(100, 100 + items)) if raws is None else raws
     titles = pa.table({"title": [f"item {n}" for n in range(items)], "tags": [["a", str(n % 3)] for n in range(items)]})
-    state = {"config": config, "vocabulary": {"items": items}, "actions": ["like"], "values": [], "progress": {}}
+    state = {
+        "config": config,
+        "vocabulary": {"items": items},
+        "actions": ["like"],
+        "values": [],
+        "progress": {"best_epoch": 0},
+    }
     return ModelState(weights=weights, state=state, raws={"item": raw}, attributes={"items": titles})
 
 
