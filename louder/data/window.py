@@ -86,6 +86,7 @@ class Reader:
     values      names of the values; those of `log_values` are read as log(1 + x)
     series      whether its histories have entries of auxiliary series
     ranking     whether its windows move by hops and items of one request do not see each other
+    reads_new   whether items that it does not know are read, as -1: a model whose ids come and go has a vector for them
     """
 
     item_ids: "IdMap"
@@ -96,6 +97,7 @@ class Reader:
     log_values: Sequence[str] = ()
     series: bool = False
     ranking: bool = False
+    reads_new: bool = False
 
     def encode(self, history: "History", at: int | None = None) -> Encoded:
         """Raw events, oldest first; those later than `at` are seen, but not read."""
@@ -106,7 +108,7 @@ class Reader:
             if len(items)
             else np.zeros(0, np.int64)
         )
-        rows = np.flatnonzero(ids[:end] >= 0)
+        rows = np.arange(end) if self.reads_new else np.flatnonzero(ids[:end] >= 0)
         known, absent = history.names.values, np.full(len(rows), np.nan, dtype=np.float32)
         values = [history.values[rows, known.index(name)] if name in known else absent for name in self.values]
         columns = Columns(

@@ -197,6 +197,7 @@ class Run:
             log_values=self.ranking.log_values if self.ranking else (),
             series=bool(self.vocabulary.series),
             ranking=ranking,
+            reads_new=self.vocabulary.dynamic,
         )
 
     @property

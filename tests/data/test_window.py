@@ -57,6 +57,15 @@ def test_retrieval_reads_the_latest_tokens_and_ranking_moves_by_hops():
         assert own.batch(own.encode(history)).ids.tolist() == want
 
 
+def test_what_is_not_known_is_left_out_or_read_as_new():
+    history = events([1000, 7, 1002, 8, 1004], values=[1, 2, 3, 4, 5])
+    known, every = (own.encode(history, at=35) for own in (reader(), reader(reads_new=True)))
+    assert (known.columns.ids.tolist(), known.rows.tolist()) == ([0, 2], [0, 2])
+    assert (every.columns.ids.tolist(), every.rows.tolist()) == ([0, -1, 2, -1], [0, 1, 2, 3])
+    assert every.columns.values[0].tolist() == [1, 2, 3, 4]
+    assert sorted(every.seen.tolist()) == sorted(known.seen.tolist()) == [0, 2, 4]
+
+
 def kept(history, keep):
     """What a store that keeps so many has of it."""
     return replace(history.select(slice(max(len(history) - keep, 0), None)), total=len(history))
