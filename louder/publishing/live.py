@@ -229,8 +229,9 @@ def items_changed(model: SequentialModel | RankingModel, changes: Changes) -> Te
         if name.startswith(NEEDS_ALL) or (name in changes.whole and name in own):
             return None
         if name in own:
-            (ids,) = torch.where(torch.isin(items.rows(torch.arange(items.size)), changes.rows[name].rows))
-            found.append(ids)
+            changed = torch.zeros(changes.rows[name].size, dtype=torch.bool)
+            changed[changes.rows[name].rows] = True
+            found.append(torch.where(changed[items.rows(torch.arange(items.size))])[0])
     if (table := changes.attributes.get("items")) is not None:
         found.append(torch.from_numpy(np.array(table.column(NUMBER).to_numpy())))
     return torch.cat(found).unique()
