@@ -317,6 +317,37 @@ def fetch(
 
 
 @app.command()
+def replay(
+    source: Annotated[Path, typer.Argument(help="Folder of a sequence table, or of an event log.")],
+    output: Annotated[
+        str, typer.Option("-o", "--output", help="A new event log: a folder, or kafka://HOST:PORT/TOPIC.")
+    ],
+    speed: Annotated[
+        float | None,
+        typer.Option(min=1e-9, help="Seconds of events in one of the clock.", show_default="as fast as it goes"),
+    ] = None,
+    now: Annotated[bool, typer.Option("--now", help="Begin now, rather than when it was.")] = False,
+) -> None:
+    """Play what is known as a stream of events, each at its own time.
+
+    Examples:
+
+        louder data replay tables/ml-1m -o events
+
+        louder data replay tables/shop -o kafka://localhost:9092/events --speed 1000 --now
+    """
+    import time
+
+    from louder.online.replay import replay as play
+    from louder.progress import counting
+
+    with counting("records") as advance:
+        count = play(source, output, speed=speed, start=int(time.time()) if now else None, on_records=advance)
+    print(f"{count:,} records written to {output}")
+    print(f"\nNext: louder stream RUN --source {output} -o streams/NAME --until-end")
+
+
+@app.command()
 def inspect(
     table: Annotated[Path, typer.Argument(help="Folder of a sequence table.")],
     page: Annotated[

@@ -7,24 +7,28 @@ import typer
 
 
 def report(
-    run: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
+    run: Annotated[Path, typer.Argument(help="Folder of a finished run, or of a stream.")],
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="The HTML file to write.", show_default="RUN/report.html")
     ] = None,
     table: Annotated[Path | None, typer.Option(help="The sequence table, in place of the run's.")] = None,
     show: Annotated[bool, typer.Option("--open", help="Open it in the browser.")] = False,
 ) -> None:
-    """Write one HTML page about a run: metrics, curves, sample recommendations, data, config.
+    """Write one HTML page about a run: metrics, curves, sample recommendations, data, config. Of a stream: metrics by window,
+    how far it is behind, what came, what was published.
 
     It opens without a network, and nothing is trained or measured again. Examples:
 
         louder report runs/ml1m-hstu
 
+        louder report streams/shop
+
         louder report runs/ml1m-hstu -o hstu.html --table tables/ml-1m
     """
     from louder.reports.report import write_report
+    from louder.reports.stream_page import is_stream, write_stream_report
 
-    file = write_report(run, output, table=table)
+    file = write_stream_report(run, output) if is_stream(run) else write_report(run, output, table=table)
     print(f"{file} is written; it opens in any browser, without a network.")
     if show:
         typer.launch(file.resolve().as_uri())

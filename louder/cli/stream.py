@@ -30,6 +30,9 @@ def stream(
         list[str] | None,
         typer.Option("--set", help="Change a setting of the run, or stream.NAME of the stream. Repeatable."),
     ] = None,
+    publish: Annotated[
+        Path | None, typer.Option(help="Each window's model into this folder of versions, if it passes the gate.")
+    ] = None,
     until_end: Annotated[bool, typer.Option("--until-end", help="Stop at the end of the log.")] = False,
     json_output: Annotated[bool, typer.Option("--json", help="Print the last window's row as JSON.")] = False,
 ) -> None:
@@ -41,11 +44,14 @@ def stream(
 
         louder stream runs/shop --source kafka://kafka:9092/events -o streams/shop --window 60s
 
+        louder stream runs/shop --source events -o streams/shop --publish live
+
         louder stream ml1m:hstu --source events -o streams/cold --until-end --set training.learning_rate=3e-4
     """
     from louder import recipes
     from louder.config import override
     from louder.online.config import StreamConfig, seconds_of
+    from louder.online.publisher import Publisher
     from louder.online.stream import stream as run_stream
 
     own = [text.removeprefix("stream.") for text in settings or [] if text.startswith("stream.")]
@@ -68,12 +74,13 @@ def stream(
             changes=others,
             table=table if isinstance(start, Path) else None,
             until_end=until_end,
+            publish=None if publish is None else Publisher(publish),
         )
     except KeyboardInterrupt:
         raise Interrupted(f"interrupted. Go on: {shlex.join(['louder', *sys.argv[1:]])}") from None
     if json_output:
         print(json.dumps(row))
     elif row:
-        print(f"\nNext: louder serve {output}    louder report {output}")
+        print(f"\nNext: louder serve {publish or output}    louder report {output}")
     else:
         print(f"There is nothing new in {source} since the last window of {output}.")

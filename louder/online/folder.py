@@ -166,8 +166,9 @@ def restore(folder: Path) -> dict[str, Any]:
     latest = checkpoint.latest(folder)
     assert latest is not None
     state = checkpoint.load_state(latest)
-    rows = folder / ROWS
-    if rows.exists():
-        kept = [row for row in read_rows(rows) if row["window"] <= state["stream"]["window"]]
-        write_text(rows, "".join(json.dumps(row) + "\n" for row in kept))
+    rows, own = folder / ROWS, state["stream"]
+    kept = [row for row in read_rows(rows) if row["window"] <= own["window"]] if rows.exists() else []
+    if own["window"] and (not kept or kept[-1]["window"] < own["window"]):
+        kept.append(own["row"])  # it was killed after it had saved
+    write_text(rows, "".join(json.dumps(row) + "\n" for row in kept))
     return state

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -38,6 +39,13 @@ from louder.training.optimizers import (
 from louder.training.task import dropout_off
 
 TARGETS = "stream.targets"  # in a checkpoint beside the moments: how often each item was to be foretold
+
+
+class Measured(NamedTuple):
+    """A window that was foretold: the metrics as a row has them, and the probabilities [M, A] of each action."""
+
+    row: Row
+    probabilities: np.ndarray
 
 
 class Learner:
@@ -91,29 +99,31 @@ class Learner:
         return torch.cat([own for own in codes if own is not None]) if codes and codes[0] is not None else None
 
     @torch.no_grad()
-    def measure(self, window: Sequences) -> Row:
-        """Metrics of the window by the model as it is, with intervals."""
-        next_item, actions = NextItem(), Actions(self.run.actions, self.run.value_names)
-        with self.kept_weights(), dropout_off(self.model):
-            catalogue = self.catalogue()
-            for chosen, batch in self.batches(window):
-                owners = window.owners[chosen]
-                if isinstance(batch, RetrievalBatch):
-                    self.measure_next(next_item, batch, batch.targets, owners, catalogue)
-                else:
-                    self.measure_next(next_item, batch, batch.next_items, owners, catalogue)
-                    self.measure_actions(actions, batch, owners, window)
-        return ({"next_item": next_item.report()} if self.task.next else {}) | (
-            {"ranking": actions.report()} if self.task.ranking else {}
-        )
+    def measure(self, window: Sequences, model: SequentialModel | AnyRanker | None = None) -> "Measured":
+        """Metrics of the window by the model as it is, or by another with other weights, with intervals."""
+        with nullcontext() if model is not None else self.kept_weights():
+            model = self.model if model is None else model
+            with dropout_off(model):
+                next_item, actions = NextItem(), Actions(self.run.actions, self.run.value_names)
+                catalogue = self.catalogue(model)
+                for chosen, batch in self.batches(window):
+                    owners = window.owners[chosen]
+                    if isinstance(batch, RetrievalBatch):
+                        self.measure_next(model, next_item, batch, batch.targets, owners, catalogue)
+                    else:
+                        self.measure_next(model, next_item, batch, batch.next_items, owners, catalogue)
+                        self.measure_actions(model, actions, batch, owners, window)
+        row: Row = {"next_item": next_item.report()} if self.task.next else {}
+        return Measured(row | ({"ranking": actions.report()} if self.task.ranking else {}), actions.probabilities())
 
-    def catalogue(self) -> Tensor | None:
-        if isinstance(self.model, SequentialModel):
-            return self.model.catalogue()
-        return self.model.item_vectors() if isinstance(self.model, RankingModel) and self.task.next else None
+    def catalogue(self, model: SequentialModel | AnyRanker) -> Tensor | None:
+        if isinstance(model, SequentialModel):
+            return model.catalogue()
+        return model.item_vectors() if isinstance(model, RankingModel) and self.task.next else None
 
     def measure_next(
         self,
+        model: SequentialModel | AnyRanker,
         into: NextItem,
         batch: RetrievalBatch | RankingBatch,
         targets: Tensor,
@@ -123,7 +133,7 @@ class Learner:
         rows = foretold(targets)
         if not len(rows) or catalogue is None:
             return
-        model, sequences = self.model, batch.sequences.to(self.device)
+        sequences = batch.sequences.to(self.device)
         if isinstance(model, SequentialModel):
             users = batch.users.repeat_interleave(batch.sequences.lengths)[rows].to(self.device)
             queries = model.similarity.queries(model(sequences)[rows.to(self.device)], users)
@@ -142,10 +152,17 @@ class Learner:
         )
         into.add(ranks, logs, owners[owner_of(batch.sequences.offsets, rows)])
 
-    def measure_actions(self, into: Actions, batch: RankingBatch, owners: np.ndarray, window: Sequences) -> None:
+    def measure_actions(
+        self,
+        model: SequentialModel | AnyRanker,
+        into: Actions,
+        batch: RankingBatch,
+        owners: np.ndarray,
+        window: Sequences,
+    ) -> None:
         if not len(batch.target_positions):
             return
-        logits, values = self.model(batch.to(self.device))
+        logits, values = model(batch.to(self.device))
         into.add(
             torch.sigmoid(logits).cpu().numpy(),
             batch.labels.numpy(),

@@ -130,6 +130,10 @@ class Actions:
     ) -> None:
         self.metrics.update(probabilities, labels, users, requests, values, true_values)
 
+    def probabilities(self) -> np.ndarray:
+        """[M, A]"""
+        return np.concatenate([batch[2] for batch in self.metrics.batches])
+
     def report(self) -> Row:
         report = self.metrics.report()
         users = np.concatenate([batch[0] for batch in self.metrics.batches])

@@ -17,7 +17,7 @@ from louder.online import folder as folders
 from louder.online.config import StreamConfig
 from louder.online.feed import Cut, Feed, read_cut, write_cut
 from louder.online.histories import WorkingStore
-from louder.online.learner import Learner
+from louder.online.learner import Learner, Measured
 from louder.online.screen import StreamScreen
 from louder.online.sequences import Block, Sequences, blocks_of
 from louder.online.window import Window, gather
@@ -25,8 +25,8 @@ from louder.results import Row, append_row
 from louder.streaming import Deletion, Joiner, LogRecord, Position, Shown
 from louder.training.config import Config
 
-Publish = Callable[[Path, Row], Row]
-"""A checkpoint and the row of its window -> what is added to the row, such as the version and why it was refused"""
+Publish = Callable[[Learner, Sequences, Measured, Row, Path], Row]
+"""The learner, a window, how it was foretold, its row and its checkpoint -> what is added to the row: see Publisher"""
 
 
 def stream(
@@ -51,7 +51,7 @@ def stream(
     table      with the histories of known users; None: that of the run's training
     until_end  stop at the end of the log; its last window may be shorter. Otherwise it goes on until it is interrupted
     windows    stop after so many
-    publish    called after each checkpoint
+    publish    called after each checkpoint, see Publisher; None: the folder of the stream is all that there is
 
     Raises InputError for settings that are not those it was started with, and for a log that was cut or replaced.
     """
@@ -154,7 +154,7 @@ class Trainer:
         for own in window.users.values():
             if own.events:
                 self.histories.append(list(own.events))
-        row = self.row(cut, window, counts) | measured
+        row = self.row(cut, window, counts) | measured.row
         row |= {"steps": len(losses), "loss": sum(losses) / len(losses) if losses else None, "empty_windows": empty}
         self.window, self.upto, self.offsets = cut.window, cut.upto, cut.offsets
         self.counts += counts
@@ -165,6 +165,12 @@ class Trainer:
             "behind_s": round(time.time() - cut.upto, 1),
         }
         self.save(cut, row)
+        if self.publish is not None:
+            self.screen.status(f"window {cut.window}: publishing")
+            place = checkpoint.step_folder(self.output, cut.window)
+            row |= self.publish(self.learner, sequences, measured, row, place)
+        append_row(self.output / folders.ROWS, row)
+        self.screen.window(row)
         return row
 
     def sequences(self, window: Window) -> tuple[Sequences, Counter[str]]:
@@ -202,14 +208,14 @@ class Trainer:
         }
 
     def save(self, cut: Cut, row: Row) -> None:
-        """The row first: one of a window that was not saved is forgotten."""
-        append_row(self.output / folders.ROWS, row)
+        """With the row, which is written once it is known what was published."""
         progress = {
             "window": cut.window,
             "upto": cut.upto,
             "position": {"log": cut.log, "offsets": {str(part): offset for part, offset in cut.offsets.items()}},
             "seen": self.feed.state(),
             "counts": dict(self.counts),
+            "row": row,
         }
         state = {key: value for key, value in self.state.items() if key not in ("format_version", "metrics")}
         state |= {
@@ -220,9 +226,6 @@ class Trainer:
         with self.learner.kept_weights() as latest:
             tensors = {"model": self.learner.model.state_dict(), "optimizer": self.learner.tensors() | latest}
             folders.save(self.output, cut.window, tensors, state, self.output, files)
-        if self.publish is not None:
-            row |= self.publish(checkpoint.step_folder(self.output, cut.window), row)
-        self.screen.window(row)
 
     def refuse(self, record: LogRecord) -> str:
         """Why a record cannot be used; it goes to the dead letters."""

@@ -102,12 +102,12 @@ class KafkaWriter:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.close()
 
-    def append(self, records: Sequence[LogRecord]) -> list[Place]:
+    def append(self, records: Sequence[LogRecord], stamps: Sequence[int] | None = None) -> list[Place]:
         """Returns when the broker has acknowledged them, as its topic is set up to. Raises LogGone; then some of them may be
-        in the log, and to send them again is right."""
-        return self.submit(records).result()
+        in the log, and to send them again is right. `stamps` as of LogWriter."""
+        return self.submit(records, stamps).result()
 
-    def submit(self, records: Sequence[LogRecord]) -> Future[list[Place]]:
+    def submit(self, records: Sequence[LogRecord], stamps: Sequence[int] | None = None) -> Future[list[Place]]:
         """`append` without waiting. Raises LogGone where too much waits already."""
         bodies = [(partition_of(record.user, self.log.partitions), pack(record)) for record in records]
         done: Future[list[Place]] = Future()
@@ -134,10 +134,12 @@ class KafkaWriter:
         with self.lock:
             if self.closed:
                 raise LogGone(f"The event log {self.log.name} is closed.")
-            self.stamp = stamp = max(self.stamp, int(1000 * self.clock()))
+            if stamps is None:
+                self.stamp = max(self.stamp, int(1000 * self.clock()))
+                stamps = [self.stamp] * len(bodies)
         if not bodies:
             done.set_result([])
-        for place, (part, body) in enumerate(bodies):
+        for place, ((part, body), stamp) in enumerate(zip(bodies, stamps, strict=True)):
             try:
                 told = partial(delivered, place=place)
                 self.producer.produce(self.log.name, body, partition=part, timestamp=stamp, on_delivery=told)

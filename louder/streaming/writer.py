@@ -39,6 +39,7 @@ class Waiting(NamedTuple):
     """What one call appends."""
 
     bodies: list[tuple[int, bytes]]  # with their partitions
+    stamps: Sequence[int] | None
     bytes: int
     done: Future[list[Place]]
 
@@ -98,15 +99,18 @@ class LogWriter:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.close()
 
-    def append(self, records: Sequence[LogRecord]) -> list[Place]:
+    def append(self, records: Sequence[LogRecord], stamps: Sequence[int] | None = None) -> list[Place]:
         """Returns when the records survive a power cut. Raises LogGone; then some of them may be in the log, and to send
-        them again is right, since readers know events by their ids."""
-        return self.submit(records).result()
+        them again is right, since readers know events by their ids.
 
-    def submit(self, records: Sequence[LogRecord]) -> Future[list[Place]]:
+        stamps  [n] milliseconds since 1970, in place of the clock's
+        """
+        return self.submit(records, stamps).result()
+
+    def submit(self, records: Sequence[LogRecord], stamps: Sequence[int] | None = None) -> Future[list[Place]]:
         """`append` without waiting. Raises LogGone where too much waits already."""
         bodies = [(partition_of(record.user, len(self.tails)), pack(record)) for record in records]
-        new = Waiting(bodies, sum(len(body) for _, body in bodies), Future())
+        new = Waiting(bodies, stamps, sum(len(body) for _, body in bodies), Future())
         new.done.set_running_or_notify_cancel()  # what is on its way to the disk cannot be cancelled
         with self.closing:
             if self.broken or self.closed:
@@ -161,13 +165,17 @@ class LogWriter:
         if self.broken:
             self.fail(group, self.broken)
             return
-        self.stamp = max(self.stamp, int(1000 * self.clock()))
+        if any(waiting.stamps is None for waiting in group):
+            self.stamp = max(self.stamp, int(1000 * self.clock()))
         places = [list[Place]() for _ in group]
         touched = [self.tails[n] for n in sorted({n for waiting in group for n, _ in waiting.bodies})]
         try:
             rolled = [tail.roll_if_due(self.stamp) for tail in touched]
             for waiting, own in zip(group, places):
-                own += [Place(n, self.tails[n].add(body, self.stamp)) for n, body in waiting.bodies]
+                stamps = waiting.stamps or [self.stamp] * len(waiting.bodies)
+                for (n, body), stamp in zip(waiting.bodies, stamps, strict=True):
+                    self.stamp = max(self.stamp, stamp)
+                    own.append(Place(n, self.tails[n].add(body, self.stamp)))
             for tail in touched:
                 tail.write()
             for _ in self.syncing.map(Tail.sync, touched):  # at once: the disk joins them
