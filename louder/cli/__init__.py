@@ -16,6 +16,7 @@ from louder.cli import (
     etl,
     evaluate,
     index,
+    live,
     publish,
     rank,
     recommend,
@@ -55,6 +56,7 @@ app.command()(shelf.runs)
 app.command()(shelf.tables)
 app.command("try")(try_log.try_log)
 app.command()(demo.demo)
+app.command()(live.live)
 
 
 def tell_version(asked: bool) -> None:

@@ -215,7 +215,7 @@ def world(
     output: Annotated[Path, typer.Option("-o", "--output", help="The folder to make.")],
     users: Annotated[int, typer.Option(help="How many people.")] = 500,
     hours: Annotated[int, typer.Option(help="For how long they are watched.")] = 72,
-    launches: Annotated[float, typer.Option(help="Items that are launched in an hour, on average.")] = 5.0,
+    launches: Annotated[float, typer.Option(help="Items that are launched in an hour, on average.")] = 4.0,
     seed: Seed = 0,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the folder if it exists.")] = False,
 ) -> None:

@@ -52,10 +52,10 @@ class WorldSettings:
 
     users: int = 500
     items: int = 240  # that are there at the start
-    launches: float = 5.0
-    fade_hours: float = 18.0
-    drift_hours: float = 36.0
-    visits: float = 6.0
+    launches: float = 4.0
+    fade_hours: float = 48.0
+    drift_hours: float = 72.0
+    visits: float = 12.0
     seed: int = 0
 
     def __post_init__(self) -> None:

@@ -48,9 +48,12 @@ def play(
     hours: int,
     lists: Callable[[World, int], list[int]] = mixed,
     tell: Callable[[int], None] = lambda n: None,
+    *,
+    measure: bool = True,
 ) -> tuple[list[Impression], list[Arrival], list[np.ndarray], dict[str, float]]:
     """Let a world go on for some hours -> what was shown, what was done, the probability of each click [items], and what lists
-    earned. `tell` is called with the hours that have passed since it was called last."""
+    earned: those that were shown and, with `measure`, the others that could have been. `tell` is called with the hours that have
+    passed since it was called last."""
     require(hours >= 1, "hours", hours, "at least 1")
     impressions, events, chances, looks = list[Impression](), list[Arrival](), list[np.ndarray](), examined(SHOWN)
     earned: dict[str, list[float]] = {"shown": [], "oracle": [], "popular": [], "random": []}
@@ -61,7 +64,8 @@ def play(
             items, wanted = lists(world, user), world.probabilities(user)
             new.append(Impression(str(len(impressions) + len(new) + 1), user, time, tuple(items)))
             chances.append(wanted[np.array(items) - 1] * looks[: len(items)])
-            others = {name: getattr(World, name)(world, user, SHOWN) for name in ("oracle", "popular", "random")}
+            alternatives = ("oracle", "popular", "random") if measure else ()
+            others = {name: getattr(World, name)(world, user, SHOWN) for name in alternatives}
             for name, some in ({"shown": items} | others).items():
                 earned[name].append(float(wanted[np.array(some) - 1] @ looks[: len(some)]))
         events += world.step(world.now + STEP_S, new)

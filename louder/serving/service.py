@@ -299,8 +299,8 @@ def answers(model: Engine | None, jobs: Sequence[Job]) -> Sequence[dict[str, Jso
     return found
 
 
-def open_service(settings: Settings) -> Service:
-    """Load the model, open the store, and fill it from the table if it is new."""
+def open_service(settings: Settings, clock: Callable[[], float] = time.time) -> Service:
+    """Load the model, open the store, and fill it from the table if it is new. By `clock` the event log is stamped."""
     control, *variants = with_control(settings.variants)
     source = source_for(control, settings)
     model, version = loaded(source)
@@ -336,7 +336,7 @@ def open_service(settings: Settings) -> Service:
 
     models = kept_new(source, model, version)
     others = {name: kept_new(sources[name], *found) for name, found in others_loaded.items()}
-    log = None if settings.events is None else followed(store, settings.events)
+    log = None if settings.events is None else followed(store, settings.events, clock)
     service = Service(settings, store, models, items, log, others)
     for variant in (control, *variants) if variants else ():
         print(told(variant, beside.get(variant.name, model)), file=sys.stderr)
@@ -389,13 +389,13 @@ def require_alike(control: Engine, model: Engine, variant: Variant) -> None:
 
 def told(variant: Variant, model: Engine) -> str:
     size = model.weight_bytes / 2**20
-    return f"Variant {variant.name}: {variant.share:.4g} of the users, {model.run.path}, {size:,.0f} MiB of weights."
+    return f"Variant {variant.name}: {variant.share:.4g} of the users, {model.run.path}, {size:,.1f} MiB of weights."
 
 
-def followed(store: HistoryStore, events: str) -> FollowingStore:
+def followed(store: HistoryStore, events: str, clock: Callable[[], float]) -> FollowingStore:
     """The store, brought up to the end of a log."""
     try:
-        log = FollowingStore(store, events)
+        log = FollowingStore(store, events, clock=clock)
     except InputError:
         store.close()
         raise

@@ -74,12 +74,13 @@ class FollowingStore:
         log: str,
         *,
         every_s: float = EVERY_S,
+        clock: Callable[[], float] = time.time,
         tell: Callable[[str], None] = lambda line: print(line, file=sys.stderr),
     ) -> None:
-        self.store, self.name, self.tell, self.shared = store, log, tell, in_kafka(log)
+        self.store, self.name, self.tell, self.shared, self.clock = store, log, tell, in_kafka(log), clock
         self.reader: Reader | None = None
         try:
-            self.writer = open_writer(log)
+            self.writer = open_writer(log, clock)
         except OSError as error:
             raise InputError(
                 f"The event log {log} cannot be opened ({error.strerror or error}). Choose another folder: --events NAME."
@@ -120,12 +121,12 @@ class FollowingStore:
             return Stored(0, 0)
 
     def delete_user(self, user: RawId) -> int:
-        at = request_time(self.store.history(user).times, int(time.time()))
+        at = request_time(self.store.history(user).times, int(self.clock()))
         return self.logged([Deletion(user, at)], lambda: self.store.delete_user(user, at))
 
     def delete_event(self, user: RawId, id: str) -> Deleted:
         self.store.history(user)  # an id of the wrong kind is refused before it is in the log
-        return self.logged([Deletion(user, int(time.time()), id)], lambda: self.store.delete_event(user, id))
+        return self.logged([Deletion(user, int(self.clock()), id)], lambda: self.store.delete_event(user, id))
 
     def show(self, record: Shown) -> None:
         """Log an answer, without waiting: it is given also where that fails."""

@@ -1,6 +1,7 @@
 """A log by its name: a folder, or kafka://HOST:PORT/TOPIC."""
 
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
@@ -24,12 +25,13 @@ def in_kafka(name: str) -> bool:
     return bool(found)
 
 
-def open_writer(name: str) -> Writer:
+def open_writer(name: str, clock: Callable[[], float] = time.time) -> Writer:
+    """`clock` stamps the records of a folder; a topic stamps its own."""
     if in_kafka(name):
         from louder.streaming.kafka import KafkaWriter
 
         return KafkaWriter(name)
-    return LogWriter(name)
+    return LogWriter(name, clock=clock)
 
 
 def open_reader(

@@ -89,7 +89,7 @@ def test_probabilities_by_hand():
     world = World(SMALL)
     world.had[6].add(3)
     wanted = world.probabilities(7)
-    age = min((world.now - world.launched[9]) / (18 * HOUR), 5)
+    age = min((world.now - world.launched[9]) / (48 * HOUR), 5)
     assert wanted[9] == pytest.approx(
         sigmoid(-1.8 + 1.3 * world.direction[9] @ world.tastes[6] + world.quality[9] - age)
     )
@@ -120,7 +120,7 @@ def test_items_are_launched_and_tastes_keep_their_scale():
     world.step(world.start + 100 * HOUR - 1)
     assert abs(len(world.topic) - 10 - 594) < 4 * 594**0.5 and (np.diff(world.launched) >= 0).all()
     assert abs(world.tastes.std() - 1) < 0.05
-    assert np.corrcoef(before.ravel(), world.tastes.ravel())[0, 1] == pytest.approx(0.5 ** (99 / 36), abs=0.05)
+    assert np.corrcoef(before.ravel(), world.tastes.ravel())[0, 1] == pytest.approx(0.5 ** (99 / 72), abs=0.05)
 
 
 def test_a_log_of_it_is_read_by_etl(tmp_path, louder):

@@ -33,6 +33,16 @@ RELOAD, EXPLORE = "tests/serving/test_live_models.py", "tests/serving/test_explo
 TOLD = "tests/serving/test_told_items.py"
 TOLD_STORE = "tests/histories/test_items.py"
 BULK = "tests/serving/test_bulk.py"
+VARIANTS = " ".join(
+    f"tests/serving/test_variants.py::test_{name}"
+    for name in (
+        "shares_are_those_that_were_asked_for_and_users_stay",
+        "another_salt_is_another_draw",
+        "when_the_last_share_grows_only_the_control_moves",
+    )
+)
+SEQUENTIAL, AB_LOG = "tests/evaluation/test_sequential.py", "tests/evaluation/test_ab_log.py"
+WORLD = "tests/data/test_world.py"
 
 MUTANTS = [
     # lengths and spans at powers of two; what a column keeps
@@ -286,4 +296,16 @@ MUTANTS = [
     Mutant(SERVING + "bulk.py", "async with places:", "if True:", BULK),
     Mutant(SERVING + "bulk.py", "range(TRIES - 1)", "range(TRIES)", BULK),
     Mutant(SERVING + "bulk.py", 'f"{CLIENT.get()} in batches"', "CLIENT.get()", BULK),
+    # variants
+    Mutant(SERVING + "variants.py", "        place -= variant.share\n", "", VARIANTS),
+    Mutant(SERVING + "variants.py", 'salt.encode() + b"\\0" + key_of(user)', "key_of(user)", VARIANTS),
+    Mutant(SERVING + "service.py", " and job.variant == name", "", "tests/serving/test_variants.py -k answered_by"),
+    Mutant("louder/evaluation/sequential.py", "2 * math.log(1 / alpha)", "math.log(1 / alpha)", SEQUENTIAL),
+    Mutant("louder/evaluation/sequential.py", "rewards - mean * requests", "rewards - mean", SEQUENTIAL),
+    Mutant("louder/evaluation/ab_log.py", "            self.variant[user] = -1\n", "            pass\n", AB_LOG),
+    Mutant("louder/evaluation/ab_log.py", "        if again in self.answered:\n            return\n", "", AB_LOG),
+    Mutant("louder/evaluation/ab.py", "mismatch.p < MISMATCH or", "", AB_LOG),
+    Mutant("louder/data/world.py", "        self.had[user - 1].add(item)\n", "        pass\n", WORLD),
+    Mutant("louder/data/world.py", "np.sqrt(1 - keep**2) * ", "", WORLD),
+    Mutant("louder/data/world.py", "looked >= looks[position] or ", "", WORLD),
 ]
