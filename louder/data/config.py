@@ -23,9 +23,12 @@ class DataConfig:
     actions: bool = True  # what the user did is part of a token, where the log has actions
     auxiliary: bool = True  # entries of auxiliary series are part of the history, where the log has them
     positive: tuple[str, ...] = ()  # actions, any of which makes an engagement a target; () takes every engagement
+    max_gap: int | None = (
+        None  # seconds; training predicts no next item that comes later than so long after the history
+    )
     query_time: str = "request"  # rows know when the next event happens ("request", as the paper) or not ("withheld")
     stochastic_length: StochasticLength | None = None
 
     def __post_init__(self) -> None:
-        require_at_least(1, "data", self, "max_len", "users_per_batch", "events_per_batch")
+        require_at_least(1, "data", self, "max_len", "users_per_batch", "events_per_batch", "max_gap")
         require_one_of("data", self, windows=("latest", "all"), query_time=("request", "withheld"))

@@ -14,7 +14,7 @@ from louder.data.attributes import Attribute, first_codes
 from louder.data.config import DataConfig
 from louder.data.loader import Loader
 from louder.data.table import Table, ranges
-from louder.data.targets import part_rows, target_rows
+from louder.data.targets import near, part_rows, target_rows
 from louder.data.window import query_times, sequence_batch, table_columns, values_at, window_start
 from louder.schema import ENGAGEMENT
 
@@ -106,7 +106,8 @@ class RankingLoader(Loader[RankingBatch]):
         return np.full(len(batch.rows), -1) if self.table.requests is None else self.table.requests[batch.rows.numpy()]
 
     def next_items(self, rows: np.ndarray, positions: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-        """[L] at each event after which another request begins its first item, if that is predicted and positive."""
+        """[L] at each event after which another request begins its first item, if that is predicted and positive; in training
+        not one that comes too late (data.max_gap)."""
         targets = np.full(len(rows), IGNORE_INDEX, dtype=np.int64)
         if not self.one_pass:
             return targets
@@ -118,5 +119,7 @@ class RankingLoader(Loader[RankingBatch]):
         now, following = at[:-1], at[1:]
         fits = (owner[now] == owner[following]) & (self.heads[rows[following]] == rows[following])
         fits &= predicted[following] & self.positive[rows[following]]
+        if self.train:
+            fits &= near(self.read, rows[now], rows[following], self.config.max_gap)
         targets[now[fits]] = self.read.ids[rows[following[fits]]]
         return targets

@@ -8,7 +8,7 @@ from louder.data import stochastic_length
 from louder.data.config import DataConfig
 from louder.data.loader import Loader
 from louder.data.table import Table, ranges
-from louder.data.targets import Spans, split, target_rows
+from louder.data.targets import Spans, near, split, target_rows
 from louder.data.window import query_times, sequence_batch, table_columns
 
 
@@ -58,7 +58,10 @@ class RetrievalLoader(Loader[RetrievalBatch]):
         if self.train and self.config.stochastic_length is not None:
             rows, lengths = self.shorten(rows, lengths, np.random.default_rng([self.seed, epoch, number]))
         following = rows + 1  # inside the span: every history ends before the row of its latest target
-        targets = np.where(self.is_target[following], self.columns.ids[following], IGNORE_INDEX)
+        wanted = self.is_target[following]
+        if self.train:
+            wanted &= near(self.read, rows, following, self.config.max_gap)
+        targets = np.where(wanted, self.columns.ids[following], IGNORE_INDEX)
         if not self.train:
             targets[:] = IGNORE_INDEX
             targets[np.cumsum(lengths) - 1] = self.columns.ids[lasts]

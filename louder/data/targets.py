@@ -65,6 +65,17 @@ def target_rows(table: Table, positive: int = 0) -> np.ndarray:
     return rows
 
 
+def near(table: Table, before: np.ndarray, target: np.ndarray, max_gap: int | None) -> np.ndarray:
+    """[N] bool: which of the `target` rows [N] come at most `max_gap` seconds after the rows `before` them [N]; None: all.
+    Raises InputError for a log without times."""
+    if max_gap is None:
+        return np.ones(len(target), dtype=bool)
+    if not table.manifest.has_times:
+        raise InputError(f"data.max_gap is {max_gap} seconds, but {table.path} has no times: --set data.max_gap=null.")
+    found: np.ndarray = table.times[target] - table.times[before] <= max_gap
+    return found
+
+
 def split(table: Table, part: str, config: SplitConfig, *, held_out: int, positive: int = 0) -> Spans:
     """The spans of "train", "validation" or "test".
 

@@ -235,6 +235,8 @@ def require_streamable(config: Config) -> None:
             f"{config.name} is a model of single impressions, whose counters only a table has. Stream a sequential model: "
             "louder stream ml1m:rank_hstu."
         )
+    if config.data.max_gap is not None:
+        raise InputError("data.max_gap is of training on a table, and a stream knows none: --set data.max_gap=null.")
     if config.ranking is not None and config.ranking.item_counters:
         raise InputError(
             "ranking.item_counters is true, but a stream does not count items yet. Stream a run without: "

@@ -285,11 +285,18 @@ def test_a_row_knows_the_time_of_the_next_unless_it_is_withheld(log, auxiliary):
 
 
 @settings(max_examples=150)
-@given(log=logs, way=ways, split=splits, part=st.sampled_from(PARTS), positive=st.sampled_from([(), ("like",)]))
-def test_the_next_item_is_the_first_of_the_next_request(log, way, split, part, positive):
+@given(
+    log=logs,
+    way=ways,
+    split=splits,
+    part=st.sampled_from(PARTS),
+    positive=st.sampled_from([(), ("like",)]),
+    max_gap=st.sampled_from([None, 8]),
+)
+def test_the_next_item_is_the_first_of_the_next_request(log, way, split, part, positive, max_gap):
     table = ranking_table(**log)
     begins = first_rows(table)
-    loader = loader_of(table, part, split=split, positive=positive, **way)
+    loader = loader_of(table, part, split=split, positive=positive, max_gap=max_gap, **way)
     for batch, _, inside, asked in sequences_of(loader, epoch=2):
         rows = batch.sequences.ids[inside].tolist()
         expected = [-1] * len(rows)
@@ -298,7 +305,8 @@ def test_the_next_item_is_the_first_of_the_next_request(log, way, split, part, p
             row = rows[following]
             begins_request = begins[row] == row
             liked = not positive or table.actions[row] & 1
-            if way["one_pass"] and begins_request and following in asked and liked:
+            near = part != "train" or max_gap is None or table.times[row] - table.times[rows[now]] <= max_gap
+            if way["one_pass"] and begins_request and following in asked and liked and near:
                 expected[now] = row
         assert batch.next_items[inside].tolist() == expected
 

@@ -15,6 +15,7 @@ from louder.data.loader import pack
 from louder.data.retrieval import RetrievalLoader
 from louder.data.table import open_table
 from louder.data.targets import SplitConfig
+from louder.errors import InputError
 
 CONFIG = DataConfig(max_len=200, users_per_batch=4)
 
@@ -52,6 +53,27 @@ def test_each_row_predicts_the_next_item_and_knows_its_time(one_user):
     assert batch.sequences.timestamps.tolist() == [0, 60, 120, 180]
     assert batch.sequences.query_timestamps.tolist() == [60, 120, 180, 240]
     assert batch.rows.tolist() == [4]
+
+
+def test_training_predicts_nothing_that_comes_too_long_after_the_history(tmp_path):
+    times = [0, 60, 1060, 1100, 9000, 9001, 20_000, 30_000]
+    folder = write_table(tmp_path / "t", [[Token(n, time) for n, time in enumerate(times)]])
+    for max_gap, expected in (
+        (None, [1, 2, 3, 4, 5]),
+        (1000, [1, 2, 3, -1, 5]),
+        (999, [1, -1, 3, -1, 5]),
+        (1, [-1] * 4 + [5]),
+    ):
+        (batch,) = loader(folder, replace(CONFIG, max_gap=max_gap)).batches()
+        assert (batch.sequences.ids.tolist(), batch.targets.tolist()) == ([0, 1, 2, 3, 4], expected)
+        (batch,) = loader(folder, replace(CONFIG, max_gap=max_gap), "test").batches()
+        assert batch.targets.tolist() == [-1] * 6 + [7]  # what is measured stays the same
+
+
+def test_without_times_no_gap_is_known(tmp_path):
+    folder = write_table(tmp_path / "t", [events(0, 1, 2, 3, 4)], has_times=False)
+    with pytest.raises(InputError, match=r"data.max_gap is 60 seconds, but .*t has no times: --set data.max_gap=null"):
+        list(loader(folder, replace(CONFIG, max_gap=60)).batches())
 
 
 def test_a_withheld_query_time_is_the_events_own(one_user):

@@ -160,7 +160,9 @@ def test_what_does_not_go_together_is_told(log):
         build_ranker(DLRMConfig(), config.ranking, Vocabulary(items=3, actions=1), [])
 
 
-def test_a_stream_refuses_counters_that_it_does_not_keep(log):
+def test_a_stream_refuses_what_it_does_not_keep(log):
     require_streamable(tiny_ranking_config(log, cross_layers=2))
     with pytest.raises(InputError, match=r"a stream does not count items yet.*--set ranking.item_counters=false"):
         require_streamable(tiny_ranking_config(log, **CROSS))
+    with pytest.raises(InputError, match=r"data.max_gap is of training on a table"):
+        require_streamable(override(tiny_ranking_config(log), ["data.max_gap=60"]))
