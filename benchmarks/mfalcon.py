@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.measure import Case
-from benchmarks.request import OnePass, candidates, impression_ranker, impressions, ranker, user
+from benchmarks.request import OnePass, candidates, counters_of, impression_ranker, impressions, ranker, user
 from louder.batch import SequenceBatch
 from louder.inference.mfalcon import MFalcon
 from louder.inference.precision import PRECISIONS, reduced
@@ -18,6 +18,7 @@ from louder.results import Row
 
 ONE_BY_ONE = 4  # candidates that "one pass per candidate" is measured on
 TIMES = 285  # how many times the DLRM's FLOPs for a candidate the paper's ranker has
+CROSS_LAYERS = 3
 DLRM_MICROBATCH = 256  # the fastest of 64 to 16384
 
 # n, m and b: the first of each is held while the others take their turn
@@ -50,6 +51,7 @@ def cases(
     """m candidates for one user, in microbatches of b, whose history has n tokens, two for each event.
 
     louder, cached          the history was cached in a request before; also with smaller weights
+    louder, cached, crosses  with cross layers and counters of items beside the head, which are given
     louder, cold            it is computed in the request
     one batch               one pass over the history and all candidates, nothing cached
     one pass per candidate  over the history and one candidate: measured on a few, and the time multiplied
@@ -65,6 +67,8 @@ def cases(
         request.add_mfalcon(case)
         if b == microbatches[0]:
             request.add_reduced(case)
+            crossed = Scoring(ranker(max(lengths) + 1, layers, width, heads, device, cross_layers=CROSS_LAYERS), n)
+            crossed.add_cached(case, "louder, cached, crosses", crossed.model, m)
             request.add_others(case)
             add_dlrm(case, dlrm, request.history)
         yield case
@@ -145,7 +149,8 @@ class Scoring:
         m = case.shape["candidates"]
         some = candidates(m, self.device)[:most]
         mfalcon = MFalcon(model, microbatch=case.shape["microbatch"], cache_bytes=1 << 40)
-        run = partial(mfalcon.score, self.history, some, self.at, key=0)
+        counters = counters_of(model, some)
+        run = partial(mfalcon.score, self.history, some, self.at, key=0, counters=counters)
         run()
         facts |= {"flops_per_candidate": self.candidate_flops, "remembered_bytes": mfalcon.cache.bytes}
         if len(some) < m:

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from benchmarks import histories
 from louder.batch import RankingBatch, SequenceBatch
 from louder.models import DLRM, HSTU, DLRMConfig, HSTUConfig, RankingConfig, RankingModel, Vocabulary
+from louder.models.cross import Beside
 from louder.models.hstu import HSTULayer
 from louder.ops.hstu_layer import hstu_layer
 from louder.ops.layout import Layout
@@ -15,15 +16,30 @@ from louder.results import Row
 
 CPU = torch.device("cpu")
 ITEMS, ACTIONS, COUNTERS = 50_000, 3, 32
+ITEM_COUNTERS = 1 + 2 * ACTIONS  # of them those of everybody with the item
 
 
-def ranker(max_len: int, layers: int, width: int, heads: int, device: torch.device = CPU) -> RankingModel:
-    """A generative ranker with random weights: HSTU, a token for each item and each action, both biases."""
+def ranker(
+    max_len: int, layers: int, width: int, heads: int, device: torch.device = CPU, *, cross_layers: int = 0
+) -> RankingModel:
+    """A generative ranker with random weights: HSTU, a token for each item and each action, both biases. With cross layers
+    it has a head of them beside its own, which reads counters of items."""
     torch.manual_seed(0)
     head = width // heads
     sizes = HSTUConfig(layers=layers, heads=heads, width=width, qk_width=head, v_width=head, max_len=max_len)
     backbone = HSTU(sizes, Vocabulary(items=ITEMS))
-    return RankingModel(backbone, RankingConfig(), Vocabulary(items=ITEMS, actions=ACTIONS, values=1)).eval().to(device)
+    config = RankingConfig(cross_layers=cross_layers, item_counters=cross_layers > 0)
+    counters = ITEM_COUNTERS if cross_layers else 0
+    vocabulary = Vocabulary(items=ITEMS, actions=ACTIONS, values=1, counters=counters)
+    return RankingModel(backbone, config, vocabulary).eval().to(device)
+
+
+def counters_of(model: RankingModel, ids: Tensor) -> Tensor | None:
+    """[m, F] some counters of each item, where the model reads any"""
+    if not model.vocabulary.counters:
+        return None
+    table = torch.randn(ITEMS, model.vocabulary.counters, generator=torch.Generator().manual_seed(3))
+    return table.to(ids.device)[ids]
 
 
 def user(events: int, device: torch.device = CPU) -> SequenceBatch:
@@ -50,7 +66,8 @@ class OnePass(nn.Module):
         tokens = model.tokens(self.history)
         now = self.history.query_timestamps[-1:].expand(len(ids))
         n = len(tokens.x)
-        x = torch.cat([tokens.x, model.items(ids)])
+        items = model.items(ids)
+        x = torch.cat([tokens.x, items])
         position = torch.arange(len(x), device=x.device).clamp(max=n)
         layout = Layout(
             torch.tensor([0, len(x)], device=x.device),
@@ -65,7 +82,7 @@ class OnePass(nn.Module):
             sizes: Row = {"heads": config.heads, "qk_width": config.qk_width, "scale": 1 / config.max_len}
             biases: Row = {"position_bias": layer.position_bias, "time_bias": layer.time_bias}
             x = hstu_layer(x, layer.uvqk.weight, out.weight, out.bias, layout, **sizes, **biases)
-        return model.predict(x[n:])
+        return model.predict(x[n:], Beside(items, None, counters_of(model, ids)))
 
 
 def impression_ranker(device: torch.device = CPU) -> DLRM:

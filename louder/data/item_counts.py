@@ -29,7 +29,7 @@ class Kept(NamedTuple):
     moments [K]               the different times
     keys [N]                  item * (K + 1) + number of its time among the moments
     totals [N + 1, A] int32   of what was done up to each event
-    shown [K + 1], actions [K + 1, A] int32   of everybody and all items before each moment
+    shown [K + 1], actions [K + 1, A] int64   of everybody and all items before each moment, folded events too
     """
 
     items: np.ndarray
@@ -53,7 +53,7 @@ class ItemCounts:
     def __init__(self, items: int, actions: int) -> None:
         folded = Counted(np.zeros(items, np.int64), np.zeros((items, actions), np.int64))
         nothing = np.zeros(0, np.int64)
-        self.state = folded, kept(nothing, nothing, np.zeros((0, actions), np.int8))
+        self.state = folded, kept(nothing, nothing, np.zeros((0, actions), np.int8), folded)
 
     @classmethod
     def of_table(cls, table: Table, actions: np.ndarray | None = None) -> "ItemCounts":
@@ -76,8 +76,8 @@ class ItemCounts:
         self.grow(int(items.max(initial=-1)) + 1 - self.items)
         folded, old = self.state
         happened = (actions[:, None] >> np.arange(folded.actions.shape[1]) & 1).astype(np.int8)
-        pairs = zip((old.items, old.times, old.happened), (items, times, happened))
-        self.state = folded, kept(*(np.concatenate(pair) for pair in pairs))
+        items, times = np.append(old.items, items), np.append(old.times, times)
+        self.state = folded, kept(items, times, np.concatenate([old.happened, happened]), folded)
 
     def grow(self, count: int) -> None:
         """`count` new items at the end, with which nobody has done anything."""
@@ -93,7 +93,8 @@ class ItemCounts:
         shown, actions = folded.shown.copy(), folded.actions.copy()
         np.add.at(shown, events.items[old], 1)
         np.add.at(actions, events.items[old], events.happened[old])
-        self.state = Counted(shown, actions), kept(events.items[~old], events.times[~old], events.happened[~old])
+        folded = Counted(shown, actions)
+        self.state = folded, kept(events.items[~old], events.times[~old], events.happened[~old], folded)
 
     def at(self, items: np.ndarray, times: np.ndarray) -> tuple[Counted, np.ndarray]:
         """Of each of the items [N] before each of the times [N], seconds: what was counted, and the rates [N, A] float32 that
@@ -106,9 +107,7 @@ class ItemCounts:
         first, end = np.searchsorted(events.keys, item * span), np.searchsorted(events.keys, item * span + moment)
         shown = (folded.shown[item] + end - first) * known
         actions = (folded.actions[item] + events.totals[end] - events.totals[first]) * known[:, None]
-        everybody = folded.shown.sum() + events.shown[moment]
-        done = folded.actions.sum(0) + events.actions[moment]
-        expected = ((done + 1) / (everybody + 2)[:, None]).astype(np.float32)
+        expected = ((events.actions[moment] + 1) / (events.shown[moment] + 2)[:, None]).astype(np.float32)
         return Counted(shown, actions), expected
 
     def features(self, items: np.ndarray, times: np.ndarray) -> np.ndarray:
@@ -118,15 +117,16 @@ class ItemCounts:
         return np.concatenate([counts(*found), smoothed(*found, expected)], axis=1)
 
 
-def kept(items: np.ndarray, times: np.ndarray, happened: np.ndarray) -> Kept:
+def kept(items: np.ndarray, times: np.ndarray, happened: np.ndarray, folded: Counted) -> Kept:
     """Events [N] in any order; happened [N, A]."""
     moments, moment = np.unique(times, return_inverse=True)
     keys = items * (len(moments) + 1) + moment
     order = np.argsort(keys, kind="stable")
     totals = summed(happened[order])
     at_moment = np.searchsorted(np.sort(moment), np.arange(len(moments) + 1))  # events before each moment
-    actions = summed(happened[np.argsort(moment, kind="stable")])[at_moment]
-    return Kept(items[order], times[order], happened[order], moments, keys[order], totals, at_moment, actions)
+    actions = folded.actions.sum(0) + summed(happened[np.argsort(moment, kind="stable")])[at_moment]
+    shown = folded.shown.sum() + at_moment
+    return Kept(items[order], times[order], happened[order], moments, keys[order], totals, shown, actions)
 
 
 def summed(happened: np.ndarray) -> np.ndarray:

@@ -4,7 +4,7 @@ import torch
 
 from benchmarks import generative, mfalcon
 from benchmarks.measure import measure
-from benchmarks.request import OnePass, candidates, ranker, user
+from benchmarks.request import OnePass, candidates, counters_of, ranker, user
 from louder.inference.mfalcon import MFalcon
 from tests.one_device import Elsewhere, one_device
 
@@ -14,18 +14,20 @@ SIZES = {"layers": 1, "width": 16, "heads": 2, "amortised": None, "one_pass": No
 
 @torch.no_grad()
 def test_one_pass_without_memory_gives_the_scores_of_mfalcon():
-    model, history = ranker(65, 2, 16, 2), user(20)
+    history, some = user(20), candidates(9)
     at = int(history.query_timestamps[-1])
-    torch.testing.assert_close(
-        OnePass(model, history)(candidates(9)), MFalcon(model).score(history, candidates(9), at), atol=1e-5, rtol=1e-5
-    )
+    for cross_layers in 0, 2:
+        model = ranker(65, 2, 16, 2, cross_layers=cross_layers)
+        found = MFalcon(model).score(history, some, at, counters=counters_of(model, some))
+        torch.testing.assert_close(OnePass(model, history)(some), found, atol=1e-5, rtol=1e-5)
 
 
 def test_rows_have_candidates_a_second():
     (case,) = mfalcon.cases(lengths=[128], counts=[8], microbatches=[4], **SIZES)
     rows = {row["implementation"]: row for row in measure(case, 1, CPU)}
     expected = {"louder, cached", "louder, cold", "one batch", "one pass per candidate", "dlrm"}
-    assert expected | {"louder, cached, bfloat16", "louder, cached, int8"} == set(rows)
+    variants = {f"louder, cached, {name}" for name in ("bfloat16", "int8", "crosses")}
+    assert expected | variants == set(rows)
     for row in rows.values():
         assert row["candidates_per_s"] == round(8 / row["median_s"], 1)
         assert row["flops_per_candidate"] > 0
