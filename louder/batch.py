@@ -116,6 +116,8 @@ class RankingBatch:
     next_items        [L] int64 first item of the request that begins after the row, or IGNORE_INDEX
     users             [B] int64
     rows              [M] int64 rows of the table that are predicted
+    next_items_by     [Q, L] int64 likewise, of each of Q actions the next item that it happens with; None where no model
+                      asks for them
     """
 
     sequences: SequenceBatch
@@ -126,6 +128,7 @@ class RankingBatch:
     next_items: Tensor
     users: Tensor
     rows: Tensor
+    next_items_by: Tensor | None = None
 
     def to(self, device: torch.device | str) -> "RankingBatch":
         moved = {name: x.to(device) for name, x in vars(self).items() if x is not None}

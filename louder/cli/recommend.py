@@ -60,6 +60,9 @@ def recommend(
         list[str] | None,
         typer.Option(metavar="ITEM:POSITION", help="An item and its position, 1 the first. Repeatable."),
     ] = None,
+    next_by: Annotated[
+        str, typer.Option(metavar="ACTION", help="The next item that this happens with: see ranking.next_item_by.")
+    ] = "",
     table: Annotated[Path | None, typer.Option(help="The sequence table, in place of the run's.")] = None,
     json_output: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
@@ -84,9 +87,9 @@ def recommend(
     asked: dict[str, Any] = {"k": k, "at": at, "seen": seen, "allow": allow, "deny": deny or (), "diversity": diversity}
     asked |= {"where": where_of(where or []), "boost": boosts_of(boost or []), "cap": caps_of(cap)}
     if users is not None:
-        if user or history or pins or output is None:
+        if user or history or pins or next_by or output is None:
             raise InputError(
-                "--users goes with -o FILE.parquet or FILE.csv, and not with --user, --history or --pin: "
+                "--users goes with -o FILE.parquet or FILE.csv, and not with --user, --history, --pin or --next-by: "
                 f"louder recommend {run} --users all -o recs.parquet."
             )
         if output.exists() and Path(users).exists() and output.samefile(users):
@@ -103,7 +106,9 @@ def recommend(
     recommender = Recommender(run, table)
     events = read_history(history) if history else None
     named: list[str | None] = [*user] if user else [None]
-    answers = [(one, recommender.recommend(user=one, history=events, pin=pins, **asked)) for one in named]
+    answers = [
+        (one, recommender.recommend(user=one, history=events, pin=pins, next_by=next_by, **asked)) for one in named
+    ]
     for _, items in answers:
         warn_of_skipped(items.skipped)
         if items.short:

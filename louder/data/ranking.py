@@ -27,6 +27,7 @@ class RankingLoader(Loader[RankingBatch]):
     context    attributes of the users
     counters   [T, F] float32, a row for each of the table's
     is_target  [T] bool, rows of the table that are predicted
+    next_by    names of actions, of each of which batches have the next item that it happens with
     """
 
     def __init__(
@@ -42,11 +43,13 @@ class RankingLoader(Loader[RankingBatch]):
         world: int = 1,
         context: Sequence[Attribute] = (),
         counters: np.ndarray | None = None,
+        next_by: Sequence[str] = (),
     ) -> None:
         super().__init__(table, part, config, seed=seed, rank=rank, world=world)
         self.one_pass, self.context, self.counters = one_pass, first_codes(context), counters
         self.is_target = part_rows(table, part, config.split, held_out=held_out)
         self.positive = target_rows(self.read, table.action_mask(config.positive))
+        self.with_action = [target_rows(self.read, table.action_mask((name,))) for name in next_by]
         self.heads = self.read.request_rows()
         self.columns = table_columns(
             self.read, kinds=config.auxiliary, values=True, heads=self.heads if table.manifest.has_requests else None
@@ -93,6 +96,7 @@ class RankingLoader(Loader[RankingBatch]):
             next_items=torch.from_numpy(self.next_items(rows, positions, lengths)),
             users=users,
             rows=torch.from_numpy(table_rows),
+            next_items_by=self.next_items_by(rows, positions, lengths),
         )
 
     def labels(self, rows: np.ndarray) -> torch.Tensor:
@@ -109,17 +113,45 @@ class RankingLoader(Loader[RankingBatch]):
         """[L] at each event after which another request begins its first item, if that is predicted and positive; in training
         not one that comes too late (data.max_gap)."""
         targets = np.full(len(rows), IGNORE_INDEX, dtype=np.int64)
-        if not self.one_pass:
-            return targets
-        predicted = np.zeros(len(rows) + 1, dtype=bool)
+        if self.one_pass:
+            now, following, _ = self.followed(rows, positions, lengths)
+            fits = self.positive[rows[following]] & self.in_time(rows[now], rows[following])
+            targets[now[fits]] = self.read.ids[rows[following[fits]]]
+        return targets
+
+    def next_items_by(self, rows: np.ndarray, positions: np.ndarray, lengths: np.ndarray) -> torch.Tensor | None:
+        """[Q, L] at the same events, of each action the first item from there on with which it happens, if that is predicted."""
+        if not self.with_action:
+            return None
+        targets = np.full((len(self.with_action), len(rows)), IGNORE_INDEX, dtype=np.int64)
+        if self.one_pass:
+            now, following, predicted = self.followed(rows, positions, lengths)
+            owner = np.repeat(np.arange(len(lengths)), lengths)
+            for query, happened in enumerate(self.with_action):
+                found = np.flatnonzero(predicted & happened[rows])
+                place = np.searchsorted(found, following)
+                there = place < len(found)
+                asked, target = now[there], found[place[there]]
+                # of requests that overlap an item may be of one that began before
+                fits = (owner[asked] == owner[target]) & (self.heads[rows[target]] > rows[asked])
+                fits &= self.in_time(rows[asked], rows[target])
+                targets[query, asked[fits]] = self.read.ids[rows[target[fits]]]
+        return torch.from_numpy(targets)
+
+    def followed(
+        self, rows: np.ndarray, positions: np.ndarray, lengths: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The events [R] after which another request begins with an item that is predicted, those items [R], both as indices in
+        `rows` [L], and which of the rows are predicted [L]."""
+        predicted = np.zeros(len(rows), dtype=bool)
         predicted[positions] = True
-        engaged = self.read.kinds[rows] == ENGAGEMENT
-        at = np.flatnonzero(engaged)  # only engagements predict, and are predicted
+        at = np.flatnonzero(self.read.kinds[rows] == ENGAGEMENT)  # only engagements predict, and are predicted
         owner = np.repeat(np.arange(len(lengths)), lengths)
         now, following = at[:-1], at[1:]
         fits = (owner[now] == owner[following]) & (self.heads[rows[following]] == rows[following])
-        fits &= predicted[following] & self.positive[rows[following]]
-        if self.train:
-            fits &= near(self.read, rows[now], rows[following], self.config.max_gap)
-        targets[now[fits]] = self.read.ids[rows[following[fits]]]
-        return targets
+        fits &= predicted[following]
+        return now[fits], following[fits], predicted
+
+    def in_time(self, before: np.ndarray, target: np.ndarray) -> np.ndarray:
+        """[N] bool"""
+        return near(self.read, before, target, self.config.max_gap if self.train else None)

@@ -46,20 +46,36 @@ def evaluate(
 
 @torch.no_grad()
 def next_item_ranks(
-    model: RankingModel, loader: RankingLoader, device: torch.device, *, seen: str = "window", at_once: int = 4096
+    model: RankingModel,
+    loader: RankingLoader,
+    device: torch.device,
+    *,
+    seen: str = "window",
+    at_once: int = 4096,
+    action: str = "",
+    query: str | None = None,
 ) -> np.ndarray:
     """[R] the rank of each next item of the part in the whole catalogue, from the state after the request before it.
-    `seen`: items of the model's "window" are left out, or "none" are."""
+
+    seen    items of the model's "window" are left out, or "none" are
+    action  one of config.next_item_by: the next item that it happens with; "": any
+    query   of which action the query is asked; None: of the same
+    """
+    number, query = model.config.next_item_by.index(action) if action else None, action if query is None else query
     items, ranks = model.item_vectors(), []
     for batch in loader.batches():
-        (rows,) = torch.where(batch.next_items >= 0)
+        targets = batch.next_items
+        if number is not None:
+            assert batch.next_items_by is not None, "the loader was made without next_by"
+            targets = batch.next_items_by[number]
+        (rows,) = torch.where(targets >= 0)
         if not len(rows):
             continue
         tokens = model.tokens(batch.sequences.to(device))
-        states = model.next_item_states(model.states(tokens), tokens.actions[rows.to(device)])
+        states = model.next_item_states(model.states(tokens), tokens.actions[rows.to(device)], query)
         for part in torch.arange(len(rows)).split(at_once):
             scores = (states[part] @ items.T).float()
-            target = batch.next_items[rows[part]].to(device)
+            target = targets[rows[part]].to(device)
             own = scores.gather(1, target[:, None])
             if seen != "none":
                 row, item = window_items(batch, rows[part])

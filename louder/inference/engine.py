@@ -259,6 +259,12 @@ class Engine:
             raise InputError(
                 "weights are of actions, and this model only retrieves. Serve it with a ranker: --ranker RUN."
             )
+        known = self.run.ranking.next_item_by if self.run.ranking is not None else ()
+        if request.next_by and request.next_by not in known:
+            raise InputError(
+                f"next_by is {request.next_by!r}, but the actions of which {self.run.path.name} has learnt the next item are: "
+                f"{', '.join(known) or 'none'}. Train with --set ranking.next_item_by=[ACTION], or leave it out."
+            )
         active = Active(replace(request, seen=self.shows_seen(request.seen)))
         if request.candidates is None:
             reranking.check(request, self.catalogue)
@@ -317,7 +323,8 @@ class Engine:
         """The items that each history calls for; of those of whom nothing is known the most popular ones."""
         known = [x for x in active if self.retriever is not None and len(x.windows[self.retriever].sequence.ids)]
         if known and self.retriever is not None:
-            states = self.retriever.next_item_states(self.prefill(self.retriever, known)).float()
+            actions = [x.request.next_by for x in known]
+            states = self.retriever.next_item_states(self.prefill(self.retriever, known), actions).float()
             self.find(known, self.search, states)
             if self.ranker is not None and self.sources:
                 rows = [n for n, x in enumerate(known) if self.ranks(x.request)]

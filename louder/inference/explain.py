@@ -105,7 +105,7 @@ def next_logits(engine: "Engine", request: Request, histories: Sequence[Sequence
     """[n] retrieval's scores of these items after each history; NaN where it has none to go by"""
     assert engine.retriever is not None
     some = [(history, None) for history in histories if len(history.ids)]
-    states = engine.retriever.next_item_states(engine.retriever.prefill(some)).float()
+    states = engine.retriever.next_item_states(engine.retriever.prefill(some), [request.next_by] * len(some)).float()
     rows = iter(engine.search.scores(states, [request.user] * len(some), items))
     return [next(rows) if len(history.ids) else torch.full((len(items),), torch.nan) for history in histories]
 

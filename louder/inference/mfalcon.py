@@ -112,6 +112,11 @@ class MFalcon(Runner):
             None if counters is None else torch.cat(list(counters)),
         )
 
+    def asked_for(self, states: Tensor, actions: Sequence[str]) -> Tensor:
+        if not any(actions):
+            return states
+        return torch.cat([self.model.asked_for(state[None], action) for state, action in zip(states, actions)])
+
     def items(self, ids: Tensor) -> Tensor:
         """[m, D] `model.items` of known items, to be scored."""
         return F.embedding(ids, self.all_items)

@@ -53,6 +53,7 @@ class Request:
     k           items of the answer; of a ranking as many as there are candidates
     retrieve    candidates that retrieval gives to ranking, and of which the stages after it choose; 0: the order of
                 retrieval is the answer
+    next_by     an action of ranking.next_item_by: the next item that it happens with is found; "": any next item
     seen        whether items of the history may be found, also of what is later than the request; None: as the run that
                 retrieves was evaluated, see Run.shows_seen
     popular     whether an empty history is answered with what is popular, or refused
@@ -76,6 +77,7 @@ class Request:
     new_items: NewItems | None = None
     k: int = 10
     retrieve: int = 500
+    next_by: str = ""
     seen: bool | None = None
     popular: bool = True
     allow: Sequence[RawId] | None = None

@@ -19,9 +19,9 @@ class Retriever(Runner):
         super().__init__(model.eval(), cache_bytes)
 
     @torch.no_grad()
-    def next_item_states(self, prefilled: Sequence[Prefilled]) -> Tensor:
+    def next_item_states(self, prefilled: Sequence[Prefilled], actions: Sequence[str] = ()) -> Tensor:
         if self.backbone.keeps_kv:
-            return super().next_item_states(prefilled)
+            return super().next_item_states(prefilled, actions)
         return torch.stack([self.backbone(x.history)[-1] for x in prefilled])
 
     def prefill(self, histories: Sequence[tuple[SequenceBatch, Hashable | None]]) -> list[Prefilled]:

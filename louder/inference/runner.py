@@ -132,10 +132,19 @@ class Runner:
             kv.length += rows.x.shape[0]
 
     @torch.no_grad()
-    def next_item_states(self, prefilled: Sequence[Prefilled]) -> Tensor:
+    def next_item_states(self, prefilled: Sequence[Prefilled], actions: Sequence[str] = ()) -> Tensor:
         """[B, D], to compare with `model.item_vectors()`: what histories [B], none of them empty, call for next. The
-        query time of the last event is that of the request."""
-        return self.backbone.normalise(torch.stack([x.state for x in prefilled if x.state is not None]))
+        query time of the last event is that of the request.
+
+        actions  [B] with which each next item is to happen, "" for any; () for any of all
+        """
+        states = torch.stack([x.state for x in prefilled if x.state is not None])
+        return self.backbone.normalise(self.asked_for(states, actions))
+
+    def asked_for(self, states: Tensor, actions: Sequence[str]) -> Tensor:
+        """[B, D] states of the actions' queries, where a model has some"""
+        assert not any(actions), "the model has one query, for any next item"
+        return states
 
 
 def since(history: SequenceBatch, first: int) -> SequenceBatch:

@@ -37,6 +37,9 @@ class RankingConfig:
     tokens: str = "paired"
     one_pass: bool = True  # all exposures of a history in one causal pass (generative training); False: a pass for each
     next_item: float = 0.0  # weight of the next item's loss: above 0 it is the joint model of table 11
+    next_item_by: tuple[
+        str, ...
+    ] = ()  # actions: the next item that each happens with is learnt too, by a query of its own
     value_weight: float = 0.1  # weight of the squared error of values, beside the actions' log-loss
     attribute_dropout: float = 0.1  # by dimension, of each part of an item's token on its own
     id_dropout: float = 0.0  # of whole ids in training: so items nobody has met can be scored by the rest
@@ -59,6 +62,11 @@ class RankingConfig:
             raise InputError(
                 "ranking.next_item trains the state after an action, which only paired or interleaved tokens in one pass "
                 "have: --set ranking.tokens=paired --set ranking.one_pass=true."
+            )
+        if self.next_item_by and not self.next_item:
+            raise InputError(
+                f"ranking.next_item_by names {self.next_item_by[0]!r}, but ranking.next_item, the weight of next items, is 0: "
+                "--set ranking.next_item=0.2."
             )
         if self.id_dropout and not self.item_attributes and not self.item_vectors:
             raise InputError(
@@ -131,6 +139,9 @@ class RankingModel(nn.Module):
                 size=config.cross_width,
                 layers=config.cross_layers,
             )
+        self.queries = nn.ModuleList(nn.Linear(width, width, bias=False) for _ in config.next_item_by)
+        for weight in self.queries.parameters():
+            nn.init.zeros_(weight)  # each begins as the query for any next item
         # of the training part; values are learned on one scale
         self.value_mean: Tensor
         self.value_scale: Tensor
@@ -185,9 +196,16 @@ class RankingModel(nn.Module):
             ids = torch.arange(self.backbone.events.items.size, device=self.actions.weight.device)
         return self.backbone.normalise(self.items(ids))
 
-    def next_item_states(self, states: Tensor, rows: Tensor) -> Tensor:
-        """states [T, D], rows [R] of tokens  ->  [R, D], compared with item vectors by dot product"""
-        return self.backbone.normalise(states[rows])
+    def next_item_states(self, states: Tensor, rows: Tensor, action: str = "") -> Tensor:
+        """states [T, D], rows [R] of tokens  ->  [R, D], compared with item vectors by dot product. `action`: one of
+        config.next_item_by, with which the next item is to happen; "": any next item"""
+        return self.backbone.normalise(self.asked_for(states[rows], action))
+
+    def asked_for(self, states: Tensor, action: str) -> Tensor:
+        """[R, D] states of an action's query; "" leaves them as they are"""
+        if not action:
+            return states
+        return states + self.queries[self.config.next_item_by.index(action)](states)
 
     def items(self, ids: Tensor) -> Tensor:
         """[L, D] the vectors of items: of the id, and of each attribute. Where an id is below 0 (unknown) what the table says

@@ -237,6 +237,11 @@ def require_streamable(config: Config) -> None:
         )
     if config.data.max_gap is not None:
         raise InputError("data.max_gap is of training on a table, and a stream knows none: --set data.max_gap=null.")
+    if config.ranking is not None and config.ranking.next_item_by:
+        raise InputError(
+            "ranking.next_item_by names actions, but a stream learns any next item alone yet. Stream a run without: "
+            "--set ranking.next_item_by=[]."
+        )
     if config.ranking is not None and config.ranking.item_counters:
         raise InputError(
             "ranking.item_counters is true, but a stream does not count items yet. Stream a run without: "

@@ -21,6 +21,7 @@ from louder.evaluation.retrieval_metrics import retrieval_metrics
 from louder.inference.run import Run
 from louder.models import AnyRanker, ImpressionConfig, RankingConfig, RankingModel, Vocabulary, build_ranker
 from louder.models.flops import flops
+from louder.models.ranking import Tokens
 from louder.results import Row
 from louder.training.config import Config
 from louder.training.losses import RetrievalLoss
@@ -45,6 +46,10 @@ def open_ranking_table(config: Config) -> Table:
         raise InputError(
             f"ranking.main is {config.ranking.main!r}, but the actions are {', '.join(table.manifest.actions)}."
         )
+    for name in config.ranking.next_item_by:
+        if name not in table.manifest.actions:
+            have = ", ".join(table.manifest.actions)
+            raise InputError(f"ranking.next_item_by names {name!r}, but the actions are {have}.")
     for name in config.ranking.log_values:
         if name not in table.values:
             have = ", ".join(table.values) or "none"
@@ -100,6 +105,7 @@ class RankingTask:
             seed=self.config.training.seed,
             context=self.context,
             counters=self.counters,
+            next_by=self.ranking.next_item_by,
         )
         if not len(loader):
             raise InputError(
@@ -153,13 +159,27 @@ class RankingTask:
     def report(self, model: AnyRanker, part: str, device: torch.device, on_batch: OnBatch | None = None) -> Row:
         """Every metric of every action and value, and what a prediction of the part's first batch costs."""
         batch = next(self.parts[part].batches())
+        found = self.measure(model, part, device, on_batch)
+        for action in self.ranking.next_item_by:
+            with dropout_off(model):
+                by_any = self.next_by(model, self.parts[part], device, action, "")
+            found["next_item_by"][action]["by_any"] = by_any
         return {
             "task": "ranking",
             "main": self.main,
             "parameters": sum(x.numel() for x in model.parameters()),
             "flops_per_exposure": flops(model, batch) / len(batch.target_positions),
-            **self.measure(model, part, device, on_batch),
+            **found,
         }
+
+    def next_by(
+        self, model: AnyRanker, loader: RankingLoader, device: torch.device, action: str, query: str | None = None
+    ) -> Row:
+        """Metrics of the next item that an action happens with, by the action's query or by that for another; "" any next."""
+        assert isinstance(model, RankingModel)
+        seen = self.config.evaluation.seen
+        ranks = next_item_ranks(model, loader, device, seen=seen, action=action, query=query)
+        return {"targets": len(ranks)} | retrieval_metrics(ranks) if len(ranks) else {"targets": 0}
 
     def measure(self, model: AnyRanker, part: str, device: torch.device, on_batch: OnBatch | None = None) -> Row:
         """Every metric of every action and value; of a joint model those of the next item, too."""
@@ -171,7 +191,19 @@ class RankingTask:
                 assert isinstance(model, RankingModel)
                 ranks = next_item_ranks(model, loader, device, seen=self.config.evaluation.seen)
                 report["next_item"] = {"targets": len(ranks)} | retrieval_metrics(ranks)
+            for action in self.ranking.next_item_by:
+                report.setdefault("next_item_by", {})[action] = self.next_by(model, loader, device, action)
         return report
+
+
+def next_item_loss(
+    model: RankingModel, retrieval: RetrievalLoss, tokens: Tokens, states: Tensor, targets: Tensor, action: str = ""
+) -> Tensor:
+    """Of the events that have a target [L]; 0 where none has."""
+    (rows,) = torch.where(targets >= 0)
+    if not len(rows):
+        return states.sum() * 0.0
+    return retrieval.of(model, model.next_item_states(states, tokens.actions[rows], action), targets[rows])
 
 
 def batch_loss(
@@ -185,12 +217,15 @@ def batch_loss(
     tokens = model.tokens(batch.sequences)
     states = model.states(tokens)
     loss = action_loss(model, ranking, model.exposed(tokens, states, batch), batch)
-    if retrieval is not None:
-        (rows,) = torch.where(batch.next_items >= 0)
-        if len(rows):
-            with torch.autocast(device.type, enabled=False):
-                after = model.next_item_states(states.float(), tokens.actions[rows])
-                loss = loss + ranking.next_item * retrieval.of(model, after, batch.next_items[rows])
+    if retrieval is not None and (batch.next_items >= 0).any():
+        with torch.autocast(device.type, enabled=False):
+            after = states.float()
+            loss = loss + ranking.next_item * next_item_loss(model, retrieval, tokens, after, batch.next_items)
+    if retrieval is not None and batch.next_items_by is not None:
+        with torch.autocast(device.type, enabled=False):
+            for action, targets in zip(ranking.next_item_by, batch.next_items_by):
+                of_action = next_item_loss(model, retrieval, tokens, states.float(), targets, action)
+                loss = loss + ranking.next_item * of_action
     return loss
 
 
@@ -227,6 +262,7 @@ def read(
 def flat(report: Row) -> dict[str, float]:
     """ACTION.METRIC, VALUE.METRIC and next_item.METRIC as one level, without those that are not defined."""
     groups = {**report["actions"], **report["values"], "next_item": report.get("next_item", {})}
+    groups |= {f"next_item.{action}": metrics for action, metrics in report.get("next_item_by", {}).items()}
     return {
         f"{name}.{metric}": float(value)
         for name, metrics in groups.items()
