@@ -10,6 +10,7 @@ GPU = "tests/benchmarks/test_gpu.py -k not(alone)and(not(without))"
 TABLES = "tests/test_result_tables.py"
 RESULTS = "tests/test_results.py"
 EXPERIMENTS = "tests/test_experiments.py"
+SCALING = "tests/test_scaling.py"
 
 MUTANTS = [
     Mutant(
@@ -173,6 +174,11 @@ MUTANTS = [
         EXPERIMENTS,
     ),
     Mutant("louder/results.py", "if number < len(lines):", "if number <= len(lines):", RESULTS),
+    Mutant("experiments/scaling/points.py", "(x0 + x1) / 2 - first", "(x0 + x1) / 2 + first", f"{SCALING} -k rate_of"),
+    Mutant("experiments/scaling/fit.py", "[:, users].mean()", ".mean()", f"{SCALING} -k interval"),
+    Mutant("experiments/scaling/fit.py", "or BEYOND in cells:", ":", f"{SCALING} -k prediction"),
+    Mutant("experiments/scaling/train.py", "[self.lots :]", "", f"{SCALING} -k stopped"),
+    Mutant("experiments/scaling/sizes.py", "2 * (length - 1) * (1 +", "2 * length * (1 +", f"{SCALING} -k operations"),
     Mutant("louder/results.py", "if line.strip()]", "]", RESULTS),
     Mutant("louder/results.py", 'with open(path, "a", encoding', 'with open(path, "w", encoding', RESULTS),
     Mutant("louder/results.py", '"louder", "benchmarks/*.py"', '"louder", "benchmarks"', RESULTS),

@@ -194,6 +194,9 @@ MUTANTS = [
     ),
     Mutant(SASREC, "(self.k, x_LD)", "(self.k, query)", f"{OF_MODELS} -k sasrec_is_its"),
     Mutant(SASREC, "rate = config.dropout if self.training else 0.0", "rate = 0.0", f"{OF_MODELS} -k sasrecs_feed"),
+    Mutant(
+        "louder/models/flops.py", "token + 1 if token < most", "token if token < most", "tests/models/test_flops.py"
+    ),
     Mutant("louder/models/flops.py", "prefix - hidden + 1", "prefix - hidden", "tests/models/test_flops.py"),
     Mutant(
         "louder/models/kv_cache.py",
