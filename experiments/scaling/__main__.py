@@ -13,21 +13,24 @@ import itertools
 import shutil
 import time
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
+
+import torch
 
 from experiments.scaling import fit, points
 from experiments.scaling.figure import drawing
 from experiments.scaling.points import BEYOND, COMPUTE, SEEDS, Point
 from experiments.scaling.sizes import MODELS, training_flops, users_for
-from experiments.scaling.stream import Scale
+from experiments.scaling.stream import USERS, Scale
 from experiments.scaling.train import Training
 from louder.data.synthetic_tastes import LENGTH
-from louder.results import Row, append_row, machine, provenance, read_rows
+from louder.results import Row, append_row, provenance, read_rows
 
 ROWS = Path("experiments/results/scaling.jsonl")
 FIGURE = Path("docs/images/scaling.svg")
 RUNS = Path("runs/scaling")  # checkpoints of points under way
-SPEED = 4e9  # FLOP/s of a thread, where nothing of this machine has been measured
+TRIED = 5e9  # FLOPs that tell how fast a size is
 
 
 def rows_in(file: Path) -> list[Row]:
@@ -51,14 +54,18 @@ def run(todo: Sequence[Point], file: Path, minutes: float | None, runs: Path = R
         print(f"{point.name}: {metric} {row[metric]:.4f} in {row['train_seconds']:,.0f} s", flush=True)
 
 
-def speed(model: str, size: int, rows: Sequence[Row]) -> float:
-    """FLOP/s that training came to on this machine at the nearest size."""
-    here = machine()
-    known = [row for row in rows if row.get("train_seconds") and row["machine"] == here and row["model"] == model]
-    if not known:
-        return SPEED
-    near = min(known, key=lambda row: (abs(row["size"] - size), -row["flops"]))
-    return float(near["flops"] / near["train_seconds"])
+@cache
+def speed(model: str, size: int) -> float:
+    """FLOP/s that training comes to when nobody else computes, tried on a few users."""
+    training = Training(Point("speed", model, size, BEYOND), 1e-3, RUNS, Scale())
+    users = users_for(model, size, TRIED)
+    for number in 0, 1:  # the first is a warm-up
+        batches = list(training.task.loader(number, min(users, USERS)).batches())
+        began, of_cpu = time.perf_counter(), time.process_time()
+        training.train_on(batches)
+        of_cpu = (time.process_time() - of_cpu) / torch.get_num_threads()
+    seconds = of_cpu if training.device.type == "cpu" else time.perf_counter() - began
+    return training_flops(model, size, min(users, USERS)) / seconds
 
 
 def print_plan(todo: Sequence[Point], rows: Sequence[Row]) -> None:
@@ -67,11 +74,11 @@ def print_plan(todo: Sequence[Point], rows: Sequence[Row]) -> None:
     for point in todo:
         users = users_for(point.model, point.size, point.compute)
         operations = training_flops(point.model, point.size, users)
-        hours = operations / speed(point.model, point.size, rows) / 3600
+        hours = operations / speed(point.model, point.size) / 3600
         total += hours if point in waiting else 0.0
         state = f"{hours:8.2f}" if point in waiting else "    done"
         print(f"{point.name:40}{users * LENGTH:14,}{operations:12.3g}{state}")
-    print(f"{len(waiting)} of {len(todo)} points are left: about {total:.1f} hours.")
+    print(f"{len(waiting)} of {len(todo)} points are left: about {total:.1f} hours, if nobody else computes.")
 
 
 def print_fit(rows: Sequence[Row], models: Sequence[str], figure: Path) -> None:

@@ -1,6 +1,7 @@
 """Train one point on data it sees once, and measure it against the truth."""
 
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from louder.training.memory import keep_freed_memory
 from louder.training.optimizers import groups, learning_rate, make_optimizers, moments, restore_moments, update
 
 SAVE_SECONDS = 300
+STATE = "lots", "step", "exposures", "seconds", "cpu_seconds"  # of a training, kept in its checkpoint
 
 
 class Training:
@@ -36,25 +38,28 @@ class Training:
         torch.manual_seed(point.seed)
         self.model = self.task.build().to(self.device)
         self.optimizers = make_optimizers(self.model, self.config.training)
-        self.lots, self.step, self.exposures, self.seconds = 0, 0, 0, 0.0
+        self.lots, self.step, self.exposures, self.seconds, self.cpu_seconds = 0, 0, 0, 0.0, 0.0
         self.resume()
 
     def run(self) -> None:
         saved = began = time.perf_counter()
-        before = self.seconds
+        of_cpu, before = time.process_time(), (self.seconds, self.cpu_seconds)
         for number, users in lots_of(self.point.seed, self.users)[self.lots :]:
             self.train_lot(number, users)
             self.lots += 1
             now = time.perf_counter()
-            self.seconds = before + now - began
+            self.seconds, self.cpu_seconds = before[0] + now - began, before[1] + time.process_time() - of_cpu
             if now - saved > SAVE_SECONDS:
                 self.save()
                 saved = now
 
     def train_lot(self, number: int, users: int) -> None:
+        self.train_on(self.task.loader(number, users).batches())
+
+    def train_on(self, batches: Iterable[Any]) -> None:
         training = self.config.training
         self.model.train()
-        for batch in self.task.loader(number, users).batches():
+        for batch in batches:
             torch.manual_seed(training.seed * 1_000_003 + self.step + 1)  # negatives of this step
             for group in groups(self.optimizers):
                 group["lr"] = learning_rate(training, self.exposures, self.total, group["initial_lr"])
@@ -65,7 +70,7 @@ class Training:
             self.exposures += predictions
 
     def save(self) -> None:
-        state = {name: getattr(self, name) for name in ("lots", "step", "exposures", "seconds")}
+        state = {name: getattr(self, name) for name in STATE}
         kept = moments(self.optimizers, self.model)
         checkpoint.save(self.folder, model=self.model.state_dict(), optimizer=kept, state=state)
 
@@ -75,8 +80,8 @@ class Training:
         state = checkpoint.load_state(self.folder)
         checkpoint.load_model(self.model, self.folder)
         restore_moments(self.optimizers, self.model, checkpoint.load_tensors(self.folder, "optimizer"))
-        self.lots, self.step = state["lots"], state["step"]
-        self.exposures, self.seconds = state["exposures"], state["seconds"]
+        for name in STATE:
+            setattr(self, name, state[name])
 
     def row(self) -> Row:
         """What was trained and how good it became."""
@@ -87,7 +92,8 @@ class Training:
         facts |= {"flops": training_flops(point.model, point.size, self.users, self.of.length), "steps": self.step}
         facts["flops_per_exposure"] = flops_per_user(point.model, point.size, self.of.length) / self.of.length
         facts["parameters"] = sum(x.numel() for x in self.model.parameters())
-        facts |= {"train_seconds": round(self.seconds, 1), "threads": torch.get_num_threads()}
+        facts |= {"train_seconds": round(self.seconds, 1), "cpu_seconds": round(self.cpu_seconds, 1)}
+        facts["threads"] = torch.get_num_threads()
         on_gpu = self.device.type == "cuda"
         facts["device"] = torch.cuda.get_device_name(self.device) if on_gpu else self.device.type
         self.model.eval()
