@@ -91,10 +91,11 @@ def print_fit(rows: Sequence[Row], models: Sequence[str], figure: Path) -> None:
         rate = f"{'b of a C^-b' if law.power else 'gain for each ln C'} {fitted.rate:.4f} [{low:.4f}, {high:.4f}]"
         there = f"at {BEYOND:g} {value:.4f} [{values[0]:.4f}, {values[1]:.4f}], size {fitted.size(BEYOND)[0]:.1f}"
         print(f"{model}, {law.metric}: {rate} over {fitted.decades:.1f} decades; {there}")
-    cells = fit.cells_of(rows, models[0], fit.EXCESS)
-    if cells:
-        below = fit.fit(fit.cells_of(rows, models[0], fit.EXCESS, upto=BEYOND / 2), fit.EXCESS)
-        figure.write_text(drawing(cells, below), encoding="utf-8")
+    below = fit.fit(fit.cells_of(rows, models[0], fit.EXCESS, upto=BEYOND / 2), fit.EXCESS)
+    if below is None:
+        print(f"A law needs points at two computes at least: {COMPUTE[0]:g}, {COMPUTE[1]:g} and on.")
+    else:
+        figure.write_text(drawing(fit.cells_of(rows, models[0], fit.EXCESS), below), encoding="utf-8")
         print(f"{figure} is drawn; the tables: python -m experiments.tables")
 
 

@@ -58,7 +58,7 @@ class Panel:
             )
 
 
-def drawing(cells: Cells, fitted: Fitted | None) -> str:
+def drawing(cells: Cells, fitted: Fitted) -> str:
     """Left: excess NE over compute, a dot for each size, and the law with its band. Right: each compute over sizes."""
     values = means(cells)
     sizes = sorted({size for of in values.values() for size in of})
@@ -69,20 +69,20 @@ def drawing(cells: Cells, fitted: Fitted | None) -> str:
     left = Panel(LEFTS[0], x, y)
     powers = [10.0**power for power in range(math.ceil(math.log10(x[0])), math.floor(math.log10(x[1])) + 1)]
     left.axes("Excess NE over the truth", [(c, exponent(c)) for c in powers], ticks, "training compute, FLOPs")
-    if fitted is not None:
-        across = [x[0] * (x[1] / x[0]) ** (step / 40) for step in range(41)]
-        of_draws = [interval([EXCESS.up(draw.at(c)) for draw in fitted.draws]) for c in across]
-        lows, highs = ([(c, min(max(pair[end], y[0]), y[1])) for c, pair in zip(across, of_draws)] for end in (0, 1))
-        left.band(lows, highs, COLOURS[0])
-        law = [(c, fitted.value(c)[0]) for c in across]
-        left.line([(c, v) for c, v in law if y[0] <= v <= y[1]], COLOURS[0], dashed=True)
-    for n, size in enumerate(sizes):
-        own = [(c, of[size]) for c, of in values.items() if size in of]
-        left.dots(own, COLOURS[n % len(COLOURS)], f"size {size}")
+    across = [x[0] * (x[1] / x[0]) ** (step / 40) for step in range(41)]
+    of_draws = [interval([EXCESS.up(draw.at(c)) for draw in fitted.draws]) for c in across]
+    lows, highs = ([(c, min(max(pair[end], y[0]), y[1])) for c, pair in zip(across, of_draws)] for end in (0, 1))
+    left.band(lows, highs, COLOURS[0])
+    law = [(c, fitted.value(c)[0]) for c in across]
+    left.line([(c, v) for c, v in law if y[0] <= v <= y[1]], COLOURS[0], dashed=True)
     right = Panel(LEFTS[1], (sizes[0] / 1.15, sizes[-1] * 1.15), y)
-    right.axes("The same compute, by size", [(s, str(s)) for s in sizes], ticks, "size (width is 8 times as much)")
+    right.axes(
+        "The same compute, by size", [(s, str(s)) for s in apart(sizes)], ticks, "size (width is 8 times as much)"
+    )
     for n, (compute, of) in enumerate(values.items()):
         colour = COLOURS[n % len(COLOURS)]
+        for size, value in of.items():
+            left.dots([(compute, value)], colour, f"size {size}")
         right.line(list(of.items()), colour)
         right.dots(list(of.items()), colour, f"{compute:.0e} FLOPs")
         last = right.at(*list(of.items())[-1])
@@ -91,6 +91,15 @@ def drawing(cells: Cells, fitted: Fitted | None) -> str:
     frame = f'<rect class="paper" width="{WIDTH}" height="{HEIGHT}" rx="8"/>'
     head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" role="img">'
     return f"{head}\n<title>Excess NE by training compute and size</title>\n{STYLE}\n{frame}\n{body}\n</svg>\n"
+
+
+def apart(sizes: Sequence[int]) -> list[int]:
+    """Those whose labels do not touch."""
+    kept = [sizes[0]]
+    for size in sizes:
+        if size >= 1.15 * kept[-1]:
+            kept.append(size)
+    return kept
 
 
 def nice(low: float, high: float) -> list[float]:

@@ -73,6 +73,12 @@ def laws() -> list[str]:
     return table(head, lines)
 
 
+def figure() -> list[str]:
+    """Nothing to draw before there is a law."""
+    drawn = fit(cells_of(rows_of(EXPERIMENT), "hstu", EXCESS, upto=BEYOND / 2), EXCESS)
+    return ["![Excess NE by compute and by size](images/scaling.svg)"] if drawn else ["Too few points for a law yet."]
+
+
 def law_line(fitted: Fitted) -> list[str]:
     rate, (low, high) = fitted.rate, fitted.rate_interval
     power = fitted.law.power
@@ -99,6 +105,7 @@ def predictions() -> list[str]:
 
 
 TABLES: Tables = {
+    "scaling figure": figure,
     "scaling points": points,
     "scaling rates": rates,
     "scaling laws": laws,
