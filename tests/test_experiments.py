@@ -90,3 +90,24 @@ def test_a_search_for_the_best_retrieval_goes_on_and_looks_at_validation_alone(t
     assert len(row["curve"]) == row["epochs"] == 1
     assert "test" not in (tmp_path / "runs" / "trial-1" / "log.jsonl").read_text()
     assert retrieval_search.best_of([row, {"ndcg@10": 2.0}]) == {"ndcg@10": 2.0}
+
+
+def test_the_loss_by_length_of_the_history_is_the_whole_one_in_parts(tmp_path):
+    from experiments.ranking_by_length import losses
+    from louder.training.loop import train
+    from louder.training.tasks import evaluate_run
+    from tests.tables import ranking_table, tiny_ranking_config, write_ranking_table
+
+    log = ranking_table(1, requests="contiguous", users=30, longest=20, items=20)
+    train(tiny_ranking_config(write_ranking_table(tmp_path / "t", log)), tmp_path / "run", quiet=True)
+    lengths, loss, labels, config = losses(tmp_path / "run")
+    found = evaluate_run(tmp_path / "run")["actions"]["like"]
+    assert config.name == "tiny-rank"
+    assert (len(loss), labels.sum()) == (found["impressions"], found["positives"])
+    assert abs(loss.mean() - found["log_loss"]) < 1e-6
+    # the last request of a user is for the test: what came before it are all other events
+    users = range(log.users)
+    own = [slice(log.offsets[user], log.offsets[user + 1]) for user in users]
+    before = [[log.requests[rows][log.kinds[rows] == 0]] for rows in own if (log.kinds[rows] == 0).any()]
+    expected = [int((x != x[-1]).sum()) for (x,) in before for _ in range(int((x == x[-1]).sum()))]
+    assert lengths.tolist() == expected

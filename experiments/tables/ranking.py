@@ -18,6 +18,12 @@ RANKERS = {
     "dlrm": "DLRM",
     "wukong": "Wukong",
 }
+CROSSED = {
+    "hstu": "HSTU",
+    "hstu-crosses-alone": "HSTU, crosses",
+    "hstu-cross": "HSTU, crosses and counters of items",
+    "dlrm": "DLRM",
+}
 SYNTHETIC = {
     "truth": "the true probabilities",
     "hstu": "HSTU",
@@ -44,6 +50,24 @@ def ranking(log: str, file: str = "ranking", names: dict[str, str] = RANKERS) ->
             lines.append([names[model], *means, seeds, *computed(rows[-1]), commits])
     metrics = [f"{name} of {action}" for name in ("NE", "AUC", "GAUC")]
     return table(["model", *metrics, "seeds", "parameters", "FLOPs per exposure", "commit"], lines)
+
+
+def by_length() -> list[str]:
+    """A line for each model: NE by the length of the history, mean and standard deviation over its seeds."""
+    found, lines, firsts, counts = rows_of("ranking_by_length"), [], list[int](), list[str]()
+    for model, name in CROSSED.items():
+        rows = list(latest(found, f"kuairand-rank-{model}").values())
+        if rows:
+            firsts = [part["from"] for part in rows[0]["ne_by_length"]]
+            counts = [f"{part['exposures']:,}" for part in rows[0]["ne_by_length"]]
+            columns = zip(*([part["ne"] for part in row["ne_by_length"]] for row in rows))
+            lines.append([name, *map(mean_and_deviation, columns)])
+    spans = [
+        f"{first}" if next == first + 1 else f"{first} to {next - 1}" for first, next in itertools.pairwise(firsts)
+    ]
+    return table(
+        ["events before", *spans, *[f"{first} and more" for first in firsts[-1:]]], [["exposures", *counts], *lines]
+    )
 
 
 def latest(rows: Sequence[Row], experiment: str) -> dict[int | None, Row]:
@@ -106,6 +130,8 @@ TABLES: Tables = {
     "ranking ml1m restored": partial(ranking, "ml1m", "ranking_restored"),
     "ranking kuairand duplicates": partial(ranking, "kuairand", "ranking_with_duplicates"),
     "ranking synthetic": partial(ranking, "synthetic", "ranking_synthetic", SYNTHETIC),
+    "ranking kuairand cross": partial(ranking, "kuairand", "ranking_cross", CROSSED),
+    "ranking length": by_length,
     "ranking sizes": sizes,
     "ranking search": search,
     "generative ne": generative_ne,
