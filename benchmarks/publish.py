@@ -124,8 +124,9 @@ def taken(
         moments.append(time.perf_counter())
         step = prepare(engine, live, version)
         moments.append(time.perf_counter())
-        take(engine, step)
+        before = take(engine, step)
         moments.append(time.perf_counter())
+        del before
         for name, before, after in zip(took, moments, moments[1:]):
             took[name].append(after - before)
         sizes.append(version.bytes)

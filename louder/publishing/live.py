@@ -10,26 +10,23 @@ computed anew when their user asks.
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from louder import checkpoint
 from louder.config import from_dict
-from louder.data.attributes import Attribute, Column, Vectors
+from louder.data.attributes import Attribute, Column
 from louder.errors import InputError
 from louder.ids import IdMap
 from louder.inference.catalogue import Catalogue
 from louder.inference.engine import Engine
-from louder.inference.retriever import Retriever
 from louder.inference.run import Run
 from louder.inference.scoring import Scoring
-from louder.inference.search import MixtureSearch, search_of
-from louder.models import RankingModel, SequentialModel
-from louder.models.embeddings import CategoryTable, EmbeddingTable, VectorMap
+from louder.inference.search import MixtureSearch
+from louder.models import RankingModel
+from louder.models.embeddings import EmbeddingTable
 from louder.publishing.chain import Version, chain_of, changes_of, deltas_from, require_intact, state_of
 from louder.publishing.changes import (
-    NUMBER,
     Changes,
     changes_between,
     len_of,
@@ -38,9 +35,8 @@ from louder.publishing.changes import (
     table_with,
 )
 from louder.publishing.gate import not_finite
+from louder.publishing.item_vectors import Ahead, all_ahead, model_of, renew_items, set_columns
 from louder.publishing.state import SCORING, ModelState
-
-NEEDS_ALL = "item_attributes.", "similarity."  # weights on which the vectors of all items depend
 
 
 @dataclass(frozen=True)
@@ -53,6 +49,8 @@ class Step:
     run: Run | None
     catalogue: Catalogue | None
     columns: list[Column]
+    ahead: Ahead | None
+    scoring: Scoring | None
     fetched: str = ""
 
 
@@ -96,13 +94,6 @@ def prepare(engine: Engine, live: Version, version: Version) -> Step:
     return step_of(engine, version, changes, fetched)
 
 
-def model_of(engine: Engine) -> SequentialModel | RankingModel:
-    if engine.ranker is not None:
-        return engine.ranker.model
-    assert isinstance(engine.retriever, Retriever)
-    return engine.retriever.backbone
-
-
 def require_fits(model: nn.Module, changes: Changes) -> None:
     """So that nothing goes wrong once the weights are written to."""
     weights = model.state_dict()
@@ -127,8 +118,9 @@ def state_now(engine: Engine, like: ModelState) -> ModelState:
 
 
 def step_of(engine: Engine, version: Version, changes: Changes, fetched: str = "") -> Step:
+    scoring = scoring_in(engine, changes.state) if changes.state else None
     if not changes.raws and not changes.attributes:
-        return Step(version, changes, None, None, [], fetched)
+        return Step(version, changes, None, None, [], all_ahead(engine, changes, []), scoring, fetched)
     run = next_run(engine.run, changes)
     catalogue = engine.catalogue.then(run)
     columns = run.item_columns() if changes.attributes else []
@@ -141,7 +133,7 @@ def step_of(engine: Engine, version: Version, changes: Changes, fetched: str = "
     for ids in run.item_ids, run.user_ids:
         ids.ids(ids.raw[:1])
     _ = run.reader, catalogue.attributes
-    return Step(version, changes, run, catalogue, columns, fetched)
+    return Step(version, changes, run, catalogue, columns, all_ahead(engine, changes, columns), scoring, fetched)
 
 
 def next_run(old: Run, changes: Changes) -> Run:
@@ -166,8 +158,9 @@ def require_same_values(old: Column, new: Column) -> None:
 
 
 @torch.no_grad()
-def take(engine: Engine, step: Step) -> None:
-    """Make it the engine's. Not while it answers; afterwards no answer holds anything of what was before."""
+def take(engine: Engine, step: Step) -> object:
+    """Make it the engine's. Not while it answers; afterwards no answer holds anything of what was before. Returns that: to let go
+    of its memory takes time, in which the engine may answer."""
     model, changes = model_of(engine), step.changes
     weights = model.state_dict(keep_vars=True)
     grew = grow(model, changes)
@@ -190,10 +183,11 @@ def take(engine: Engine, step: Step) -> None:
     if changes.rows or changes.whole or step.columns:
         for runner in engine.runners:
             runner.renew_weights()
-    renew_items(engine, model, items_changed(model, changes), grew)
-    if changes.state:
-        engine.scoring = scoring_in(engine, changes.state)
+    before = renew_items(engine, model, changes, step.ahead, grew)
+    if step.scoring is not None:
+        engine.scoring = step.scoring
     engine.version = step.version.name
+    return before
 
 
 def grow(model: nn.Module, changes: Changes) -> bool:
@@ -205,55 +199,6 @@ def grow(model: nn.Module, changes: Changes) -> bool:
             table.grow(more, generator)
             grew = True
     return grew
-
-
-def set_columns(model: RankingModel, columns: list[Column]) -> None:
-    """Attributes of items as they are now."""
-    model.item_attributes.columns = tuple(columns)
-    for table, column in zip(model.item_attributes.tables, columns):
-        if isinstance(table, CategoryTable) and isinstance(column, Attribute):
-            table.item_codes, table.item_offsets = column.codes, torch.cat([column.offsets, column.offsets[-1:]])
-        elif isinstance(table, VectorMap) and isinstance(column, Vectors):
-            table.item_matrix = column.matrix
-
-
-def items_changed(model: SequentialModel | RankingModel, changes: Changes) -> Tensor | None:
-    """[R] ids of the items whose vectors are others now; None: all may be."""
-    items = (model.backbone if isinstance(model, RankingModel) else model).events.items
-    by_row = {id(x) for x in items.weights_by_row()}
-    own = [name for name, x in model.state_dict(keep_vars=True).items() if id(x) in by_row]
-    found = [torch.zeros(0, dtype=torch.int64)]
-    if any(isinstance(module, VectorMap) for module in model.modules()):
-        return None  # as for a mixture: a product of some rows rounds otherwise
-    for name in (*changes.rows, *changes.whole):
-        if name.startswith(NEEDS_ALL) or (name in changes.whole and name in own):
-            return None
-        if name in own:
-            changed = torch.zeros(changes.rows[name].size, dtype=torch.bool)
-            changed[changes.rows[name].rows] = True
-            found.append(torch.where(changed[items.rows(torch.arange(items.size))])[0])
-    if (table := changes.attributes.get("items")) is not None:
-        found.append(torch.from_numpy(np.array(table.column(NUMBER).to_numpy())))
-    return torch.cat(found).unique()
-
-
-def renew_items(engine: Engine, model: SequentialModel | RankingModel, ids: Tensor | None, grew: bool) -> None:
-    """What was computed from the vectors of items; `ids` None: of all."""
-    if ids is not None and not len(ids) and not grew:
-        return
-    engine.__dict__.pop("directions", None)
-    if engine.ranker is not None:
-        engine.ranker.renew(ids)
-    if grew:
-        engine.vectors = model.item_vectors().float()
-        engine.search = search_of(engine.run, model, engine.vectors, exact=True)
-        return
-    if isinstance(engine.search, MixtureSearch):
-        ids = None  # its products of a part of the items would round otherwise than those of all
-    rows = torch.arange(len(engine.vectors)) if ids is None else ids
-    vectors = model.item_vectors(rows).float()
-    engine.vectors[rows] = vectors
-    engine.search.replace(rows, vectors)
 
 
 def scoring_in(engine: Engine, state: object) -> Scoring:

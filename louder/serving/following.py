@@ -92,10 +92,12 @@ class FollowedModels(LiveModels):
             print(f"louder: {self.source.folder.name}: {step.fetched}", file=sys.stderr)
         with self.turns.between():
             try:
-                take(self.live, step)
+                before = take(self.live, step)
             except Exception:  # half of a step is no version: nobody is answered until there is a whole one
                 self.both = self.source.load(version), None
                 self.prepare(self.live)
+                return
+        del before  # while others are answered
 
     def gate_says(self) -> str | None:
         """Why the latest model is not the served one; None where it is."""

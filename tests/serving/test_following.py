@@ -115,7 +115,7 @@ def test_after_a_delta_the_answers_are_those_of_the_new_model(place, tmp_path, p
 
 
 def model_weights(engine):
-    from louder.publishing.live import model_of
+    from louder.publishing.item_vectors import model_of
 
     return dict(model_of(engine).named_parameters())
 
