@@ -3,8 +3,9 @@
 import re
 from dataclasses import dataclass
 
-from louder.config import require_above_zero, require_at_least
+from louder.config import require_above_zero, require_at_least, require_one_of
 from louder.errors import InputError
+from louder.ops.id_table import POLICIES
 
 UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}
 
@@ -21,11 +22,20 @@ class StreamConfig:
     keep: int = 1_000  # latest events of a user that are kept
     most_events: int = 10_000  # of one user in one window; of more the latest are trained on
     dense_rate: float = 1.0  # the rate of weights that are no rows of tables, as a share of the rows'
+    item_budget: int = 0  # items at most, with which items come and go; 0: those of the run, for good
+    item_admit_at: float = 2.0  # events of an item, with which it comes
+    item_half_life_s: int = 0  # counts of items halve at the end of each period of so many seconds; 0: never
+    item_evict: str = (
+        "least_frequent"  # or least_recent: who leaves for others beyond the budget; never: nobody comes then
+    )
+    item_max_age_s: int = 0  # an item without an event for longer leaves; 0: none for that reason
 
     def __post_init__(self) -> None:
         require_at_least(1, "stream", self, "window_s", "keep", "most_events", "horizon_s")
         require_at_least(0, "stream", self, "wait_s", "lateness_s", "idle_s")
-        require_above_zero("stream", self, "dense_rate")
+        require_at_least(0, "stream", self, "item_budget", "item_half_life_s", "item_max_age_s")
+        require_above_zero("stream", self, "dense_rate", "item_admit_at")
+        require_one_of("stream", self, item_evict=POLICIES)
         if self.wait_s > self.horizon_s:
             raise InputError(
                 f"stream.wait_s is {self.wait_s}, but what was shown is forgotten after stream.horizon_s, "

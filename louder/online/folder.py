@@ -27,8 +27,10 @@ from louder.errors import InputError
 from louder.folders import new_folder, read_json, write_text
 from louder.histories import Names
 from louder.inference.run import Run
+from louder.models import Vocabulary
 from louder.online.config import StreamConfig
 from louder.online.histories import WorkingStore
+from louder.online.items import require_items
 from louder.online.learner import TARGETS, require_streamable
 from louder.results import read_rows
 from louder.training.config import Config
@@ -54,6 +56,7 @@ def start(begin: Path | Config, folder: Path, settings: StreamConfig, changes: l
         config = override(begin, changes)
         state, tensors, beside = of_config(config)
     require_streamable(config)
+    require_items(settings, config, from_dict(Vocabulary, state["vocabulary"]))
     config = replace(config, training=replace(config.training, schedule="constant"))
     state |= {
         "config": to_dict(config),
@@ -149,7 +152,7 @@ def require_same(folder: Path, begin: str, settings: StreamConfig, changes: list
     """Raises InputError where a stream would go on with other settings than it was started with."""
     about = read_json(folder / SETTINGS, "settings of a stream", dict, "what louder stream wrote")
     config = from_dict(Config, read_json(folder / "config.json", "config", dict, "that of a run"))
-    was = about["settings"] | {"from": about["from"], "config": to_dict(config)}
+    was = asdict(from_dict(StreamConfig, about["settings"])) | {"from": about["from"], "config": to_dict(config)}
     now = asdict(settings) | {"from": begin, "config": to_dict(override(config, changes))}
     for name, before, after in differences(was, now):
         raise InputError(

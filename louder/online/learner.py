@@ -3,10 +3,12 @@
 import math
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from louder import checkpoint
@@ -15,11 +17,12 @@ from louder.config import from_dict
 from louder.errors import InputError
 from louder.histories import Arrival, Names
 from louder.inference.run import Run
-from louder.models import AnyRanker, ImpressionConfig, RankingModel, SequentialModel
+from louder.models import AnyRanker, ImpressionConfig, RankingModel, SequentialModel, Vocabulary
 from louder.online.config import StreamConfig
+from louder.online.items import PREFIX, Items
 from louder.online.measure import Actions, NextItem, foretold, next_item_scores
 from louder.online.sequences import Asked, Sequences
-from louder.online.window import known
+from louder.online.window import Window, known
 from louder.results import Row
 from louder.training import ranking, retrieval
 from louder.training.average import LATEST, Average
@@ -54,6 +57,8 @@ class Learner:
     step     optimizer steps of the stream
     task     what the model reads and is asked
     targets  [I] float64, how often each item was to be foretold: negatives by popularity are drawn by it
+    items    that come and go; None where those of the run stay
+    free     [I] bool, slots that nobody had when the latest window was foretold; None where there were none
     """
 
     def __init__(self, run: Run, settings: StreamConfig) -> None:
@@ -65,18 +70,23 @@ class Learner:
         self.model: SequentialModel | AnyRanker = (
             run.sequential() if run.ranking is None else run.generative_ranker()
         ).to(self.device)
+        tensors = checkpoint.load_tensors(run.folder, "optimizer")
+        self.items: Items | None = None
+        self.free: Tensor | None = None
+        if settings.item_budget:
+            self.items = Items(run, self.model, settings, tensors)
         self.optimizers = with_dense_rate(make_optimizers(self.model, training), self.model, settings.dense_rate)
         self.average = None if training.ema_decay is None else Average(self.model, training.ema_decay)
-        tensors = checkpoint.load_tensors(run.folder, "optimizer")
         self.targets = tensors.pop(TARGETS, torch.zeros(run.vocabulary.items, dtype=torch.float64))
         if self.average is not None and any(name.endswith(LATEST) for name in tensors):
             self.average.restore(tensors)
-        restore_moments(self.optimizers, self.model, {key: x for key, x in tensors.items() if not key.endswith(LATEST)})
+        own = {key: x for key, x in tensors.items() if not key.endswith(LATEST) and not key.startswith(PREFIX)}
+        restore_moments(self.optimizers, self.model, own)
         self.step = int(checkpoint.load_state(run.folder)["progress"].get("step", 0))
         self.names = Names(run.actions, run.values)
         data = self.config.data
         self.task = Asked(
-            reader=run.reader,
+            reader=run.reader if self.items is None else replace(run.reader, reads_new=True),
             ranking=run.ranking is not None,
             next=run.retrieves,
             positive=sum(1 << run.actions.index(name) for name in data.positive),
@@ -102,7 +112,8 @@ class Learner:
     def measure(self, window: Sequences, model: SequentialModel | AnyRanker | None = None) -> "Measured":
         """Metrics of the window by the model as it is, or by another with other weights, with intervals."""
         with nullcontext() if model is not None else self.kept_weights():
-            model = self.model if model is None else model
+            if model is None:
+                model, self.free = self.model, None if self.items is None else self.items.free()
             with dropout_off(model):
                 next_item, actions = NextItem(), Actions(self.run.actions, self.run.value_names)
                 catalogue = self.catalogue(model)
@@ -120,6 +131,29 @@ class Learner:
         if isinstance(model, SequentialModel):
             return model.catalogue()
         return model.item_vectors() if isinstance(model, RankingModel) and self.task.next else None
+
+    def follow(self, window: Window) -> bool:
+        """Let items come and go by what happened in a window; whether any did. Sequences that were made before are of the
+        items as they were."""
+        changes = None if self.items is None else self.items.follow(window, self.model, self.optimizers)
+        if self.items is None or changes is None:
+            return False
+        targets = torch.zeros(changes.capacity, dtype=torch.float64)
+        targets[: len(self.targets)] = self.targets
+        targets[torch.cat([changes.evicted.slots, changes.admitted.slots])] = 0
+        self.targets = targets
+        if self.free is None:
+            self.free = torch.zeros(len(self.task.reader.item_ids), dtype=torch.bool)
+        self.free = F.pad(self.free, (0, changes.capacity - len(self.free)), value=True)
+        self.task = replace(self.task, reader=replace(self.task.reader, item_ids=self.items.ids))
+        return True
+
+    def scores(self, model: SequentialModel | AnyRanker, queries: Tensor, catalogue: Tensor) -> Tensor:
+        """[R, I]; -inf of slots that nobody had when the window was foretold"""
+        found = model.scores(queries, catalogue) if isinstance(model, SequentialModel) else queries @ catalogue.T
+        if self.free is not None:
+            found[:, self.free.to(found.device)] = -torch.inf
+        return found
 
     def measure_next(
         self,
@@ -143,7 +177,7 @@ class Learner:
             queries = model.next_item_states(model.states(tokens), tokens.actions[rows.to(self.device)])
         ranks, logs = next_item_scores(
             queries,
-            lambda some: model.scores(some, catalogue) if isinstance(model, SequentialModel) else some @ catalogue.T,
+            lambda some: self.scores(model, some, catalogue),
             batch.sequences,
             rows,
             targets[rows],
@@ -175,7 +209,7 @@ class Learner:
     def train(self, window: Sequences) -> list[float]:
         """One pass; the loss of each step."""
         targets = self.targets.clone()
-        losses = RetrievalLoss(self.config.loss, self.targets) if self.task.next else None
+        losses = self.losses() if self.task.next else None
         self.model.train()
         found = []
         for _, batch in self.batches(window):
@@ -184,6 +218,12 @@ class Learner:
             found.append(self.train_step(batch, losses))
         self.targets = targets  # what is drawn in a window depends on the windows before it alone
         return found
+
+    def losses(self) -> RetrievalLoss:
+        catalogue = None if self.items is None else self.items.catalogue()
+        if catalogue is None:
+            return RetrievalLoss(self.config.loss, self.targets)
+        return RetrievalLoss(self.config.loss, self.targets[catalogue], catalogue.to(self.device))
 
     def train_step(self, batch: RetrievalBatch | RankingBatch, losses: RetrievalLoss | None) -> float:
         training = self.config.training
@@ -220,7 +260,14 @@ class Learner:
 
     def tensors(self) -> dict[str, Tensor]:
         """What a checkpoint keeps beside the weights."""
-        return moments(self.optimizers, self.model) | {TARGETS: self.targets}
+        items = {} if self.items is None else self.items.tensors()
+        return moments(self.optimizers, self.model) | {TARGETS: self.targets} | items
+
+    def vocabulary(self) -> Vocabulary:
+        """Sizes of the model as it is now."""
+        if self.items is None:
+            return self.run.vocabulary
+        return replace(self.run.vocabulary, items=self.model.tables()[0].size, dynamic=True)
 
 
 def owner_of(offsets: Tensor, rows: Tensor) -> np.ndarray:

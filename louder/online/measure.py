@@ -51,7 +51,7 @@ def next_item_scores(
 
 
 def before(batch: SequenceBatch, rows: Tensor) -> tuple[Tensor, Tensor]:
-    """The items up to each of the rows [R] of its history: pairs of index in `rows`, item."""
+    """The items up to each of the rows [R] of its history, new ones apart: pairs of index in `rows`, item."""
     offsets = batch.offsets.numpy()
     starts = offsets[np.searchsorted(offsets, rows.numpy(), side="right") - 1]
     lengths = rows.numpy() + 1 - starts
@@ -59,7 +59,8 @@ def before(batch: SequenceBatch, rows: Tensor) -> tuple[Tensor, Tensor]:
     if batch.kinds is not None:
         engaged = batch.kinds.numpy()[at] == ENGAGEMENT
         at, owner = at[engaged], owner[engaged]
-    return torch.from_numpy(owner), batch.ids[torch.from_numpy(at)]
+    items = batch.ids[torch.from_numpy(at)]
+    return torch.from_numpy(owner)[items >= 0], items[items >= 0]
 
 
 def foretold(targets: Tensor) -> Tensor:

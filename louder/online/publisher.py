@@ -9,6 +9,7 @@ import numpy as np
 
 from louder.errors import InputError
 from louder.models import AnyRanker, SequentialModel
+from louder.online.items import fitted
 from louder.online.learner import Learner, Measured
 from louder.online.sequences import Sequences
 from louder.publishing import Bounds, Version, WindowMetrics, current_version, publish, roll_back_if_worse
@@ -83,7 +84,7 @@ class Publisher:
 def of_version(version: Version, learner: Learner, window: Sequences, unknown: float | None) -> WindowMetrics:
     model: SequentialModel | AnyRanker = copy.deepcopy(learner.model)
     try:
-        model.load_state_dict(dict(state_of(version).weights))
+        model.load_state_dict(fitted(state_of(version).weights, model))
     except RuntimeError as error:
         raise InputError(
             f"{version.folder} is of another model than the stream's. Publish into another folder: --publish FOLDER."

@@ -68,8 +68,8 @@ def blocks_of(old: History, own: UserWindow, task: Asked, counts: Counter[str]) 
     alone = np.zeros(len(order), dtype=bool)
     alone[fresh] = np.array([event.id in own.alone for event in own.events], dtype=bool)[order[fresh] - len(old)]
     encoded = reader.encode(both)
-    counts["unknown"] += int(fresh.sum() - fresh[encoded.rows].sum())
-    new = fresh[encoded.rows]
+    new, known = fresh[encoded.rows], encoded.columns.ids >= 0
+    counts["unknown"] += int(fresh.sum() - (new & known).sum())
     found = [in_history(encoded, both, new, alone[encoded.rows], task)] if new.any() else []
     if task.ranking:
         for request, answer in own.answers.items():
@@ -82,7 +82,7 @@ def in_history(encoded: Encoded, history: History, new: np.ndarray, alone: np.nd
     own, reader = encoded.columns, task.reader
     heads = np.arange(len(own.ids)) if own.heads is None else own.heads
     bits_of = history.actions[encoded.rows] if not task.ranking or own.actions is None else own.actions
-    wanted = new & ((bits_of & task.positive) != 0 if task.positive else True)
+    wanted = new & (own.ids >= 0) & ((bits_of & task.positive) != 0 if task.positive else True)
     asked = new & alone & task.ranking
     following = wanted & (heads == np.arange(len(heads))) & (np.arange(len(heads)) > 0) & task.next
     if task.ranking:

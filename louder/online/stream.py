@@ -3,8 +3,11 @@
 import time
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from louder import checkpoint
 from louder.errors import InputError
@@ -12,6 +15,7 @@ from louder.folders import one_writer, told_when_full
 from louder.histories import StoreDamaged
 from louder.histories.keys import key_of
 from louder.histories.settings import kind_of
+from louder.ids import IdMap
 from louder.inference.run import Run
 from louder.online import folder as folders
 from louder.online.config import StreamConfig
@@ -84,8 +88,7 @@ class Trainer:
         self.histories = WorkingStore(
             output / ".histories", saved / folders.HISTORIES, names=self.learner.names, keep=settings.keep
         )
-        self.user_kind = kind_of(run.user_ids.raws([0])[0]) if len(run.user_ids) else None
-        self.item_kind = kind_of(run.item_ids.raws([0])[0]) if len(run.item_ids) else None
+        self.user_kind, self.item_kind = kind_of_all(run.user_ids), kind_of_all(run.item_ids)
         joined = saved / folders.JOINER
         times = {"wait_s": settings.wait_s, "horizon_s": settings.horizon_s}
         self.joiner = Joiner(output / ".joiner", joined if joined.is_file() else None, **times)
@@ -149,7 +152,7 @@ class Trainer:
         measured = self.learner.measure(sequences)
         tested = time.perf_counter()
         self.screen.status(f"window {cut.window}: training")
-        losses = self.learner.train(sequences)
+        losses = self.learner.train(self.sequences(window)[0] if self.learner.follow(window) else sequences)
         trained = time.perf_counter()
         for own in window.users.values():
             if own.events:
@@ -204,6 +207,7 @@ class Trainer:
             "offsets": {str(part): offset for part, offset in cut.offsets.items()},
             "idle": cut.idle,
             "ends": cut.ends,
+            **({} if self.learner.items is None else self.learner.items.counts()),
             "version": checkpoint.step_folder(self.output, cut.window).name,
         }
 
@@ -222,7 +226,10 @@ class Trainer:
             "progress": {"step": self.learner.step, "epoch": cut.window, "best_epoch": cut.window},
             "stream": progress,
         }
+        state["vocabulary"] = asdict(self.learner.vocabulary())
         files = {folders.HISTORIES: self.histories.save, folders.JOINER: self.joiner.save}
+        if (items := self.learner.items) is not None:
+            files["."] = lambda path: items.write(path, self.output)
         with self.learner.kept_weights() as latest:
             tensors = {"model": self.learner.model.state_dict(), "optimizer": self.learner.tensors() | latest}
             folders.save(self.output, cut.window, tensors, state, self.output, files)
@@ -241,3 +248,9 @@ class Trainer:
         except (InputError, StoreDamaged, OverflowError) as error:
             return str(error).rstrip(".")
         return ""
+
+
+def kind_of_all(ids: IdMap) -> str | None:
+    """Of raw ids, which are of one kind; None where there are none."""
+    first = np.flatnonzero(ids.there)[:1]
+    return kind_of(ids.raws(first)[0]) if len(first) else None
