@@ -49,6 +49,37 @@ def index() -> list[str]:
     return table(["case", "index", "build s", "recall@100", "median ms", "p99 ms", "×", "MiB", "commit"], lines)
 
 
+def id_finds() -> list[str]:
+    """A line for each way to find ids, of each number of them."""
+    lines = []
+    for row in [row for row in rows_of("id_table") if row["part"] == "finds"]:
+        speeds = [f"{row[name] / 1e6:.1f}" for name in ("median_finds_per_cpu_s", "finds_per_cpu_s")]
+        lines.append([row["case"], row["implementation"], *speeds, str(row.get("bytes_per_id", "")), row["commit"]])
+    return table(["case", "implementation", "million a CPU second", "the fastest run", "bytes an id", "commit"], lines)
+
+
+def id_steps() -> list[str]:
+    """A line for each step of training, and its time as a share of that of static tables."""
+    lines = []
+    for row in [row for row in rows_of("id_table") if row["part"] == "step"]:
+        lines.append(
+            [row["case"], row["implementation"], f"{1e3 * row['cpu_s']:.1f}", times(row["ratio"]), row["commit"]]
+        )
+    return table(["case", "tables", "median CPU ms", "×", "commit"], lines)
+
+
+def id_budget() -> list[str]:
+    """A line for each way to use rows: means over the seeds."""
+    lines = []
+    own = [row for row in rows_of("id_table") if row["part"] == "budget"]
+    for name, rows in groups(own, lambda row: row["implementation"]).items():
+        rate, ratio = (sum(row[key] for row in rows) / len(rows) for key in ("hr@10", "ratio"))
+        ratios = f"{min(row['ratio'] for row in rows):.3f} to {max(row['ratio'] for row in rows):.3f}"
+        sizes = [f"{rows[0]['rows']:,}", str(len(rows))]
+        lines.append([name, *sizes, f"{rate:.4f}".lstrip("0"), f"{ratio:.3f}", ratios, rows[0]["commit"]])
+    return table(["items have", "rows", "seeds", "HR@10", "×", "least and most", "commit"], lines)
+
+
 def mixtures() -> list[str]:
     """A line for each search for the best items under a mixture of logits; times are of all users of a case."""
     lines = []
@@ -133,6 +164,9 @@ TABLES: Tables = {
     "blocks": blocks,
     "targets": targets,
     "index": index,
+    "id finds": id_finds,
+    "id steps": id_steps,
+    "id budget": id_budget,
     "mixtures": mixtures,
     "two_commits": partial(two_commits, "8bd97c0"),
     "throughput": partial(two_commits, "b9c4b18"),
