@@ -30,7 +30,6 @@ from louder.serving.service import Service, Settings, open_service
 from louder.serving.variants import CONTROL
 
 STREAMING = "streaming"
-CHANGES = ("training.learning_rate=3e-3",)  # each event is seen once, and what it tells is soon over
 TICK_S = 300  # of the world, in which the crowd asks together
 WINDOWS_BEHIND = 3  # of the trainer, before the crowd waits for it
 COMPARED_EVERY = 2  # hours of the world
@@ -130,7 +129,7 @@ def live(
     folder.mkdir(parents=True)
     world = prepare(settings, hours, folder, counting)
     stream, frozen = folder / "stream", folder / "frozen"
-    stream_folder.start(frozen, stream, StreamConfig(window_s=window_s), list(CHANGES), None)
+    stream_folder.start(frozen, stream, StreamConfig(window_s=window_s), [], None)
     demo = Demo(world, folder, hours, window_s, len(Run.open(frozen).item_ids))
     service = open_service(
         Settings(
@@ -212,13 +211,7 @@ def served(service: Service, demo: Demo, port: int) -> Iterator[str]:
 def training(folder: Path, window_s: int) -> Iterator[Callable[[], None]]:
     """`louder stream` on the log, in a process of its own; what is given raises InputError if it has ended."""
     command = [sys.executable, "-m", "louder", "stream", str(folder / "frozen"), "--source", str(folder / "events")]
-    command += [
-        "-o",
-        str(folder / "stream"),
-        "--window",
-        f"{window_s}s",
-        *(x for text in CHANGES for x in ("--set", text)),
-    ]
+    command += ["-o", str(folder / "stream"), "--window", f"{window_s}s"]
     log = folder / "stream.log"
     with open(log, "wb") as file:
         process = subprocess.Popen(command, stdout=file, stderr=file, stdin=subprocess.DEVNULL)

@@ -65,8 +65,8 @@ def verdict(variant: Row) -> Html:
 def drawn_figures(found: Row) -> Html:
     note = (
         "Left: what a request earned in each part of the time. Right: the difference from the control, as a share of what the "
-        "control earns, with the interval that holds at all times together: looked at as often as one likes, the true "
-        "difference is never outside it with a probability of 95 %. Once it leaves zero out, the test is decided."
+        "control earns, with the interval that holds at all times together: looked at as often as one likes, with a probability of 95 % the true "
+        "difference is never outside it. Once it leaves zero out, the test is decided."
     )
     return section("Over time", note, figures([rewards(found), differences(found)]))
 
