@@ -60,9 +60,9 @@ def speed(model: str, size: int) -> float:
     training = Training(Point("speed", model, size, BEYOND), 1e-3, RUNS, Scale())
     users = users_for(model, size, TRIED)
     for number in 0, 1:  # the first is a warm-up
-        batches = list(training.task.loader(number, min(users, USERS)).batches())
+        loader = training.task.loader(number, min(users, USERS))
         began, of_cpu = time.perf_counter(), time.process_time()
-        training.train_on(batches)
+        training.train_on(loader.batches())
         of_cpu = (time.process_time() - of_cpu) / torch.get_num_threads()
     seconds = of_cpu if training.device.type == "cpu" else time.perf_counter() - began
     return training_flops(model, size, min(users, USERS)) / seconds
