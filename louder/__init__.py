@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from louder.api.log import Log, log
     from louder.api.measured import Measured, ReportPage
     from louder.api.run import TrainedRun
+    from louder.api.streams import stream
     from louder.api.training import open_run as open
     from louder.api.training import train
     from louder.errors import InputError
@@ -38,6 +39,7 @@ __all__ = [
     "load",
     "log",
     "open",
+    "stream",
     "train",
 ]
 
@@ -51,6 +53,7 @@ WHERE = {
     "TrainedRun": "louder.api.run",
     "log": "louder.api.log",
     "open": "louder.api.training",
+    "stream": "louder.api.streams",
     "train": "louder.api.training",
 }
 

@@ -48,33 +48,24 @@ def stream(
 
         louder stream ml1m:hstu --source events -o streams/cold --until-end --set training.learning_rate=3e-4
     """
-    from louder import recipes
+    from louder.api.streams import stream as run_stream
     from louder.config import override
-    from louder.online.config import StreamConfig, seconds_of
-    from louder.online.publisher import Publisher
-    from louder.online.stream import stream as run_stream
+    from louder.online.config import StreamConfig
 
     own = [text.removeprefix("stream.") for text in settings or [] if text.startswith("stream.")]
-    others = [text for text in settings or [] if not text.startswith("stream.")]
-    times = StreamConfig(
-        window_s=seconds_of(window, "--window"),
-        wait_s=seconds_of(wait, "--wait"),
-        lateness_s=seconds_of(lateness, "--lateness"),
-    )
-    path = Path(begin)
-    start = path if path.is_dir() else recipes.load(begin)
-    if not isinstance(start, Path) and table is not None:
-        others = [f"data.table={table}", *others]
     try:
         row = run_stream(
-            start,
+            begin,
             source,
             output,
-            settings=override(times, own),
-            changes=others,
-            table=table if isinstance(start, Path) else None,
+            window=window,
+            wait=wait,
+            lateness=lateness,
+            table=table,
+            settings=[text for text in settings or [] if not text.startswith("stream.")],
+            config=override(StreamConfig(), own),
+            publish=publish,
             until_end=until_end,
-            publish=None if publish is None else Publisher(publish),
         )
     except KeyboardInterrupt:
         raise Interrupted(f"interrupted. Go on: {shlex.join(['louder', *sys.argv[1:]])}") from None

@@ -1,4 +1,4 @@
 """Learning from a stream: windows of the event log, each scored by the model as it was before, then trained on once.
 
-stream("runs/shop", source="events", output="streams/shop")      # `louder stream runs/shop --source events -o streams/shop`
+louder.stream("runs/shop", source="events", output="streams/shop")      # louder stream runs/shop --source events -o streams/shop
 """

@@ -15,14 +15,14 @@ from louder import checkpoint
 from louder.batch import RankingBatch, RetrievalBatch
 from louder.config import from_dict
 from louder.errors import InputError
-from louder.histories import Arrival, Names
+from louder.histories import Names
 from louder.inference.run import Run
 from louder.models import AnyRanker, ImpressionConfig, RankingModel, SequentialModel, Vocabulary
 from louder.online.config import StreamConfig
 from louder.online.items import PREFIX, Items
 from louder.online.measure import Actions, NextItem, foretold, next_item_scores
 from louder.online.sequences import Asked, Sequences
-from louder.online.window import Window, known
+from louder.online.window import Window
 from louder.results import Row
 from louder.training import ranking, retrieval
 from louder.training.average import LATEST, Average
@@ -182,6 +182,7 @@ class Learner:
             rows,
             targets[rows],
             temperature=self.run.temperature,
+            items=len(catalogue),
             seen=self.config.evaluation.seen != "none",
         )
         into.add(ranks, logs, owners[owner_of(batch.sequences.offsets, rows)])
@@ -254,9 +255,6 @@ class Learner:
     def kept_weights(self) -> AbstractContextManager[dict[str, Tensor]]:
         """The model is what is measured and saved meanwhile. Gives what training goes on with, if that is another."""
         return nullcontext({}) if self.average is None else self.average.in_place()
-
-    def known(self, event: Arrival) -> Arrival:
-        return known(event, self.names)
 
     def tensors(self) -> dict[str, Tensor]:
         """What a checkpoint keeps beside the weights."""

@@ -16,7 +16,7 @@ from louder.results import Row
 from louder.schema import ENGAGEMENT
 
 SEED = 0
-AT_ONCE = 4096  # rows of scores
+BLOCK_SCORES = 1 << 20  # held at once: what fits into a cache is several times as fast
 AUC_RESAMPLES = 200
 
 
@@ -28,15 +28,17 @@ def next_item_scores(
     targets: Tensor,
     *,
     temperature: float,
+    items: int,
     seen: bool,
 ) -> tuple[np.ndarray, np.ndarray]:
     """-> ranks [R] of the targets [R] in the catalogue, and the log of the probability [R] that a softmax over it gave them.
 
     queries  [R, Q] at the `rows` [R] of the batch
+    items    of the catalogue
     seen     whether items of the window up to the row are left out of the ranks; the target itself stays
     """
     ranks, logs = [], []
-    for part in torch.arange(len(rows)).split(AT_ONCE):
+    for part in torch.arange(len(rows)).split(max(1, BLOCK_SCORES // max(1, items))):
         scores = scores_of(queries[part]).float()
         target = targets[part].to(scores.device)
         own = scores.gather(1, target[:, None])

@@ -12,7 +12,8 @@ import numpy as np
 from louder import checkpoint
 from louder.errors import InputError
 from louder.folders import one_writer, told_when_full
-from louder.histories import StoreDamaged
+from louder.histories import Arrival
+from louder.histories.arrivals import LARGEST
 from louder.histories.keys import key_of
 from louder.histories.settings import kind_of
 from louder.ids import IdMap
@@ -28,6 +29,8 @@ from louder.online.window import Window, gather
 from louder.results import Row, append_row
 from louder.streaming import Deletion, Joiner, LogRecord, Position, Shown
 from louder.training.config import Config
+
+INT64 = range(-(1 << 63), 1 << 63)
 
 Publish = Callable[[Learner, Sequences, Measured, Row, Path], Row]
 """The learner, a window, how it was foretold, its row and its checkpoint -> what is added to the row: see Publisher"""
@@ -241,12 +244,18 @@ class Trainer:
             for own in ids:
                 if kind is not None and kind_of(own) != kind:
                     return f"the {what} {own!r} is not of the kind of the model's, which are {kind}"
+                if not isinstance(own, str) and own not in INT64:
+                    return f"the {what} {own} does not fit into 64 bits"
+        if record.time not in INT64:
+            return f"the time {record.time} does not fit into 64 bits"
         try:
             key_of(record.user)
-            if not isinstance(record, Shown | Deletion):
-                self.histories.check([self.learner.known(record)])
-        except (InputError, StoreDamaged, OverflowError) as error:
+        except InputError as error:
             return str(error).rstrip(".")
+        if isinstance(record, Arrival):
+            for name, value in record.values.items():
+                if abs(value) > LARGEST:
+                    return f"the value {name!r} is {value}, which 32 bits do not hold"
         return ""
 
 

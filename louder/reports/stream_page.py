@@ -15,10 +15,13 @@ ROWS, SETTINGS = "stream.jsonl", "stream.json"
 LATEST = 25  # rows of the table
 MOST_POINTS = 2_000
 INTERVAL_FILL = "rgba(128, 148, 170, 0.25)"
+LIVE_S = 30 * 86_400  # events that are older when they are learnt from were played, and no clock says anything of them
+PACE = "How old the newest event is when the model that learnt from it is saved."
+OF_ANOTHER_TIME = "The events are of another time, so nothing is said of how old they are."
 NEXT_ITEM = {
     "hr@10": "HR@10",
     "ndcg@10": "NDCG@10",
-    "log_perplexity": "Log-perplexity of the next item",
+    "log_perplexity": "Log-perplexity",
 }
 RANKING = {"ne": "NE", "auc": "AUC"}
 
@@ -44,12 +47,12 @@ def page(name: str, about: Row, rows: Sequence[Row]) -> str:
         section(
             "Foretold before it was learnt from",
             "Each window by the model as it was before; the band is a 95 % interval, by a bootstrap over users.",
-            figures(metric_figures(rows)),
+            figures(metric_figures(rows), columns=3 if "ranking" not in rows[-1] else 2),
         ),
         section(
             "Keeping up",
-            "How old the newest event is when the model that learnt from it is saved.",
-            figures(pace(rows)),
+            PACE if is_live(rows) else OF_ANOTHER_TIME,
+            figures(pace(rows), columns=2 if is_live(rows) else 3),
         ),
         section("What came", "Events of unknown items are left out of the training.", figures(contents(rows))),
         versions(rows),
@@ -65,7 +68,9 @@ def headline(name: str, about: Row, rows: Sequence[Row]) -> Html:
         f"from {about['from']} · windows of {span(settings['window_s'])}, {len(rows):,} of them · {events:,} events · "
         f"up to {clock(last['upto'])}"
     )
-    cards = [*card_metrics(rows), ("Behind", span(last["behind_s"]), f"{span(last['seconds']['all'])} of work")]
+    cards = [*card_metrics(rows), ("Work", span(last["seconds"]["all"]), "on the latest window")]
+    if is_live(rows):
+        cards.append(("Behind", span(last["behind_s"]), "the newest event"))
     cards.append(("Lag", f"{last['lag']:,}", "records not read yet"))
     if events:
         unknown = sum(row["unknown"] for row in rows) / events
@@ -74,6 +79,10 @@ def headline(name: str, about: Row, rows: Sequence[Row]) -> Html:
         tag("div", title, tag("b", value), tag("small", note), class_="card") for title, value, note in cards
     )
     return tag("header", tag("h1", name), tag("div", facts, class_="muted"), tag("div", shown, class_="cards"))
+
+
+def is_live(rows: Sequence[Row]) -> bool:
+    return bool(rows[-1]["behind_s"] < LIVE_S)
 
 
 def card_metrics(rows: Sequence[Row]) -> Iterator[tuple[str, str, str]]:
@@ -167,7 +176,7 @@ def pace(rows: Sequence[Row]) -> list[Figure]:
     )
     lag = lines(rows, "Lag", "records not read yet", lag=(BLUE, lambda row: row["lag"]))
     speed = lines(rows, "Speed, testing included", "events/s", speed=(BLUE, lambda row: row["events_per_s"]))
-    return [behind, work, lag, speed]
+    return [behind, work, lag, speed] if is_live(rows) else [work, lag, speed]
 
 
 def contents(rows: Sequence[Row]) -> list[Figure]:
@@ -185,7 +194,8 @@ def contents(rows: Sequence[Row]) -> list[Figure]:
         "share of events",
         unknown=(BLUE, lambda row: row["unknown"] / row["events"] if row["events"] else None),
     )
-    unknown.update_yaxes(tickformat=".1%", rangemode="tozero")
+    some = any(row["unknown"] for row in rows)
+    unknown.update_yaxes(tickformat=".1%", rangemode="tozero", range=None if some else [0, 0.01])
     return [came, unknown]
 
 
@@ -219,7 +229,6 @@ def windows(rows: Sequence[Row]) -> Html:
         "loss",
         *(title for title, _, _ in named),
         "late",
-        "behind",
         "version",
     ]
     body = [
@@ -232,12 +241,11 @@ def windows(rows: Sequence[Row]) -> Html:
             decimal(row["loss"]),
             *(decimal(of(row)) for _, of, _ in named),
             f"{row['joined'].get('late', 0):,}",
-            span(row["behind_s"]),
             row.get("published") or row["version"],
         ]
         for row in rows[::-1]
     ]
-    return table(head, body, numbers=2)
+    return table(head, body, numbers=1)
 
 
 def decimal(value: float | None) -> str:

@@ -36,19 +36,23 @@ def test_records_that_cannot_be_used_are_put_aside_with_a_reason(run, tmp_path):
     bad = [
         event(2, 20, item="film"),
         event(3, 20, user="anna"),
+        event(7, 20, item=1 << 70),
+        replace(event(8, 0), time=-(1 << 70)),
+        event(9, 20, values={"watch": 1e300}),
         replace(event(4, 0), time=START + 20 + 90_000),
         replace(event(5, 20), values={"odd": 1.0}, actions=("odd", "like")),  # what the model does not know is left out
     ]
-    log = write_log(
-        tmp_path / "log", [*good, *bad, event(6, 30)], stamps=[START + n for n in (0, 10, 20, 20, 20, 20, 30)]
-    )
+    log = write_log(tmp_path / "log", [*good, *bad, event(6, 30)], stamps=[START + n for n in (0, 10, *[20] * 7, 30)])
     row = learnt(run, log, tmp_path / "s")
-    assert row["events"] == 4 and row["read"]["refused"] == 3
+    assert row["events"] == 4 and row["read"]["refused"] == 6
     reasons = [letter.reason for letter in DeadLetters(tmp_path / "s" / "dead.jsonl").letters()]
     assert sorted(reasons) == sorted(
         [
             "the item 'film' is not of the kind of the model's, which are integers",
             "the user 'anna' is not of the kind of the model's, which are integers",
+            f"the item {1 << 70} does not fit into 64 bits",
+            f"the time {-(1 << 70)} does not fit into 64 bits",
+            "the value 'watch' is 1e+300, which 32 bits do not hold",
             f"its time {START + 90_020} is more than a day after it came, at {START + 20}",
         ]
     )

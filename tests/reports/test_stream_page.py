@@ -52,10 +52,12 @@ def test_the_page_of_three_windows(tmp_path):
     text = re.sub(r"<[^>]+>", " ", page)
     assert "runs/shop" in text and "100 events" in text and "10.0%" in text and "1 min 15 s" in text
     titles = re.findall(r"<h3>([^<]+)</h3>", page)
-    assert titles[:5] == ["HR@10", "NDCG@10", "Log-perplexity of the next item", "like: NE", "like: AUC"]
+    assert titles[:5] == ["HR@10", "NDCG@10", "Log-perplexity", "like: NE", "like: AUC"]
     assert {"Lag", "Unknown items", "Behind the newest event"} <= set(titles)
     assert "0.1200" in text and "0.1000 to 0.3000" in text  # of the latest window that has one
-    assert "Versions" not in text
+    assert "Versions" not in text and "of another time" not in text
+    page = written(tmp_path / "s", [row(1, behind_s=1e8)])
+    assert "of another time" in page and "Behind" not in page
 
 
 def test_what_the_gate_said(tmp_path):
