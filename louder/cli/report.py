@@ -17,18 +17,27 @@ def report(
     """Write one HTML page about a run: metrics, curves, sample recommendations, data, config. Of a stream: metrics by window,
     how far it is behind, what came, what was published.
 
-    It opens without a network, and nothing is trained or measured again. Examples:
+    Of a ranking run: every action with intervals, calibration, where it is good, and what it orders for a few people; its
+    test part is predicted again for that. The page opens without a network, and nothing is trained. Examples:
 
         louder report runs/ml1m-hstu
 
         louder report streams/shop
 
         louder report runs/ml1m-hstu -o hstu.html --table tables/ml-1m
+
+        louder report runs/ml1m-rank-hstu
     """
+    from louder.progress import counting
     from louder.reports.report import write_report
     from louder.reports.stream_page import is_stream, write_stream_report
 
-    file = write_stream_report(run, output) if is_stream(run) else write_report(run, output, table=table)
+    with counting("predicting") as done:
+        file = (
+            write_stream_report(run, output)
+            if is_stream(run)
+            else write_report(run, output, table=table, on_batch=done)
+        )
     print(f"{file} is written; it opens in any browser, without a network.")
     if show:
         typer.launch(file.resolve().as_uri())

@@ -9,6 +9,7 @@ from torch import Tensor
 from louder.batch import RankingBatch
 from louder.data.ranking import RankingLoader
 from louder.data.table import ranges
+from louder.evaluation.predictions import predictions
 from louder.evaluation.ranking_metrics import RankingMetrics
 from louder.evaluation.retrieval import rank_of
 from louder.models import AnyRanker, RankingModel
@@ -28,19 +29,10 @@ def evaluate(
     """The report of RankingMetrics on every exposure of the loader's part, each predicted from all events before its
     request, those of the same part included. `on_batch(exposures)` after each batch."""
     metrics = RankingMetrics(actions, values)
-    for batch in loader.batches():
-        logits, predicted = model(batch.to(device))
-        owner = np.searchsorted(batch.sequences.offsets.numpy(), batch.target_positions.numpy(), side="right") - 1
-        metrics.update(
-            torch.sigmoid(logits).cpu().numpy(),
-            batch.labels.numpy(),
-            batch.users.numpy()[owner],
-            loader.requests(batch),
-            predicted.cpu().numpy(),
-            batch.value_targets.numpy(),
-        )
+    for part in predictions(model, loader, device):
+        metrics.update(part.probabilities, part.labels, part.users, part.requests, part.values, part.true_values)
         if on_batch:
-            on_batch(len(batch.target_positions))
+            on_batch(len(part))
     return metrics.report()
 
 

@@ -161,14 +161,20 @@ def cross_entropy(truth: np.ndarray, predicted: np.ndarray) -> np.ndarray:
 
 
 def grouped_auc(probabilities: np.ndarray, labels: np.ndarray, groups: np.ndarray) -> tuple[float | None, int]:
-    """The AUC within each group that has positives and negatives, weighted by its impressions. Exact: counts of pairs
-    are whole numbers, and a tie counts half.
+    """The AUC within each group that has positives and negatives, weighted by its impressions.
 
     probabilities [M] float32 in [0, 1], labels [M] bool, groups [M] int64, each of 0 .. G-1 at least once
     returns   the mean, or None if no group counts, and how many groups count
     """
+    auc, weights = auc_by_group(probabilities, labels, groups)
+    return (float((auc * weights).sum() / weights.sum()) if len(auc) else None), len(auc)
+
+
+def auc_by_group(probabilities: np.ndarray, labels: np.ndarray, groups: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """AUC and impressions of each group that has positives and negatives, see grouped_auc. Exact: counts of pairs are whole
+    numbers, and a tie counts half."""
     if not len(groups):
-        return None, 0
+        return np.empty(0), np.empty(0, dtype=np.int64)
     # floats from 0 to 1 are ordered as their bits, which are 30: a whole number holds group, probability and label
     bits = (probabilities + np.float32(0)).view(np.uint32).astype(np.int64)  # + 0 makes 0 of -0, whose bits are large
     keys = np.sort((groups << 31) | (bits << 1) | labels)
@@ -182,11 +188,7 @@ def grouped_auc(probabilities: np.ndarray, labels: np.ndarray, groups: np.ndarra
     pairs = np.add.reduceat(positives * (2 * below + negatives), first)  # in the right order, each counted as two
     positives, negatives = np.add.reduceat(positives, first), np.add.reduceat(negatives, first)
     both = (positives > 0) & (negatives > 0)
-    if not both.any():
-        return None, 0
-    auc = pairs[both] / (2 * positives[both] * negatives[both])
-    weights = (positives + negatives)[both]
-    return float((auc * weights).sum() / weights.sum()), int(both.sum())
+    return pairs[both] / (2 * positives[both] * negatives[both]), (positives + negatives)[both]
 
 
 def numbered(raw: np.ndarray) -> np.ndarray:

@@ -1,7 +1,7 @@
 """Pages and their pieces. Every text that comes from data goes through `text`; what returns Html is markup already."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -37,14 +37,23 @@ def joined(parts: Iterable[object]) -> Html:
     return Html("".join(text(part) for part in parts))
 
 
-def table(head: Sequence[object], rows: Iterable[Sequence[object]], *, numbers: int = 0, marked: int = -1) -> Html:
+def table(
+    head: Sequence[object],
+    rows: Iterable[Sequence[object]],
+    *,
+    numbers: int = 0,
+    marked: int | Collection[int] = (),
+) -> Html:
     """A table that scrolls by itself where it is too wide; columns from `numbers` on are right-aligned, and the row
-    `marked` is emphasised."""
+    `marked`, or each of several, is emphasised."""
+    emphasised = {marked} if isinstance(marked, int) else marked
 
     def row(cells: Sequence[object], kind: str) -> Html:
         return joined(tag(kind, cell, class_="number" if at >= numbers else "") for at, cell in enumerate(cells))
 
-    body = joined(tag("tr", row(cells, "td"), class_="marked" if at == marked else "") for at, cells in enumerate(rows))
+    body = joined(
+        tag("tr", row(cells, "td"), class_="marked" if at in emphasised else "") for at, cells in enumerate(rows)
+    )
     top = tag("thead", tag("tr", row(head, "th"))) if head else ""
     return tag("div", tag("table", top, tag("tbody", body)), class_="scroll")
 

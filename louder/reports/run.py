@@ -12,16 +12,23 @@ from louder.results import Row, read_rows
 from louder.training.config import Config
 
 Content = TypeVar("Content")
+RETRIEVAL = "metrics", "popularity", "by_length"  # what metrics.json has of a run of each kind
+RANKING = "actions", "main", "impressions"
 
 
 @dataclass(frozen=True)
 class FinishedRun:
-    """result is metrics.json: the test part, popularity, and what made the numbers; log is the rows of log.jsonl."""
+    """result is metrics.json: the test part, and what made the numbers; log is the rows of log.jsonl."""
 
     folder: Path
     config: Config
     result: Row
     log: list[Row]
+
+    @property
+    def ranks(self) -> bool:
+        """Whether it says what is done with an item, and not only which comes next."""
+        return self.config.ranking is not None
 
     def rows(self, kind: str) -> list[Row]:
         """Rows of the log: "step", or "epoch"."""
@@ -44,11 +51,8 @@ def read_run(folder: Path | str) -> FinishedRun:
     config = read(folder / "config.json", lambda file: json.loads(file.read_text(encoding="utf-8")))
     log = folder / "log.jsonl"
     rows = read(log, read_rows) if log.is_file() else []
-    if "actions" in result:
-        raise InputError(
-            f"{folder} is a ranking run, of which there is no report yet. Measure it: louder evaluate {folder}."
-        )
-    missing = {"metrics", "popularity", "by_length", "protocol", "epoch"} - set(result)
+    of_kind = RANKING if "actions" in result else RETRIEVAL
+    missing = {*of_kind, "protocol", "epoch"} - set(result)
     if missing:
         raise InputError(damaged(folder / "metrics.json", f"it has no {', '.join(sorted(missing))}"))
     return FinishedRun(folder, from_dict(Config, config), result, rows)

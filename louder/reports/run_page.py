@@ -124,7 +124,7 @@ def published_numbers(run: FinishedRun) -> Html:
         f"Published on {dataset.title}, protocol official",
         note,
         tag("p", differs, class_="note") if differs else "",
-        table(["model", "source", *map(label, published.COLUMNS)], rows, numbers=2, marked=0 if official else -1),
+        table(["model", "source", *map(label, published.COLUMNS)], rows, numbers=2, marked=0 if official else ()),
         sources,
     )
 
@@ -136,10 +136,11 @@ def number(value: float | None) -> str:
 def training_line(run: FinishedRun) -> str:
     result = run.result
     part, epochs = run.config.selection_part, result.get("epochs_trained", "?")
+    of = f" of {result['main']}" if run.ranks else ""
     return (
         f"{epochs} epoch{'' if epochs == 1 else 's'} in {span(result.get('train_seconds', 0.0))}, evaluation included, "
         f"on {result.get('machine', 'an unknown machine')}. "
-        f"The epoch was chosen by {label(run.config.evaluation.select)} on the {part} part."
+        f"The epoch was chosen by {label(run.config.evaluation.select)}{of} on the {part} part."
     )
 
 
