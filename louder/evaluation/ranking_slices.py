@@ -107,11 +107,11 @@ def by_probability(probabilities: np.ndarray) -> Grouping:
 
 
 def by_length(table: Table, rows: np.ndarray) -> Grouping:
-    """By how many events the user had before."""
+    """By how many events the user had before the request."""
     before = np.cumsum(table.kinds == ENGAGEMENT) - (table.kinds == ENGAGEMENT)
     first = table.offsets[np.searchsorted(table.offsets, rows, side="right") - 1]
     names = ["0", *(f"{low + 1}-{high}" for low, high in pairwise((0, *GROUPS))), f"{GROUPS[-1] + 1}+"]
-    return np.searchsorted((0, *GROUPS), before[rows] - before[first], side="left"), names
+    return np.searchsorted((0, *GROUPS), before[table.request_rows()[rows]] - before[first]), names
 
 
 def by_popularity(table: Table, rows: np.ndarray, training: np.ndarray) -> Grouping:

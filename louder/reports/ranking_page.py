@@ -133,13 +133,14 @@ def other_numbers(run: FinishedRun) -> Html:
         rows = [[name, number(x["rmse"]), number(x["mae"]), f"{x['count']:,}"] for name, x in values.items()]
         blocks += [tag("h3", "Values"), table(["value", "RMSE", "MAE", "events"], rows, numbers=1)]
     if following := result.get("next_item"):
-        note = f"Rank of {following['targets']:,} next items in the whole catalogue of {result['items']:,}."
-        cells = [[number(following[name]) for name in NEXT_ITEM]]
-        blocks += [
-            tag("h3", "Next item"),
-            tag("p", note, class_="muted"),
-            table([*map(label, NEXT_ITEM)], cells, numbers=0),
+        of_action = {f"with {name}": x for name, x in result.get("next_item_by", {}).items()}
+        cells = [
+            [name, f"{x['targets']:,}", *(number(x.get(key)) for key in NEXT_ITEM)]
+            for name, x in {"any": following, **of_action}.items()
         ]
+        note = f"Its rank in the whole catalogue of {result['items']:,}."
+        head = ["next item", "targets", *map(label, NEXT_ITEM)]
+        blocks += [tag("h3", "Next item"), tag("p", note, class_="muted"), table(head, cells, numbers=1)]
     if answer := result.get("answer"):
         blocks += answer_block(answer)
     return tag("section", joined(blocks)) if blocks else Html("")
@@ -176,7 +177,7 @@ def calibration_section(ranked: Ranked) -> Html:
 def where_section(ranked: Ranked) -> Html:
     at, probabilities_labels = ranked.predictions.rows, of_action(ranked, ranked.main)
     sides: list[tuple[str, str, Grouping]] = [
-        ("By length of the history", "events before", by_length(ranked.table, at)),
+        ("By length of the history", "events before the request", by_length(ranked.table, at)),
         ("By popularity of the item", "exposures in training", by_popularity(ranked.table, at, ranked.training)),
     ]
     if ranked.table.manifest.has_times:

@@ -73,13 +73,17 @@ TABLE = SimpleNamespace(
     ids=np.array([5, 0, 5, 5, 5, 5, 5, 5, 5, 5, 5, 4, 5, 3]),
     actions=np.array([1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 0]),
     items=6,
+    request_rows=lambda: np.array(
+        [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 0, 12, 12]
+    ),  # the last of each came with the first
 )
 
 
 def test_events_before_are_counted_without_entries_of_series():
     groups, names = by_length(TABLE, np.array([0, 2, 11, 12, 13]))
-    assert [names[group] for group in groups] == ["0", "1-10", "1-10", "0", "1-10"]
-    longer = SimpleNamespace(kinds=np.zeros(300, np.uint8), offsets=np.array([0, 300]))
+    assert [names[group] for group in groups] == ["0", "1-10", "0", "0", "0"]
+    everything = np.arange(300)
+    longer = SimpleNamespace(kinds=np.zeros(300, np.uint8), offsets=np.array([0, 300]), request_rows=lambda: everything)
     groups, names = by_length(longer, np.array([10, 11, 200, 201, 299]))
     assert [names[group] for group in groups] == ["1-10", "11-20", "101-200", "201+", "201+"]
 
