@@ -299,7 +299,7 @@ MUTANTS = [
     # variants
     Mutant(SERVING + "variants.py", "        place -= variant.share\n", "", VARIANTS),
     Mutant(SERVING + "variants.py", 'salt.encode() + b"\\0" + key_of(user)', "key_of(user)", VARIANTS),
-    Mutant(SERVING + "service.py", " and job.variant == name", "", "tests/serving/test_variants.py -k answered_by"),
+    Mutant(SERVING + "service.py", " if job.variant == name]", "]", "tests/serving/test_variants.py -k answered_by"),
     Mutant("louder/evaluation/sequential.py", "2 * math.log(1 / alpha)", "math.log(1 / alpha)", SEQUENTIAL),
     Mutant("louder/evaluation/sequential.py", "rewards - mean * requests", "rewards - mean", SEQUENTIAL),
     Mutant("louder/evaluation/ab_log.py", "            self.variant[user] = -1\n", "            pass\n", AB_LOG),

@@ -130,11 +130,11 @@ function test(found, start) {
   byId("verdict").textContent = found.refused || `Clicks per list beside the frozen model, ${said}. The bar holds whenever one looks, with 95 %; ${whole(found.users[0])} and ${whole(found.users[1])} people.`;
 }
 
-function headline({ reward, done, test: found }) {
+function headline({ reward, done, model }) {
   const now = latest(reward.streaming), frozen = latest(reward.control);
   if (now === null || frozen === null || frozen <= 0) return;
   const lift = now / frozen - 1;
-  byId("said").textContent = lift > .02 ? `Learning as it goes, the model earns ${percent(lift)} beside the same model frozen.`
+  byId("said").textContent = model?.taken && lift > .03 ? `Learning as it goes, the model earns ${percent(lift)} beside the same model frozen.`
     : "Half of the people are answered by a model that learns from them, the others by the same model as it was.";
   byId("why").textContent = `Tastes drift, and items are launched every hour and fade. One model is trained on what people do with what it shows them, window by window; the other is what it was at the beginning.${done ? " The demo is over." : ""}`;
 }
