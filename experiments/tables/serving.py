@@ -171,6 +171,41 @@ def canaries() -> list[str]:
     return table(["live", "published", "said"], lines)
 
 
+def publishing() -> list[str]:
+    """Deltas beside the whole model, and the pause of a service that takes one."""
+    rows = {(row["implementation"], row["items"]): row for row in rows_of("publish") if row["case"] == "delta"}
+    lines = [
+        [
+            f"{run}, {items:,} items",
+            f"{row['base_bytes'] / 1e6:,.1f} MB",
+            f"{row['delta_bytes'] / 1e6:,.2f} MB",
+            f"{row['share']:.1%}",
+            *(f"{1000 * row[name]:,.0f} ms" for name in ("publish_s", "prepare_s", "take_s", "take_max_s")),
+        ]
+        for (run, items), row in rows.items()
+    ]
+    names = ["model", "whole", "delta", "share", "publish", "read and check", "pause", "longest pause"]
+    return table(names, lines)
+
+
+def publishing_under_load() -> list[str]:
+    rows = {(row["implementation"], row["items"]): row for row in rows_of("publish") if "publishes" in row}
+    lines = [
+        [
+            f"{run}, {items:,} items",
+            f"{row['publishes']}",
+            f"{row['requests']:,}",
+            f"{row['failed']}",
+            f"{row['mixed']}",
+            f"{1000 * row['p50_s']:,.0f} ms",
+            f"{1000 * row['p99_s']:,.0f} ms",
+            f"{row['seen_after_s']:.2f} s",
+        ]
+        for (run, items), row in rows.items()
+    ]
+    return table(["model", "publishes", "requests", "failed", "mixed", "p50", "p99", "answers by it after"], lines)
+
+
 def long_histories() -> list[str]:
     """With its cache and without, for histories of some lengths."""
     rows = [row for row in rows_of("serving") if row.get("case") == "long histories"]
@@ -193,4 +228,6 @@ TABLES: Tables = {
     "bad-clients": bad_clients,
     "first uses": first_uses,
     "canaries": canaries,
+    "publishing": publishing,
+    "publishing under load": publishing_under_load,
 }
