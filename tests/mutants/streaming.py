@@ -55,4 +55,29 @@ MUTANTS = [
     Mutant(STREAMING + "watermark.py", "> 1000 * self.idle_s", ">= 1000 * self.idle_s", WATERMARK),
     Mutant(STREAMING + "watermark.py", "max(self.time, now)", "now", WATERMARK),
     Mutant(STREAMING + "watermark.py", "now = min(map", "now = max(map", WATERMARK),
+    # items that come and go
+    Mutant(
+        "louder/online/measure.py",
+        "torch.from_numpy(owner)[items >= 0], items[items >= 0]",
+        "torch.from_numpy(owner), items",
+        "tests/online/test_stream_items.py -k hide_no_item",
+    ),
+    Mutant(
+        "louder/online/items.py",
+        "file.unlink(missing_ok=True)",
+        "file.touch()",
+        "tests/online/test_stream_items.py -k stand_where",
+    ),
+    Mutant(
+        "louder/online/slots.py",
+        "if self.texts.setdefault(key, text) != text:",
+        "if False:",
+        "tests/online/test_slots.py -k hash_is_anothers",
+    ),
+    Mutant(
+        "louder/models/embeddings.py",
+        "there = (ids >= 0) & (ids < self.size)",
+        "there = ids >= 0",
+        "tests/training/test_dynamic_tables.py -k goes_on_as_it_was",
+    ),
 ]

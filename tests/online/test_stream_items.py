@@ -9,12 +9,20 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from runs import untrained_run
-from tables import Token, random_users, tiny_config, write_table
+from tables import (
+    Token,
+    random_users,
+    ranking_table,
+    tiny_config,
+    tiny_ranking_config,
+    write_ranking_table,
+    write_table,
+)
 
 from louder import checkpoint
 from louder.batch import SequenceBatch
 from louder.errors import InputError
-from louder.histories import History, Names
+from louder.histories import Arrival, History, Names
 from louder.ids import IdMap
 from louder.inference.request import Request
 from louder.inference.run import Run
@@ -143,6 +151,44 @@ def test_what_does_not_go_with_coming_items_is_one_sentence(table, tmp_path):
     with pytest.raises(InputError, match="come and go"):
         learnt(tmp_path / "c", log, tmp_path / "d")
     learnt(tmp_path / "c", log, tmp_path / "d", coming())
+
+
+def joint(tmp_path, **changes):
+    log = ranking_table(3, requests="contiguous", series=False, users=12, longest=20, items=9)
+    table = write_ranking_table(tmp_path / "t", replace(log, times=log.times + START))
+    config = tiny_ranking_config(table)
+    return replace(config, ranking=replace(config.ranking, **{"item_attributes": (), "item_vectors": ()} | changes))
+
+
+def test_a_joint_model_asks_what_was_done_with_a_new_item_before_it_comes(tmp_path):
+    """Two events of an item that nobody knew: what was done with it is asked from the first on, and it is foretold once it
+    came."""
+    config = joint(tmp_path)
+    events = [
+        Arrival(100 + user, f"{user}-{number}", item, START + number * WINDOW + 10 * user, ("like",))
+        for number, item in enumerate([1077, 1077, 1077])
+        for user in (0, 1)
+    ]
+    events += [Arrival(102, f"2-{number}", 1001, START + number * WINDOW + 50, ()) for number in range(3)]
+    log = write_log(tmp_path / "log", sorted(events, key=lambda event: event.time))
+    learnt(config, log, tmp_path / "s", coming(10, item_admit_at=3.0))
+    found = rows(tmp_path / "s")
+    assert [(row["items"]["came"], row["unknown"], row["ranking"]["impressions"]) for row in found] == [
+        (0, 2, 3),
+        (1, 2, 3),
+        (0, 0, 3),
+    ]
+    assert found[2]["next_item"]["events"] > found[0]["next_item"]["events"]
+    opened = Run.open(tmp_path / "s")
+    assert opened.item_ids.ids([1077]).tolist() == [9]
+    began = checkpoint.load_tensors(Run.open(tmp_path / "s").folder, "optimizer")
+    assert began["backbone.events.items.new.exp_avg"].any()  # the shared vector has learnt from it
+
+
+def test_a_model_that_reads_attributes_keeps_its_items(tmp_path):
+    config = joint(tmp_path, item_attributes=("genres",))
+    with pytest.raises(InputError, match="reads attributes of items"):
+        learnt(config, write_log(tmp_path / "log", []), tmp_path / "s", coming(30))
 
 
 def test_versions_follow_items_that_come_and_go(table, tmp_path):
