@@ -6,6 +6,8 @@ BATCH, WINDOW = "louder/batch.py", "louder/data/window.py"
 LOADER, RETRIEVAL, RANKING = "louder/data/loader.py", "louder/data/retrieval.py", "louder/data/ranking.py"
 TABLE, TARGETS = "louder/data/table.py", "louder/data/targets.py"
 ATTRIBUTES, COUNTERS = "louder/data/attributes.py", "louder/data/counters.py"
+ITEM_COUNTS, OF_ITEM_COUNTS = "louder/data/item_counts.py", "tests/data/test_item_counts.py"
+OF_NEXT_BY = "tests/training/test_next_item_by.py -k first_later"
 SHORT, NEGATIVES = "louder/data/stochastic_length.py", "louder/data/negatives.py"
 SYNTHETIC, SYNTHETIC_RANKING = "louder/data/synthetic.py", "louder/data/synthetic_ranking.py"
 TASTES = "louder/data/synthetic_tastes.py"
@@ -105,7 +107,7 @@ MUTANTS = [
     ),
     Mutant(
         RETRIEVAL,
-        "np.where(self.is_target[following], self.columns.ids[following], IGNORE_INDEX)",
+        "np.where(wanted, self.columns.ids[following], IGNORE_INDEX)",
         "self.columns.ids[following].copy()",
         OF_RETRIEVAL,
     ),
@@ -117,7 +119,12 @@ MUTANTS = [
     Mutant(RANKING, "self.predicted[rows] & (rows >= np.repeat(targets, lengths))", "self.predicted[rows]", OF_RANKING),
     Mutant(RANKING, "np.maximum.accumulate(self.heads)[targets]", "self.heads[targets]", OF_RANKING),
     Mutant(RANKING, "np.maximum(self.heads[targets], firsts), targets", "targets, targets", OF_RANKING),
-    Mutant(RANKING, " & self.positive[rows[following]]", "", OF_RANKING),
+    Mutant(RANKING, "self.positive[rows[following]] & ", "", OF_RANKING),
+    Mutant(RANKING, "self.config.max_gap if self.train else None", "self.config.max_gap", OF_RANKING),
+    Mutant(RANKING, "(self.heads[rows[target]] > rows[asked])", "True", OF_NEXT_BY),
+    Mutant(RANKING, "np.searchsorted(found, following)", "np.searchsorted(found, now)", OF_NEXT_BY),
+    Mutant(RANKING, "np.flatnonzero(predicted & happened[rows])", "np.flatnonzero(happened[rows])", OF_NEXT_BY),
+    Mutant(TARGETS, "<= max_gap", "< max_gap", OF_RETRIEVAL),
     Mutant(RANKING, "(owner[now] == owner[following]) & ", "", OF_RANKING),
     Mutant(
         RANKING,
@@ -174,25 +181,26 @@ MUTANTS = [
     Mutant(ATTRIBUTES, "torch.where(lengths > 0, padded[", "torch.where(lengths > 1, padded[", OF_RANKING),
     Mutant(
         COUNTERS,
-        "everybody = earlier(np.zeros_like(rows), moments, happened, moment[begins])",
-        "everybody = earlier(np.zeros_like(rows), moments, happened, moment[begins] + 1)",
-        OF_COUNTERS,
-    ),
-    Mutant(
-        COUNTERS,
         "user = earlier(users, rows, happened, begins)",
         "user = earlier(users, rows, happened, rows)",
         OF_COUNTERS,
     ),
+    Mutant(COUNTERS, "of_items.at(items, now)", "of_items.at(items, table.times[rows])", OF_COUNTERS),
+    Mutant(COUNTERS, "smoothed(*item, expected)", "smoothed(*item, rate)", OF_COUNTERS),
+    # counts of items: the very second, what is folded, who is not known, everybody
     Mutant(
-        COUNTERS,
-        "item = earlier(items, moments, happened, moment[begins])",
-        "item = earlier(items, moments, happened, moments)",
-        OF_COUNTERS,
+        ITEM_COUNTS,
+        "np.searchsorted(events.moments, times)",
+        'np.searchsorted(events.moments, times, "right")',
+        OF_ITEM_COUNTS,
     ),
+    Mutant(ITEM_COUNTS, "old = events.times < before", "old = events.times <= before", OF_ITEM_COUNTS),
     Mutant(
-        COUNTERS, "smoothed(item, expected), counts(again)", "smoothed(again, expected), counts(again)", OF_COUNTERS
+        ITEM_COUNTS, "(folded.shown[item] + end - first) * known", "folded.shown[item] + end - first", OF_ITEM_COUNTS
     ),
+    Mutant(ITEM_COUNTS, "shown = folded.shown.sum() + at_moment", "shown = at_moment", OF_ITEM_COUNTS),
+    Mutant(ITEM_COUNTS, "np.add.at(actions, events.items[old], events.happened[old])", "pass", OF_ITEM_COUNTS),
+    Mutant(ITEM_COUNTS, "table.times[table.request_rows()[rows]]", "table.times[rows]", OF_ITEM_COUNTS),
     # synthetic logs
     Mutant(
         SYNTHETIC,

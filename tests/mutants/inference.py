@@ -14,6 +14,19 @@ SHARES = "tests/inference/test_explain.py"
 SEEN = "tests/serving/test_seen_by_default.py"
 
 MUTANTS = [
+    # what a cross head reads of candidates
+    Mutant(
+        "louder/inference/mfalcon.py",
+        "user.expand(size, -1) for user, size in zip(users, sizes)",
+        "user.expand(size, -1) for user, size in zip(users[::-1], sizes)",
+        "tests/inference/test_mfalcon.py -k share_their_passes",
+    ),
+    Mutant(
+        "louder/inference/engine.py",
+        "counted.features(own, np.full(len(own), now))",
+        "counted.features(own, np.full(len(own), now + 1))",
+        "tests/inference/test_ranker.py -k others_did",
+    ),
     # M-FALCON: wrong cached scores when the items of a request arrive in parts
     Mutant(
         "louder/inference/mfalcon.py",

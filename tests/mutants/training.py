@@ -86,7 +86,7 @@ MUTANTS = [
     ),
     Mutant(
         TRAINING + "optimizers.py",
-        "table.sparse_gradients = True",
+        'table.sparse_gradients = training.embedding_optimizer != "adamw"',
         "pass",
         "tests/training/test_loop.py -k leaves_the_rows",
     ),
@@ -175,14 +175,14 @@ MUTANTS = [
     ),
     Mutant(
         TRAINING + "ranking.py",
-        "self.ranking.value_weight * error",
+        "ranking.value_weight * error",
         "error",
         "tests/training/test_ranking.py -k loss_is_the_sum",
     ),
     Mutant(
         TRAINING + "ranking.py",
-        "loss + self.ranking.next_item * next_item",
-        "loss + next_item",
+        "loss + ranking.next_item * next_item_loss(",
+        "loss + next_item_loss(",
         "tests/training/test_ranking.py -k loss_is_the_sum",
     ),
     Mutant(
