@@ -62,6 +62,17 @@ def test_bits_are_kept_and_compared(tmp_path):
     assert list(changes.whole) == ["layers.0.bias"] and not changes.rows
     first.weights["layers.0.bias"][0] = second.weights["layers.0.bias"][0] = torch.nan
     assert not changes_between(first, second).whole  # and NaN is itself
+    for state, zero in ((first, 0.0), (second, -0.0)):
+        state.weights["events.items.weight"][3] = zero
+    assert changes_between(first, second).rows["events.items.weight"].rows.tolist() == [3]
+
+
+def test_new_numbers_may_be_nobodys():
+    first = model()
+    second = changed(first, items=42, raws={40: None, 41: None})
+    named = changes_between(first, second).raws["item"]
+    assert (named.rows.tolist(), named.raws.to_pylist(), named.size) == ([40, 41], [None, None], 42)
+    assert same(applied(first, changes_between(first, second)), second)
 
 
 STEPS = st.lists(
