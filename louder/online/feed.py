@@ -17,6 +17,7 @@ from louder.streaming.logs import Reader, open_reader
 from louder.streaming.reader import checked
 
 CUT = "cut.json"
+QUIET_READS = 10  # that find nothing, before it is said that a log has ended
 PAUSE_S = 0.2  # of a reader at the end of a log that goes on
 
 
@@ -110,7 +111,7 @@ class Feed:
                 self.take_until(end + self.settings.lateness_s)
                 if (now := self.watermark.advance(unread)) is not None and now > end:
                     return self.cut(window, end)
-            if until_end and not unread:
+            if until_end and not unread and self.is_quiet():
                 newest = max(self.watermark.stamps.values(), default=0) // 1000
                 if upto is None or newest <= upto:
                     return None
@@ -121,6 +122,10 @@ class Feed:
             if not self.read():
                 waiting()
                 time.sleep(PAUSE_S)
+
+    def is_quiet(self) -> bool:
+        """Whether nothing comes: a broker may tell an end that is too low, and takes a moment before its first record."""
+        return not any(self.read() for _ in range(QUIET_READS))
 
     def read(self) -> int:
         try:

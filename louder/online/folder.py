@@ -33,6 +33,7 @@ from louder.online.histories import WorkingStore
 from louder.online.items import require_items
 from louder.online.learner import TARGETS, require_streamable
 from louder.results import read_rows
+from louder.schema import Manifest
 from louder.training.config import Config
 from louder.training.loop import differences, table_state
 from louder.training.tasks import open_task
@@ -75,7 +76,11 @@ def start(begin: Path | Config, folder: Path, settings: StreamConfig, changes: l
         for file in checkpoint.attached(beside):
             checkpoint.link_or_copy(file, temporary / file.relative_to(beside))
         write_text(temporary / "config.json", json.dumps(to_dict(config), indent=1) + "\n")
-        about = {"from": str(begin) if isinstance(begin, Path) else config.name, "settings": asdict(settings)}
+        about = {
+            "from": str(begin) if isinstance(begin, Path) else config.name,
+            "settings": asdict(settings),
+            "known_until": None if table is None else Manifest.read(table).last_time,
+        }
         write_text(temporary / SETTINGS, json.dumps(about, indent=1) + "\n")
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from louder import checkpoint
 from louder.errors import InputError
-from louder.folders import one_writer, told_when_full
+from louder.folders import one_writer, read_json, told_when_full
 from louder.histories import Arrival
 from louder.histories.arrivals import LARGEST
 from louder.histories.keys import key_of
@@ -97,6 +97,8 @@ class Trainer:
         self.joiner = Joiner(output / ".joiner", joined if joined.is_file() else None, **times)
         place = progress["position"]
         position = None if place is None else Position(place["log"], {int(n): x for n, x in place["offsets"].items()})
+        about = read_json(output / folders.SETTINGS, "settings of a stream", dict, "what louder stream wrote")
+        self.known_until: int | None = about.get("known_until")
         self.offsets = {} if position is None else dict(position.offsets)
         self.feed = Feed(
             source,
@@ -151,6 +153,7 @@ class Trainer:
         self.delete()
         window = gather(outcomes, self.learner.names, self.settings.most_events)
         sequences, counts = self.sequences(window)
+        overlap = self.overlap(window)
         self.screen.status(f"window {cut.window}: testing")
         measured = self.learner.measure(sequences)
         tested = time.perf_counter()
@@ -162,6 +165,7 @@ class Trainer:
                 self.histories.append(list(own.events))
         row = self.row(cut, window, counts) | measured.row
         row |= {"steps": len(losses), "loss": sum(losses) / len(losses) if losses else None, "empty_windows": empty}
+        row["overlap"] = overlap
         self.window, self.upto, self.offsets = cut.window, cut.upto, cut.offsets
         self.counts += counts
         took = time.perf_counter() - began
@@ -186,6 +190,18 @@ class Trainer:
             if blocks := blocks_of(self.histories.history(user), own, self.learner.task, counts):
                 found.append((user, blocks))
         return Sequences(found, self.learner.task, self.learner.config.data.query_time), counts
+
+    def overlap(self, window: Window) -> int:
+        """Events from before the end of the table that the histories were filled with: it may hold them, too."""
+        if (until := self.known_until) is None:
+            return 0
+        found = sum(event.time <= until for own in window.users.values() for event in own.events)
+        if found and self.window == 0:
+            self.screen.tell(
+                f"{found:,} events of the first window are from before the end of the table that the histories come from. If it "
+                "holds them, they are read twice, and foretold by a model that has seen them: stream what came after."
+            )
+        return found
 
     def delete(self) -> None:
         for record in self.feed.deletions:

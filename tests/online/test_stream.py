@@ -79,6 +79,9 @@ def test_a_warm_start_goes_on_from_the_run_and_its_histories(table, users, tmp_p
     later = arrivals([[Token(3, 0)], [Token(5, 10), Token(7, 20)]], start=START + 200_000)
     row = learnt(run, write_log(tmp_path / "log", later), tmp_path / "s")
     assert row["next_item"]["events"] == 3  # users of the table have a history already
+    assert row["overlap"] == 0
+    early = write_log(tmp_path / "early", arrivals([[Token(3, 0)]], start=50), stamps=[50])
+    assert learnt(run, early, tmp_path / "e")["overlap"] == 1
     before, after = (checkpoint.load_tensors(Run.open(x).folder, "model") for x in (run, tmp_path / "s"))
     assert any(not before[name].equal(after[name]) for name in before)
     cold = learnt(tiny_config(table), tmp_path / "log", tmp_path / "cold")
