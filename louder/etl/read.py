@@ -45,7 +45,7 @@ def read_log(engine: EtlEngine, source: LogSource, report: Report) -> CleanLog:
     latest = time.time() + 86_400
     raw = source.log.load(engine, spec.used)
     for column in spec.used:
-        if raw[column].type().is_nested():
+        if column in source.log.nested or raw[column].type().is_nested():
             raise InputError(
                 f"The column {column!r} of {shown} holds lists or objects, but one value an event is needed. "
                 f"Write a row for each event, or name another column: {spec.flag_of(column)}."

@@ -2,6 +2,7 @@
 
 import errno
 import gzip
+import json
 import subprocess
 import sys
 import tarfile
@@ -78,9 +79,10 @@ def test_a_missing_column(refused, name):
 
 @pytest.mark.parametrize("values", [[[1, 2], [3]], [{"id": 1}, {"id": 2}]], ids=["lists", "objects"])
 def test_a_column_of_lists_or_objects(refused, values):
-    times = [1_700_000_000, 1_700_000_001]
-    log = parquet(pa.table({"user_id": [1, 2], "item_id": values, "timestamp": times}))
-    refused(log, "The column 'item_id'", "holds lists or objects", "--column item_id=NAME", name="log.parquet")
+    log = pa.table({"user_id": [1, 2], "item_id": values, "timestamp": [1_700_000_000, 1_700_000_001]})
+    lines = "".join(json.dumps(row) + "\n" for row in log.to_pylist())
+    for name, content in {"log.parquet": parquet(log), "log.jsonl": lines}.items():
+        refused(content, "The column 'item_id'", "holds lists or objects", "--column item_id=NAME", name=name)
 
 
 def test_a_log_of_one_column_is_asked_what_is_between(refused):

@@ -47,8 +47,10 @@ def open_jsonl(name: str, files: Sequence[File], work: Path, wanted: Iterable[st
 
     columns = [row[0] for row in found]
     numbers = {row[0] for row in found if row[1] in NUMBERS}
+    nested = frozenset(row[0] for row in found if row[1].endswith("]") or row[1].startswith(("STRUCT(", "MAP(")))
     others = [column for column in partitions if column not in columns]
-    return RawTable(name, columns + others, numbers, parquet, "JSON lines" if lines else "a JSON array")
+    read_as = "JSON lines" if lines else "a JSON array"
+    return RawTable(name, columns + others, numbers, parquet, read_as, nested=nested)
 
 
 def save(con: duckdb.DuckDBPyConnection, query: str, target: Path) -> None:

@@ -53,6 +53,7 @@ class RawTable:
     stored: Callable[[list[str]], Stored]  # columns -> what holds (at least) these
     read_as: str = ""  # how, in words
     empty: int = 0  # files without a row, which are passed over
+    nested: frozenset[str] = frozenset()  # columns that hold lists or objects, where they are read as text
     rejected: dict[str, int] = field(
         default_factory=dict
     )  # lines that could not be read, once `fetch` has counted them
