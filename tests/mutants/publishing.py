@@ -4,7 +4,7 @@ from tests.mutants import Mutant
 
 PUBLISHING = "louder/publishing/"
 CHAIN, GATE = "tests/publishing/test_chain.py", "tests/publishing/test_gate.py"
-FOLLOWING = "tests/serving/test_following.py"
+FOLLOWING = "tests/serving/test_following_versions.py"
 DELTA = FOLLOWING + " -k after_a_delta"
 OLD_WEIGHTS = FOLLOWING + " -k old_weights"
 

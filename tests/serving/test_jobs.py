@@ -16,6 +16,7 @@ from louder.serving import messages as m
 from louder.serving.batching import Overloaded
 from louder.serving.jobs import EXPLAINED_ROWS, FEWEST_ROWS, SLICE, Job, rows_of
 from louder.serving.service import CANARIES, EXPLAINED, QUICK_S, RETRY_S, Service, Settings, answers, canaries
+from louder.serving.turns import Turns
 from louder.serving.wire import Refused
 from tests.histories.events import NAMES, event, events_of
 
@@ -119,7 +120,9 @@ class Store:
 
 @pytest.fixture
 def service():
-    models = SimpleNamespace(live=Engine("live"), swaps=3, refusals=4, close=lambda: None)
+    models = SimpleNamespace(
+        live=Engine("live"), swaps=3, refusals=4, turns=Turns(), number=0, gate_refusals=0, close=lambda: None
+    )
     models.both = models.live, None
     service = Service(
         Settings(run="run", store="store", max_queue_delay_s=60.0), Store(), models, SimpleNamespace(close=lambda: None)
