@@ -109,6 +109,15 @@ def write_text(path: Path, text: str) -> None:
         temporary.unlink(missing_ok=True)
 
 
+def sync_folder(folder: Path) -> None:
+    """So that a file that was made there is found after a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def read_json(path: Path, what: str, kind: type, form: str) -> Any:
     """The content of a JSON file of one kind (list or dict). Raises InputError if it is not; `what` names the file in
     the sentence, and `form` says what it must be."""

@@ -11,7 +11,6 @@ version.json, so it stands for all that led there.
 
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ from typing import Any
 
 from louder.checkpoint import VERSIONS
 from louder.errors import InputError
-from louder.folders import FolderKind, is_running, read_json, write_text
+from louder.folders import FolderKind, is_running, read_json, sync_folder, write_text
 from louder.publishing.changes import Changes, applied, merged, read_changes
 from louder.publishing.state import ModelState, read_state
 
@@ -117,15 +116,6 @@ def point_to(version: Version) -> None:
     sync_folder(place)
     write_text(place / VERSIONS, json.dumps({"number": version.number, "hash": version.hash}) + "\n")
     sync_folder(place)
-
-
-def sync_folder(folder: Path) -> None:
-    """Names of files survive a power cut, too."""
-    opened = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(opened)
-    finally:
-        os.close(opened)
 
 
 def parent_of(version: Version) -> Version:

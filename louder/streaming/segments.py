@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from louder.errors import InputError
-from louder.folders import read_json, write_text
+from louder.folders import read_json, sync_folder, write_text
 from louder.streaming.records import MOST_BYTES
 
 FORMAT = 1
@@ -78,15 +78,6 @@ def make_folder(folder: Path, partitions: int) -> LogFolder:
     write_text(folder / MANIFEST, text)
     sync_folder(folder)
     return made
-
-
-def sync_folder(folder: Path) -> None:
-    """So that a file that was made there is found after a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def read_end(folder: Path) -> int:

@@ -7,6 +7,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from louder.folders import sync_folder
 from louder.streaming.segments import (
     RECORD,
     SEGMENT,
@@ -18,7 +19,6 @@ from louder.streaming.segments import (
     require_segment,
     segment_path,
     segments,
-    sync_folder,
     write_end,
 )
 
