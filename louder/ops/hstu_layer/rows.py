@@ -145,10 +145,15 @@ def on_gpu(x: Tensor) -> ModuleType | None:
     return build.triton_kernels("hstu_layer") if x.is_cuda and x.dtype != torch.float64 else None
 
 
+@functools.cache
+def by_triton(kernels: ModuleType) -> SimpleNamespace:
+    return around_products(kernels.ROWS)
+
+
 def implementation(x: Tensor, *weights: Tensor) -> SimpleNamespace:
     """The functions for these tensors: triton.py's on a GPU, cpu.cpp's for float32 on a CPU where there is a compiler."""
     if kernels := on_gpu(x):
-        return around_products(kernels.ROWS)
+        return by_triton(kernels)
     if not build.kernel_for("hstu_layer", x, *weights):
         return PLAIN
     return fused() if max(x.shape[1], weights[-1].shape[1]) <= NARROW else around_products(compiled_rows())

@@ -10,10 +10,10 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from louder.ops.hstu_layer.rows import NORM_EPS, silu_backward
 from louder.ops.random_bits import kept_scale, threshold
 from louder.ops.random_bits_triton import halves, keep_factors
 
-NORM_EPS = 1e-6  # also in rows.py
 NUMBERS = 4096  # of a block
 
 
@@ -134,10 +134,6 @@ def gate_backward(grad: Tensor, a: Tensor, u: Tensor, dropout: float, seed: Tens
     da, du = a.new_empty(a.shape), u.new_empty(u.shape)
     launch(gate_backward_kernel, [da, du], {"grad": grad, "a": a, "u": u}, **dropped(dropout, seed))
     return da, du
-
-
-def silu_backward(projected: Tensor, du: Tensor, dv: Tensor, dq: Tensor, dk: Tensor) -> Tensor:
-    return torch.ops.aten.silu_backward(torch.cat([du, dv, dq, dk], dim=1), projected)
 
 
 ROWS = SimpleNamespace(
