@@ -10,6 +10,7 @@ from louder.batch import IGNORE_INDEX, SequenceBatch
 from louder.data.table import ranges
 from louder.evaluation.bootstrap import INTERVAL, resampled_means
 from louder.evaluation.ranking_metrics import RankingMetrics, numbered
+from louder.evaluation.ranking_slices import slices
 from louder.evaluation.retrieval import rank_of
 from louder.evaluation.retrieval_metrics import hit_rate, ndcg
 from louder.results import Row
@@ -152,14 +153,8 @@ def intervals(probabilities: np.ndarray, labels: np.ndarray, users: np.ndarray) 
     """Of the normalised entropy and the AUC of one action; of none where all labels are alike."""
     if labels.all() or not labels.any():
         return {}
-    clamped = probabilities.clip(1e-7, 1 - 1e-7)
-    loss = -np.where(labels, np.log(clamped), np.log1p(-clamped))
-    sums, counts = by_user(np.stack([loss, labels.astype(float)], axis=1), users)
-    means = resampled_means(np.concatenate([sums, counts[:, None]], axis=1), SEED)
-    loss_mean, share = (means[:, c] / np.maximum(means[:, 2], 1e-12) for c in (0, 1))
-    mixed = (share > 0) & (share < 1)
-    entropy = -share[mixed] * np.log(share[mixed]) - (1 - share[mixed]) * np.log1p(-share[mixed])
-    found: Row = {"ne_interval": np.percentile(loss_mean[mixed] / entropy, INTERVAL).tolist()}
+    (whole,) = slices(probabilities, labels, users, np.zeros(len(labels), dtype=np.int64), [""])
+    found: Row = {"ne_interval": [whole.ne.low, whole.ne.high]}
     aucs = resampled_auc(probabilities, labels, numbered(users))
     if len(aucs):
         found["auc_interval"] = np.percentile(aucs, INTERVAL).tolist()
