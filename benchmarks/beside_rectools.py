@@ -66,8 +66,8 @@ class Louder:
 
         import torch
 
-        from louder.training.loop import make_optimizers, update
         from louder.training.memory import keep_freed_memory
+        from louder.training.optimizers import make_optimizers, update
         from louder.training.tasks import open_task
 
         config = self.config(model)

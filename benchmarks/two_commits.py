@@ -102,7 +102,11 @@ def step(recipe: str, table: str) -> Callable[[], None]:
     import torch
 
     from louder import recipes
-    from louder.training.loop import make_optimizers, update
+
+    try:
+        from louder.training.optimizers import make_optimizers, update
+    except ImportError:  # an earlier commit
+        from louder.training.loop import make_optimizers, update  # type: ignore[attr-defined, no-redef]
     from louder.training.tasks import open_task
 
     config = recipes.load(recipe)

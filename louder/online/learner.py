@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -32,12 +33,10 @@ from louder.training.losses import RetrievalLoss
 from louder.training.memory import keep_freed_memory
 from louder.training.optimizers import (
     Optimizers,
-    groups,
-    learning_rate,
     make_optimizers,
     moments,
     restore_moments,
-    update,
+    take_step,
 )
 from louder.training.task import dropout_off
 
@@ -228,16 +227,10 @@ class Learner:
 
     def train_step(self, batch: RetrievalBatch | RankingBatch, losses: RetrievalLoss | None) -> float:
         training = self.config.training
-        torch.manual_seed(training.seed * 1_000_003 + self.step + 1)  # negatives and dropout of this step
-        for group in groups(self.optimizers):  # constant after the warm-up: a stream has no end to fall towards
-            group["lr"] = learning_rate(training, self.step, self.step + 1, group["initial_lr"])
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=training.precision == "bfloat16"):
-            loss = self.loss(batch, losses)
-        update(self.model, self.optimizers, loss, training.clip_norm)
-        self.step += 1
-        if self.average is not None:
-            self.average.update(self.step)
-        value = loss.item()
+        steps = self.step + 1  # the rate is constant after the warm-up: a stream has no end to fall towards
+        loss_of = partial(self.loss, batch, losses)
+        value = take_step(self.model, self.optimizers, loss_of, training, self.step, steps, self.average)
+        self.step = steps
         if not math.isfinite(value):
             raise InputError(
                 f"The loss became {value} at step {self.step}. What was learnt before is in the latest checkpoint. Lower the "

@@ -10,7 +10,7 @@ import shutil
 import time
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import asdict, dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,7 +30,7 @@ from louder.training import tasks
 from louder.training.average import LATEST, Average
 from louder.training.config import Config
 from louder.training.memory import keep_freed_memory
-from louder.training.optimizers import groups, learning_rate, make_optimizers, moments, restore_moments, update
+from louder.training.optimizers import make_optimizers, moments, restore_moments, take_step
 from louder.training.screen import Screen
 from louder.training.two_stages import calibrate_run
 
@@ -252,15 +252,8 @@ class Trainer:
     def step(self, batch: Any) -> float:
         """One optimizer step; returns the loss."""
         training, number = self.config.training, self.progress.step
-        torch.manual_seed(training.seed * 1_000_003 + number + 1)  # negatives and dropout of this step
-        for group in groups(self.optimizers):
-            group["lr"] = learning_rate(training, number, self.steps_in_all, group["initial_lr"])
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=training.precision == "bfloat16"):
-            loss = self.task.loss(self.model, batch, self.device)
-        update(self.model, self.optimizers, loss, training.clip_norm)
-        if self.average is not None:
-            self.average.update(number + 1)
-        value = loss.item()
+        loss_of = partial(self.task.loss, self.model, batch, self.device)
+        value = take_step(self.model, self.optimizers, loss_of, training, number, self.steps_in_all, self.average)
         if not math.isfinite(value):
             raise InputError(
                 f"The loss became {value} at step {number}. Lower the rate (--set training.learning_rate=1e-4), "

@@ -1,12 +1,14 @@
 """What moves the weights: the optimizers of a model, their rates, a step, and their state in a checkpoint."""
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from louder.models import AnyModel
+from louder.training.average import Average
 from louder.training.config import TrainingConfig
 from louder.training.rowwise import RowwiseAdagrad, RowwiseAdamW
 
@@ -50,6 +52,28 @@ def update(model: nn.Module, optimizers: Optimizers, loss: Tensor, clip_norm: fl
         clip_gradient(model, clip_norm)
     for optimizer in optimizers:
         optimizer.step()
+
+
+def take_step(
+    model: nn.Module,
+    optimizers: Optimizers,
+    loss_of: Callable[[], Tensor],
+    training: TrainingConfig,
+    number: int,
+    steps: int,
+    average: Average | None,
+) -> float:
+    """Step `number` (from 0) of `steps`, whose negatives and dropout are a function of it and the seed; returns the loss."""
+    torch.manual_seed(training.seed * 1_000_003 + number + 1)
+    for group in groups(optimizers):
+        group["lr"] = learning_rate(training, number, steps, group["initial_lr"])
+    device = next(model.parameters()).device
+    with torch.autocast(device.type, torch.bfloat16, enabled=training.precision == "bfloat16"):
+        loss = loss_of()
+    update(model, optimizers, loss, training.clip_norm)
+    if average is not None:
+        average.update(number + 1)
+    return loss.item()
 
 
 def moments(optimizers: Optimizers, model: nn.Module) -> dict[str, Tensor]:

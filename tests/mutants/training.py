@@ -7,13 +7,13 @@ TRAINING, MODELS, EVALUATION = "louder/training/", "louder/models/", "louder/eva
 MUTANTS = [
     # a step, an epoch, a run
     Mutant(
-        TRAINING + "loop.py",
+        TRAINING + "optimizers.py",
         "training.seed * 1_000_003 + number + 1",
         "training.seed * 1_000_003 + 1",
         "tests/training/test_steps.py -k every_step_draws_negatives",
     ),
     Mutant(
-        TRAINING + "loop.py",
+        TRAINING + "optimizers.py",
         "training.seed * 1_000_003 + number + 1",
         "training.seed + number + 1",
         "tests/training/test_steps.py -k follow",
